@@ -1,0 +1,35 @@
+"""deepscan: how likely is a face in this video forged?
+
+    from deepscan import scan
+
+    for result in scan("videos"):
+        print(result.path, result.status, result.score)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deepscan.runtime.results import Segment, TrackResult, VideoResult
+    from deepscan.runtime.scan import Scan, scan
+
+__version__ = version("deepscan")
+__all__ = ["Scan", "Segment", "TrackResult", "VideoResult", "scan"]
+
+# Looked up when first used, so that `deepscan --help` loads no decoder and no runtime.
+_HOMES = {
+    "Scan": "deepscan.runtime.scan",
+    "scan": "deepscan.runtime.scan",
+    "Segment": "deepscan.runtime.results",
+    "TrackResult": "deepscan.runtime.results",
+    "VideoResult": "deepscan.runtime.results",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

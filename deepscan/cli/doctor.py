@@ -1,0 +1,113 @@
+"""`deepscan doctor`: what this machine can do, what is missing, and the command that adds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Pairs of packages that install the same module and break each other.
+RIVALS = (("onnxruntime", "onnxruntime-gpu"), ("opencv-python", "opencv-python-headless"))
+GPU_RUNTIME = "pip uninstall -y onnxruntime && pip install 'deepscan[cuda]' onnxruntime-gpu"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report: a fact, whether it is good, and the command that would improve it."""
+
+    subject: str
+    good: bool
+    fact: str
+    remedy: str = ""
+
+
+def doctor() -> None:
+    """Show what this machine can do, and how to add what is missing."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="This machine", title_justify="left")
+    for column in ("what", "", "found", "to add it"):
+        table.add_column(column, overflow="fold")
+    findings = _findings()
+    for finding in findings:
+        mark = "[green]yes[/]" if finding.good else "[yellow]no[/]"
+        table.add_row(finding.subject, mark, finding.fact, finding.remedy)
+    Console().print(table)
+    Console().print(f"Scans run on: {_device()}", highlight=False)
+
+
+def _device() -> str:
+    from deepscan.runtime.machine import chosen_device, cpu_count
+
+    return "CUDA" if chosen_device("auto") == "cuda" else f"CPU, {cpu_count()} processors"
+
+
+def _findings() -> list[Finding]:
+    from deepscan.runtime.pyav_reader import ffmpeg_versions
+
+    versions = ffmpeg_versions()
+    libraries = ", ".join(f"{name} {number}" for name, number in versions.items() if name.startswith("lib"))
+    return [
+        Finding("FFmpeg", True, f"{versions['FFmpeg']} in PyAV {versions['PyAV']} ({libraries})"),
+        _onnxruntime(),
+        *_gpu(),
+        _tensorrt(),
+        _package("torch", "for `deepscan export`", "pip install 'deepscan[export]'"),
+        _package("openvino", "not used by this version", "pip install 'deepscan[openvino]'"),
+        *_rivals(),
+    ]
+
+
+def _onnxruntime() -> Finding:
+    from deepscan.runtime.sessions import available_providers, onnxruntime_version
+
+    providers = ", ".join(name.removesuffix("ExecutionProvider") for name in available_providers())
+    return Finding("ONNX Runtime", True, f"{onnxruntime_version()}, providers: {providers}")
+
+
+def _gpu() -> list[Finding]:
+    from deepscan.runtime.machine import NVDEC_LIBRARY, has_library, nvidia_gpus
+    from deepscan.runtime.pyav_reader import has_nvdec
+    from deepscan.runtime.sessions import PROVIDERS, available_providers
+
+    gpus = nvidia_gpus()
+    if not gpus:
+        return [Finding("CUDA", False, "no NVIDIA GPU is visible to a CUDA driver", "an NVIDIA driver and GPU")]
+    names = ", ".join(f"{gpu.name} ({gpu.memory_bytes / 2**30:.0f} GiB)" for gpu in gpus)
+    runtime = PROVIDERS["cuda"] in available_providers()
+    nvdec = has_nvdec() and has_library(NVDEC_LIBRARY)
+    return [
+        Finding("CUDA", True, names),
+        Finding("ONNX Runtime on CUDA", runtime, "provider found" if runtime else "none", "" if runtime else GPU_RUNTIME),
+        Finding("NVDEC", nvdec, "not used by this version: videos are decoded on the CPU"),
+    ]
+
+
+def _tensorrt() -> Finding:
+    from deepscan.runtime.machine import installed_version
+
+    found = [f"{name} {number}" for name in ("tensorrt", "tensorrt-rtx") if (number := installed_version(name))]
+    fact = f"{', '.join(found) or 'not installed'}; not used by this version"
+    return Finding("TensorRT", bool(found), fact, "" if found else "pip install 'deepscan[tensorrt]'")
+
+
+def _package(name: str, purpose: str, remedy: str) -> Finding:
+    from deepscan.runtime.machine import installed_version
+
+    number = installed_version(name)
+    fact = f"{number}, {purpose}" if number else f"not installed; {purpose}"
+    return Finding(name, number is not None, fact, "" if number else remedy)
+
+
+def _rivals() -> list[Finding]:
+    from deepscan.runtime.machine import installed_version
+
+    return [
+        Finding(
+            f"{one} or {other}",
+            False,
+            "both are installed and break each other",
+            f"pip uninstall -y {one} {other}, then install the one you want",
+        )
+        for one, other in RIVALS
+        if installed_version(one) and installed_version(other)
+    ]

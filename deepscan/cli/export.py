@@ -1,0 +1,32 @@
+"""`deepscan export`: weights to artefact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    detector: Annotated[str, typer.Argument(help="Name of the detector.")],
+    weights: Annotated[Path, typer.Option(help="Its trained weights, a .safetensors file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the .onnx file and its manifest.")] = Path(),
+) -> None:
+    """Turn trained weights into an artefact: an ONNX file that takes uint8 RGB, and its manifest."""
+    from rich.console import Console
+
+    from deepscan.errors import MachineError
+
+    try:
+        from deepscan.export.artefact import export_artefact
+    except ModuleNotFoundError as error:
+        message = f"Exporting needs the package {error.name}: run `pip install 'deepscan[export]'`."
+        raise MachineError(message) from error
+    console = Console(stderr=True)
+    with console.status(f"Exporting {detector} ..."):
+        manifest = export_artefact(detector, weights, out)
+    console.print(
+        f"{out / manifest.file}: {manifest.size_bytes / 1e6:.2f} MB, {manifest.precision}, opset {manifest.opset}",
+        highlight=False,
+    )

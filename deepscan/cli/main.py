@@ -1,0 +1,56 @@
+"""`deepscan`: the commands, and what happens to errors. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from deepscan.cli.doctor import doctor
+from deepscan.cli.export import export
+from deepscan.cli.models import models
+from deepscan.cli.scan import scan
+from deepscan.errors import DeepscanError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="deepscan",
+    help="Scan videos for forged faces: one honest row per video.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command()(scan)
+app.command()(models)
+app.command()(doctor)
+app.command()(export)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from deepscan import __version__
+
+        print(f"deepscan {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Show the version and leave.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Scan videos for forged faces: one honest row per video."""
+
+
+def main() -> None:
+    """Run a command; every expected error becomes one line on stderr and its exit code."""
+    try:
+        app()
+    except DeepscanError as error:
+        print(f"deepscan: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("deepscan: interrupted.", file=sys.stderr)
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,136 @@
+"""`deepscan scan`: videos in, results.csv out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from deepscan import Scan
+    from deepscan.cli.scan_display import ScanDisplay
+
+SOME_FAILED = 1
+STDIN = STDOUT = "-"
+
+
+def scan(
+    paths: Annotated[list[str] | None, typer.Argument(help="Videos and folders.", show_default=False)] = None,
+    out: Annotated[str, typer.Option(help="CSV to write, with a .jsonl beside it; - for stdout.")] = "results.csv",
+    model: Annotated[str, typer.Option(help="Detector: a name from `deepscan models`, or an exported .onnx.")] = "lite",
+    recursive: Annotated[bool, typer.Option(help="Descend into folders inside the given ones.")] = True,
+    include: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="In folders: only files like this.", show_default=False)
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="In folders: nothing like this.", show_default=False)
+    ] = None,
+    from_file: Annotated[
+        str | None, typer.Option(metavar="LIST", help="File with one path a line, or NUL-separated; - for stdin.")
+    ] = None,
+    sampling: Annotated[
+        Literal["full", "quick", "paper"] | None,
+        typer.Option(help="Score every frame, a few by seeking, or as published.", show_default="full"),
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="Frames per video for quick and paper; alone it means quick.")
+    ] = None,
+    detect_every: Annotated[int, typer.Option(min=1, help="Search every n-th frame for faces.")] = 5,
+    mirror: Annotated[
+        bool | None, typer.Option(help="Average with the mirror image, at twice the cost.", show_default="mirror")
+    ] = None,
+    aggregate: Annotated[
+        Literal["max", "mean"], typer.Option(help="Video score: highest track, or mean over all.")
+    ] = "max",
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Score from which a video is called fake.", show_default="calibrated"),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Videos decoded at once.", show_default="one per processor")
+    ] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the detector runs.")] = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "fp16", "int8"], typer.Option(help="Refuse a detector of another precision.")
+    ] = "auto",
+    stats: Annotated[bool, typer.Option("--stats", help="Show where the time went, stage by stage.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show each result as it comes.")] = False,
+) -> None:
+    """Scan videos for forged faces and write one row per video.
+
+    Exit code: 0 every input scored or without a face, 1 some could not be scanned, 2 wrong usage,
+    3 detector, machine or output at fault, 130 interrupted.
+    """
+    import deepscan
+    from deepscan.cli.scan_display import ScanDisplay
+
+    running = deepscan.scan(
+        [*(paths or []), *_listed(from_file)],
+        model=model,
+        recursive=recursive,
+        include=include or (),
+        exclude=exclude or (),
+        sampling=sampling,
+        frames=frames,
+        detect_every=detect_every,
+        mirror=mirror,
+        aggregate=aggregate,
+        threshold=threshold,
+        jobs=jobs,
+        device=device,
+        precision=precision,
+    )
+    display = ScanDisplay(running, quiet=quiet, verbose=verbose)
+    if out == STDOUT:
+        _run_to_stdout(running, display)
+    else:
+        _run_to_files(running, display, Path(out))
+    display.close(stats=stats, written=None if out == STDOUT else Path(out))
+    if display.failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _run_to_files(running: Scan, display: ScanDisplay, out: Path) -> None:
+    """Write both files at the end; after an interrupt with what is finished."""
+    from deepscan.runtime.result_files import ResultFiles
+
+    with ResultFiles(out, inputs=[planned.path for planned in running.plan.inputs]) as files, display:
+        try:
+            for result in running:
+                files.add(result)
+                display.show(result)
+        except KeyboardInterrupt:
+            files.commit()
+            raise
+        files.commit()
+
+
+def _run_to_stdout(running: Scan, display: ScanDisplay) -> None:
+    """Print each row as soon as those before it are there."""
+    from deepscan.runtime.result_files import CSV_HEADER, OrderedRecords, csv_line, record_of
+
+    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="")  # type: ignore[union-attr]
+    sys.stdout.write(CSV_HEADER)
+    with display, OrderedRecords() as records:
+        for result in running:
+            records.add(result.index, record_of(result))
+            display.show(result)
+            sys.stdout.writelines(csv_line(record) for record in records.ready())
+            sys.stdout.flush()
+
+
+def _listed(source: str | None) -> list[str]:
+    """Read the paths of --from-file."""
+    from deepscan.errors import UsageError
+    from deepscan.runtime.inputs import paths_from_list
+
+    if source is None:
+        return []
+    try:
+        data = sys.stdin.buffer.read() if source == STDIN else Path(source).read_bytes()
+    except OSError as error:
+        raise UsageError(f"--from-file {source} cannot be read ({error.strerror}): check the path.") from error
+    return paths_from_list(data)

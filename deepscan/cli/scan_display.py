@@ -1,0 +1,166 @@
+"""What a scan shows on the screen: a progress bar, each result on request, and a closing table. All on stderr."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from deepscan import Scan, VideoResult
+
+ROWS_SHOWN = 20
+FAILURES_SHOWN = 5
+REFRESH_SECONDS = 0.25
+STYLES = {"fake": "bold red", "uncertain": "yellow", "real": "green"}
+
+
+class _Counts(ProgressColumn):
+    """Files done, frames per second and faces found, read from the running scan."""
+
+    def __init__(self, scan: Scan, started: float) -> None:
+        super().__init__()
+        self._scan = scan
+        self._started = started
+
+    def render(self, task: Task) -> Text:  # noqa: ARG002 - Rich's signature
+        progress = self._scan.progress
+        rate = progress.frames / max(time.monotonic() - self._started, 1e-3)
+        files = f"{progress.videos}/{len(self._scan.plan.inputs)} files"
+        return Text(f"{files}  {rate:.0f} frames/s  {progress.faces} faces")
+
+
+class ScanDisplay:
+    """Follows one scan; use it as a context around the loop over the results."""
+
+    def __init__(self, scan: Scan, *, quiet: bool, verbose: bool) -> None:
+        self.failed = 0
+        self._scan = scan
+        self._quiet = quiet
+        self._verbose = verbose
+        self._console = Console(stderr=True, quiet=quiet)
+        self._started = time.monotonic()
+        self._statuses: Counter[str] = Counter()
+        self._labels: Counter[str] = Counter()
+        self._shown: list[tuple[float, int, VideoResult]] = []
+        self._failures: list[VideoResult] = []
+        self._left = threading.Event()
+        self._bar = Progress(
+            SpinnerColumn(),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            _Counts(scan, self._started),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=quiet or not self._console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("scan", total=1.0)
+        self._refresher = threading.Thread(target=self._refresh, name="deepscan-display", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        self._refresher.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._left.set()
+        self._refresher.join()
+        self._bar.stop()
+
+    def show(self, result: VideoResult) -> None:
+        """Count a result, and keep it if it is among those that the closing table shows."""
+        self._statuses[result.status] += 1
+        if result.label is not None:
+            self._labels[result.label] += 1
+        if not result.succeeded:
+            self.failed += 1
+            if len(self._failures) < FAILURES_SHOWN:
+                self._failures.append(result)
+        else:
+            heapq.heappush(self._shown, (-1.0 if result.score is None else result.score, -result.index, result))
+            if len(self._shown) > ROWS_SHOWN:
+                heapq.heappop(self._shown)
+        if self._verbose:
+            said = result.reason if result.score is None else f"{result.score:.4f} {result.label}"
+            self._console.print(Text(f"{printable(result.path)}: {result.status} {said}"))
+
+    def close(self, *, stats: bool, written: Path | None) -> None:
+        """Print the closing table, the failures and the totals."""
+        if self._shown:
+            self._console.print(self._table())
+        for result in sorted(self._failures, key=lambda failure: failure.index):
+            self._console.print(Text(f"{result.status}: {printable(result.path)}: {result.reason}", style="yellow"))
+        if self.failed > len(self._failures):
+            self._console.print(f"... and {self.failed - len(self._failures)} more that could not be scanned.")
+        self._console.print(self._totals(), highlight=False)
+        if stats:
+            self._console.print(self._stage_table())
+        if written is not None:
+            files = f"{written} and {written.with_suffix('.jsonl').name}"
+            self._console.print(Text(f"Written: {printable(files)}"))
+
+    def _refresh(self) -> None:
+        while not self._left.wait(REFRESH_SECONDS):
+            self._bar.update(self._task, completed=self._scan.share_done())
+
+    def _table(self) -> Table:
+        many = sum(self._statuses.values()) - self.failed > len(self._shown)
+        table = Table(title=f"The {ROWS_SHOWN} highest scores" if many else None, title_justify="left")
+        table.add_column("video", overflow="fold")
+        for column in ("score", "label", "peak", "faces", "frames"):
+            table.add_column(column, justify="right")
+        table.add_column("note", overflow="fold")
+        rows = [result for _, _, result in sorted(self._shown, key=lambda item: item[:2], reverse=True)]
+        for result in rows if many else sorted(rows, key=lambda row: row.index):
+            peak = result.peak
+            table.add_row(
+                Text(printable(result.path)),
+                "" if result.score is None else f"{result.score:.3f}",
+                Text(result.label or result.status, style=STYLES.get(result.label or "", "")),
+                "" if peak is None else f"{peak.score:.3f} at {peak.start_seconds:.1f}-{peak.end_seconds:.1f} s",
+                str(result.faces),
+                str(result.frames),
+                Text(printable(result.reason)),
+            )
+        return table
+
+    def _totals(self) -> str:
+        seconds = time.monotonic() - self._started
+        frames = self._scan.progress.frames
+        statuses = ", ".join(f"{count} {status}" for status, count in sorted(self._statuses.items()))
+        labels = ", ".join(f"{self._labels[label]} {label}" for label in STYLES)
+        skipped = f"; {self._scan.plan.skipped} other files passed over" if self._scan.plan.skipped else ""
+        return (
+            f"{sum(self._statuses.values())} inputs: {statuses} ({labels}){skipped}. "
+            f"{frames} frames in {seconds:.1f} s, {frames / max(seconds, 1e-3):.0f} frames/s on {self._scan.device}."
+        )
+
+    def _stage_table(self) -> Table:
+        table = Table(title="Where the time went, in seconds summed over a stage's threads", title_justify="left")
+        for column in ("stage", "threads", "items", "busy", "waiting for input", "blocked on output", "processor"):
+            table.add_column(column, justify="left" if column == "stage" else "right")
+        for stage in self._scan.stage_times():
+            table.add_row(
+                stage.name,
+                str(stage.threads),
+                str(stage.items),
+                f"{stage.busy_seconds:.2f}",
+                f"{stage.waiting_seconds:.2f}",
+                f"{stage.blocked_seconds:.2f}",
+                f"{stage.cpu_seconds:.2f}",
+            )
+        return table
+
+
+def printable(text: str) -> str:
+    """Escape what could move the cursor, recolour the terminal or break the line."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode() for sign in text)

@@ -1,0 +1,62 @@
+"""Everything deepscan raises on purpose.
+
+    DeepscanError                 base; `exit_code` is what the command line returns
+    ├── InputError                concerns a single video: it becomes that video's row, the run goes on
+    │   ├── UnreadableInput       status `unreadable`: missing, forbidden, empty, damaged
+    │   └── UnsupportedInput      status `unsupported`: readable, but not a video that can be decoded
+    ├── UsageError                the call makes no sense                                   exit code 2
+    ├── OutputError               results cannot be written                                 exit code 3
+    ├── ModelError                a detector file is missing, damaged or of another kind     exit code 3
+    └── MachineError              a device, a package or a library is missing or fails       exit code 3
+
+Every message is one sentence that says what happened, to which file, and what to do now.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+InputStatus = Literal["unreadable", "unsupported"]
+
+
+class DeepscanError(Exception):
+    """Base of all errors that deepscan raises on purpose."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class InputError(DeepscanError):
+    """One input cannot be scanned; its row gets `status` and the message as `reason`."""
+
+    status: ClassVar[InputStatus]
+    exit_code = 1
+
+
+class UnreadableInput(InputError):
+    """The input is missing, forbidden, empty or damaged."""
+
+    status = "unreadable"
+
+
+class UnsupportedInput(InputError):
+    """The input can be read but holds no video that can be decoded."""
+
+    status = "unsupported"
+
+
+class UsageError(DeepscanError):
+    """The caller asked for something that makes no sense."""
+
+    exit_code = 2
+
+
+class OutputError(DeepscanError):
+    """Results cannot be written where they were asked for."""
+
+
+class ModelError(DeepscanError):
+    """A detector's file is missing, damaged, or not what it should be."""
+
+
+class MachineError(DeepscanError):
+    """This machine lacks a device, a package or a library that was asked for."""

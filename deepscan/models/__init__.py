@@ -1,0 +1,1 @@
+"""Forgery detectors as torch modules; torch is imported here and in `export` only."""

@@ -1,0 +1,1 @@
+"""From a path to a score: readers, faces, crops, backends, the pipeline and its results."""

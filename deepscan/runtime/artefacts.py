@@ -1,0 +1,101 @@
+"""Artefacts: exported detectors with the record of what they are; anything without that record is refused."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from deepscan.errors import ModelError
+from deepscan.spec import DetectorSpec
+
+Precision = Literal["fp32", "fp16", "int8"]
+EMBEDDED = ("lite",)
+METADATA_PREFIX = "deepscan."
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an artefact is; written beside it and, except for its own hash and size, into the ONNX metadata.
+
+    Attributes:
+        schema: version of this record's format.
+        spec: the detector.
+        file: name of the ONNX file.
+        sha256: of the ONNX file.
+        size_bytes: of the ONNX file.
+        weights_file: name of the file the weights came from.
+        weights_sha256: of that file.
+        precision: of the arithmetic.
+        opset: version of the ONNX operator set.
+        tools: name and version of everything that took part in the export.
+    """
+
+    schema: Literal[1] = 1
+    spec: DetectorSpec
+    file: str
+    sha256: str
+    size_bytes: int
+    weights_file: str
+    weights_sha256: str
+    precision: Precision
+    opset: int
+    tools: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Artefact:
+    """A detector ready to be loaded by a backend: its record and the ONNX file's bytes."""
+
+    manifest: Manifest
+    model: bytes
+
+    def __repr__(self) -> str:
+        return f"Artefact({self.manifest.file}, {self.manifest.precision}, {len(self.model)} bytes)"
+
+
+def embedded_manifest(name: str) -> Manifest:
+    """Return the record of a detector that comes with the package."""
+    return _manifest((files("deepscan") / "assets" / manifest_name(name)).read_bytes(), f"{name}.onnx")
+
+
+def load_artefact(name: str) -> Artefact:
+    """Load an embedded detector by name, or an artefact by the path of its .onnx file.
+
+    Raises:
+        ModelError: there is none of that name, it has no record, or file and record disagree.
+    """
+    if name in EMBEDDED:
+        folder = files("deepscan") / "assets"
+        return _checked((folder / manifest_name(name)).read_bytes(), (folder / f"{name}.onnx").read_bytes(), name)
+    path = Path(name)
+    if path.suffix != ".onnx":
+        known = ", ".join(EMBEDDED)
+        raise ModelError(f"No detector is called {name!r}: use one of {known}, or the path of an exported .onnx file.")
+    try:
+        return _checked(path.with_name(manifest_name(path.stem)).read_bytes(), path.read_bytes(), name)
+    except OSError as error:
+        message = f"{error.filename} cannot be read ({error.strerror}): an artefact is an .onnx file and its manifest."
+        raise ModelError(message) from error
+
+
+def manifest_name(stem: str) -> str:
+    """Return the file name of the record that belongs to `stem`.onnx."""
+    return f"{stem}.manifest.json"
+
+
+def _checked(record: bytes, model: bytes, source: str) -> Artefact:
+    manifest = _manifest(record, source)
+    if hashlib.sha256(model).hexdigest() != manifest.sha256:
+        raise ModelError(f"{source} is not the file that its manifest describes: it was changed or cut; export it again.")
+    return Artefact(manifest, model)
+
+
+def _manifest(record: bytes, source: str) -> Manifest:
+    try:
+        return msgspec.json.decode(record, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise ModelError(f"The manifest of {source} cannot be read ({error}): export the detector again.") from error

@@ -1,0 +1,67 @@
+"""Colour: from the three planes of a decoded picture to RGB, by the matrix and range that the video declares.
+
+Matrices and ranges: ITU-T H.273, tables 4 (matrix coefficients) and equations 20-31 (limited and full range).
+A transfer function is never applied: HDR pictures keep their PQ or HLG curve.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# H.273 code point -> (Kr, Kb), the weights of red and blue in luma.
+LUMA_WEIGHTS: dict[int, tuple[float, float]] = {
+    1: (0.2126, 0.0722),  # BT.709
+    4: (0.30, 0.11),  # FCC
+    5: (0.299, 0.114),  # BT.601, 625 lines
+    6: (0.299, 0.114),  # BT.601, 525 lines
+    7: (0.212, 0.087),  # SMPTE 240M
+    9: (0.2627, 0.0593),  # BT.2020, non-constant luminance
+    10: (0.2627, 0.0593),  # BT.2020, constant luminance: close, not exact
+}
+BT709, BT601 = 1, 6
+# Where a video says nothing, players take BT.709 for high definition and BT.601 below.
+HD_WIDTH, HD_HEIGHT = 1280, 576
+
+
+@dataclass(frozen=True, slots=True)
+class Colour:
+    """How a picture's numbers mean colours.
+
+    Attributes:
+        matrix: H.273 code point of the matrix coefficients, one of `LUMA_WEIGHTS`.
+        full_range: luma spans 0..255 instead of 16..235 (in 8-bit terms).
+    """
+
+    matrix: int
+    full_range: bool
+
+    def rgb_matrix(self) -> NDArray[np.float32]:
+        """Return the affine map [3, 4] from 8-bit (Y, Cb, Cr, 1) to RGB in 0..255."""
+        red, blue = LUMA_WEIGHTS[self.matrix]
+        green = 1.0 - red - blue
+        chroma = np.array(
+            [
+                [1.0, 0.0, 2 * (1 - red)],
+                [1.0, -2 * (1 - blue) * blue / green, -2 * (1 - red) * red / green],
+                [1.0, 2 * (1 - blue), 0.0],
+            ]
+        )
+        luma_offset = 0.0 if self.full_range else 16.0
+        luma_gain = 1.0 if self.full_range else 255 / 219
+        chroma_gain = 1.0 if self.full_range else 255 / 224
+        linear = chroma * np.array([luma_gain, chroma_gain, chroma_gain])
+        offset = -linear @ np.array([luma_offset, 128.0, 128.0])
+        return np.column_stack([linear, offset]).astype(np.float32)
+
+
+def declared_colour(*, matrix: int, full_range: bool, width: int, height: int) -> Colour:
+    """Return the colour of a picture, guessing the matrix from its size where it declares none that is known."""
+    if matrix not in LUMA_WEIGHTS:
+        matrix = BT709 if width >= HD_WIDTH or height > HD_HEIGHT else BT601
+    return Colour(matrix=matrix, full_range=full_range)

@@ -1,0 +1,153 @@
+"""From paths, folders and lists to the inputs of a scan, in an order that does not depend on the file system."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+
+from deepscan.errors import InputError, UnreadableInput, UnsupportedInput, UsageError
+
+# Files in folders that are clearly something else; everything with another ending, or none, is tried.
+NOT_VIDEO = frozenset(
+    """
+    7z aac ac3 ass avif bak bin bmp bz2 c cfg conf cpp cr2 css csv db dll dng doc docx exe flac gz h heic heif htm html
+    ico idx ini ipynb iso jpe jpeg jpg js json jsonl lock log lrc m3u m3u8 m4a md md5 mid mp3 nef nfo npy npz odp ods
+    odt ogg onnx opus pdf pkl plan png ppt pptx psd pt pth py raw rar rst safetensors sh sha256 sqlite srt ssa sub svg
+    tar tex tgz tif tiff toml torrent tsv ttf txt url vtt wav webp whl woff woff2 xls xlsx xml xz yaml yml zip zst
+    """.split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedInput:
+    """One row to be.
+
+    Attributes:
+        path: as given, or as found below a given folder.
+        size_bytes: of the file; 0 where unknown.
+        problem: why it cannot be scanned, where that is known already.
+    """
+
+    path: str
+    size_bytes: int
+    problem: InputError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InputPlan:
+    """What will be scanned.
+
+    Attributes:
+        inputs: in order, each path once.
+        skipped: how many files in folders were passed over because of their names.
+    """
+
+    inputs: tuple[PlannedInput, ...]
+    skipped: int
+
+
+def plan_inputs(
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    recursive: bool = True,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> InputPlan:
+    """Find the inputs of a scan.
+
+    A file that is named is always an input. In a folder, hidden files and folders and links to folders are left out,
+    and files whose ending says that they are no video; names are sorted, a folder's files come before its folders.
+
+    Args:
+        paths: files and folders.
+        recursive: whether to descend into folders inside the given folders.
+        include: patterns; in folders only files that match one are inputs, whatever their ending.
+        exclude: patterns; in folders files and folders that match one are left out.
+            A pattern with a slash is matched against the path below the given folder, one without against the name.
+
+    Raises:
+        UsageError: there is no path at all.
+    """
+    planned: dict[str, PlannedInput] = {}
+    finder = _Finder(recursive, include, exclude)
+    for given in paths:
+        for found in finder.find(os.fspath(given)):
+            planned.setdefault(found.path, found)
+    if not planned:
+        raise UsageError("There is nothing to scan: give at least one video, folder or list of videos.")
+    return InputPlan(tuple(planned.values()), finder.skipped)
+
+
+def paths_from_list(data: bytes) -> list[str]:
+    """Read a list of paths: separated by NUL bytes if it has any, else one a line. Empty ones are left out."""
+    separator = b"\0" if b"\0" in data else b"\n"
+    lines = (line.removesuffix(b"\r") if separator == b"\n" else line for line in data.split(separator))
+    return [os.fsdecode(line) for line in lines if line]
+
+
+class _Finder:
+    def __init__(self, recursive: bool, include: Sequence[str], exclude: Sequence[str]) -> None:
+        self._recursive = recursive
+        self._include = include
+        self._exclude = exclude
+        self.skipped = 0
+
+    def find(self, path: str) -> Iterator[PlannedInput]:
+        try:
+            found = os.stat(path)
+        except OSError as error:
+            problem = UnreadableInput(f"The file cannot be found ({error.strerror}): check the path.")
+            yield PlannedInput(path, 0, problem)
+            return
+        if not stat.S_ISDIR(found.st_mode):
+            yield PlannedInput(path, found.st_size)
+            return
+        inputs = 0
+        for planned in self._walk(path, ""):
+            inputs += 1
+            yield planned
+        if not inputs:
+            yield PlannedInput(path, 0, UnsupportedInput("No file in this folder could be a video: see --include."))
+
+    def _walk(self, folder: str, below: str) -> Iterator[PlannedInput]:
+        try:
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
+        except OSError as error:
+            problem = UnreadableInput(f"The folder cannot be listed ({error.strerror}): check its permissions.")
+            yield PlannedInput(folder, 0, problem)
+            return
+        folders = []
+        for entry in entries:
+            inside = f"{below}{entry.name}"
+            if entry.name.startswith(".") or _matches(self._exclude, inside):
+                continue
+            if entry.is_dir():
+                if self._recursive and not entry.is_symlink():
+                    folders.append((entry.path, inside))
+            elif self._is_wanted(entry.name, inside):
+                yield PlannedInput(entry.path, _size(entry))
+            else:
+                self.skipped += 1
+        for path, inside in folders:
+            yield from self._walk(path, f"{inside}/")
+
+    def _is_wanted(self, name: str, inside: str) -> bool:
+        if self._include:
+            return _matches(self._include, inside)
+        return os.path.splitext(name)[1].lower().removeprefix(".") not in NOT_VIDEO
+
+
+def _matches(patterns: Sequence[str], inside: str) -> bool:
+    name = inside.rpartition("/")[2]
+    return any(fnmatch(inside if "/" in pattern else name, pattern) for pattern in patterns)
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_size
+    except OSError:
+        return 0

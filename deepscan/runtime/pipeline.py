@@ -1,0 +1,157 @@
+"""The pipeline: the only place that knows threads.
+
+    sources x N  ->  stage  ->  stage  ->  results
+
+Every arrow is a `Link`. A source turns one job into messages; a stage turns a few messages into others. All of them
+are ordinary functions that yield. The results are taken by whoever iterates, in the caller's own thread. When
+anything raises, or the caller leaves, every link is stopped, every thread joined, and the first error raised.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deepscan.runtime.links import Link, Stopped
+
+
+@dataclass(slots=True)
+class StageTimes:
+    """Where the threads of a stage spent their time, in seconds summed over its threads.
+
+    A stage that is mostly busy is the bottleneck. One that mostly waits for input is fed too slowly; one that is
+    mostly blocked on its output feeds something slower.
+    """
+
+    name: str
+    threads: int
+    items: int = 0
+    busy_seconds: float = 0.0
+    waiting_seconds: float = 0.0
+    blocked_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where messages come from: `function(job)` yields them, in `threads` threads that share the jobs."""
+
+    name: str
+    function: Callable[[Any], Iterable[Any]]
+    threads: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What happens to messages: `function(messages)` yields others; it gets up to `batch` waiting ones at a time."""
+
+    name: str
+    function: Callable[[Sequence[Any]], Iterable[Any]]
+    batch: int
+    max_bytes: int
+
+
+class Pipeline:
+    """Runs jobs through a source and stages; iterate over `results()` to make it go.
+
+    Args:
+        jobs: given to the source's function one by one.
+        source: its output link is bounded by its `max_bytes`, as is every stage's.
+        stages: in order.
+    """
+
+    def __init__(self, jobs: Iterable[Any], source: Source, stages: Sequence[Stage]) -> None:
+        self._jobs = iter(jobs)
+        self._jobs_lock = threading.Lock()
+        self._error: BaseException | None = None
+        first: Link[Any] = Link(max_bytes=source.max_bytes, producers=source.threads)
+        self._links = [first, *(Link[Any](max_bytes=stage.max_bytes) for stage in stages)]
+        self._times = [StageTimes(source.name, source.threads), *(StageTimes(stage.name, 1) for stage in stages)]
+        self._times_lock = threading.Lock()
+        self._threads = [
+            self._thread(f"{source.name}-{number}", self._run_source, source) for number in range(source.threads)
+        ]
+        for number, stage in enumerate(stages):
+            self._threads.append(self._thread(stage.name, self._run_stage, stage, number))
+
+    def results(self) -> Iterator[Any]:
+        """Start the threads and yield what the last stage yields; the end of this, however it comes, stops them.
+
+        Raises:
+            BaseException: the first that was raised in any thread.
+        """
+        for thread in self._threads:
+            thread.start()
+        try:
+            while taken := self._links[-1].take(1)[0]:
+                yield from taken
+        except Stopped:
+            pass
+        finally:
+            self._stop()
+        if self._error is not None:
+            raise self._error
+
+    def times(self) -> list[StageTimes]:
+        """Return where the time went, so far."""
+        return self._times
+
+    def _thread(self, name: str, target: Callable[..., None], *arguments: Any) -> threading.Thread:
+        return threading.Thread(target=self._guarded, args=(target, *arguments), name=f"deepscan-{name}", daemon=True)
+
+    def _stop(self) -> None:
+        for link in self._links:
+            link.stop()
+        for thread in self._threads:
+            thread.join()
+
+    def _guarded(self, target: Callable[..., None], *arguments: Any) -> None:
+        try:
+            target(*arguments)
+        except Stopped:
+            pass
+        except BaseException as error:  # whatever it is, it is raised again in the caller's thread
+            self._error = self._error or error
+            for link in self._links:
+                link.stop()
+
+    def _run_source(self, source: Source) -> None:
+        while (job := self._next_job()) is not None:
+            self._emit(source.function(job), 0, waited=0.0, items=1)
+        self._links[0].finish()
+
+    def _next_job(self) -> Any:
+        with self._jobs_lock:
+            return next(self._jobs, None)
+
+    def _run_stage(self, stage: Stage, number: int) -> None:
+        while True:
+            messages, waited = self._links[number].take(stage.batch)
+            if not messages:
+                break
+            self._emit(stage.function(messages), number + 1, waited=waited, items=len(messages))
+        self._links[number + 1].finish()
+
+    def _emit(self, messages: Iterable[Any], output: int, *, waited: float, items: int) -> None:
+        """Drain a function's generator into a link, and close it at once if the pipeline stops."""
+        started, cpu_started, blocked = time.perf_counter(), time.thread_time(), 0.0
+        iterator = iter(messages)
+        try:
+            for message in iterator:
+                blocked += self._links[output].put(message)
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+            elapsed, cpu = time.perf_counter() - started, time.thread_time() - cpu_started
+            times = self._times[output]
+            with self._times_lock:
+                times.items += items
+                times.waiting_seconds += waited
+                times.blocked_seconds += blocked
+                times.busy_seconds += elapsed - blocked
+                times.cpu_seconds += cpu

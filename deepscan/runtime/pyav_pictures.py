@@ -1,0 +1,107 @@
+"""From PyAV's frames to `Frame`: planes without a copy, colour, orientation; and the small picture for faces."""
+
+from __future__ import annotations
+
+import re
+import struct
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+
+from deepscan.runtime.colour import BT709, declared_colour
+from deepscan.runtime.frames import Frame, Geometry, Orientation, Picture
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PLANAR_YUV = re.compile(r"yuv(?P<jpeg>j?)a?(?P<subsampling>4\d\d)p(?P<bits>\d+)?(le)?")
+GREY = re.compile(r"gray(?P<bits>\d+)?(le)?")
+# What every other layout (RGB, palettes, packed and semi-planar YUV) is converted to, without losing chroma samples.
+FALLBACK_FORMAT = "yuv444p"
+FULL_RANGE = int(ColorRange.JPEG)
+
+
+def frame_from_av(native: av.VideoFrame, *, index: int, seconds: float, pixel_aspect: float) -> Frame:
+    """Wrap a decoded frame; its planes stay where the decoder put them."""
+    layout = PLANAR_YUV.fullmatch(native.format.name) or GREY.fullmatch(native.format.name)
+    if layout is None:
+        orientation = _orientation(native)
+        native = _reformatted(native)
+        layout = PLANAR_YUV.fullmatch(FALLBACK_FORMAT)
+        assert layout is not None
+    else:
+        orientation = _orientation(native)
+    parts = layout.groupdict()
+    grey = "subsampling" not in parts
+    picture = Picture(
+        planes=tuple(_plane(native, number, parts["bits"]) for number in range(1 if grey else 3)),
+        bit_depth=int(parts["bits"] or 8),
+        colour=declared_colour(
+            matrix=native.colorspace,
+            full_range=grey or parts["jpeg"] == "j" or native.color_range == FULL_RANGE,
+            width=native.width,
+            height=native.height,
+        ),
+        left_chroma=not grey and parts["jpeg"] != "j",
+    )
+    geometry = Geometry(native.width, native.height, pixel_aspect, orientation)
+    return Frame(index=index, seconds=seconds, picture=picture, geometry=geometry, native=native)
+
+
+def shrunk_from_frame(reformatter: VideoReformatter, frame: Frame, longest_side: int) -> NDArray[np.uint8]:
+    """Return the upright picture as BGR [h, w, 3], its longer side at most `longest_side`; area filter, one pass."""
+    geometry = frame.geometry
+    scale = min(1.0, longest_side / max(geometry.width, geometry.height))
+    upright = max(1, round(geometry.width * scale)), max(1, round(geometry.height * scale))
+    width, height = upright[::-1] if geometry.orientation.transpose else upright
+    colour = frame.picture.colour
+    small = reformatter.reformat(
+        frame.native,
+        width,
+        height,
+        "bgr24",
+        src_colorspace=colour.matrix,
+        src_color_range=int(ColorRange.JPEG if colour.full_range else ColorRange.MPEG),
+        dst_color_range=int(ColorRange.JPEG),
+        interpolation=Interpolation.AREA,
+        threads=1,
+    )
+    return geometry.orientation.apply(small.to_ndarray())
+
+
+def _plane(native: av.VideoFrame, number: int, bits: str | None) -> NDArray[Any]:
+    """View a plane as [H, W], without the padding at the end of its lines."""
+    plane = native.planes[number]
+    samples: NDArray[Any] = np.frombuffer(plane, dtype=np.uint16 if bits else np.uint8)  # type: ignore[call-overload]
+    stride = plane.line_size // samples.itemsize
+    return samples[: plane.height * stride].reshape(plane.height, stride)[:, : plane.width]
+
+
+def _reformatted(native: av.VideoFrame) -> av.VideoFrame:
+    """Convert a rare layout to `FALLBACK_FORMAT`; colours given as RGB become BT.709 in full range."""
+    if not native.format.is_rgb:
+        converted = native.reformat(format=FALLBACK_FORMAT, threads=1)
+        converted.colorspace, converted.color_range = native.colorspace, native.color_range
+        return converted
+    converted = native.reformat(
+        format=FALLBACK_FORMAT, dst_colorspace=BT709, dst_color_range=FULL_RANGE, threads=1
+    )
+    converted.colorspace, converted.color_range = BT709, FULL_RANGE
+    return converted
+
+
+def _orientation(native: av.VideoFrame) -> Orientation:
+    matrix = native.side_data.get("DISPLAYMATRIX")
+    return Orientation() if matrix is None else _orientation_from_matrix(bytes(matrix))
+
+
+@lru_cache(maxsize=64)
+def _orientation_from_matrix(matrix: bytes) -> Orientation:
+    """Read the 3x3 fixed-point matrix (FFmpeg: libavutil/display.h); angles between are rounded to quarter turns."""
+    a, b, _, c, d = struct.unpack("<5i", matrix[:20])
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return Orientation(transpose=False, flip_x=a < 0, flip_y=d < 0)
+    return Orientation(transpose=True, flip_x=c < 0, flip_y=b < 0)

