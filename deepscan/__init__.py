@@ -1,9 +1,9 @@
 """deepscan: how likely is a face in this video forged?
 
-    from deepscan import scan
+from deepscan import scan
 
-    for result in scan("videos"):
-        print(result.path, result.status, result.score)
+for result in scan("videos"):
+    print(result.path, result.status, result.score)
 """
 
 from __future__ import annotations

@@ -130,9 +130,7 @@ def footage(still: Picture, shot: Shot, times: list[float]) -> Iterator[Picture]
         # Area averaging is what a sensor does; cv2.warpAffine has no such filter, hence the blur.
         shrink = 1 / np.hypot(matrix[0, 0], matrix[0, 1])
         sharp = cv2.GaussianBlur(still, (0, 0), 0.4 * shrink) if shrink > 1 else still
-        view = cv2.warpAffine(
-            sharp, matrix, shot.size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
-        )
+        view = cv2.warpAffine(sharp, matrix, shot.size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
         exposure = 1 + 0.05 * np.sin(2 * np.pi * 0.3 * time)
         side_light = 0.06 * np.sin(2 * np.pi * 0.17 * time) * across
         grain = cv2.GaussianBlur(rng.normal(0, 4, (height, width)).astype(np.float32), (0, 0), 0.6)
@@ -150,9 +148,7 @@ def similarity(source: Points, target: Points) -> Matrix:
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
-def forged(
-    frames: Iterable[Picture], face_points: Iterable[Points], donor: Picture
-) -> Iterator[Picture]:
+def forged(frames: Iterable[Picture], face_points: Iterable[Points], donor: Picture) -> Iterator[Picture]:
     """Yields the frames with the donor's inner face over the face at `face_points`.
 
     Every frame is fitted, colour-matched and blended anew with small errors, as face-swap tools do.
@@ -199,9 +195,7 @@ def coded_frame(picture: Picture, encoding: Encoding) -> av.VideoFrame:
     )
 
 
-def write_video(
-    path: Path, frames: Iterable[Picture], times: list[float], encoding: Encoding
-) -> None:
+def write_video(path: Path, frames: Iterable[Picture], times: list[float], encoding: Encoding) -> None:
     """Encodes upright frames shown at `times` (seconds)."""
     # Without "bitexact" the container writes a random identifier or the library's version.
     container_options = {"fflags": "+bitexact", "movflags": "+faststart"}

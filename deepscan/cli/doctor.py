@@ -21,16 +21,17 @@ class Finding:
 
 def doctor() -> None:
     """Show what this machine can do, and how to add what is missing."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title="This machine", title_justify="left")
+    table = Table(title="This machine", title_justify="left", box=SIMPLE_HEAD)
     for column in ("what", "", "found", "to add it"):
         table.add_column(column, overflow="fold")
-    findings = _findings()
-    for finding in findings:
-        mark = "[green]yes[/]" if finding.good else "[yellow]no[/]"
-        table.add_row(finding.subject, mark, finding.fact, finding.remedy)
+    for finding in _findings():
+        mark = Text("yes", "green") if finding.good else Text("no", "yellow")
+        table.add_row(finding.subject, mark, Text(finding.fact), Text(finding.remedy))
     Console().print(table)
     Console().print(f"Scans run on: {_device()}", highlight=False)
 
@@ -77,7 +78,9 @@ def _gpu() -> list[Finding]:
     nvdec = has_nvdec() and has_library(NVDEC_LIBRARY)
     return [
         Finding("CUDA", True, names),
-        Finding("ONNX Runtime on CUDA", runtime, "provider found" if runtime else "none", "" if runtime else GPU_RUNTIME),
+        Finding(
+            "ONNX Runtime on CUDA", runtime, "provider found" if runtime else "none", "" if runtime else GPU_RUNTIME
+        ),
         Finding("NVDEC", nvdec, "not used by this version: videos are decoded on the CPU"),
     ]
 

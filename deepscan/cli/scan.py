@@ -38,6 +38,9 @@ def scan(
         int | None, typer.Option(min=1, help="Frames per video for quick and paper; alone it means quick.")
     ] = None,
     detect_every: Annotated[int, typer.Option(min=1, help="Search every n-th frame for faces.")] = 5,
+    min_face: Annotated[
+        int | None, typer.Option(min=1, help="Ignore faces smaller than this, in pixels.", show_default="detector's")
+    ] = None,
     mirror: Annotated[
         bool | None, typer.Option(help="Average with the mirror image, at twice the cost.", show_default="mirror")
     ] = None,
@@ -76,6 +79,7 @@ def scan(
         sampling=sampling,
         frames=frames,
         detect_every=detect_every,
+        min_face=min_face,
         mirror=mirror,
         aggregate=aggregate,
         threshold=threshold,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import os
 import threading
 import time
 from collections import Counter
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -19,6 +21,7 @@ from deepscan import Scan, VideoResult
 
 ROWS_SHOWN = 20
 FAILURES_SHOWN = 5
+NAME_WIDTH = 20
 REFRESH_SECONDS = 0.25
 STYLES = {"fake": "bold red", "uncertain": "yellow", "real": "green"}
 
@@ -114,22 +117,26 @@ class ScanDisplay:
 
     def _table(self) -> Table:
         many = sum(self._statuses.values()) - self.failed > len(self._shown)
-        table = Table(title=f"The {ROWS_SHOWN} highest scores" if many else None, title_justify="left")
-        table.add_column("video", overflow="fold")
+        folder = _common_folder([result.path for _, _, result in self._shown])
+        title = f"The {len(self._shown)} highest scores" if many else f"In {printable(folder)}" if folder else None
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.add_column("video", overflow="fold", min_width=NAME_WIDTH)
         for column in ("score", "label", "peak", "faces", "frames"):
-            table.add_column(column, justify="right")
-        table.add_column("note", overflow="fold")
+            table.add_column(column, justify="right", no_wrap=True)
+        noted = any(result.reason for _, _, result in self._shown)
+        if noted:
+            table.add_column("note", overflow="fold", ratio=1)
         rows = [result for _, _, result in sorted(self._shown, key=lambda item: item[:2], reverse=True)]
         for result in rows if many else sorted(rows, key=lambda row: row.index):
             peak = result.peak
             table.add_row(
-                Text(printable(result.path)),
+                Text(printable(result.path[len(folder) :])),
                 "" if result.score is None else f"{result.score:.3f}",
                 Text(result.label or result.status, style=STYLES.get(result.label or "", "")),
-                "" if peak is None else f"{peak.score:.3f} at {peak.start_seconds:.1f}-{peak.end_seconds:.1f} s",
+                "" if peak is None else f"{peak.score:.3f} at {peak.start_seconds:.0f}-{peak.end_seconds:.0f} s",
                 str(result.faces),
                 str(result.frames),
-                Text(printable(result.reason)),
+                *([Text(printable(result.reason))] if noted else []),
             )
         return table
 
@@ -145,7 +152,8 @@ class ScanDisplay:
         )
 
     def _stage_table(self) -> Table:
-        table = Table(title="Where the time went, in seconds summed over a stage's threads", title_justify="left")
+        title = "Where the time went, in seconds summed over a stage's threads"
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
         for column in ("stage", "threads", "items", "busy", "waiting for input", "blocked on output", "processor"):
             table.add_column(column, justify="left" if column == "stage" else "right")
         for stage in self._scan.stage_times():
@@ -161,6 +169,14 @@ class ScanDisplay:
         return table
 
 
+def _common_folder(paths: list[str]) -> str:
+    """Return the folder that all paths lie in, with its slash, or nothing."""
+    folders = {os.path.dirname(path) for path in paths}
+    return os.path.join(folders.pop(), "") if len(folders) == 1 else ""
+
+
 def printable(text: str) -> str:
     """Escape what could move the cursor, recolour the terminal or break the line."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode() for sign in text)
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode() for sign in text
+    )

@@ -86,7 +86,7 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[N, inputs, H, W] -> [N, outputs, ceil(H / stride), ceil(W / stride)]."""
-        y = functional.relu6(self.bn0(self.expand(x))) if self.expands else x
+        y: torch.Tensor = functional.relu6(self.bn0(self.expand(x))) if self.expands else x
         y = functional.relu6(self.bn1(self.depthwise(y)))
         y = self.bn2(self.project(y))
         return x + y if self.adds_input else y
@@ -111,9 +111,7 @@ class EfficientNetLite(nn.Module):
             fixed = stage is STAGES[0] or stage is STAGES[-1]
             for repeat in range(stage.repeats if fixed else math.ceil(stage.repeats * depth)):
                 stride = stage.stride if repeat == 0 else 1
-                block = InvertedResidual(
-                    inputs, outputs, expansion=stage.expansion, kernel=stage.kernel, stride=stride
-                )
+                block = InvertedResidual(inputs, outputs, expansion=stage.expansion, kernel=stage.kernel, stride=stride)
                 blocks.append(block)
                 inputs = outputs
         self.blocks = nn.ModuleList(blocks)

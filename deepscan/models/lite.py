@@ -17,7 +17,7 @@ SPEC = DetectorSpec(
     mean=(127.0, 127.0, 127.0),
     std=(128.0, 128.0, 128.0),
     channel_order="RGB",
-    crop=CropPolicy(scale=0.9, shift_down=0.03, min_face_pixels=40),
+    crop=CropPolicy(scale=0.9, shift_down=0.03, min_face_pixels=100),
     mirror=True,
     pooling="logit",
     calibration=Calibration(scale=0.968, offset=-0.837),

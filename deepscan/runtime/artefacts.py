@@ -90,7 +90,9 @@ def manifest_name(stem: str) -> str:
 def _checked(record: bytes, model: bytes, source: str) -> Artefact:
     manifest = _manifest(record, source)
     if hashlib.sha256(model).hexdigest() != manifest.sha256:
-        raise ModelError(f"{source} is not the file that its manifest describes: it was changed or cut; export it again.")
+        raise ModelError(
+            f"{source} is not the file that its manifest describes: it was changed or cut; export it again."
+        )
     return Artefact(manifest, model)
 
 

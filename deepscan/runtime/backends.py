@@ -11,21 +11,23 @@ from deepscan.runtime.sessions import Device, Session
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepscan.runtime.artefacts import Artefact
+    from deepscan.runtime.artefacts import Artefact, Precision
 
 
 class Backend(Protocol):
-    """Executes one detector.
+    """Executes one detector."""
 
-    Attributes:
-        name: what runs it and where, as results show it.
-        precision: of the arithmetic.
-        max_batch: the largest batch it takes.
-    """
+    @property
+    def name(self) -> str:
+        """What runs it and where, as results show it."""
 
-    name: str
-    precision: str
-    max_batch: int
+    @property
+    def precision(self) -> Precision:
+        """Of the arithmetic."""
+
+    @property
+    def max_batch(self) -> int:
+        """The largest batch that `logits` takes."""
 
     def logits(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Score a batch: RGB uint8 [N, H, W, 3], 1 <= N <= max_batch, to the logit of *fake*, float32 [N].

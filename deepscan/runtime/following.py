@@ -75,7 +75,8 @@ class FaceFollower:
         large = sides >= self._policy.min_face_pixels
         self.most_faces = max(self.most_faces, len(faces))
         self.small_faces += int((~large).sum())
-        return faces.boxes[large]
+        boxes: NDArray[np.float32] = faces.boxes[large]
+        return boxes
 
     def _share(self, between: Frame, seen: _Sighting) -> float:
         span = seen.seconds - self._seen.seconds

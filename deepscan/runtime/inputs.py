@@ -12,12 +12,11 @@ from deepscan.errors import InputError, UnreadableInput, UnsupportedInput, Usage
 
 # Files in folders that are clearly something else; everything with another ending, or none, is tried.
 NOT_VIDEO = frozenset(
-    """
-    7z aac ac3 ass avif bak bin bmp bz2 c cfg conf cpp cr2 css csv db dll dng doc docx exe flac gz h heic heif htm html
-    ico idx ini ipynb iso jpe jpeg jpg js json jsonl lock log lrc m3u m3u8 m4a md md5 mid mp3 nef nfo npy npz odp ods
-    odt ogg onnx opus pdf pkl plan png ppt pptx psd pt pth py raw rar rst safetensors sh sha256 sqlite srt ssa sub svg
-    tar tex tgz tif tiff toml torrent tsv ttf txt url vtt wav webp whl woff woff2 xls xlsx xml xz yaml yml zip zst
-    """.split()
+    "7z aac ac3 ass avif bak bin bmp bz2 c cfg conf cpp cr2 css csv db dll dng doc docx exe flac gz h heic "
+    "heif htm html ico idx ini ipynb iso jpe jpeg jpg js json jsonl lock log lrc m3u m3u8 m4a md md5 mid mp3 "
+    "nef nfo npy npz odp ods odt onnx opus pdf pkl plan png ppt pptx psd pt pth py rar raw rst safetensors "
+    "sh sha256 sqlite srt ssa sub svg tar tex tgz tif tiff toml torrent tsv ttf txt url vtt wav webp whl woff "
+    "woff2 xls xlsx xml xz yaml yml zip zst".split(" ")
 )
 
 

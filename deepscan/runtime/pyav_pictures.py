@@ -69,7 +69,7 @@ def shrunk_from_frame(reformatter: VideoReformatter, frame: Frame, longest_side:
         interpolation=Interpolation.AREA,
         threads=1,
     )
-    return geometry.orientation.apply(small.to_ndarray())
+    return geometry.orientation.apply(np.asarray(small.to_ndarray(), dtype=np.uint8))
 
 
 def _plane(native: av.VideoFrame, number: int, bits: str | None) -> NDArray[Any]:
@@ -86,15 +86,13 @@ def _reformatted(native: av.VideoFrame) -> av.VideoFrame:
         converted = native.reformat(format=FALLBACK_FORMAT, threads=1)
         converted.colorspace, converted.color_range = native.colorspace, native.color_range
         return converted
-    converted = native.reformat(
-        format=FALLBACK_FORMAT, dst_colorspace=BT709, dst_color_range=FULL_RANGE, threads=1
-    )
+    converted = native.reformat(format=FALLBACK_FORMAT, dst_colorspace=BT709, dst_color_range=FULL_RANGE, threads=1)
     converted.colorspace, converted.color_range = BT709, FULL_RANGE
     return converted
 
 
 def _orientation(native: av.VideoFrame) -> Orientation:
-    matrix = native.side_data.get("DISPLAYMATRIX")
+    matrix: Any = native.side_data.get("DISPLAYMATRIX")
     return Orientation() if matrix is None else _orientation_from_matrix(bytes(matrix))
 
 

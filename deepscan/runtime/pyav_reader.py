@@ -28,8 +28,39 @@ if TYPE_CHECKING:
 
 # Demuxers that open other files, talk to networks or devices, or make video out of text and of single pictures.
 REFUSED_DEMUXERS = frozenset(
-    "alsa ass concat dash data ffmetadata fbdev hls image2 image2pipe kmsgrab lavfi mpjpeg oss rtp rtsp sap sdp "
-    "smoothstreaming srt tee tty video4linux2 v4l2 webm_dash_manifest webvtt bin xbin adf idf codec2raw".split()
+    [
+        "alsa",
+        "ass",
+        "concat",
+        "dash",
+        "data",
+        "ffmetadata",
+        "fbdev",
+        "hls",
+        "image2",
+        "image2pipe",
+        "kmsgrab",
+        "lavfi",
+        "mpjpeg",
+        "oss",
+        "rtp",
+        "rtsp",
+        "sap",
+        "sdp",
+        "smoothstreaming",
+        "srt",
+        "tee",
+        "tty",
+        "video4linux2",
+        "v4l2",
+        "webm_dash_manifest",
+        "webvtt",
+        "bin",
+        "xbin",
+        "adf",
+        "idf",
+        "codec2raw",
+    ]
 )
 DEFAULT_RATE = 25.0
 # A file whose demuxer reports this many errors in a row is given up at that point.

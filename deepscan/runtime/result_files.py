@@ -16,10 +16,30 @@ from typing import IO, Any, Final, Self
 from deepscan.errors import OutputError, UsageError
 from deepscan.runtime.results import VideoResult
 
-COLUMNS: Final = (
-    "path status reason score label model faces tracks clips frames duration_seconds width height codec "
-    "peak_start_seconds peak_end_seconds peak_score backend precision weights_sha256 settings_sha256 elapsed_seconds"
-).split()
+COLUMNS: Final = [
+    "path",
+    "status",
+    "reason",
+    "score",
+    "label",
+    "model",
+    "faces",
+    "tracks",
+    "clips",
+    "frames",
+    "duration_seconds",
+    "width",
+    "height",
+    "codec",
+    "peak_start_seconds",
+    "peak_end_seconds",
+    "peak_score",
+    "backend",
+    "precision",
+    "weights_sha256",
+    "settings_sha256",
+    "elapsed_seconds",
+]
 CSV_HEADER: Final = ",".join(COLUMNS) + "\n"
 # A cell that begins like this is executed as a formula by spreadsheets; an apostrophe in front makes it text.
 # Cells that begin with an apostrophe get one too, so that taking one away always gives back the text.
@@ -47,7 +67,7 @@ class OrderedRecords:
     """Records on disk, added in any order and read in the order of their indices."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
         self._places: dict[int, tuple[int, int]] = {}
         self._next = 0
 

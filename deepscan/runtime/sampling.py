@@ -20,7 +20,8 @@ class Sampling:
         mode: `full` scores every frame; `quick` some frames spread over the video, key frames where they lie well;
             `paper` the same number at exact times, as the published figures were measured.
         frames: how many frames for `quick` and `paper`; unused for `full`.
-        detect_every: at least 1; in `full`, every how many frames faces are searched for; between them boxes are interpolated.
+        detect_every: at least 1; in `full`, every how many frames faces are searched for; boxes between them are
+            interpolated.
     """
 
     mode: SamplingMode

@@ -58,6 +58,7 @@ def scan(
     sampling: SamplingMode | None = None,
     frames: int | None = None,
     detect_every: int = DETECT_EVERY,
+    min_face: int | None = None,
     mirror: bool | None = None,
     aggregate: Aggregate = "max",
     threshold: float | None = None,
@@ -75,11 +76,15 @@ def scan(
     Args:
         paths: one or several files and folders.
         model: name of an embedded detector, or path of an exported .onnx file.
-        recursive, include, exclude: which files in folders, see `deepscan.runtime.inputs.plan_inputs`.
+        recursive: whether to descend into folders inside the given ones.
+        include: in folders only files like one of these patterns; see `deepscan.runtime.inputs.plan_inputs`.
+        exclude: in folders nothing like one of these patterns.
         sampling: `full` (the default) scores every frame, `quick` some frames (the default when `frames` is given),
             `paper` as the detector's authors measured.
         frames: how many frames per video, for `quick` (32 if not given) and `paper` (the authors' number).
         detect_every: in `full`, search every n-th frame for faces; boxes between are interpolated.
+        min_face: faces whose longer side is below this many pixels are not scored; by default as the detector's spec
+            says, because smaller ones tell it too little.
         mirror: average each crop with its mirror image, at twice the cost; by default as the detector's spec says.
         aggregate: `max` takes the highest track, `mean` the mean over all crops.
         threshold: the score from which a video is called fake, instead of the detector's own.
@@ -94,7 +99,7 @@ def scan(
     """
     if frames is not None and sampling == "full":
         raise UsageError("--frames goes with --sampling quick or paper: full scores every frame.")
-    if frames is not None and frames < 1 or detect_every < 1 or jobs is not None and jobs < 1:
+    if (frames is not None and frames < 1) or detect_every < 1 or (jobs is not None and jobs < 1):
         raise UsageError("--frames, --detect-every and --jobs must be at least 1.")
     if threshold is not None and not 0.0 <= threshold <= 1.0:
         raise UsageError(f"--threshold is a probability between 0 and 1, not {threshold}.")
@@ -105,7 +110,7 @@ def scan(
     if precision not in ("auto", manifest.precision):
         raise ModelError(f"{manifest.file} is {manifest.precision}, not {precision}: leave out --precision.")
     mode = sampling or ("full" if frames is None else "quick")
-    spec = msgspec.structs.replace(manifest.spec, band=band_with_threshold(manifest.spec.band, threshold))
+    spec = _adapted(manifest.spec, threshold=threshold, min_face=min_face)
     chosen = Sampling(
         mode=mode,
         frames=frames or (spec.paper_frames if mode == "paper" else QUICK_FRAMES),
@@ -182,6 +187,12 @@ class Scan:
         sizes = [planned.size_bytes or 1 for planned in self.plan.inputs]
         done = sum(size * job.share_done for size, job in zip(sizes, self._jobs, strict=True))
         return done / sum(sizes)
+
+
+def _adapted(spec: DetectorSpec, *, threshold: float | None, min_face: int | None) -> DetectorSpec:
+    """Return the spec with what the caller wants otherwise."""
+    crop = spec.crop if min_face is None else msgspec.structs.replace(spec.crop, min_face_pixels=min_face)
+    return msgspec.structs.replace(spec, band=band_with_threshold(spec.band, threshold), crop=crop)
 
 
 def _settings_sha256(spec: DetectorSpec, sampling: Sampling, *, mirror: bool, aggregate: Aggregate) -> str:

@@ -246,7 +246,8 @@ class InferStage:
     def _why_no_face(self, end: VideoFollowed) -> str:
         reasons = []
         if end.small_faces:
-            reasons.append(f"only faces below {self._verdict.spec.crop.min_face_pixels} pixels were seen")
+            smallest = self._verdict.spec.crop.min_face_pixels
+            reasons.append(f"only faces smaller than {smallest} pixels were seen: --min-face sets the limit")
         if end.decoded.damage:
             reasons.append(end.decoded.damage)
         return "; ".join(reasons)

