@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from functools import cache
@@ -20,6 +21,8 @@ NO_FACE = EXAMPLES / "no_face_mpeg4.avi"
 PHONE = EXAMPLES / "phone_portrait_hevc.mp4"
 SWAPPED = EXAMPLES / "swapped_face_av1.mp4"
 TIME_BASE = Fraction(1, 1000)
+QUIET_OPTIONS = {"libx265": {"x265-params": "log-level=none"}}
+os.environ.setdefault("SVT_LOG", "1")  # errors only
 ACCURATE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
@@ -59,37 +62,65 @@ def write_video(
     options: dict[str, str] | None = None,
     rotation: float = 0.0,
     flip: bool = False,
+    display_matrix: Sequence[int] | None = None,
     aspect: Fraction | None = None,
+    time_base: Fraction = TIME_BASE,
+    container_options: dict[str, str] | None = None,
 ) -> Path:
     """Encode RGB pictures [H, W, 3] of one size; the container is that of the path's ending.
 
     `times` gives each picture's presentation time in seconds (default: `rate` per second). `matrix` is the H.273 code
     point of the colour matrix; both it and the range are really applied and declared. `rotation` in degrees,
-    counter-clockwise, and `flip` (left to right) go into the display matrix.
+    counter-clockwise, and `flip` (left to right) go into the display matrix, or give all nine numbers of it.
+    MPEG-2, MPEG-4 and AVI need a `time_base` of 1 / `rate`.
     """
     colour_range = ColorRange.JPEG if full_range else ColorRange.MPEG
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=container_options or {}) as container:
         stream: Any = None
         for number, picture in enumerate(pictures):
             if stream is None:
-                stream = container.add_stream(codec, rate=rate, options=options or {})
+                stream = container.add_stream(codec, rate=rate, options={**QUIET_OPTIONS.get(codec, {}), **(options or {})})
                 stream.width, stream.height, stream.pix_fmt = picture.shape[1], picture.shape[0], pixel_format
-                stream.time_base = stream.codec_context.time_base = TIME_BASE
+                stream.time_base = stream.codec_context.time_base = time_base
                 stream.codec_context.thread_count = 1
                 stream.codec_context.colorspace, stream.codec_context.color_range = matrix, int(colour_range)
                 if aspect is not None:
                     stream.codec_context.sample_aspect_ratio = aspect
                 if rotation or flip:
                     stream.set_display_rotation(rotation, hflip=flip)
+                if display_matrix is not None:
+                    stream.set_display_matrix(display_matrix)
             rgb = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame = rgb.reformat(
                 format=pixel_format, dst_colorspace=matrix, dst_color_range=int(colour_range), interpolation=ACCURATE
             )
             frame.colorspace, frame.color_range = matrix, int(colour_range)
             seconds = number / rate if times is None else times[number]
-            frame.pts, frame.time_base = round(seconds / TIME_BASE), TIME_BASE
+            frame.pts, frame.time_base = round(seconds / time_base), time_base
             for packet in stream.encode(frame):
                 container.mux(packet)
         for packet in stream.encode(None):
             container.mux(packet)
     return path
+
+
+QUADRANTS = ((200, 60, 50), (50, 170, 70), (60, 70, 190), (200, 190, 60))
+
+
+def quadrants(width: int = 64, height: int = 48) -> NDArray[np.uint8]:
+    """Return a picture of four colours, `QUADRANTS` in reading order, RGB [height, width, 3]."""
+    picture = np.empty((height, width, 3), dtype=np.uint8)
+    for number, colour in enumerate(QUADRANTS):
+        rows = slice(height // 2) if number < 2 else slice(height // 2, None)
+        picture[rows, slice(width // 2) if number % 2 == 0 else slice(width // 2, None)] = colour
+    return picture
+
+
+def counting(count: int, width: int = 64, height: int = 48) -> list[NDArray[np.uint8]]:
+    """Return grey pictures that `number_of` tells apart, at most 50."""
+    return [flat([20 + 4 * number] * 3, width, height) for number in range(count)]
+
+
+def number_of(picture: NDArray[np.uint8]) -> int:
+    """Tell which of the `counting` pictures this is."""
+    return round((float(picture.mean()) - 20) / 4)

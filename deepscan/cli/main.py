@@ -49,7 +49,9 @@ def main() -> None:
     try:
         app()
     except DeepscanError as error:
-        print(f"deepscan: {error}", file=sys.stderr)
+        from deepscan.cli.scan_display import printable
+
+        print(f"deepscan: {printable(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("deepscan: interrupted.", file=sys.stderr)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -117,13 +120,28 @@ def _run_to_stdout(running: Scan, display: ScanDisplay) -> None:
     from deepscan.runtime.result_files import CSV_HEADER, OrderedRecords, csv_line, record_of
 
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="")  # type: ignore[union-attr]
-    sys.stdout.write(CSV_HEADER)
     with display, OrderedRecords() as records:
+        with _writing_to_stdout():
+            sys.stdout.write(CSV_HEADER)
         for result in running:
-            records.add(result.index, record_of(result))
+            with _writing_to_stdout():
+                records.add(result.index, record_of(result))
+                sys.stdout.writelines(csv_line(record) for record in records.ready())
+                sys.stdout.flush()
             display.show(result)
-            sys.stdout.writelines(csv_line(record) for record in records.ready())
-            sys.stdout.flush()
+
+
+@contextmanager
+def _writing_to_stdout() -> Iterator[None]:
+    from deepscan.errors import OutputError
+
+    try:
+        yield
+    except BrokenPipeError:  # the reader has seen enough: Typer leaves quietly
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails once more when it leaves
+        raise OutputError(f"Results cannot be written to stdout ({error.strerror}): use --out FILE.") from error
 
 
 def _listed(source: str | None) -> list[str]:

@@ -52,7 +52,7 @@ def _match(module: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> N
     expected = {name: value for name, value in module.state_dict().items() if not name.endswith(TRAINING_ONLY)}
     problems = {
         "missing": sorted(expected.keys() - tensors.keys()),
-        "unknown": sorted(tensors.keys() - expected.keys()),
+        "unknown": sorted(tensors.keys() - module.state_dict().keys()),
         "misshapen": sorted(
             name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape
         ),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from deepscan.errors import ModelError
 from deepscan.runtime.sessions import Device, Session
 
 if TYPE_CHECKING:
@@ -40,14 +41,23 @@ class OnnxRuntimeBackend:
     """Executes an artefact with ONNX Runtime.
 
     Measured on two cores, a batch of 8 is the fastest for `lite`; larger ones leave the cache.
+
+    Raises:
+        MachineError: the device cannot be used.
+        ModelError: the graph cannot be run, or does not take and give what its record says.
     """
 
     max_batch = 8
 
     def __init__(self, artefact: Artefact, *, device: Device, threads: int) -> None:
-        manifest = artefact.manifest
+        manifest, spec = artefact.manifest, artefact.manifest.spec
         self._session = Session(artefact.model, source=manifest.file, device=device, threads=threads)
-        self._input = "faces" if manifest.spec.kind == "frame" else "clips"
+        self._input = "faces" if spec.kind == "frame" else "clips"
+        item = [*([spec.frames] if spec.kind == "clip" else []), spec.size, spec.size, 3]
+        taken = {name: (kind, shape[1:]) for name, (kind, shape) in self._session.inputs().items()}
+        if taken != {self._input: ("tensor(uint8)", item)} or "logit" not in self._session.output_names():
+            wanted = f"uint8 {self._input} [N, {', '.join(map(str, item))}]"
+            raise ModelError(f"{manifest.file} does not turn {wanted} into logit: export the detector again.")
         self.name = f"onnxruntime-{device}"
         self.precision = manifest.precision
 

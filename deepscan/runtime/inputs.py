@@ -105,34 +105,36 @@ class _Finder:
             yield PlannedInput(path, found.st_size)
             return
         inputs = 0
-        for planned in self._walk(path, ""):
+        for planned in self._walk(path):
             inputs += 1
             yield planned
         if not inputs:
             yield PlannedInput(path, 0, UnsupportedInput("No file in this folder could be a video: see --include."))
 
-    def _walk(self, folder: str, below: str) -> Iterator[PlannedInput]:
-        try:
-            with os.scandir(folder) as listing:
-                entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
-        except OSError as error:
-            problem = UnreadableInput(f"The folder cannot be listed ({error.strerror}): check its permissions.")
-            yield PlannedInput(folder, 0, problem)
-            return
-        folders = []
-        for entry in entries:
-            inside = f"{below}{entry.name}"
-            if entry.name.startswith(".") or _matches(self._exclude, inside):
+    def _walk(self, root: str) -> Iterator[PlannedInput]:
+        waiting = [(root, "")]
+        while waiting:
+            folder, below = waiting.pop()
+            try:
+                with os.scandir(folder) as listing:
+                    entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
+            except OSError as error:
+                problem = UnreadableInput(f"The folder cannot be listed ({error.strerror}): check its permissions.")
+                yield PlannedInput(folder, 0, problem)
                 continue
-            if entry.is_dir():
-                if self._recursive and not entry.is_symlink():
-                    folders.append((entry.path, inside))
-            elif self._is_wanted(entry.name, inside):
-                yield PlannedInput(entry.path, _size(entry))
-            else:
-                self.skipped += 1
-        for path, inside in folders:
-            yield from self._walk(path, f"{inside}/")
+            folders = []
+            for entry in entries:
+                inside = f"{below}{entry.name}"
+                if entry.name.startswith(".") or _matches(self._exclude, inside):
+                    continue
+                if _is_folder(entry):
+                    if self._recursive and not entry.is_symlink():
+                        folders.append((entry.path, f"{inside}/"))
+                elif self._is_wanted(entry.name, inside):
+                    yield PlannedInput(entry.path, _size(entry))
+                else:
+                    self.skipped += 1
+            waiting += reversed(folders)
 
     def _is_wanted(self, name: str, inside: str) -> bool:
         if self._include:
@@ -143,6 +145,13 @@ class _Finder:
 def _matches(patterns: Sequence[str], inside: str) -> bool:
     name = inside.rpartition("/")[2]
     return any(fnmatch(inside if "/" in pattern else name, pattern) for pattern in patterns)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _size(entry: os.DirEntry[str]) -> int:

@@ -63,6 +63,9 @@ REFUSED_DEMUXERS = frozenset(
     ]
 )
 DEFAULT_RATE = 25.0
+SHORTEST_FRAME_SECONDS = 1e-6
+# B frames delay a key frame by at most so many frames, in what encoders make.
+MAX_REORDERED_FRAMES = 8
 # A file whose demuxer reports this many errors in a row is given up at that point.
 MAX_ERRORS_IN_A_ROW = 64
 # Files state their length a little differently from what they hold; below this nothing is reported as missing.
@@ -121,6 +124,8 @@ class PyAVReader:
         self._position = -math.inf
         self._read_to_end = False
         self.info = _video_info(self._container, self._stream)
+        # The indexes of AVI, FLV and MP4 hold decoding times: a key frame may be shown this much later.
+        self._reordering_seconds = MAX_REORDERED_FRAMES * self.info.frame_seconds if context.has_b_frames else 0.0
 
     def frames(self) -> Iterator[Frame]:
         """Yield every frame in presentation order.
@@ -135,26 +140,31 @@ class PyAVReader:
     def frames_at(self, seconds: Sequence[float], *, tolerance_seconds: float) -> Iterator[Frame]:
         """Yield one frame for each of the ascending times; see the contract for the tolerance.
 
+        To be called once, on a reader that has decoded nothing yet.
         Where the container has no index of key frames, the video is decoded from its start instead.
 
         Raises:
             UnreadableInput: not a single frame can be decoded.
         """
-        self._seek(0.0)  # Matroska reads its index at the first seek.
-        self._position = -math.inf
+        if "matroska" in self._container.format.name:
+            self._seek(0.0)  # Matroska reads its index at the first seek; other demuxers may lose their place.
         half_frame = self.info.frame_seconds / 2
-        frames, latest, yielded = self._decode(), None, False
+        frames, latest, yielded, reached = self._decode(), None, False, -math.inf
         for target in seconds:
-            if target <= self._position + half_frame:
+            if target <= reached + half_frame:
                 continue
-            if self._key_frame_before(target) > self._position + half_frame and self._seek(target):
+            start = target - self._reordering_seconds
+            if self._key_frame_before(start) > reached + half_frame and self._seek(start):
                 frames = self._decode()
             for latest in frames:
-                slack = tolerance_seconds if latest.native.key_frame else half_frame
+                if latest.seconds <= reached:  # The seek went further back than the index promised.
+                    continue
+                slack = max(tolerance_seconds, half_frame) if latest.native.key_frame else half_frame
                 if latest.seconds >= target - slack:
                     yielded = True
                     yield latest
                     break
+            reached = max(reached, self._position)
         if latest is not None and not yielded:
             yield latest
         self._refuse_if_nothing_decoded()
@@ -233,13 +243,17 @@ class PyAVReader:
 
     def _frame(self, native: av.VideoFrame) -> Frame:
         base = native.time_base or self._stream.time_base
+        expected = self._position + self.info.frame_seconds
         if native.pts is None or base is None:
-            seconds = self._position + self.info.frame_seconds if self._decoded else 0.0
+            seconds = max(expected, 0.0)
         else:
             seconds = float(native.pts * base)
             if self._origin is None:
                 self._origin = seconds
             seconds -= self._origin
+            # Decoders put out frames in order; the times of H.264 in AVI and of joined streams may fall back.
+            if seconds < self._position + SHORTEST_FRAME_SECONDS:
+                seconds = expected
         aspect = float(self._stream.sample_aspect_ratio or 1)
         frame = frame_from_av(native, index=self._decoded, seconds=seconds, pixel_aspect=aspect)
         if self._decoded == 0:
@@ -254,7 +268,6 @@ class PyAVReader:
         index = entries.search_timestamp(self._timestamp(target)) if base is not None else -1
         if index < 0 or base is None:
             return -math.inf
-        # The index of MP4 holds decoding times: a key frame is shown up to a few frames later than this.
         return float(entries[index].timestamp * base) - (self._origin or 0.0)
 
     def _timestamp(self, seconds: float) -> int:
@@ -268,6 +281,7 @@ class PyAVReader:
             self._container.seek(self._timestamp(seconds), stream=self._stream, backward=True)
         except av.FFmpegError:
             return False
+        self._position = -math.inf
         return True
 
     def _refuse_if_nothing_decoded(self) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -81,7 +82,8 @@ class OrderedRecords:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # on a full disk closing fails as writing did, and nobody needs the rest
+            self._file.close()
 
     def lines(self) -> Iterator[str]:
         """Yield every record's line of JSON in the order of their indices."""
@@ -143,8 +145,7 @@ class ResultFiles:
     def commit(self) -> None:
         """Write both files, replacing what was there only once they are complete and on the disk."""
         try:
-            _replace_file(self.jsonl_path, self._records.lines())
-            _replace_file(self.csv_path, self._csv_lines())
+            _replace_files({self.jsonl_path: self._records.lines(), self.csv_path: self._csv_lines()})
         except OSError as error:
             raise self._cannot_write(error) from error
 
@@ -157,20 +158,24 @@ class ResultFiles:
         return OutputError(f"{self.csv_path} cannot be written ({error.strerror}): choose another place with --out.")
 
 
-def _replace_file(path: Path, lines: Iterator[str]) -> None:
-    """Write a file under another name in the same folder, flush it to the disk, then rename it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+def _replace_files(contents: Mapping[Path, Iterator[str]]) -> None:
+    """Write files of one folder under other names, flush them to the disk, then rename them all."""
+    partials = {path: path.with_name(f".{path.name}.{os.getpid()}.partial") for path in contents}
     try:
-        # The bytes of a name that is not valid UTF-8 are written as they are.
-        with open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        for path, lines in contents.items():
+            # The bytes of a name that is not valid UTF-8 are written as they are.
+            with open(partials[path], "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+                file.writelines(lines)
+                file.flush()
+                os.fsync(file.fileno())
+        for path, partial in partials.items():
+            os.replace(partial, path)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        for partial in partials.values():
+            with contextlib.suppress(OSError):
+                partial.unlink()
         raise
-    folder = os.open(path.absolute().parent, os.O_RDONLY)
+    folder = os.open(next(iter(contents)).absolute().parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:

@@ -61,6 +61,10 @@ class Session:
         results: list[NDArray[Any]] = self._session.run(outputs, dict(feeds))
         return results
 
+    def inputs(self) -> dict[str, tuple[str, list[int | str | None]]]:
+        """Return the type and the shape of each input, by its name; a dimension that is not fixed is no number."""
+        return {given.name: (given.type, given.shape) for given in self._session.get_inputs()}
+
     def output_names(self) -> list[str]:
         """Return the names of the outputs, in the model's order."""
         return [output.name for output in self._session.get_outputs()]

@@ -1,0 +1,149 @@
+"""How much a scan costs beyond its stages, and how much memory it takes.
+
+    python -m benchmarks.scan                speed: stages alone and together, 360p and 1080p
+    python -m benchmarks.scan --memory       memory: 10 and 200 videos, a short and a long one, at 1080p
+
+Stages alone: `decode` decodes, shrinks and marks frames; `faces` gets those frames and detects, tracks and crops;
+`infer` gets those crops and classifies. Together: `deepscan.scan` of the same video. Rounds are interleaved, medians
+are reported; models are loaded and one round is run beforehand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import deepscan
+from benchmarks.footage import SIZES, copies, make_video
+from benchmarks.measure import Cost, cost_of, machine, peak_megabytes
+from deepscan.runtime.artefacts import load_artefact
+from deepscan.runtime.backends import OnnxRuntimeBackend
+from deepscan.runtime.machine import cpu_count
+from deepscan.runtime.messages import VideoJob
+from deepscan.runtime.pyav_reader import open_video
+from deepscan.runtime.sampling import Sampling
+from deepscan.runtime.scan import CROPS_AT_ONCE, DETECT_EVERY, FRAMES_AT_ONCE, MAX_GAP_SECONDS
+from deepscan.runtime.stages import DecodeStage, FacesStage, InferStage, Progress, Verdict
+from deepscan.runtime.yunet import YuNet
+
+FRAMES = 100
+ROUNDS = 7
+VIDEOS_PER_SCAN = 4
+STAGES = ("decode", "faces", "infer")
+
+
+class Stages:
+    """The three stages of one scan, to be run one after the other on held messages."""
+
+    def __init__(self) -> None:
+        artefact = load_artefact("lite")
+        spec = artefact.manifest.spec
+        self._sampling = Sampling(mode="full", frames=1, detect_every=DETECT_EVERY)
+        self._decode = DecodeStage(partial(open_video, threads=1), self._sampling)
+        self._faces = partial(
+            FacesStage, YuNet(device="cpu", threads=1), spec, max_gap_seconds=MAX_GAP_SECONDS, progress=Progress()
+        )
+        verdict = Verdict(
+            spec=spec, aggregate="max", decisive_clips=1, mirror=spec.mirror, weights_sha256="", settings_sha256=""
+        )
+        backend = OnnxRuntimeBackend(artefact, device="cpu", threads=cpu_count())
+        self._infer = partial(InferStage, backend, verdict, progress=Progress())
+
+    def costs(self, video: Path) -> dict[str, Cost]:
+        """Run each stage alone over a whole video."""
+        looks: list[Any] = []
+        crops: list[Any] = []
+        faces, infer = self._faces(), self._infer()
+        job = VideoJob(0, str(video))
+        return {
+            "decode": cost_of(lambda: looks.extend(self._decode(job))),
+            "faces": cost_of(lambda: crops.extend(_batched(faces, looks, FRAMES_AT_ONCE))),
+            "infer": cost_of(lambda: list(_batched(infer, crops, CROPS_AT_ONCE))),
+        }
+
+
+def _batched(stage: Any, messages: list[Any], size: int) -> Any:
+    for start in range(0, len(messages), size):
+        yield from stage(messages[start : start + size])
+
+
+def measure_speed(rounds: int) -> None:
+    """Print a table per size: cost per frame of each stage alone and of the scan, and their ratios."""
+    print(machine())
+    stages = Stages()
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, size in SIZES.items():
+            video = make_video(Path(scratch) / f"{name}.mp4", size, FRAMES)
+            folder = copies(video, Path(scratch) / name, VIDEOS_PER_SCAN)
+            _print_speed(name, *_rounds(stages, video, folder, rounds))
+
+
+def _rounds(stages: Stages, video: Path, folder: Path, rounds: int) -> tuple[dict[str, list[Cost]], int]:
+    costs: dict[str, list[Cost]] = defaultdict(list)
+    for number in range(rounds + 1):
+        alone = stages.costs(video)
+        scan = deepscan.scan(folder)
+        alone["scan"] = cost_of(lambda scan=scan: list(scan))  # type: ignore[misc]
+        if number:  # the first round warms up
+            for stage, cost in alone.items():
+                costs[stage].append(cost)
+    return costs, VIDEOS_PER_SCAN * FRAMES
+
+
+def _print_speed(name: str, costs: dict[str, list[Cost]], scanned: int) -> None:
+    print(f"\n{name}, one face, {FRAMES} frames per video; medians of {len(costs['scan'])} rounds (min to max)")
+    print(f"{'':8}{'cpu ms/frame':>24}{'frames/s':>12}")
+    for stage in (*STAGES, "scan"):
+        frames = scanned if stage == "scan" else FRAMES
+        cpu = sorted(1000 * cost.cpu_seconds / frames for cost in costs[stage])
+        rate = statistics.median(frames / cost.wall_seconds for cost in costs[stage])
+        print(f"{stage:8}{statistics.median(cpu):10.2f} ({cpu[0]:.2f} to {cpu[-1]:.2f}){rate:12.0f}")
+    together = [
+        (costs["scan"][n].cpu_seconds / scanned) / (sum(costs[stage][n].cpu_seconds for stage in STAGES) / FRAMES)
+        for n in range(len(costs["scan"]))
+    ]
+    slowest = [
+        max(costs[stage][n].wall_seconds for stage in STAGES) / FRAMES * scanned / costs["scan"][n].wall_seconds
+        for n in range(len(costs["scan"]))
+    ]
+    print(f"processor time, whole scan / sum of its stages alone: {statistics.median(together):.3f}")
+    print(f"frames/s, whole scan / slowest stage alone:           {statistics.median(slowest):.3f}")
+
+
+def measure_memory() -> None:
+    """Print the peak memory of scans in processes of their own."""
+    print(machine())
+    with tempfile.TemporaryDirectory() as scratch:
+        for frames, count in ((50, 10), (50, 200), (500, 1), (5000, 1)):
+            video = make_video(Path(scratch) / f"{frames}.mp4", SIZES["1080p"], frames)
+            folder = copies(video, Path(scratch) / f"{frames}x{count}", count)
+            command = [sys.executable, "-m", "benchmarks.scan", "--peak-of", str(folder)]
+            peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+            print(f"1080p, {count:3} video(s) of {frames:4} frames: {peak} MB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--peak-of", metavar="FOLDER", help="scan a folder and print this process's peak memory")
+    chosen = parser.parse_args()
+    if chosen.peak_of:
+        for _ in deepscan.scan(chosen.peak_of):
+            pass
+        print(f"{peak_megabytes():.0f}")
+    elif chosen.memory:
+        measure_memory()
+    else:
+        measure_speed(chosen.rounds)
+
+
+if __name__ == "__main__":
+    main()

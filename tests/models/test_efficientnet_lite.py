@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from deepscan.errors import UsageError
+from deepscan.models import lite
+from deepscan.models.checkpoints import load_weights
+from deepscan.models.efficientnet_lite import EfficientNetLite, SameConv2d, scaled_channels
+from deepscan.models.registry import DETECTORS, detector
+
+WEIGHTS = Path(__file__).parents[2] / "weights" / "lite2.safetensors"
+# Computed by another implementation from the same weights; see the detector's model card.
+GOLDEN = np.load(Path(__file__).with_name("lite_golden.npz"))
+
+
+@pytest.fixture(scope="module")
+def network() -> EfficientNetLite:
+    network = lite.build()
+    load_weights(network, WEIGHTS)
+    return network
+
+
+def normalised(faces: torch.Tensor) -> torch.Tensor:
+    return (faces.permute(0, 3, 1, 2).float() - 127.0) / 128.0
+
+
+def test_logits_are_those_of_the_reference(network: EfficientNetLite) -> None:
+    with torch.inference_mode():
+        logits = network(normalised(torch.from_numpy(GOLDEN["faces"])))
+    assert logits.shape == (4,)
+    assert np.abs(logits.numpy() - GOLDEN["logit"]).max() < 1e-4
+
+
+def test_the_logit_of_a_face_depends_on_its_channel_order(network: EfficientNetLite) -> None:
+    faces = torch.from_numpy(np.ascontiguousarray(GOLDEN["faces"][..., ::-1]))
+    with torch.inference_mode():
+        logits = network(normalised(faces))
+    assert np.abs(logits.numpy() - GOLDEN["logit"]).min() > 2e-3
+
+
+def test_lite2_has_the_published_number_of_weights(network: EfficientNetLite) -> None:
+    held = {name: value for name, value in network.state_dict().items() if not name.endswith("num_batches_tracked")}
+    assert sum(value.numel() for value in held.values()) == 4_870_449
+    assert len(network.blocks) == 23
+
+
+def test_the_picture_shrinks_and_widens_as_in_the_paper() -> None:
+    network = lite.build().eval()
+    shapes: list[tuple[int, ...]] = []
+    for part in (network.stem, *network.blocks, network.head):
+        part.register_forward_hook(lambda _part, _inputs, output: shapes.append(tuple(output.shape[1:])))
+    with torch.inference_mode():
+        logit = network(torch.zeros(2, 3, 224, 224))
+    assert logit.shape == (2,)
+    assert [shape for number, shape in enumerate(shapes) if shape != shapes[number - 1]] == [
+        *((32, 112, 112), (16, 112, 112), (24, 56, 56), (48, 28, 28), (88, 14, 14)),
+        *((120, 14, 14), (208, 7, 7), (352, 7, 7), (1280, 7, 7)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("channels", "width", "expected"),
+    [(32, 1.0, 32), (24, 1.1, 24), (40, 1.1, 48), (80, 1.1, 88), (320, 1.1, 352), (16, 0.1, 8), (30, 1.0, 30)],
+)
+def test_scaled_channels_are_multiples_of_eight(channels: int, width: float, expected: int) -> None:
+    assert scaled_channels(channels, width) == expected
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("shape", [(8, 8), (7, 7), (8, 7), (1, 5)])
+def test_same_padding_is_that_of_tensorflow(kernel: int, stride: int, shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    convolution = SameConv2d(2, 3, kernel, stride)
+    picture = torch.rand(1, 2, *shape)
+    # TensorFlow's definition, place by place: output i reads from i * stride - (missing // 2) on.
+    outputs = [-(-side // stride) for side in shape]
+    missing = [max((count - 1) * stride + kernel - side, 0) for count, side in zip(outputs, shape, strict=True)]
+    framed = functional.pad(picture, (kernel, kernel, kernel, kernel))
+    expected = torch.empty(1, 3, *outputs)
+    for row in range(outputs[0]):
+        for column in range(outputs[1]):
+            top = row * stride - missing[0] // 2 + kernel
+            left = column * stride - missing[1] // 2 + kernel
+            patch = framed[:, :, top : top + kernel, left : left + kernel]
+            expected[0, :, row, column] = (convolution.weight * patch).sum((1, 2, 3))
+    torch.testing.assert_close(convolution(picture), expected)
+
+
+def test_a_detector_is_found_by_its_name() -> None:
+    assert detector("lite").spec is lite.SPEC
+    assert isinstance(detector("lite").build(), nn.Module)
+    assert all(name == known.spec.name for name, known in DETECTORS.items())
+
+
+def test_an_unknown_detector_is_wrong_usage() -> None:
+    with pytest.raises(UsageError, match="No detector is called 'x': use one of lite"):
+        detector("x")

@@ -1,0 +1,62 @@
+"""Small synthetic frames, and the detector specs that go with them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from deepscan.runtime.artefacts import embedded_manifest
+from deepscan.runtime.colour import Colour
+from deepscan.runtime.frames import Frame, Geometry, Picture
+from deepscan.runtime.messages import Look, VideoJob
+from deepscan.runtime.yunet import Faces
+from deepscan.spec import Calibration, CropPolicy, DetectorSpec
+
+SIDE = 256
+LITE = embedded_manifest("lite").spec
+# The square is the box itself: what is in a crop tells where the box was.
+EXACT_CROP = CropPolicy(scale=1.0, shift_down=0.0, min_face_pixels=20)
+
+
+def ramp_frame(seconds: float, *, axis: Literal["x", "y"] = "x", index: int = 0) -> Frame:
+    """Return a grey frame [256, 256] whose every pixel holds its own x or y, so that a crop shows its place."""
+    ramp = np.arange(SIDE, dtype=np.uint8)
+    plane = np.ascontiguousarray(np.broadcast_to(ramp if axis == "x" else ramp[:, None], (SIDE, SIDE)))
+    picture = Picture((plane,), 8, Colour(matrix=6, full_range=True), left_chroma=False)
+    return Frame(index=index, seconds=seconds, picture=picture, geometry=Geometry(SIDE, SIDE), native=None)
+
+
+def look_at(frame: Frame, *, starts_shot: bool = False, job: VideoJob | None = None) -> Look:
+    """Return a frame that was searched for faces."""
+    return Look(job or VideoJob(0, "video"), frame, np.zeros((1, 1, 3), dtype=np.uint8), starts_shot)
+
+
+def faces_at(*boxes: tuple[float, float, float, float]) -> Faces:
+    """Return what a face detector says that sees these boxes."""
+    count = len(boxes)
+    return Faces(
+        boxes_of(*boxes),
+        np.zeros((count, 5, 2), dtype=np.float32),
+        np.ones(count, dtype=np.float32),
+    )
+
+
+def boxes_of(*boxes: tuple[float, float, float, float]) -> NDArray[np.float32]:
+    """Return boxes as an array [K, 4]."""
+    return np.array(boxes, dtype=np.float32).reshape(-1, 4)
+
+
+def spec_with(
+    *,
+    pooling: Literal["logit", "score"] = "logit",
+    scale: float = 1.0,
+    offset: float = 0.0,
+    size: int = LITE.size,
+    crop: CropPolicy = LITE.crop,
+) -> DetectorSpec:
+    """Return the embedded detector's spec with other rules for its scores."""
+    calibration = Calibration(scale=scale, offset=offset)
+    return msgspec.structs.replace(LITE, pooling=pooling, calibration=calibration, size=size, crop=crop)

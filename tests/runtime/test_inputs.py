@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deepscan.errors import UnreadableInput, UnsupportedInput, UsageError
+from deepscan.runtime.inputs import InputPlan, paths_from_list, plan_inputs
+
+AWKWARD_NAMES = [
+    b"comma, quote\" and 'more'.mp4",
+    b"two\nlines\r\n.mp4",
+    b"not utf-8 \xff\xc3.mp4",
+    "schön 视频.mp4".encode(),
+    b" spaces .mp4 ",
+    b"-dash.mp4",
+    b"=formula().mp4",
+    b"escape\x1b[31m.mp4",
+    b"[brackets]*?.mp4",
+]
+
+
+def make(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"content")
+
+
+def below(plan: InputPlan, folder: Path) -> list[str]:
+    return [os.path.relpath(planned.path, folder) for planned in plan.inputs]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_folder_gives_its_files_before_those_of_its_folders_in_sorted_order(tmp_path: Path, order: int) -> None:
+    names = ["z.mp4", "a/2.mp4", "b.mp4", "A.mp4", "a/1.mp4", "a/deep/x.mkv", "B/y.avi"]
+    make(tmp_path, *names[::order])
+    plan = plan_inputs([tmp_path])
+    expected = ["A.mp4", "b.mp4", "z.mp4", "B/y.avi", "a/1.mp4", "a/2.mp4", "a/deep/x.mkv"]
+    assert below(plan, tmp_path) == expected
+
+
+def test_without_recursion_folders_inside_are_left_out(tmp_path: Path) -> None:
+    make(tmp_path, "top.mp4", "inner/below.mp4")
+    assert below(plan_inputs([tmp_path], recursive=False), tmp_path) == ["top.mp4"]
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
+    make(tmp_path, ".hidden.mp4", ".trash/x.mp4", "seen.mp4", "inner/.y.mp4", "inner/z.mp4")
+    assert below(plan_inputs([tmp_path]), tmp_path) == ["seen.mp4", "inner/z.mp4"]
+
+
+def test_a_hidden_folder_that_is_named_is_scanned(tmp_path: Path) -> None:
+    make(tmp_path, ".hidden/x.mp4")
+    assert below(plan_inputs([tmp_path / ".hidden"]), tmp_path) == [".hidden/x.mp4"]
+
+
+def test_links_to_folders_are_not_followed_but_links_to_files_are(tmp_path: Path) -> None:
+    make(tmp_path, "inner/x.mp4")
+    (tmp_path / "inner" / "up").symlink_to(tmp_path)
+    (tmp_path / "also.mp4").symlink_to(tmp_path / "inner" / "x.mp4")
+    assert below(plan_inputs([tmp_path]), tmp_path) == ["also.mp4", "inner/x.mp4"]
+
+
+def test_a_link_to_itself_is_an_input_like_any_broken_link(tmp_path: Path) -> None:
+    make(tmp_path, "x.mp4")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "nowhere").symlink_to("missing")
+    plan = plan_inputs([tmp_path])
+    assert below(plan, tmp_path) == ["loop", "nowhere", "x.mp4"]
+    assert [planned.size_bytes for planned in plan.inputs] == [0, 0, len(b"content")]
+
+
+def test_a_linked_folder_that_is_named_is_scanned(tmp_path: Path) -> None:
+    make(tmp_path, "real/x.mp4")
+    (tmp_path / "link").symlink_to("real")
+    assert below(plan_inputs([tmp_path / "link"]), tmp_path) == ["link/x.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "expected"),
+    [
+        (["*.mp4"], [], ["a.mp4", "in/b.mp4", "in/deep/c.mp4"]),
+        (["in/*"], [], ["in/b.mp4", "in/note.txt", "in/deep/c.mp4"]),
+        (["in/?.mp4"], [], ["in/b.mp4"]),
+        (["*.txt", "a.*"], [], ["a.mp4", "in/note.txt"]),
+        ([], ["b*"], ["a.mp4", "in/deep/c.mp4"]),
+        ([], ["deep"], ["a.mp4", "in/b.mp4"]),
+        ([], ["in/deep"], ["a.mp4", "in/b.mp4"]),
+        ([], ["deep/*"], ["a.mp4", "in/b.mp4", "in/deep/c.mp4"]),
+        ([], ["in"], ["a.mp4"]),
+        (["*.mp4"], ["*/c.mp4"], ["a.mp4", "in/b.mp4"]),
+    ],
+)
+def test_patterns_match_the_name_or_with_a_slash_the_path_below_the_folder(
+    tmp_path: Path, include: list[str], exclude: list[str], expected: list[str]
+) -> None:
+    make(tmp_path, "a.mp4", "in/b.mp4", "in/note.txt", "in/deep/c.mp4")
+    assert below(plan_inputs([tmp_path], include=include, exclude=exclude), tmp_path) == expected
+
+
+def test_a_file_that_is_named_is_an_input_whatever_it_is_called(tmp_path: Path) -> None:
+    make(tmp_path, "note.txt", ".hidden")
+    given = [tmp_path / "note.txt", tmp_path / ".hidden"]
+    plan = plan_inputs(given, include=["*.mp4"], exclude=["*"])
+    assert [planned.path for planned in plan.inputs] == [str(path) for path in given]
+    assert [(planned.size_bytes, planned.problem) for planned in plan.inputs] == [(len(b"content"), None)] * 2
+
+
+def test_a_path_that_is_given_twice_is_one_input_at_its_first_place(tmp_path: Path) -> None:
+    make(tmp_path, "a.mp4", "b.mp4")
+    plan = plan_inputs([tmp_path / "b.mp4", tmp_path, str(tmp_path / "b.mp4")])
+    assert below(plan, tmp_path) == ["b.mp4", "a.mp4"]
+
+
+def test_a_missing_path_is_an_input_with_a_problem(tmp_path: Path) -> None:
+    (planned,) = plan_inputs([tmp_path / "missing.mp4"]).inputs
+    assert planned.path == str(tmp_path / "missing.mp4")
+    assert isinstance(planned.problem, UnreadableInput)
+    assert "No such file" in str(planned.problem)
+
+
+@pytest.mark.parametrize("names", [[], ["readme.txt", "cover.JPG"]])
+def test_a_folder_without_videos_is_an_input_with_a_problem(tmp_path: Path, names: list[str]) -> None:
+    make(tmp_path, *names)
+    plan = plan_inputs([tmp_path])
+    (planned,) = plan.inputs
+    assert planned.path == str(tmp_path)
+    assert isinstance(planned.problem, UnsupportedInput)
+    assert plan.skipped == len(names)
+
+
+def test_files_that_are_passed_over_are_counted_and_unknown_endings_are_tried(tmp_path: Path) -> None:
+    make(tmp_path, "a.mp4", "none", "b.xyz", "c.TXT", "in/d.jpg", "in/e.csv", ".hidden.txt")
+    plan = plan_inputs([tmp_path])
+    assert below(plan, tmp_path) == ["a.mp4", "b.xyz", "none"]
+    assert plan.skipped == 3
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
+def test_a_folder_that_may_not_be_listed_is_an_input_with_a_problem(tmp_path: Path) -> None:
+    make(tmp_path, "a.mp4", "locked/b.mp4")
+    (tmp_path / "locked").chmod(0)
+    first, second = plan_inputs([tmp_path]).inputs
+    (tmp_path / "locked").chmod(0o700)
+    assert (first.problem, second.path) == (None, str(tmp_path / "locked"))
+    assert isinstance(second.problem, UnreadableInput)
+
+
+def nested(folder: Path, name: str, depth: int) -> None:
+    """Make a chain of folders by steps, so that its whole path may be longer than the system allows."""
+    script = 'cd "$1"; for i in $(seq "$3"); do mkdir "$2"; cd -P "$2"; done; : > x.mp4'
+    subprocess.run(["sh", "-c", script, "sh", str(folder), name, str(depth)], check=True)
+
+
+@pytest.fixture
+def removed() -> Callable[[Path], None]:
+    """Remove a tree that pytest, which recurses, could not."""
+
+    def remove(folder: Path) -> None:
+        subprocess.run(["rm", "-rf", str(folder)], check=True)
+
+    return remove
+
+
+def test_a_folder_whose_path_is_too_long_to_list_is_an_input_with_a_problem(
+    tmp_path: Path, removed: Callable[[Path], None]
+) -> None:
+    make(tmp_path, "a.mp4", "deep/b.mp4")
+    nested(tmp_path / "deep", "d" * 200, 25)
+    first, second, last = plan_inputs([tmp_path]).inputs
+    removed(tmp_path / "deep")
+    assert (first.problem, second.problem) == (None, None)
+    assert isinstance(last.problem, UnreadableInput)
+    assert "cannot be listed" in str(last.problem)
+
+
+def test_folders_in_folders_a_thousand_deep_are_found(tmp_path: Path, removed: Callable[[Path], None]) -> None:
+    nested(tmp_path, "d", 1200)
+    (planned,) = plan_inputs([tmp_path / "d"]).inputs
+    removed(tmp_path / "d")
+    assert planned.path == f"{tmp_path}/{'d/' * 1200}x.mp4"
+
+
+@pytest.mark.parametrize("name", AWKWARD_NAMES)
+def test_any_name_comes_through_a_folder_and_opens_again(tmp_path: Path, name: bytes) -> None:
+    path = os.path.join(os.fsencode(tmp_path), name)
+    with open(path, "wb") as file:
+        file.write(b"12345")
+    (planned,) = plan_inputs([tmp_path]).inputs
+    assert os.fsencode(planned.path) == path
+    assert (planned.size_bytes, planned.problem) == (5, None)
+
+
+def test_nothing_to_scan_is_wrong_usage() -> None:
+    with pytest.raises(UsageError, match="nothing to scan"):
+        plan_inputs([])
+
+
+@pytest.mark.parametrize(
+    ("data", "paths"),
+    [
+        (b"", []),
+        (b"a.mp4", ["a.mp4"]),
+        (b"a.mp4\nb c.mp4\n", ["a.mp4", "b c.mp4"]),
+        (b"a.mp4\r\n\r\nb.mp4\r\n", ["a.mp4", "b.mp4"]),
+        (b"a\nb\r\n.mp4\0c.mp4\r\0\0", ["a\nb\r\n.mp4", "c.mp4\r"]),
+        (b" a \n", [" a "]),
+        (b"\xff\xc3.mp4\n", [os.fsdecode(b"\xff\xc3.mp4")]),
+    ],
+)
+def test_a_list_is_separated_by_nul_bytes_or_line_ends(data: bytes, paths: list[str]) -> None:
+    assert paths_from_list(data) == paths
+
+
+@given(st.lists(st.binary(min_size=1).map(lambda name: name.replace(b"\0", b"0"))))
+def test_a_nul_separated_list_gives_back_every_name(names: list[bytes]) -> None:
+    assert [os.fsencode(path) for path in paths_from_list(b"".join(name + b"\0" for name in names))] == names
+
+
+@given(st.lists(st.binary(min_size=1).map(lambda name: name.translate(None, b"\0\n\r") or b"x")), st.booleans())
+def test_a_list_of_lines_gives_back_every_name(names: list[bytes], dos: bool) -> None:
+    data = b"".join(name + (b"\r\n" if dos else b"\n") for name in names)
+    assert [os.fsencode(path) for path in paths_from_list(data)] == names

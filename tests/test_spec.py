@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deepscan.errors import ModelError
+from deepscan.models.lite import SPEC
+from deepscan.spec import Calibration, CropPolicy, DetectorSpec, LabelBand, spec_from_json
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+positive = st.floats(min_value=1e-6, max_value=1e6)
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> DetectorSpec:
+    kind = draw(st.sampled_from(["frame", "clip"]))
+    low, high = sorted([draw(st.floats(0, 1)), draw(st.floats(0, 1))])
+    return DetectorSpec(
+        name=draw(st.text()),
+        title=draw(st.text()),
+        kind=kind,
+        size=draw(st.integers(1, 1024)),
+        frames=1 if kind == "frame" else draw(st.integers(2, 64)),
+        mean=draw(st.tuples(finite, finite, finite)),
+        std=draw(st.tuples(positive, positive, positive)),
+        channel_order=draw(st.sampled_from(["RGB", "BGR"])),
+        crop=CropPolicy(scale=draw(positive), shift_down=draw(finite), min_face_pixels=draw(st.integers(0, 500))),
+        mirror=draw(st.booleans()),
+        pooling=draw(st.sampled_from(["logit", "score"])),
+        calibration=Calibration(scale=draw(finite), offset=draw(finite)),
+        band=LabelBand(real_below=low, fake_from=high),
+        paper_frames=draw(st.integers(1, 1000)),
+    )
+
+
+def changed(**changes: Any) -> str:
+    """Return the record of `lite` with some fields, also of inner records (`band.real_below`), set or removed."""
+    record = json.loads(SPEC.to_json())
+    for name, value in changes.items():
+        *outer, last = name.split("__")
+        place = record[outer[0]] if outer else record
+        place[last] = value
+        if value is ...:
+            del place[last]
+    return json.dumps(record)
+
+
+@given(specs())
+def test_a_spec_survives_json_in_one_line(spec: DetectorSpec) -> None:
+    text = spec.to_json()
+    assert "\n" not in text
+    assert spec_from_json(text, source="x.onnx") == spec
+
+
+def test_an_unchanged_record_is_accepted() -> None:
+    assert spec_from_json(changed(), source="x.onnx") == SPEC
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        changed(surprise=1),
+        changed(crop__surprise=1),
+        changed(name=...),
+        changed(calibration__offset=...),
+        changed(name=3),
+        changed(size="224"),
+        changed(size=224.5),
+        changed(mirror=1),
+        changed(mean=[127.0, 127.0]),
+        changed(kind="video"),
+        changed(channel_order="GBR"),
+        changed(pooling="median"),
+        changed(crop__rule="circle"),
+        changed(schema=2),
+    ],
+)
+def test_a_record_of_another_form_is_refused(text: str) -> None:
+    with pytest.raises(ModelError, match=r"^x\.onnx carries a detector spec that this version cannot read"):
+        spec_from_json(text, source="x.onnx")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"size": 0}, "at least 1"),
+        ({"paper_frames": 0}, "at least 1"),
+        ({"kind": "clip", "frames": 0}, "at least 1"),
+        ({"frames": 32}, "a frame detector cannot take 32"),
+        ({"kind": "clip"}, "a clip detector cannot take 1"),
+        ({"band__real_below": 0.9}, "label band"),
+        ({"band__real_below": -0.1}, "label band"),
+        ({"band__fake_from": 1.1}, "label band"),
+        ({"std": [128.0, 0.0, 128.0]}, "std must be positive"),
+    ],
+)
+def test_a_record_that_contradicts_itself_is_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        spec_from_json(changed(**changes), source="x.onnx")
+
+
+def test_a_spec_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        SPEC.size = 3  # type: ignore[misc]
+    with pytest.raises(ValueError, match="label band"):
+        msgspec.structs.replace(SPEC, band=LabelBand(real_below=0.9, fake_from=0.1))
+
+
+@pytest.mark.parametrize(
+    ("logit", "score"),
+    [
+        (0.0, 0.302167),
+        (2.0, 0.750073),
+        (0.837 / 0.968, 0.5),
+        (-700.0, 0.0),
+        (1e4, 1.0),
+        (-1e4, 0.0),
+        (1e308, 1.0),
+        (-1e308, 0.0),
+    ],
+)
+def test_logits_are_calibrated_even_extreme_ones(logit: float, score: float) -> None:
+    assert SPEC.calibration.score(logit) == pytest.approx(score, abs=1e-6)
+
+
+@given(finite, finite)
+def test_calibration_never_leaves_the_unit_interval_and_keeps_the_order(one: float, other: float) -> None:
+    low, high = sorted([one, other])
+    assert 0.0 <= SPEC.calibration.score(low) <= SPEC.calibration.score(high) <= 1.0
