@@ -79,7 +79,9 @@ def write_video(
         stream: Any = None
         for number, picture in enumerate(pictures):
             if stream is None:
-                stream = container.add_stream(codec, rate=rate, options={**QUIET_OPTIONS.get(codec, {}), **(options or {})})
+                stream = container.add_stream(
+                    codec, rate=rate, options={**QUIET_OPTIONS.get(codec, {}), **(options or {})}
+                )
                 stream.width, stream.height, stream.pix_fmt = picture.shape[1], picture.shape[0], pixel_format
                 stream.time_base = stream.codec_context.time_base = time_base
                 stream.codec_context.thread_count = 1
@@ -124,3 +126,9 @@ def counting(count: int, width: int = 64, height: int = 48) -> list[NDArray[np.u
 def number_of(picture: NDArray[np.uint8]) -> int:
     """Tell which of the `counting` pictures this is."""
     return round((float(picture.mean()) - 20) / 4)
+
+
+def noise(count: int, width: int = 64, height: int = 48) -> list[NDArray[np.uint8]]:
+    """Return pictures that no codec makes small: every frame gets its share of the file."""
+    generator = np.random.default_rng(0)
+    return list(generator.integers(0, 256, size=(count, height, width, 3), dtype=np.uint8))

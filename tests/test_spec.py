@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -18,7 +18,7 @@ positive = st.floats(min_value=1e-6, max_value=1e6)
 
 @st.composite
 def specs(draw: st.DrawFn) -> DetectorSpec:
-    kind = draw(st.sampled_from(["frame", "clip"]))
+    kind: Literal["frame", "clip"] = draw(st.sampled_from(["frame", "clip"]))
     low, high = sorted([draw(st.floats(0, 1)), draw(st.floats(0, 1))])
     return DetectorSpec(
         name=draw(st.text()),
@@ -39,7 +39,7 @@ def specs(draw: st.DrawFn) -> DetectorSpec:
 
 
 def changed(**changes: Any) -> str:
-    """Return the record of `lite` with some fields, also of inner records (`band.real_below`), set or removed."""
+    """Return the record of `lite` with some fields, also of inner records (`band__real_below`), set or removed."""
     record = json.loads(SPEC.to_json())
     for name, value in changes.items():
         *outer, last = name.split("__")
@@ -70,6 +70,8 @@ def test_an_unchanged_record_is_accepted() -> None:
         "null",
         changed(surprise=1),
         changed(crop__surprise=1),
+        changed(band__surprise=1),
+        changed(calibration__surprise=1),
         changed(name=...),
         changed(calibration__offset=...),
         changed(name=3),

@@ -13,8 +13,6 @@ from deepscan.cli.models import models
 from deepscan.cli.scan import scan
 from deepscan.errors import DeepscanError
 
-INTERRUPTED = 130
-
 app = typer.Typer(
     name="deepscan",
     help="Scan videos for forged faces: one honest row per video.",
@@ -53,6 +51,3 @@ def main() -> None:
 
         print(f"deepscan: {printable(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("deepscan: interrupted.", file=sys.stderr)
-        sys.exit(INTERRUPTED)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from deepscan.cli.scan_display import ScanDisplay
 
 SOME_FAILED = 1
+INTERRUPTED = 130
 STDIN = STDOUT = "-"
 
 
@@ -62,7 +63,7 @@ def scan(
         Literal["auto", "fp32", "fp16", "int8"], typer.Option(help="Refuse a detector of another precision.")
     ] = "auto",
     stats: Annotated[bool, typer.Option("--stats", help="Show where the time went, stage by stage.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing; the exit code tells.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show each result as it comes.")] = False,
 ) -> None:
     """Scan videos for forged faces and write one row per video.
@@ -91,44 +92,48 @@ def scan(
         precision=precision,
     )
     display = ScanDisplay(running, quiet=quiet, verbose=verbose)
-    if out == STDOUT:
-        _run_to_stdout(running, display)
-    else:
-        _run_to_files(running, display, Path(out))
-    display.close(stats=stats, written=None if out == STDOUT else Path(out))
+    interrupted = _run_to_stdout(running, display) if out == STDOUT else _run_to_files(running, display, Path(out))
+    display.close(stats=stats, interrupted=interrupted, written=None if out == STDOUT else Path(out))
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
     if display.failed:
         raise typer.Exit(SOME_FAILED)
 
 
-def _run_to_files(running: Scan, display: ScanDisplay, out: Path) -> None:
-    """Write both files at the end; after an interrupt with what is finished."""
+def _run_to_files(running: Scan, display: ScanDisplay, out: Path) -> bool:
+    """Write both files at the end, or after an interrupt with what is finished; return whether there was one."""
     from deepscan.runtime.result_files import ResultFiles
 
+    interrupted = False
     with ResultFiles(out, inputs=[planned.path for planned in running.plan.inputs]) as files, display:
         try:
             for result in running:
                 files.add(result)
                 display.show(result)
         except KeyboardInterrupt:
-            files.commit()
-            raise
+            interrupted = True
         files.commit()
+    return interrupted
 
 
-def _run_to_stdout(running: Scan, display: ScanDisplay) -> None:
-    """Print each row as soon as those before it are there."""
+def _run_to_stdout(running: Scan, display: ScanDisplay) -> bool:
+    """Print each row as soon as those before it are there; return whether there was an interrupt."""
     from deepscan.runtime.result_files import CSV_HEADER, OrderedRecords, csv_line, record_of
 
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="")  # type: ignore[union-attr]
     with display, OrderedRecords() as records:
         with _writing_to_stdout():
             sys.stdout.write(CSV_HEADER)
-        for result in running:
-            with _writing_to_stdout():
-                records.add(result.index, record_of(result))
-                sys.stdout.writelines(csv_line(record) for record in records.ready())
-                sys.stdout.flush()
-            display.show(result)
+        try:
+            for result in running:
+                with _writing_to_stdout():
+                    records.add(result.index, record_of(result))
+                    sys.stdout.writelines(csv_line(record) for record in records.ready())
+                    sys.stdout.flush()
+                display.show(result)
+        except KeyboardInterrupt:
+            return True
+    return False
 
 
 @contextmanager

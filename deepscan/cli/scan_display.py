@@ -94,22 +94,29 @@ class ScanDisplay:
                 heapq.heappop(self._shown)
         if self._verbose:
             said = result.reason if result.score is None else f"{result.score:.4f} {result.label}"
-            self._console.print(Text(f"{printable(result.path)}: {result.status} {said}"))
+            self._say(Text(f"{printable(result.path)}: {result.status} {printable(said)}".rstrip()))
 
-    def close(self, *, stats: bool, written: Path | None) -> None:
+    def close(self, *, stats: bool, interrupted: bool, written: Path | None) -> None:
         """Print the closing table, the failures and the totals."""
+        if interrupted:
+            finished, all_inputs = sum(self._statuses.values()), len(self._scan.plan.inputs)
+            self._say(Text(f"Interrupted: {finished} of {all_inputs} inputs were finished.", style="bold yellow"))
         if self._shown:
             self._console.print(self._table())
         for result in sorted(self._failures, key=lambda failure: failure.index):
-            self._console.print(Text(f"{result.status}: {printable(result.path)}: {result.reason}", style="yellow"))
+            self._say(Text(f"{result.status}: {printable(result.path)}: {result.reason}", style="yellow"))
         if self.failed > len(self._failures):
-            self._console.print(f"... and {self.failed - len(self._failures)} more that could not be scanned.")
-        self._console.print(self._totals(), highlight=False)
+            self._say(Text(f"... and {self.failed - len(self._failures)} more that could not be scanned."))
+        self._say(Text(self._totals()))
         if stats:
             self._console.print(self._stage_table())
         if written is not None:
             files = f"{written} and {written.with_suffix('.jsonl').name}"
-            self._console.print(Text(f"Written: {printable(files)}"))
+            self._say(Text(f"Written: {printable(files)}"))
+
+    def _say(self, line: Text) -> None:
+        """Print a line, not folded where nobody sees it: programs read it then."""
+        self._console.print(line, soft_wrap=not self._console.is_terminal)
 
     def _refresh(self) -> None:
         while not self._left.wait(REFRESH_SECONDS):

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+import onnx
+from google.protobuf.message import DecodeError
 
 from deepscan.errors import ModelError
-from deepscan.spec import DetectorSpec
+from deepscan.spec import DetectorSpec, spec_from_json
 
 Precision = Literal["fp32", "fp16", "int8"]
 EMBEDDED = ("lite",)
@@ -93,6 +95,15 @@ def _checked(record: bytes, model: bytes, source: str) -> Artefact:
         raise ModelError(
             f"{source} is not the file that its manifest describes: it was changed or cut; export it again."
         )
+    try:
+        metadata = {entry.key: entry.value for entry in onnx.load_model_from_string(model).metadata_props}
+    except DecodeError as error:
+        raise ModelError(f"{source} is not an ONNX file: export the detector again.") from error
+    embedded = metadata.get(f"{METADATA_PREFIX}spec")
+    if embedded is None:
+        raise ModelError(f"{source} carries no detector spec: only models that deepscan exported can be used.")
+    if spec_from_json(embedded, source=source) != manifest.spec:
+        raise ModelError(f"The spec inside {source} is not the one in its manifest: export the detector again.")
     return Artefact(manifest, model)
 
 

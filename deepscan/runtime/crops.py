@@ -90,11 +90,9 @@ def _resample(plane: NDArray[Any], box: Box, size: int, bit_depth: int) -> NDArr
 def _window(plane: NDArray[Any], left: int, top: int, right: int, bottom: int) -> NDArray[Any]:
     """Return plane[top:bottom, left:right] with the border repeated where that lies outside."""
     height, width = plane.shape
-    rows = slice(min(max(top, 0), height - 1), max(min(bottom, height), 1))
-    columns = slice(min(max(left, 0), width - 1), max(min(right, width), 1))
-    inside = plane[rows, columns]
-    missing = (
-        (rows.start - top, bottom - rows.stop),
-        (columns.start - left, right - columns.stop),
-    )
-    return np.pad(inside, missing, mode="edge") if any(map(any, missing)) else inside
+    if top >= 0 and left >= 0 and bottom <= height and right <= width:
+        return plane[top:bottom, left:right]
+    rows = np.arange(top, bottom).clip(0, height - 1)
+    columns = np.arange(left, right).clip(0, width - 1)
+    window: NDArray[Any] = plane[rows][:, columns]
+    return window

@@ -97,8 +97,10 @@ class _Finder:
     def find(self, path: str) -> Iterator[PlannedInput]:
         try:
             found = os.stat(path)
-        except OSError as error:
-            problem = UnreadableInput(f"The file cannot be found ({error.strerror}): check the path.")
+        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+            problem = UnreadableInput(
+                f"The file cannot be found ({getattr(error, 'strerror', error)}): check the path."
+            )
             yield PlannedInput(path, 0, problem)
             return
         if not stat.S_ISDIR(found.st_mode):

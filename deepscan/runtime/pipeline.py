@@ -84,9 +84,9 @@ class Pipeline:
         Raises:
             BaseException: the first that was raised in any thread.
         """
-        for thread in self._threads:
-            thread.start()
         try:
+            for thread in self._threads:
+                thread.start()
             while taken := self._links[-1].take(1)[0]:
                 yield from taken
         except Stopped:
@@ -107,7 +107,8 @@ class Pipeline:
         for link in self._links:
             link.stop()
         for thread in self._threads:
-            thread.join()
+            if thread.ident is not None:  # it was started
+                thread.join()
 
     def _guarded(self, target: Callable[..., None], *arguments: Any) -> None:
         try:

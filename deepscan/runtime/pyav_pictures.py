@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import struct
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -24,16 +23,30 @@ FALLBACK_FORMAT = "yuv444p"
 FULL_RANGE = int(ColorRange.JPEG)
 
 
-def frame_from_av(native: av.VideoFrame, *, index: int, seconds: float, pixel_aspect: float) -> Frame:
+# FFmpeg's rotation, in quarter turns counter-clockwise.
+QUARTER_TURNS = (
+    Orientation(),
+    Orientation(transpose=True, flip_y=True),
+    Orientation(flip_x=True, flip_y=True),
+    Orientation(transpose=True, flip_x=True),
+)
+
+
+def frame_from_av(
+    native: av.VideoFrame,
+    *,
+    index: int,
+    seconds: float,
+    pixel_aspect: float,
+    orientation: Orientation,
+    left_chroma: bool,
+) -> Frame:
     """Wrap a decoded frame; its planes stay where the decoder put them."""
     layout = PLANAR_YUV.fullmatch(native.format.name) or GREY.fullmatch(native.format.name)
     if layout is None:
-        orientation = _orientation(native)
         native = _reformatted(native)
         layout = PLANAR_YUV.fullmatch(FALLBACK_FORMAT)
         assert layout is not None
-    else:
-        orientation = _orientation(native)
     parts = layout.groupdict()
     grey = "subsampling" not in parts
     picture = Picture(
@@ -45,10 +58,23 @@ def frame_from_av(native: av.VideoFrame, *, index: int, seconds: float, pixel_as
             width=native.width,
             height=native.height,
         ),
-        left_chroma=not grey and parts["jpeg"] != "j",
+        left_chroma=left_chroma,
     )
     geometry = Geometry(native.width, native.height, pixel_aspect, orientation)
     return Frame(index=index, seconds=seconds, picture=picture, geometry=geometry, native=native)
+
+
+def orientation_from_av(native: av.VideoFrame) -> Orientation:
+    """Return how the file wants a decoded frame turned.
+
+    PyAV's side data and their frame refer to each other: whoever asks keeps that frame alive until Python's next
+    garbage collection. So ask this once, and again only where `native.rotation` changes.
+    """
+    try:
+        matrix: Any = native.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV gives up on all side data where one kind (Exif) is unknown to it.
+        return QUARTER_TURNS[round(native.rotation / 90) % 4]
+    return Orientation() if matrix is None else _orientation_from_matrix(bytes(matrix))
 
 
 def shrunk_from_frame(reformatter: VideoReformatter, frame: Frame, longest_side: int) -> NDArray[np.uint8]:
@@ -91,12 +117,6 @@ def _reformatted(native: av.VideoFrame) -> av.VideoFrame:
     return converted
 
 
-def _orientation(native: av.VideoFrame) -> Orientation:
-    matrix: Any = native.side_data.get("DISPLAYMATRIX")
-    return Orientation() if matrix is None else _orientation_from_matrix(bytes(matrix))
-
-
-@lru_cache(maxsize=64)
 def _orientation_from_matrix(matrix: bytes) -> Orientation:
     """Read the 3x3 fixed-point matrix (FFmpeg: libavutil/display.h); angles between are rounded to quarter turns."""
     a, b, _, c, d = struct.unpack("<5i", matrix[:20])

@@ -16,8 +16,8 @@ from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
 from deepscan.errors import UnreadableInput, UnsupportedInput
-from deepscan.runtime.frames import Frame, VideoInfo
-from deepscan.runtime.pyav_pictures import frame_from_av, shrunk_from_frame
+from deepscan.runtime.frames import Frame, Orientation, VideoInfo
+from deepscan.runtime.pyav_pictures import frame_from_av, orientation_from_av, shrunk_from_frame
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,6 +62,8 @@ REFUSED_DEMUXERS = frozenset(
         "codec2raw",
     ]
 )
+# They place chroma samples in the middle of their group (JFIF; MPEG-1), all later ones by default on its left side.
+CENTRED_CHROMA_CODECS = frozenset(["mjpeg", "mpeg1video"])
 DEFAULT_RATE = 25.0
 SHORTEST_FRAME_SECONDS = 1e-6
 # B frames delay a key frame by at most so many frames, in what encoders make.
@@ -117,6 +119,8 @@ class PyAVReader:
         context.thread_count = threads
         context.thread_type = "AUTO" if threads > 1 else "NONE"
         self._reformatter = VideoReformatter()
+        self._rotation: int | None = None
+        self._orientation = Orientation()
         self._origin: float | None = None
         if self._stream.start_time is not None and self._stream.time_base is not None:
             self._origin = float(self._stream.start_time * self._stream.time_base)
@@ -165,6 +169,8 @@ class PyAVReader:
                     yield latest
                     break
             reached = max(reached, self._position)
+        if latest is None and self._seek(0.0):  # All times lie where the file is cut off.
+            latest = next(self._decode(), None)
         if latest is not None and not yielded:
             yield latest
         self._refuse_if_nothing_decoded()
@@ -177,7 +183,12 @@ class PyAVReader:
 
     def shrink(self, frame: Frame, longest_side: int) -> NDArray[np.uint8]:
         """Return the upright picture as BGR [h, w, 3], scaled down so that its longer side fits."""
-        return shrunk_from_frame(self._reformatter, frame, longest_side)
+        try:
+            return shrunk_from_frame(self._reformatter, frame, longest_side)
+        except av.FFmpegError as error:  # Damaged headers can declare colours that no conversion knows.
+            raise UnsupportedInput(
+                f"FFmpeg cannot scale its pictures ({_plain(error)}): convert the file to a common codec."
+            ) from error
 
     def damage(self) -> str | None:
         """Say what of the file could not be decoded, or None."""
@@ -255,7 +266,16 @@ class PyAVReader:
             if seconds < self._position + SHORTEST_FRAME_SECONDS:
                 seconds = expected
         aspect = float(self._stream.sample_aspect_ratio or 1)
-        frame = frame_from_av(native, index=self._decoded, seconds=seconds, pixel_aspect=aspect)
+        if native.rotation != self._rotation:
+            self._rotation, self._orientation = native.rotation, orientation_from_av(native)
+        frame = frame_from_av(
+            native,
+            index=self._decoded,
+            seconds=seconds,
+            pixel_aspect=aspect,
+            orientation=self._orientation,
+            left_chroma=self.info.codec not in CENTRED_CHROMA_CODECS,
+        )
         if self._decoded == 0:
             self.info = replace(self.info, width=frame.geometry.width, height=frame.geometry.height)
         self._decoded += 1

@@ -99,8 +99,8 @@ def scan(
     """
     if frames is not None and sampling == "full":
         raise UsageError("--frames goes with --sampling quick or paper: full scores every frame.")
-    if (frames is not None and frames < 1) or detect_every < 1 or (jobs is not None and jobs < 1):
-        raise UsageError("--frames, --detect-every and --jobs must be at least 1.")
+    if min(number for number in (frames, detect_every, min_face, jobs) if number is not None) < 1:
+        raise UsageError("--frames, --detect-every, --min-face and --jobs must be at least 1.")
     if threshold is not None and not 0.0 <= threshold <= 1.0:
         raise UsageError(f"--threshold is a probability between 0 and 1, not {threshold}.")
     given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
@@ -150,6 +150,7 @@ class Scan:
     ) -> None:
         self.plan = plan
         self.progress = Progress()
+        self._begun = False
         self.device = device
         self.jobs = min(jobs, len(plan.inputs))
         self._jobs = [VideoJob(index, planned.path, planned.problem) for index, planned in enumerate(plan.inputs)]
@@ -174,7 +175,10 @@ class Scan:
         )
 
     def __iter__(self) -> Iterator[VideoResult]:
-        """Run; leaving the loop early stops everything and waits for it."""
+        """Run, once; leaving the loop early stops everything and waits for it."""
+        if self._begun:
+            raise UsageError("A scan runs once: call scan() again.")
+        self._begun = True
         for scored in self._pipeline.results():
             yield scored.result
 

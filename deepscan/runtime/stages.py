@@ -197,14 +197,11 @@ class InferStage:
 
     def _logits(self, crops: Sequence[NDArray[np.uint8]]) -> list[float]:
         views = 2 if self._verdict.mirror else 1
-        per_batch = max(1, self._backend.max_batch // views)
-        logits: list[float] = []
-        for start in range(0, len(crops), per_batch):
-            batch = np.stack(crops[start : start + per_batch])
-            if self._verdict.mirror:
-                batch = np.concatenate([batch, batch[:, :, ::-1]])
-            logits.extend(self._backend.logits(batch).reshape(views, -1).mean(axis=0).tolist())
-        return logits
+        pictures = [view for crop in crops for view in (crop, crop[:, ::-1])[:views]]
+        logits: list[NDArray[np.float32]] = []
+        for start in range(0, len(pictures), self._backend.max_batch):
+            logits.append(self._backend.logits(np.stack(pictures[start : start + self._backend.max_batch])))
+        return np.concatenate(logits).reshape(-1, views).mean(axis=1).tolist() if logits else []
 
     def _result(self, end: VideoFollowed, board: Scoreboard) -> VideoResult:
         job, decoded, verdict = end.job, end.decoded, self._verdict

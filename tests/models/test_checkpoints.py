@@ -88,5 +88,5 @@ def test_a_file_that_is_no_safetensors_is_refused(tmp_path: Path, data: bytes) -
 
 @pytest.mark.parametrize("name", ["missing.safetensors", "."])
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ModelError, match="cannot be read .*: check the path of the weights"):
+    with pytest.raises(ModelError, match=r"cannot be read .*: check the path of the weights"):
         load_weights(network(), tmp_path / name)

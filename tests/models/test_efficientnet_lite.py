@@ -47,7 +47,7 @@ def test_the_logit_of_a_face_depends_on_its_channel_order(network: EfficientNetL
 def test_lite2_has_the_published_number_of_weights(network: EfficientNetLite) -> None:
     held = {name: value for name, value in network.state_dict().items() if not name.endswith("num_batches_tracked")}
     assert sum(value.numel() for value in held.values()) == 4_870_449
-    assert len(network.blocks) == 23
+    assert len(network.blocks) == 21
 
 
 def test_the_picture_shrinks_and_widens_as_in_the_paper() -> None:
@@ -66,7 +66,7 @@ def test_the_picture_shrinks_and_widens_as_in_the_paper() -> None:
 
 @pytest.mark.parametrize(
     ("channels", "width", "expected"),
-    [(32, 1.0, 32), (24, 1.1, 24), (40, 1.1, 48), (80, 1.1, 88), (320, 1.1, 352), (16, 0.1, 8), (30, 1.0, 30)],
+    [(32, 1.0, 32), (24, 1.1, 24), (40, 1.1, 48), (80, 1.1, 88), (320, 1.1, 352), (10, 1.1, 16), (30, 1.0, 30)],
 )
 def test_scaled_channels_are_multiples_of_eight(channels: int, width: float, expected: int) -> None:
     assert scaled_channels(channels, width) == expected

@@ -155,7 +155,7 @@ def test_a_manifest_of_another_form_is_refused(copied: Path, old: bytes, new: by
 
 @pytest.mark.parametrize("name", ["nothing", "", "lite.pt", "Lite"])
 def test_an_unknown_name_is_refused_with_the_known_ones(name: str) -> None:
-    with pytest.raises(ModelError, match="No detector is called .* use one of lite") as error:
+    with pytest.raises(ModelError, match=r"No detector is called .* use one of lite") as error:
         load_artefact(name)
     assert_one_sentence(error)
 

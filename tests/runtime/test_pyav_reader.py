@@ -1,28 +1,23 @@
-"""The reader's contract over codecs, containers and pixel formats: frames, times, sizes, colours, upright pictures."""
+"""The reader's contract over codecs, containers and pixel formats: frames, times, sizes, colours."""
 
 from __future__ import annotations
 
-import gc
-import os
-import weakref
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from deepscan.runtime.crops import crop_rgb
 from deepscan.runtime.frames import Frame
 from deepscan.runtime.pyav_reader import PyAVReader, open_video
 from tests.footage import QUADRANTS, flat, quadrants, write_video
+from tests.runtime.patches import seen_in_crops, seen_in_shrink
 
 ONE_FRAME = Fraction(1, 25)
 TICK = Fraction(1, 1000)
 COUNT = 6
-PATCH = 8
 
 
 class Kind(NamedTuple):
@@ -75,7 +70,11 @@ KINDS = [
     Kind("rawvideo", "mkv", "yuyv422", "rawvideo"),
     Kind("gif", "gif", "rgb8", "gif", 65, 49),
 ]
-LOSSLESS_ENOUGH = {"mjpeg": {"qmin": "1", "qmax": "2"}, "libvpx": {"crf": "4", "b": "2M"}, "libsvtav1": {"preset": "10"}}
+LOSSLESS_ENOUGH = {
+    "mjpeg": {"qmin": "1", "qmax": "2"},
+    "libvpx": {"crf": "4", "b": "2M"},
+    "libsvtav1": {"preset": "10"},
+}
 LOSSLESS_ENOUGH |= {codec: {"qmin": "1", "qmax": "2"} for codec in ("mpeg4", "mpeg2video")}
 
 
@@ -100,25 +99,6 @@ def read(path: Path, *, threads: int = 1) -> tuple[PyAVReader, list[Frame]]:
     """Return a reader, closed, and all its frames."""
     with open_video(str(path), threads=threads) as reader:
         return reader, list(reader.frames())
-
-
-def seen_in_shrink(reader: PyAVReader, frame: Frame) -> list[NDArray[Any]]:
-    """Return the mean colours (RGB) in the middles of the quadrants of the picture for face search."""
-    picture = reader.shrink(frame, 4096)[..., ::-1]
-    assert picture.shape == (frame.geometry.height, frame.geometry.width, 3)
-    boxes = _patches(frame)
-    return [picture[y : y + PATCH, x : x + PATCH].reshape(-1, 3).mean(axis=0) for x, y in boxes]
-
-
-def seen_in_crops(frame: Frame) -> list[NDArray[Any]]:
-    """Return the mean colours of crops from the middles of the quadrants."""
-    crops = [crop_rgb(frame, (x, y, x + PATCH, y + PATCH), 4) for x, y in _patches(frame)]
-    return [crop.reshape(-1, 3).mean(axis=0) for crop in crops]
-
-
-def _patches(frame: Frame) -> list[tuple[int, int]]:
-    width, height = frame.geometry.width, frame.geometry.height
-    return [(width * a // 4 - PATCH // 2, height * b // 4 - PATCH // 2) for b in (1, 3) for a in (1, 3)]
 
 
 def test_every_frame_comes_at_its_time(encoded: tuple[Kind, Path]) -> None:
@@ -156,12 +136,13 @@ def test_colours_survive(encoded: tuple[Kind, Path]) -> None:
         np.testing.assert_allclose(seen_in_shrink(reader, frame), expected, atol=6)
 
 
-def test_planes_are_not_padded(encoded: tuple[Kind, Path]) -> None:
+def test_planes_are_not_padded_and_chroma_is_placed_by_the_codec(encoded: tuple[Kind, Path]) -> None:
     kind, path = encoded
     _, frames = read(path)
     planes = frames[0].picture.planes
     assert planes[0].shape == (kind.height, kind.width)
     assert len(planes) == (1 if kind.pixel_format.startswith("gray") else 3)
+    assert frames[0].picture.left_chroma == (kind.codec != "mjpeg")
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mov", "mkv", "webm"])
@@ -189,66 +170,6 @@ def test_times_ascend_where_the_container_knows_no_presentation_times(tmp_path: 
     assert seconds[-1] == pytest.approx(29 / 25, abs=3 / 25)
 
 
-def corner_colours(matrix: tuple[int, int, int, int]) -> list[tuple[int, int, int]]:
-    """Return the quadrants' colours in reading order after (x, y) -> (ax + cy, bx + dy), QuickTime's display matrix."""
-    a, b, c, d = matrix
-    corners = [(-1, -1), (1, -1), (-1, 1), (1, 1)]
-    shown = {(a * x + c * y, b * x + d * y): colour for (x, y), colour in zip(corners, QUADRANTS, strict=True)}
-    return [shown[corner] for corner in corners]
-
-
-@pytest.mark.parametrize("ending", ["mp4", "mkv"])
-@pytest.mark.parametrize("pixel_format", ["yuv420p", "bgr0"])
-@pytest.mark.parametrize("across", [False, True], ids=["upright", "turned"])
-@pytest.mark.parametrize("first", [1, -1])
-@pytest.mark.parametrize("second", [1, -1])
-def test_turned_and_mirrored_videos_come_out_as_players_show_them(
-    tmp_path: Path, ending: str, pixel_format: str, across: bool, first: int, second: int
-) -> None:
-    if ending == "mkv" and (across and first == second or not across and first != second):
-        pytest.skip("Matroska stores a rotation, no mirroring")
-    if ending == "mp4" and pixel_format == "bgr0":
-        pytest.skip("MP4 holds no FFV1 in RGB")
-    matrix = (0, first, second, 0) if across else (first, 0, 0, second)
-    one = 1 << 16
-    path = write_video(
-        tmp_path / f"video.{ending}",
-        [quadrants()] * 2,
-        codec="ffv1" if pixel_format == "bgr0" else "libx264",
-        pixel_format=pixel_format,
-        display_matrix=[matrix[0] * one, matrix[1] * one, 0, matrix[2] * one, matrix[3] * one, 0, 0, 0, 1 << 30],
-    )
-    expected = corner_colours(matrix)
-    with open_video(str(path), threads=1) as reader:
-        frame = next(reader.frames())
-        assert (reader.info.width, reader.info.height) == ((48, 64) if across else (64, 48))
-        np.testing.assert_allclose(seen_in_shrink(reader, frame), expected, atol=8)
-        np.testing.assert_allclose(seen_in_crops(frame), expected, atol=8)
-
-
-@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
-def test_a_rotation_is_undone_the_way_pyav_describes_it(tmp_path: Path, rotation: int) -> None:
-    path = write_video(tmp_path / "video.mp4", [quadrants()] * 2, rotation=rotation)
-    with open_video(str(path), threads=1) as reader:
-        frame = next(reader.frames())
-        upright = np.rot90(quadrants(), frame.native.rotation // 90)
-        assert frame.native.rotation % 360 == rotation
-        assert np.abs(reader.shrink(frame, 64)[..., ::-1].astype(int) - upright)[4:-4:8, 4:-4:8].max() < 8
-
-
-@pytest.mark.parametrize("aspect", [Fraction(4, 3), Fraction(16, 11), Fraction(1, 2)], ids=str)
-@pytest.mark.parametrize("rotation", [0, 90])
-def test_pixels_that_are_not_square_are_stretched(tmp_path: Path, aspect: Fraction, rotation: int) -> None:
-    path = write_video(tmp_path / "video.mp4", [quadrants()] * 2, aspect=aspect, rotation=rotation)
-    size = (round(64 * aspect), 48)
-    with open_video(str(path), threads=1) as reader:
-        frame = next(reader.frames())
-        assert (reader.info.width, reader.info.height) == (size if rotation == 0 else size[::-1])
-        expected = [QUADRANTS[n] for n in ((0, 1, 2, 3) if rotation == 0 else (1, 3, 0, 2))]
-        np.testing.assert_allclose(seen_in_shrink(reader, frame), expected, atol=8)
-        np.testing.assert_allclose(seen_in_crops(frame), expected, atol=8)
-
-
 @pytest.mark.parametrize("ending", ["h264", "ts"])
 def test_a_change_of_size_in_the_middle_is_followed(tmp_path: Path, ending: str) -> None:
     joined = tmp_path / f"joined.{ending}"
@@ -264,28 +185,3 @@ def test_a_change_of_size_in_the_middle_is_followed(tmp_path: Path, ending: str)
             np.testing.assert_allclose(seen_in_crops(frame), QUADRANTS, atol=8)
     assert found == [sizes[0]] * 4 + [sizes[1]] * 4
     assert all(after > before for before, after in pairwise(seconds))
-
-
-@pytest.mark.parametrize("longest_side", [1, 7, 33, 64, 640])
-def test_shrinking_keeps_the_shape_and_never_enlarges(tmp_path: Path, longest_side: int) -> None:
-    path = write_video(tmp_path / "video.mp4", [quadrants()] * 2)
-    with open_video(str(path), threads=1) as reader:
-        height, width, _ = reader.shrink(next(reader.frames()), longest_side).shape
-    assert width == min(longest_side, 64)
-    assert height == max(1, round(width * 48 / 64))
-
-
-def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
-    big = flat((90, 80, 70), 640, 480)
-    path = write_video(tmp_path / "video.mkv", [big] * 300, options={"preset": "ultrafast", "bf": "0"})
-    page = os.sysconf("SC_PAGE_SIZE")
-    alive: list[weakref.ref[Any]] = []
-    resident = []
-    with open_video(str(path), threads=2) as reader:
-        for frame in reader.frames():
-            alive.append(weakref.ref(frame.picture.planes[0]))
-            resident.append(page * int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]))
-            assert sum(plane() is not None for plane in alive[-20:]) <= 3
-    gc.collect()
-    assert len(alive) == 300
-    assert max(resident[50:]) - resident[50] < 25 * big.nbytes / 2  # 250 frames of 12 bits per pixel are ten times more

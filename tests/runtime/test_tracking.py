@@ -94,6 +94,13 @@ def test_two_faces_on_the_place_of_one_track_get_two_numbers() -> None:
     assert tracker.update(0.2, boxes_of(square(110, 100), square(102, 100))) == [1, 0]
 
 
+def test_a_face_between_two_tracks_belongs_to_the_nearer_one_alone() -> None:
+    tracker = Tracker(max_gap_seconds=1.0)
+    tracker.update(0.0, boxes_of(square(100, 100), square(130, 100)))
+    assert tracker.update(0.8, boxes_of(square(110, 100), square(400, 100))) == [0, 2]
+    assert tracker.end_absent(1.5) == [1]
+
+
 def test_a_face_elsewhere_is_somebody_new() -> None:
     tracker = Tracker(max_gap_seconds=1.0)
     tracker.update(0.0, boxes_of(square(100, 100)))

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.console import DEEPSCAN, ENVIRONMENT, QUICK, assert_one_line, deepscan
+from tests.footage import NO_FACE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ([], 2),
+        (["--from-file", "missing"], 2),
+        (["{video}", "--frames", "4", "--sampling", "full"], 2),
+        (["{video}", "--out", "."], 2),
+        (["{video}", "--out", "{video}"], 2),
+        (["{video}", "--model", "no such detector"], 3),
+        (["{video}", "--model", "{video}"], 3),
+        (["{video}", "--model", "missing.onnx"], 3),
+        (["{video}", "--precision", "fp16"], 3),
+        (["{video}", "--out", "missing/results.csv"], 3),
+        (["{video}", "--out", "{video}/results.csv"], 3),
+    ],
+)
+def test_a_scan_that_cannot_begin_says_why_in_one_line(tmp_path: Path, arguments: list[str], code: int) -> None:
+    before = NO_FACE.read_bytes()
+    assert_one_line(deepscan("scan", *(part.format(video=NO_FACE) for part in arguments), cwd=tmp_path), code)
+    assert os.listdir(tmp_path) == []
+    assert NO_FACE.read_bytes() == before
+
+
+def test_cuda_that_cannot_be_had_is_refused_in_one_line(tmp_path: Path) -> None:
+    ran = deepscan("scan", NO_FACE, "--device", "cuda", cwd=tmp_path, env={"CUDA_VISIBLE_DEVICES": ""})
+    assert_one_line(ran, 3)
+    assert "--device cuda cannot be used" in ran.err
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--no-such-option"],
+        ["--frames", "0"],
+        ["--frames", "four"],
+        ["--jobs", "0"],
+        ["--threshold", "1.5"],
+        ["--threshold", "nan"],
+        ["--sampling", "some"],
+        ["--device", "tpu"],
+        ["--aggregate", "median"],
+    ],
+)
+def test_an_option_that_makes_no_sense_is_wrong_usage(tmp_path: Path, option: list[str]) -> None:
+    ran = deepscan("scan", NO_FACE, *option, cwd=tmp_path)
+    assert (ran.code, ran.out) == (2, b"")
+    assert option[0] in ran.err
+    assert "Traceback" not in ran.err
+    assert os.listdir(tmp_path) == []
+
+
+LIMITED = """
+import resource, os, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("out", ["results.csv", "-"])
+def test_a_full_disk_ends_the_scan_in_one_line(tmp_path: Path, out: str) -> None:
+    child = subprocess.run(
+        [sys.executable, "-c", LIMITED, DEEPSCAN, "scan", NO_FACE, "-q", *QUICK, "--out", out],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=os.environ | ENVIRONMENT,
+    )
+    assert child.returncode == 3
+    assert child.stderr.startswith("deepscan: ")
+    assert child.stderr.count("\n") == 1
+    assert "cannot be written" in child.stderr
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_stdout_that_cannot_be_written_ends_the_scan_in_one_line(tmp_path: Path, unbuffered: str) -> None:
+    with open("/dev/full", "wb") as full:
+        child = subprocess.run(
+            [DEEPSCAN, "scan", NO_FACE, "-q", *QUICK, "--out", "-"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+    expected = "deepscan: Results cannot be written to stdout (No space left on device): use --out FILE.\n"
+    assert (child.returncode, child.stderr) == (3, expected)

@@ -1,0 +1,156 @@
+"""Which frames are scored, and which of them are searched for faces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import accumulate, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deepscan.runtime.colour import BT709, Colour
+from deepscan.runtime.frames import Frame, Geometry, Picture
+from deepscan.runtime.pyav_reader import open_video
+from deepscan.runtime.sampling import MarkedFrame, Sampling, SamplingMode, marked_frames, sampled_frames
+from tests.footage import counting, number_of, write_video
+
+DARK, LIGHT = 40, 200
+
+
+def frame_of(index: int, level: int, size: int = 32) -> Frame:
+    planes = (np.full((size, size), level, dtype=np.uint8),)
+    picture = Picture(planes, 8, Colour(BT709, full_range=True), left_chroma=True)
+    return Frame(index, index / 25, picture, Geometry(size, size), None)
+
+
+def shots(lengths: Iterable[int]) -> list[Frame]:
+    """Return frames of shots of these lengths, dark and light in turn."""
+    levels = [level for n, length in enumerate(lengths) for level in [LIGHT if n % 2 else DARK] * length]
+    return [frame_of(index, level) for index, level in enumerate(levels)]
+
+
+def marked(frames: list[Frame], *, every: int, mode: SamplingMode = "full") -> list[MarkedFrame]:
+    return list(marked_frames(iter(frames), Sampling(mode, frames=4, detect_every=every)))
+
+
+def searched(found: list[MarkedFrame]) -> list[int]:
+    return [one.frame.index for one in found if one.search]
+
+
+def shot_starts(found: list[MarkedFrame]) -> list[int]:
+    return [one.frame.index for one in found if one.starts_shot]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "every", "expected", "starts"),
+    [
+        ([], 4, [], []),
+        ([1], 4, [0], [0]),
+        ([2], 4, [0, 1], [0]),
+        ([10], 1, list(range(10)), [0]),
+        ([10], 4, [0, 4, 8, 9], [0]),
+        ([9], 4, [0, 4, 8], [0]),
+        ([10], 100, [0, 9], [0]),
+        ([5, 5], 4, [0, 4, 5, 9], [0, 5]),
+        ([6, 7], 4, [0, 4, 5, 6, 10, 12], [0, 6]),
+        ([1, 1, 3], 4, [0, 1, 2, 4], [0, 1, 2]),
+    ],
+    ids=str,
+)
+def test_first_last_and_every_nth_frame_of_a_shot_are_searched(
+    lengths: list[int], every: int, expected: list[int], starts: list[int]
+) -> None:
+    found = marked(shots(lengths), every=every)
+    assert [one.frame.index for one in found] == list(range(sum(lengths)))
+    assert searched(found) == expected
+    assert shot_starts(found) == starts
+
+
+def test_a_change_of_size_starts_a_shot() -> None:
+    frames = [frame_of(index, DARK, size=32 if index < 6 else 48) for index in range(12)]
+    found = marked(frames, every=4)
+    assert searched(found) == [0, 4, 5, 6, 10, 11]
+    assert shot_starts(found) == [0, 6]
+
+
+def test_slow_changes_start_no_shot() -> None:
+    found = marked([frame_of(index, DARK + 8 * index) for index in range(20)], every=5)
+    assert shot_starts(found) == [0]
+
+
+@pytest.mark.parametrize("mode", ["quick", "paper"])
+def test_scattered_frames_are_all_searched_and_only_sizes_part_them(mode: SamplingMode) -> None:
+    frames = [*shots([2, 2]), frame_of(4, LIGHT, size=48)]
+    found = marked(frames, every=4, mode=mode)
+    assert searched(found) == [0, 1, 2, 3, 4]
+    assert shot_starts(found) == [0, 4]
+
+
+def test_marking_runs_one_frame_behind() -> None:
+    """More frames held back would be more memory."""
+    taken: list[int] = []
+
+    def frames() -> Iterable[Frame]:
+        for frame in shots([10]):
+            taken.append(frame.index)
+            yield frame
+
+    for one in marked_frames(iter(frames()), Sampling("full", frames=0, detect_every=3)):
+        assert taken[-1] <= one.frame.index + 1
+
+
+@given(st.lists(st.integers(1, 12), max_size=6), st.integers(1, 15))
+def test_every_frame_that_is_not_searched_lies_between_two_searched_ones_of_its_shot(
+    lengths: list[int], every: int
+) -> None:
+    found = marked(shots(lengths), every=every)
+    starts = [0, *accumulate(lengths)][:-1] if lengths else []
+    assert [one.frame.index for one in found] == list(range(sum(lengths)))
+    assert shot_starts(found) == starts
+    looked_at = set(searched(found))
+    for start, length in zip(starts, lengths, strict=True):
+        of_shot = sorted(looked_at & set(range(start, start + length)))
+        assert of_shot[0] == start
+        assert of_shot[-1] == start + length - 1
+        assert all(after - before <= every for before, after in pairwise(of_shot))
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sampling") / "video.mp4"
+    return write_video(path, counting(48), options={"g": "12", "bf": "2", "sc_threshold": "0"})
+
+
+def numbers(path: Path, sampling: Sampling) -> list[int]:
+    with open_video(str(path), threads=1) as reader:
+        return [number_of(reader.shrink(frame, 64)) for frame in sampled_frames(reader, sampling)]
+
+
+def test_full_takes_every_frame(video: Path) -> None:
+    assert numbers(video, Sampling("full", frames=3, detect_every=5)) == list(range(48))
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(1, [24]), (2, [12, 36]), (4, [6, 18, 30, 42]), (8, [3, 9, 15, 21, 27, 33, 39, 45])]
+)
+def test_paper_takes_the_middles_of_equal_parts_exactly(video: Path, count: int, expected: list[int]) -> None:
+    assert numbers(video, Sampling("paper", frames=count, detect_every=1)) == expected
+
+
+def test_paper_takes_every_frame_once_where_there_are_fewer_than_asked_for(video: Path) -> None:
+    assert numbers(video, Sampling("paper", frames=500, detect_every=1)) == list(range(48))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 6])
+def test_quick_takes_one_frame_of_about_each_part_and_prefers_key_frames(video: Path, count: int) -> None:
+    part = 48 / count
+    with open_video(str(video), threads=1) as reader:
+        found = list(sampled_frames(reader, Sampling("quick", frames=count, detect_every=1)))
+    assert len(found) == count
+    assert any(frame.native.key_frame for frame in found)
+    for number, frame in enumerate(found):
+        middle = part * (number + 0.5)
+        assert middle - part - 1 <= frame.seconds * 25 <= middle + 1

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import zip_longest
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from deepscan.errors import InputError, UnreadableInput, UnsupportedInput
+from deepscan.runtime.messages import FaceCrop, Look, ToFaces, ToInfer, VideoDecoded, VideoFollowed, VideoJob
+from deepscan.runtime.pyav_reader import open_video
+from deepscan.runtime.sampling import Sampling, SamplingMode
+from deepscan.runtime.stages import DETECTION_SIDE, DecodeStage, FacesStage, Progress
+from deepscan.runtime.yunet import YuNet
+from tests.footage import ASTRONAUT, EXAMPLES, NO_FACE, PHONE, SWAPPED, TWO_FACES, flat, portrait, write_video
+from tests.runtime.scenes import LITE
+
+OPEN = partial(open_video, threads=1)
+QUICK = Sampling("quick", 3, 1)
+FULL = Sampling("full", 0, 5)
+
+
+def decoded(path: Path | str, sampling: Sampling = QUICK, index: int = 0) -> tuple[list[Look], VideoDecoded]:
+    *looks, end = DecodeStage(OPEN, sampling)(VideoJob(index, str(path)))
+    assert isinstance(end, VideoDecoded)
+    assert all(isinstance(look, Look) for look in looks)
+    return [look for look in looks if isinstance(look, Look)], end
+
+
+def test_a_video_becomes_its_looks_and_then_its_end() -> None:
+    looks, end = decoded(TWO_FACES, FULL)
+    assert (end.failure, end.damage, end.frames) == (None, None, 98)
+    assert [look.frame.index for look in looks] == list(range(98))
+    assert [look.starts_shot for look in looks] == [True] + [False] * 97
+    searched = [look.frame.index for look in looks if look.small is not None]
+    assert searched == sorted({*range(0, 98, 5), 97})
+    assert {look.small.shape for look in looks if look.small is not None} == {(360, DETECTION_SIDE, 3)}
+    assert end.info is not None
+    assert (end.info.codec, end.info.width, end.info.height) == ("vp9", 960, 540)
+    assert end.job.share_done > 0.9
+
+
+def test_a_look_counts_the_memory_of_its_frame_and_of_its_small_picture() -> None:
+    for look in decoded(TWO_FACES, FULL)[0][:2]:
+        small = 0 if look.small is None else 360 * 640 * 3
+        assert look.nbytes >= 960 * 540 * 3 // 2 + small
+        assert look.nbytes < 1.2 * (960 * 540 * 3 // 2 + small)
+
+
+@pytest.mark.parametrize("mode", ["full", "quick", "paper"])
+@pytest.mark.parametrize("content", [None, b"", b"no video at all", bytes(5000), ASTRONAUT.read_bytes()[:2000]])
+def test_a_file_that_cannot_be_read_ends_in_a_failure_not_in_an_error(
+    mode: SamplingMode, content: bytes | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "broken.mp4"
+    if content is not None:
+        path.write_bytes(content)
+    looks, end = decoded(path, Sampling(mode, 4, 5))
+    assert looks == []
+    assert end.frames == 0
+    assert isinstance(end.failure, InputError)
+    assert str(end.failure)
+
+
+def test_a_problem_that_is_known_beforehand_is_the_failure() -> None:
+    problem = UnreadableInput("It was gone.")
+    (end,) = DecodeStage(OPEN, QUICK)(VideoJob(7, str(ASTRONAUT), problem))
+    assert isinstance(end, VideoDecoded)
+    assert end.failure is problem
+
+
+@pytest.mark.parametrize("path", [ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES], ids=lambda path: path.suffix)
+@pytest.mark.parametrize("sampling", [FULL, QUICK], ids=lambda sampling: sampling.mode)
+def test_damage_anywhere_in_a_file_never_raises(path: Path, sampling: Sampling, tmp_path: Path) -> None:
+    original, outcomes = path.read_bytes(), set()
+    for seed in range(3):
+        random = Random(seed)
+        damaged = bytearray(original[: random.randrange(len(original) // 2, len(original))])
+        for _ in range(10 ** (seed + 1)):
+            damaged[random.randrange(len(damaged))] = random.randrange(256)
+        broken = tmp_path / f"{seed}{path.suffix}"
+        broken.write_bytes(damaged)
+        looks, end = decoded(broken, sampling)
+        assert end.frames == len(looks)
+        outcomes.add((end.failure is None, end.damage is None))
+    assert outcomes != {(True, True)}  # some of it was noticed
+
+
+def test_colours_that_no_conversion_knows_are_a_failure_of_that_video(tmp_path: Path) -> None:
+    damaged = bytearray(SWAPPED.read_bytes())
+    damaged[278], damaged[904] = 112, 147  # found by chance: now its header declares colour primaries 91
+    path = tmp_path / "odd_colours.mp4"
+    path.write_bytes(damaged)
+    looks, end = decoded(path)
+    assert looks == []
+    assert isinstance(end.failure, UnsupportedInput)
+
+
+def test_leaving_a_video_early_closes_its_file() -> None:
+    looks = DecodeStage(OPEN, FULL)(VideoJob(0, str(PHONE)))
+    next(looks)
+    assert _open_files(PHONE) == 1
+    looks.close()  # type: ignore[attr-defined]
+    assert _open_files(PHONE) == 0
+
+
+def _open_files(path: Path) -> int:
+    count = 0
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            count += os.readlink(f"/proc/self/fd/{number}") == str(path)
+        except FileNotFoundError:
+            continue
+    return count
+
+
+Found = dict[int, list[tuple[int, float, NDArray[np.uint8]]]]
+
+
+def crops_by_video(stage: FacesStage, batches: Sequence[Sequence[ToFaces]]) -> tuple[Found, list[ToInfer]]:
+    messages = [message for batch in batches for message in stage(batch)]
+    found: Found = defaultdict(list)
+    for message in messages:
+        if isinstance(message, FaceCrop):
+            found[message.job.index].append((message.track, message.seconds, message.pixels))
+    return found, messages
+
+
+def faces_stage(progress: Progress | None = None) -> FacesStage:
+    detector = YuNet(device="cpu", threads=1)
+    return FacesStage(detector, LITE, max_gap_seconds=1.0, progress=progress or Progress())
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> list[list[ToFaces]]:
+    """The beginnings of six videos, searched in pictures of three shapes; frames between looks included."""
+    other = write_video(tmp_path_factory.mktemp("videos") / "other.mp4", [portrait(640, 400)] * 6)
+    paths = [ASTRONAUT, TWO_FACES, NO_FACE, other, PHONE, TWO_FACES]
+    beginnings: list[list[ToFaces]] = []
+    for index, path in enumerate(paths):
+        looks, end = decoded(path, Sampling("full", 0, 2), index)
+        beginnings.append([*looks[:5], end])
+    return beginnings
+
+
+def _rounds(videos: list[list[ToFaces]]) -> Iterator[ToFaces]:
+    for messages in zip_longest(*videos):
+        yield from (message for message in messages if message is not None)
+
+
+@pytest.mark.parametrize("batch", [1, 8, 100])
+def test_faces_are_found_alike_whatever_other_videos_share_the_batch(videos: list[list[ToFaces]], batch: int) -> None:
+    mixed = list(_rounds(videos))
+    shapes = [message.small.shape for message in mixed[:6] if isinstance(message, Look) and message.small is not None]
+    assert shapes == [(360, 640, 3)] * 3 + [(400, 640, 3), (640, 360, 3), (360, 640, 3)]
+    progress = Progress()
+    together, messages = crops_by_video(
+        faces_stage(progress), [mixed[start : start + batch] for start in range(0, len(mixed), batch)]
+    )
+    assert [len(together[index]) for index in range(6)] == [5, 10, 0, 5, 5, 10]
+    for index, video in enumerate(videos):
+        alone, _ = crops_by_video(faces_stage(), [[message] for message in video])
+        for mine, own in zip(together[index], alone[index], strict=True):
+            assert mine[:2] == own[:2]
+            assert np.array_equal(mine[2], own[2])
+    ends = [message for message in messages if isinstance(message, VideoFollowed)]
+    assert {end.job.index: end.most_faces for end in ends} == {0: 1, 1: 2, 2: 0, 3: 1, 4: 1, 5: 2}
+    assert progress.frames == 30
+    assert progress.faces == 3 * (1 + 2 + 0 + 1 + 1 + 2)
+
+
+def test_boxes_are_those_of_the_frame_not_of_the_picture_that_was_searched(tmp_path: Path) -> None:
+    big, small = portrait(1280, 720), portrait(640, 360)
+    found = []
+    for number, picture in enumerate((big, small)):
+        path = write_video(tmp_path / f"{number}.mp4", [picture], options={"crf": "5"})
+        looks, end = decoded(path)
+        found.append(crops_by_video(faces_stage(), [[*looks, end]])[0][0][0][2].astype(float))
+    assert np.abs(found[0] - found[1]).mean() < 4  # the same part of the same picture
+
+
+def test_a_video_without_faces_ends_without_a_crop(tmp_path: Path) -> None:
+    looks, end = decoded(write_video(tmp_path / "grey.mp4", [flat((90, 90, 90), 320, 240)] * 3), FULL)
+    messages = list(faces_stage()([*looks, end]))
+    assert len(messages) == 1
+    assert isinstance(messages[0], VideoFollowed)
+    assert (messages[0].decoded, messages[0].most_faces, messages[0].small_faces) == (end, 0, 0)
+
+
+def test_the_same_input_twice_is_two_videos() -> None:
+    looks, end = decoded(EXAMPLES / ASTRONAUT.name)
+    stage = faces_stage()
+    first, _ = crops_by_video(stage, [[*looks, end]])
+    again, _ = crops_by_video(stage, [[*looks, end]])
+    assert [crop[:2] for crop in first[0]] == [crop[:2] for crop in again[0]]

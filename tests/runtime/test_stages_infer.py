@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from deepscan.errors import UnsupportedInput
+from deepscan.runtime.artefacts import Precision, load_artefact
+from deepscan.runtime.backends import OnnxRuntimeBackend
+from deepscan.runtime.crops import crop_rgb, crop_square
+from deepscan.runtime.frames import VideoInfo
+from deepscan.runtime.messages import FaceCrop, ToInfer, TracksEnded, VideoDecoded, VideoFollowed, VideoJob
+from deepscan.runtime.pyav_reader import open_video
+from deepscan.runtime.results import VideoResult
+from deepscan.runtime.scoring import Aggregate
+from deepscan.runtime.stages import InferStage, Progress, Verdict
+from tests.footage import ASTRONAUT, SWAPPED, TWO_FACES
+from tests.runtime.scenes import LITE, spec_with
+
+SIDE = 8
+INFO = VideoInfo("h264", 640, 360, 4.0, 0.04)
+
+
+class BrightnessBackend:
+    """Computes a logit from the pixels: twice as much from the left half as from the right one."""
+
+    name = "brightness-cpu"
+    precision: Precision = "fp32"
+
+    def __init__(self, max_batch: int = 8) -> None:
+        self.max_batch = max_batch
+        self.batches: list[int] = []
+
+    def logits(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        assert 1 <= len(batch) <= self.max_batch
+        self.batches.append(len(batch))
+        left, right = batch[:, :, : SIDE // 2], batch[:, :, SIDE // 2 :]
+        means = 2 * left.mean(axis=(1, 2, 3), dtype=np.float32) + right.mean(axis=(1, 2, 3), dtype=np.float32)
+        logits: NDArray[np.float32] = means / np.float32(100) - np.float32(3)
+        return logits
+
+
+def crop(job: VideoJob, track: int, seconds: float, left: int, right: int) -> FaceCrop:
+    pixels = np.full((SIDE, SIDE, 3), left, dtype=np.uint8)
+    pixels[:, SIDE // 2 :] = right
+    return FaceCrop(job, track, seconds, pixels)
+
+
+def logit_of(left: int, right: int) -> float:
+    return (2 * left + right) / 100 - 3
+
+
+def end_of(
+    job: VideoJob, *, failure: UnsupportedInput | None = None, damage: str | None = None, small: int = 0
+) -> ToInfer:
+    return VideoFollowed(job, VideoDecoded(job, None if failure else INFO, 100, failure, damage), 2, small)
+
+
+def stage_of(backend: BrightnessBackend, *, mirror: bool = False, aggregate: Aggregate = "max") -> InferStage:
+    verdict = Verdict(
+        spec=spec_with(size=SIDE),
+        aggregate=aggregate,
+        decisive_clips=2,
+        mirror=mirror,
+        weights_sha256="weights",
+        settings_sha256="settings",
+    )
+    return InferStage(backend, verdict, progress=Progress())
+
+
+def results_of(stage: InferStage, messages: list[ToInfer], batch: int = 16) -> list[VideoResult]:
+    batches = [messages[start : start + batch] for start in range(0, len(messages), batch)]
+    return [scored.result for part in batches for scored in stage(part)]
+
+
+def sigmoid(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
+
+
+@pytest.mark.parametrize("batch", [1, 3, 100])
+def test_crops_of_several_videos_mixed_in_batches_are_summed_video_by_video(batch: int) -> None:
+    jobs = [VideoJob(index, f"video{index}") for index in range(3)]
+    looks = {
+        index: [(number % 2, number / 25, 40 * index + 7 * number, 200 - 9 * number) for number in range(10)]
+        for index in range(3)
+    }
+    messages: list[ToInfer] = [crop(jobs[index], *looks[index][number]) for number in range(10) for index in range(3)]
+    messages += [TracksEnded(jobs[2], [0, 1]), end_of(jobs[2]), end_of(jobs[0]), end_of(jobs[1])]
+    results = results_of(stage_of(BrightnessBackend()), messages, batch)
+    assert [result.index for result in results] == [2, 0, 1]
+    for result in results:
+        tracks = [[logit_of(*crop[2:]) for crop in looks[result.index] if crop[0] == track] for track in (0, 1)]
+        scores = [sigmoid(sum(logits) / len(logits)) for logits in tracks]
+        assert result.score == pytest.approx(max(scores), abs=1e-6)
+        assert (result.status, result.tracks, result.clips, result.frames) == ("scored", 2, 10, 100)
+        assert {detail.track: detail.score for detail in result.details} == pytest.approx(dict(enumerate(scores)))
+
+
+def test_a_mirror_image_counts_as_much_as_the_crop() -> None:
+    job = VideoJob(0, "video")
+    halves = [(200, 20), (30, 90), (140, 150)]
+    messages = [*(crop(job, track, 0.0, *sides) for track, sides in enumerate(halves)), end_of(job)]
+    for mirror in (False, True):
+        (result,) = results_of(stage_of(BrightnessBackend(), mirror=mirror), messages)
+        views = [[sides, sides[::-1]] if mirror else [sides] for sides in halves]
+        expected = [sigmoid(sum(logit_of(*view) for view in both) / len(both)) for both in views]
+        assert {detail.track: detail.score for detail in result.details} == pytest.approx(dict(enumerate(expected)))
+        assert result.clips == 3
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("max_batch", [1, 2, 3, 8])
+@pytest.mark.parametrize("count", [1, 7, 8, 16])
+def test_no_batch_exceeds_what_the_backend_takes_and_no_crop_is_lost(mirror: bool, max_batch: int, count: int) -> None:
+    job, backend = VideoJob(0, "video"), BrightnessBackend(max_batch)
+    messages: list[ToInfer] = [crop(job, 0, number / 25, 10 * number, 255 - number) for number in range(count)]
+    (result,) = results_of(stage_of(backend, mirror=mirror), [*messages, end_of(job)], 100)
+    assert sum(backend.batches) == count * (2 if mirror else 1)
+    logits = [logit_of(10 * number, 255 - number) for number in range(count)]
+    if mirror:
+        logits += [logit_of(255 - number, 10 * number) for number in range(count)]
+    assert result.score == pytest.approx(sigmoid(sum(logits) / len(logits)), abs=1e-6)
+
+
+def test_the_authors_rule_is_the_mean_over_all_crops() -> None:
+    job = VideoJob(0, "video")
+    looks = [(0, 250, 240), (0, 200, 250), (1, 20, 10), (1, 0, 40), (1, 5, 5)]
+    messages: list[ToInfer] = [crop(job, track, 0.1 * n, *halves) for n, (track, *halves) in enumerate(looks)]
+    (result,) = results_of(stage_of(BrightnessBackend(), aggregate="mean"), [*messages, end_of(job)])
+    assert result.score == pytest.approx(sigmoid(sum(logit_of(*look[1:]) for look in looks) / 5), abs=1e-6)
+
+
+def test_a_result_says_what_it_depends_on() -> None:
+    job = VideoJob(4, "some/video.mp4")
+    (result,) = results_of(
+        stage_of(BrightnessBackend()), [crop(job, 0, 0.0, 140, 140), end_of(job, damage="a scratch")]
+    )
+    assert (result.index, result.path, result.model) == (4, "some/video.mp4", "lite")
+    assert (result.backend, result.precision) == ("brightness-cpu", "fp32")
+    assert (result.weights_sha256, result.settings_sha256) == ("weights", "settings")
+    assert (result.codec, result.width, result.height, result.duration_seconds) == ("h264", 640, 360, 4.0)
+    assert (result.status, result.reason, result.faces, result.label) == ("scored", "a scratch", 2, "uncertain")
+    assert job.share_done == 1.0
+
+
+@pytest.mark.parametrize(
+    ("damage", "small", "reasons"),
+    [
+        (None, 0, []),
+        ("a scratch", 0, ["a scratch"]),
+        (None, 3, ["only faces smaller than 100 pixels were seen"]),
+        ("a scratch", 3, ["only faces smaller than 100 pixels were seen", "a scratch"]),
+    ],
+)
+def test_without_a_crop_a_video_gets_no_score_and_the_reason(
+    damage: str | None, small: int, reasons: list[str]
+) -> None:
+    backend = BrightnessBackend()
+    (result,) = results_of(stage_of(backend), [end_of(VideoJob(0, "video"), damage=damage, small=small)])
+    assert (result.status, result.score, result.label, result.peak) == ("no_face", None, None, None)
+    assert all(reason in result.reason for reason in reasons)
+    assert bool(result.reason) == bool(reasons)
+    assert backend.batches == []
+
+
+def test_a_video_that_fails_after_some_crops_has_a_reason_and_no_score() -> None:
+    job, failure = VideoJob(0, "video"), UnsupportedInput("It turned into music.")
+    (result,) = results_of(stage_of(BrightnessBackend()), [crop(job, 0, 0.0, 250, 250), end_of(job, failure=failure)])
+    assert (result.status, result.reason) == ("unsupported", "It turned into music.")
+    assert (result.score, result.label, result.tracks, result.clips) == (None, None, 0, 0)
+
+
+@pytest.fixture(scope="module")
+def real_crops() -> NDArray[np.uint8]:
+    """Eight different parts of real frames, RGB [8, 224, 224, 3]."""
+    crops = []
+    for path in (ASTRONAUT, SWAPPED, TWO_FACES):
+        with open_video(str(path), threads=1) as reader:
+            frame = next(iter(reader.frames()))
+            for left in (100.0, 250.0, 400.0):
+                square = crop_square((left, 60.0, left + 160, 280.0), LITE.crop)
+                crops.append(crop_rgb(frame, square, LITE.size))
+    return np.stack(crops[:8])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_logit_of_a_crop_does_not_depend_on_its_neighbours(real_crops: NDArray[np.uint8], threads: int) -> None:
+    backend = OnnxRuntimeBackend(load_artefact("lite"), device="cpu", threads=threads)
+    alone = np.array([backend.logits(picture[None])[0] for picture in real_crops])
+    assert len(set(alone.tolist())) == 8
+    for size in range(1, backend.max_batch + 1):
+        for order in (np.arange(size), np.arange(8)[::-1][:size], np.roll(np.arange(8), 3)[:size]):
+            assert np.array_equal(backend.logits(real_crops[order]), alone[order])
+
+
+def test_a_mirrored_batch_gives_the_mean_of_both_views(real_crops: NDArray[np.uint8]) -> None:
+    backend = OnnxRuntimeBackend(load_artefact("lite"), device="cpu", threads=1)
+    verdict = Verdict(spec=LITE, aggregate="mean", decisive_clips=1, mirror=True, weights_sha256="", settings_sha256="")
+    job = VideoJob(0, "video")
+    crops: list[ToInfer] = [FaceCrop(job, 0, float(second), pixels) for second, pixels in enumerate(real_crops)]
+    (result,) = results_of(InferStage(backend, verdict, progress=Progress()), [*crops, end_of(job)])
+    views = [view for pixels in real_crops for view in (pixels, np.ascontiguousarray(pixels[:, ::-1]))]
+    logits = [float(backend.logits(view[None])[0]) for view in views]
+    assert result.score == pytest.approx(LITE.calibration.score(sum(logits) / 16), rel=1e-6)

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import deepscan
+from deepscan import Scan, Segment, TrackResult, VideoResult, scan
+from deepscan.errors import MachineError, ModelError, UsageError
+from deepscan.runtime.sessions import PROVIDERS, available_providers
+from tests.footage import ASTRONAUT, NO_FACE, SWAPPED, TWO_FACES
+
+
+def test_a_scan_yields_typed_results_with_tracks_and_timelines() -> None:
+    results = list(scan([SWAPPED, NO_FACE], frames=4))
+    assert all(type(result) is VideoResult for result in results)
+    forged, empty = sorted(results, key=lambda result: result.index)
+    assert (forged.path, forged.status, forged.label, forged.succeeded) == (str(SWAPPED), "scored", "fake", True)
+    assert (empty.path, empty.status, empty.label, empty.succeeded) == (str(NO_FACE), "no_face", None, True)
+    assert (empty.score, empty.peak, empty.details) == (None, None, ())
+    (track,) = forged.details
+    assert isinstance(track, TrackResult)
+    assert all(isinstance(part, Segment) for part in track.timeline)
+    assert forged.peak in track.timeline
+    assert track.score == forged.score
+    assert sum(part.clips for part in track.timeline) == track.clips == forged.clips == forged.frames == 4
+    assert forged.duration_seconds == pytest.approx(4.0, abs=0.1)
+    assert 0.0 <= track.start_seconds < track.end_seconds <= 4.0
+
+
+def test_an_index_is_a_place_in_the_plan_whatever_finishes_first() -> None:
+    running = scan([ASTRONAUT, "missing.mp4", NO_FACE, SWAPPED], frames=2, jobs=4)
+    found = {result.index: result.path for result in running}
+    assert found == {number: planned.path for number, planned in enumerate(running.plan.inputs)}
+    assert found[1] == "missing.mp4"
+
+
+def several() -> Iterator[Path | str]:
+    yield NO_FACE
+    yield str(NO_FACE)
+
+
+@pytest.mark.parametrize("given", [NO_FACE, str(NO_FACE), [NO_FACE], (str(NO_FACE), NO_FACE), several()])
+def test_paths_may_be_one_or_many_of_either_kind(given: Any) -> None:
+    (result,) = scan(given, frames=1)
+    assert (result.path, result.status, result.frames) == (str(NO_FACE), "no_face", 1)
+
+
+def test_a_folder_is_a_path_like_any_other(tmp_path: Path) -> None:
+    for name in ("b.avi", "a.avi", "note.txt"):
+        (tmp_path / name).write_bytes(NO_FACE.read_bytes())
+    running = scan(tmp_path, frames=1, exclude=["b*"])
+    assert [result.path for result in running] == [str(tmp_path / "a.avi")]
+    assert running.plan.skipped == 1
+
+
+def test_nothing_runs_before_the_results_are_asked_for_and_progress_is_counted() -> None:
+    running = scan(NO_FACE, frames=3)
+    assert isinstance(running, Scan)
+    assert (running.progress.frames, running.share_done()) == (0, 0.0)
+    assert [result.frames for result in running] == [3]
+    assert (running.progress.frames, running.progress.videos, running.share_done()) == (3, 1, 1.0)
+    assert [stage.name for stage in running.stage_times()] == ["decode", "faces", "infer"]
+    assert all(stage.items > 0 for stage in running.stage_times())
+
+
+def test_small_faces_are_not_scored_and_the_result_says_so() -> None:
+    (result,) = scan(TWO_FACES, frames=2, min_face=900)
+    assert (result.status, result.score, result.faces) == ("no_face", None, 2)
+    assert "smaller than 900 pixels" in result.reason
+
+
+def test_the_mirror_image_counts_by_default_and_can_be_left_out() -> None:
+    (default,), (mirrored,), (single,) = (scan(ASTRONAUT, frames=2, mirror=mirror) for mirror in (None, True, False))
+    assert default.score == mirrored.score
+    assert single.score != mirrored.score
+    assert default.settings_sha256 == mirrored.settings_sha256 != single.settings_sha256
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "said"),
+    [
+        ({"paths": []}, UsageError, "nothing to scan"),
+        ({"frames": 4, "sampling": "full"}, UsageError, "--frames"),
+        ({"frames": 0}, UsageError, "at least 1"),
+        ({"detect_every": 0}, UsageError, "at least 1"),
+        ({"jobs": -1}, UsageError, "at least 1"),
+        ({"threshold": 1.01}, UsageError, "between 0 and 1"),
+        ({"threshold": float("nan")}, UsageError, "between 0 and 1"),
+        ({"model": "unknown"}, ModelError, "No detector is called 'unknown'"),
+        ({"precision": "int8"}, ModelError, "lite.onnx is fp32, not int8"),
+    ],
+)
+def test_what_makes_no_sense_raises_before_anything_runs(
+    arguments: dict[str, Any], kind: type[Exception], said: str
+) -> None:
+    with pytest.raises(kind, match=said):
+        scan(**({"paths": NO_FACE} | arguments))
+
+
+@pytest.mark.skipif(PROVIDERS["cuda"] in available_providers(), reason="this ONNX Runtime has CUDA")
+def test_a_device_that_is_not_there_raises() -> None:
+    with pytest.raises(MachineError, match="--device cuda cannot be used"):
+        scan(NO_FACE, device="cuda")
+
+
+def test_the_package_offers_what_it_lists_and_nothing_else() -> None:
+    assert all(getattr(deepscan, name).__name__ == name for name in deepscan.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = deepscan.nothing
