@@ -30,8 +30,9 @@ def copied(tmp_path: Path) -> Path:
     return tmp_path / "lite.onnx"
 
 
-def artefact_of(model: onnx.ModelProto, path: Path) -> Artefact:
-    """Write any graph with a manifest that belongs to it, and load it."""
+def artefact_of(model: onnx.ModelProto, path: Path, *, embedded: str | None = SPEC.to_json()) -> Artefact:
+    """Write any graph with a manifest that belongs to it, a spec inside, and load it."""
+    helper.set_model_props(model, {"deepscan.spec": embedded} if embedded is not None else {})
     data = model.SerializeToString()
     path.write_bytes(data)
     record = json.loads((ASSETS / "lite.manifest.json").read_text())
@@ -184,6 +185,29 @@ def test_a_graph_that_is_no_such_detector_is_refused_whatever_its_manifest_says(
     artefact = artefact_of(model, tmp_path / "x.onnx")
     with pytest.raises(ModelError, match=r"x\.onnx does not turn uint8 faces \[N, 224, 224, 3\]") as error:
         OnnxRuntimeBackend(artefact, device="cpu", threads=1)
+    assert_one_sentence(error)
+
+
+def test_a_graph_without_a_spec_inside_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="carries no detector spec") as error:
+        artefact_of(graph(), tmp_path / "x.onnx", embedded=None)
+    assert_one_sentence(error)
+
+
+def test_a_spec_inside_that_is_not_the_manifests_is_refused(tmp_path: Path) -> None:
+    other = SPEC.to_json().replace('"mirror":true', '"mirror":false')
+    with pytest.raises(ModelError, match="is not the one in its manifest") as error:
+        artefact_of(graph(), tmp_path / "x.onnx", embedded=other)
+    assert_one_sentence(error)
+
+
+def test_bytes_that_are_no_onnx_are_refused_though_the_manifest_describes_them(copied: Path) -> None:
+    copied.write_bytes(b"not a model")
+    manifest = copied.with_name("lite.manifest.json")
+    record = json.loads(manifest.read_text()) | {"sha256": hashlib.sha256(b"not a model").hexdigest()}
+    manifest.write_text(json.dumps(record))
+    with pytest.raises(ModelError, match=r"lite\.onnx is not an ONNX file") as error:
+        load_artefact(str(copied))
     assert_one_sentence(error)
 
 
