@@ -34,6 +34,9 @@ class Backend(Protocol):
         """Score a batch: RGB uint8 [N, H, W, 3], 1 <= N <= max_batch, to the logit of *fake*, float32 [N].
 
         The answer for one picture does not depend on the others in its batch.
+
+        Raises:
+            ModelError: a logit is not a finite number.
         """
 
 
@@ -58,10 +61,13 @@ class OnnxRuntimeBackend:
         if taken != {self._input: ("tensor(uint8)", item)} or "logit" not in self._session.output_names():
             wanted = f"uint8 {self._input} [N, {', '.join(map(str, item))}]"
             raise ModelError(f"{manifest.file} does not turn {wanted} into logit: export the detector again.")
+        self._source = manifest.file
         self.name = f"onnxruntime-{device}"
         self.precision = manifest.precision
 
     def logits(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See `Backend.logits`."""
         (logits,) = self._session.run(["logit"], {self._input: batch})
+        if not np.isfinite(logits).all():
+            raise ModelError(f"{self._source} gave a logit that is not a finite number: export it in higher precision.")
         return logits

@@ -61,7 +61,7 @@ class VideoDecoded:
     """The end of a video, after its last `Look`.
 
     Attributes:
-        info: what the file says of itself; None where it could not be opened.
+        info: what the file says of itself; None where not one frame of it could be decoded.
         frames: how many frames were looked at.
         failure: why the video cannot be scanned, if it cannot.
         damage: what could not be decoded of a video that can.

@@ -97,7 +97,7 @@ class Pipeline:
             raise self._error
 
     def times(self) -> list[StageTimes]:
-        """Return where the time went, so far."""
+        """Return where the time went; what a source does for a job is added when the job is done."""
         return self._times
 
     def _thread(self, name: str, target: Callable[..., None], *arguments: Any) -> threading.Thread:

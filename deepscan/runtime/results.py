@@ -65,7 +65,7 @@ class VideoResult:
         duration_seconds: length of the video, as the file states it.
         width, height: size of the upright picture, in square pixels.
         codec: FFmpeg's name of the video codec.
-        peak: the most suspicious segment of all tracks.
+        peak: the most suspicious segment of the tracks that decided the score.
         backend: what executed the detector, and where.
         precision: of the detector's arithmetic.
         weights_sha256: of the file the detector's weights came from.

@@ -25,7 +25,7 @@ class VideoScore:
         score: probability of *fake*, in [0, 1].
         tracks: how many tracks were scored.
         clips: how many crops or clips were scored.
-        peak: the most suspicious segment of all tracks.
+        peak: the most suspicious segment of the tracks that decided.
         details: the tracks that decided, highest score first; then those that were too short to.
     """
 

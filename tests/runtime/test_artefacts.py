@@ -168,6 +168,17 @@ def test_a_graph_of_the_right_form_runs(tmp_path: Path) -> None:
     assert (backend.name, backend.precision) == ("onnxruntime-cpu", "fp32")
 
 
+def test_a_logit_that_is_no_number_is_an_error_and_not_a_score(tmp_path: Path) -> None:
+    model = graph()
+    model.graph.node[1].output[0] = "mean"
+    model.graph.node.append(helper.make_node("Log", ["mean"], ["logit"]))
+    backend = OnnxRuntimeBackend(artefact_of(model, tmp_path / "x.onnx"), device="cpu", threads=1)
+    assert np.isfinite(backend.logits(np.ones((1, 224, 224, 3), dtype=np.uint8))).all()
+    with pytest.raises(ModelError, match=r"x\.onnx gave a logit that is not a finite number") as error:
+        backend.logits(np.zeros((1, 224, 224, 3), dtype=np.uint8))
+    assert_one_sentence(error)
+
+
 @pytest.mark.parametrize(
     "model",
     [
