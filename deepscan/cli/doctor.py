@@ -43,7 +43,7 @@ def _device() -> str:
 
 
 def _findings() -> list[Finding]:
-    from deepscan.runtime.pyav_reader import ffmpeg_versions
+    from deepscan.runtime.pyav_container import ffmpeg_versions
 
     versions = ffmpeg_versions()
     libraries = ", ".join(f"{name} {number}" for name, number in versions.items() if name.startswith("lib"))
@@ -67,7 +67,7 @@ def _onnxruntime() -> Finding:
 
 def _gpu() -> list[Finding]:
     from deepscan.runtime.machine import NVDEC_LIBRARY, has_library, nvidia_gpus
-    from deepscan.runtime.pyav_reader import has_nvdec
+    from deepscan.runtime.pyav_container import has_nvdec
     from deepscan.runtime.sessions import PROVIDERS, available_providers
 
     gpus = nvidia_gpus()

@@ -2,69 +2,27 @@
 
 from __future__ import annotations
 
-import errno
 import math
-import os
-import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 import av
-from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
 from deepscan.errors import UnreadableInput, UnsupportedInput
-from deepscan.runtime.frames import Frame, Orientation, VideoInfo
+from deepscan.runtime.frames import Frame, Orientation
+from deepscan.runtime.pyav_container import main_video_stream, open_container, open_regular_file, plain, stated_info
 from deepscan.runtime.pyav_pictures import frame_from_av, orientation_from_av, shrunk_from_frame
 
 if TYPE_CHECKING:
     import numpy as np
-    from av.container import InputContainer
     from av.packet import Packet
     from av.video.stream import VideoStream
     from numpy.typing import NDArray
 
-# Demuxers that open other files, talk to networks or devices, or make video out of text and of single pictures.
-REFUSED_DEMUXERS = frozenset(
-    [
-        "alsa",
-        "ass",
-        "concat",
-        "dash",
-        "data",
-        "ffmetadata",
-        "fbdev",
-        "hls",
-        "image2",
-        "image2pipe",
-        "kmsgrab",
-        "lavfi",
-        "mpjpeg",
-        "oss",
-        "rtp",
-        "rtsp",
-        "sap",
-        "sdp",
-        "smoothstreaming",
-        "srt",
-        "tee",
-        "tty",
-        "video4linux2",
-        "v4l2",
-        "webm_dash_manifest",
-        "webvtt",
-        "bin",
-        "xbin",
-        "adf",
-        "idf",
-        "codec2raw",
-    ]
-)
 # They place chroma samples in the middle of their group (JFIF; MPEG-1), all later ones by default on its left side.
 CENTRED_CHROMA_CODECS = frozenset(["mjpeg", "mpeg1video"])
-DEFAULT_RATE = 25.0
 SHORTEST_FRAME_SECONDS = 1e-6
 # B frames delay a key frame by at most so many frames, in what encoders make.
 MAX_REORDERED_FRAMES = 8
@@ -87,7 +45,7 @@ def open_video(path: str, *, threads: int) -> PyAVReader:
     Raises:
         InputError: it is no file, cannot be read, or holds no video that FFmpeg can decode.
     """
-    file = _open_regular_file(path)
+    file = open_regular_file(path)
     try:
         return PyAVReader(path, file, threads=threads)
     except BaseException:
@@ -100,18 +58,9 @@ class PyAVReader:
 
     def __init__(self, path: str, file: BinaryIO, *, threads: int) -> None:
         self._path, self._file = path, file
+        self._container = open_container(file)
         try:
-            self._container: InputContainer = av.open(
-                file,
-                "r",
-                container_options={"protocol_whitelist": "none", "format_whitelist": _accepted_demuxers()},
-                metadata_errors="replace",
-            )
-        except (av.FFmpegError, ValueError, EOFError) as error:
-            message = f"FFmpeg finds no video in it ({_plain(error)}): it is no video file, or damaged at its start."
-            raise UnreadableInput(message) from error
-        try:
-            self._stream = _video_stream(self._container)
+            self._stream = main_video_stream(self._container)
         except BaseException:
             self._container.close()
             raise
@@ -127,7 +76,7 @@ class PyAVReader:
         self._decoded = self._damaged = 0
         self._position = -math.inf
         self._read_to_end = False
-        self.info = _video_info(self._container, self._stream)
+        self.info = stated_info(self._container, self._stream)
         # The indexes of AVI, FLV and MP4 hold decoding times: a key frame may be shown this much later.
         self._reordering_seconds = MAX_REORDERED_FRAMES * self.info.frame_seconds if context.has_b_frames else 0.0
 
@@ -187,7 +136,7 @@ class PyAVReader:
             return shrunk_from_frame(self._reformatter, frame, longest_side)
         except av.FFmpegError as error:  # Damaged headers can declare colours that no conversion knows.
             raise UnsupportedInput(
-                f"FFmpeg cannot scale its pictures ({_plain(error)}): convert the file to a common codec."
+                f"FFmpeg cannot scale its pictures ({plain(error)}): convert the file to a common codec."
             ) from error
 
     def damage(self) -> str | None:
@@ -234,8 +183,12 @@ class PyAVReader:
                 self._damaged += 1
                 continue
             for native in natives:
-                self._damaged += native.is_corrupt
-                yield self._frame(native)
+                try:
+                    frame = self._frame(native)
+                except av.FFmpegError:  # it declares colours that no conversion knows
+                    self._damaged += 1
+                else:
+                    yield frame
 
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         """Demux, and go on after errors until there are too many in a row."""
@@ -253,6 +206,7 @@ class PyAVReader:
                 raise UnreadableInput(f"Reading the file failed ({error.strerror}): check the disk.") from error
 
     def _frame(self, native: av.VideoFrame) -> Frame:
+        self._damaged += native.is_corrupt
         base = native.time_base or self._stream.time_base
         expected = self._position + self.info.frame_seconds
         if native.pts is None or base is None:
@@ -307,73 +261,3 @@ class PyAVReader:
     def _refuse_if_nothing_decoded(self) -> None:
         if self._decoded == 0:
             raise UnreadableInput("Not one frame of it can be decoded: the file is damaged or cut short.")
-
-
-def ffmpeg_versions() -> dict[str, str]:
-    """Return the versions of PyAV and of FFmpeg's libraries inside it."""
-    libraries = {name: ".".join(map(str, version)) for name, version in sorted(av.library_versions.items())}
-    return {"PyAV": av.__version__, "FFmpeg": av.ffmpeg_version_info, **libraries}
-
-
-def has_nvdec() -> bool:
-    """Tell whether this FFmpeg was built with NVIDIA's hardware decoder (a GPU may still be missing)."""
-    return "cuda" in av.codec.hwaccel.hwdevices_available()
-
-
-@cache
-def _accepted_demuxers() -> str:
-    return ",".join(
-        sorted(
-            name
-            for name in av.formats_available
-            if not name.endswith("_pipe") and REFUSED_DEMUXERS.isdisjoint(name.split(","))
-        )
-    )
-
-
-def _open_regular_file(path: str) -> BinaryIO:
-    try:
-        found = os.stat(path)
-        if stat.S_ISDIR(found.st_mode):
-            raise UnsupportedInput("It is a folder: give the files in it, or scan it with --recursive.")
-        if not stat.S_ISREG(found.st_mode):
-            raise UnsupportedInput("It is a device, pipe or socket, not a file: copy its content into a file.")
-        if found.st_size == 0:
-            raise UnreadableInput("The file is empty: copy or download it again.")
-        return open(path, "rb")
-    except OSError as error:
-        hint = "check its permissions" if error.errno == errno.EACCES else "check that it is still there"
-        raise UnreadableInput(f"The file cannot be opened ({error.strerror}): {hint}.") from error
-
-
-def _video_stream(container: InputContainer) -> VideoStream:
-    """Return the main video stream; a cover picture of a song is none."""
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if not streams:
-        content = "sound but no video" if container.streams.audio else "no video stream"
-        raise UnsupportedInput(f"The file holds {content}: only videos can be scanned.")
-    best = container.streams.best("video")
-    stream = best if best in streams else streams[0]
-    if stream.codec_context is None:
-        raise UnsupportedInput("FFmpeg has no decoder for its video codec: convert the file to a common codec.")
-    return stream
-
-
-def _video_info(container: InputContainer, stream: VideoStream) -> VideoInfo:
-    rate = stream.average_rate or stream.guessed_rate
-    if stream.duration is not None and stream.time_base is not None:
-        duration = float(stream.duration * stream.time_base)
-    else:
-        duration = (container.duration or 0) / av.time_base
-    return VideoInfo(
-        codec=stream.codec_context.codec.canonical_name,
-        width=stream.codec_context.width,
-        height=stream.codec_context.height,
-        duration_seconds=duration if duration > 0 else None,
-        frame_seconds=1 / float(rate) if rate else 1 / DEFAULT_RATE,
-    )
-
-
-def _plain(error: BaseException) -> str:
-    """FFmpeg's own words for an error, without Python's decoration."""
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__

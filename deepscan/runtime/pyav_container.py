@@ -1,0 +1,124 @@
+"""Opening files with FFmpeg (PyAV) safely: only the file itself, only formats that refer to no other, only videos."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from functools import cache
+from typing import TYPE_CHECKING, BinaryIO
+
+import av
+from av.stream import Disposition
+
+from deepscan.errors import UnreadableInput, UnsupportedInput
+from deepscan.runtime.frames import VideoInfo
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+# Demuxers that open other files, talk to networks or devices, or make video out of text and of single pictures.
+REFUSED_DEMUXERS = frozenset(
+    "adf alsa ass bin codec2raw concat dash data fbdev ffmetadata hls idf image2 image2pipe kmsgrab lavfi mpjpeg oss "
+    "rtp rtsp sap sdp smoothstreaming srt tee tty v4l2 video4linux2 webm_dash_manifest webvtt xbin".split()
+)
+DEFAULT_RATE = 25.0
+
+
+def open_regular_file(path: str) -> BinaryIO:
+    """Open a file that is one: no folder, pipe or device, and not empty.
+
+    Raises:
+        InputError: it is none, or cannot be opened.
+    """
+    try:
+        found = os.stat(path)
+        if stat.S_ISDIR(found.st_mode):
+            raise UnsupportedInput("It is a folder: give the files in it, or scan it with --recursive.")
+        if not stat.S_ISREG(found.st_mode):
+            raise UnsupportedInput("It is a device, pipe or socket, not a file: copy its content into a file.")
+        if found.st_size == 0:
+            raise UnreadableInput("The file is empty: copy or download it again.")
+        return open(path, "rb")
+    except OSError as error:
+        hint = "check its permissions" if error.errno == errno.EACCES else "check that it is still there"
+        raise UnreadableInput(f"The file cannot be opened ({error.strerror}): {hint}.") from error
+
+
+def open_container(file: BinaryIO) -> InputContainer:
+    """Let FFmpeg recognise an open file; it gets no name, no protocol, and no format that refers to other files.
+
+    Raises:
+        UnreadableInput: it recognises none of its formats.
+    """
+    try:
+        return av.open(
+            file,
+            "r",
+            container_options={"protocol_whitelist": "none", "format_whitelist": _accepted_demuxers()},
+            metadata_errors="replace",
+        )
+    except (av.FFmpegError, ValueError, EOFError) as error:
+        message = f"FFmpeg finds no video in it ({plain(error)}): it is no video file, or damaged at its start."
+        raise UnreadableInput(message) from error
+
+
+def main_video_stream(container: InputContainer) -> VideoStream:
+    """Return the main video stream; a cover picture of a song is none.
+
+    Raises:
+        UnsupportedInput: there is none, or no decoder for it.
+    """
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        content = "sound but no video" if container.streams.audio else "no video stream"
+        raise UnsupportedInput(f"The file holds {content}: only videos can be scanned.")
+    best = container.streams.best("video")
+    stream = best if best in streams else streams[0]
+    if stream.codec_context is None:
+        raise UnsupportedInput("FFmpeg has no decoder for its video codec: convert the file to a common codec.")
+    return stream
+
+
+def stated_info(container: InputContainer, stream: VideoStream) -> VideoInfo:
+    """Return what the file says of its video; width and height as coded."""
+    rate = stream.average_rate or stream.guessed_rate
+    if stream.duration is not None and stream.time_base is not None:
+        duration = float(stream.duration * stream.time_base)
+    else:
+        duration = (container.duration or 0) / av.time_base
+    return VideoInfo(
+        codec=stream.codec_context.codec.canonical_name,
+        width=stream.codec_context.width,
+        height=stream.codec_context.height,
+        duration_seconds=duration if duration > 0 else None,
+        frame_seconds=1 / float(rate) if rate else 1 / DEFAULT_RATE,
+    )
+
+
+def plain(error: BaseException) -> str:
+    """Return FFmpeg's own words for an error, without Python's decoration."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def ffmpeg_versions() -> dict[str, str]:
+    """Return the versions of PyAV and of FFmpeg's libraries inside it."""
+    libraries = {name: ".".join(map(str, version)) for name, version in sorted(av.library_versions.items())}
+    return {"PyAV": av.__version__, "FFmpeg": av.ffmpeg_version_info, **libraries}
+
+
+def has_nvdec() -> bool:
+    """Tell whether this FFmpeg was built with NVIDIA's hardware decoder (a GPU may still be missing)."""
+    return "cuda" in av.codec.hwaccel.hwdevices_available()
+
+
+@cache
+def _accepted_demuxers() -> str:
+    return ",".join(
+        sorted(
+            name
+            for name in av.formats_available
+            if not name.endswith("_pipe") and REFUSED_DEMUXERS.isdisjoint(name.split(","))
+        )
+    )
