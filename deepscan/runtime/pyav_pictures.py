@@ -21,6 +21,7 @@ GREY = re.compile(r"gray(?P<bits>\d+)?(le)?")
 # What every other layout (RGB, palettes, packed and semi-planar YUV) is converted to, without losing chroma samples.
 FALLBACK_FORMAT = "yuv444p"
 FULL_RANGE = int(ColorRange.JPEG)
+TINY_SIDE = 16
 
 
 # FFmpeg's rotation, in quarter turns counter-clockwise.
@@ -68,10 +69,11 @@ def orientation_from_av(native: av.VideoFrame) -> Orientation:
     """Return how the file wants a decoded frame turned.
 
     PyAV's side data and their frame refer to each other: whoever asks keeps that frame alive until Python's next
-    garbage collection. So ask this once, and again only where `native.rotation` changes.
+    garbage collection. So a tiny copy is asked, which has the same side data.
     """
+    tiny = native.reformat(TINY_SIDE, TINY_SIDE, "gray", threads=1)
     try:
-        matrix: Any = native.side_data.get("DISPLAYMATRIX")
+        matrix: Any = tiny.side_data.get("DISPLAYMATRIX")
     except ValueError:  # PyAV gives up on all side data where one kind (Exif) is unknown to it.
         return QUARTER_TURNS[round(native.rotation / 90) % 4]
     return Orientation() if matrix is None else _orientation_from_matrix(bytes(matrix))
