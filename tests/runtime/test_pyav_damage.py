@@ -226,3 +226,20 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
     gc.collect()
     assert len(alive) == 300
     assert max(resident[50:]) - resident[50] < 25 * big.nbytes / 2  # 250 frames of 12 bits per pixel are ten times more
+
+
+@pytest.mark.parametrize("rotation", [0.0, 90.0])
+def test_a_closed_video_leaves_none_of_its_frames_behind_even_without_garbage_collection(
+    tmp_path: Path, rotation: float
+) -> None:
+    path = write_video(tmp_path / "video.mp4", [flat((90, 80, 70), 318, 242)] * 3, rotation=rotation)
+    gc.collect()
+    gc.disable()
+    try:
+        with open_video(str(path), threads=1) as reader:
+            assert len(list(reader.frames())) == 3
+        del reader
+        sizes = {(frame.width, frame.height) for frame in gc.get_objects() if isinstance(frame, av.VideoFrame)}
+        assert (318, 242) not in sizes
+    finally:
+        gc.enable()
