@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from deepscan.errors import InputError, UnreadableInput, UnsupportedInput
+from deepscan.errors import InputError, UnreadableInput
 from deepscan.runtime.messages import FaceCrop, Look, ToFaces, ToInfer, VideoDecoded, VideoFollowed, VideoJob
 from deepscan.runtime.pyav_reader import open_video
 from deepscan.runtime.sampling import Sampling, SamplingMode
@@ -99,7 +99,7 @@ def test_colours_that_no_conversion_knows_are_a_failure_of_that_video(tmp_path: 
     path.write_bytes(damaged)
     looks, end = decoded(path)
     assert looks == []
-    assert isinstance(end.failure, UnsupportedInput)
+    assert isinstance(end.failure, UnreadableInput)
 
 
 def test_leaving_a_video_early_closes_its_file() -> None:
