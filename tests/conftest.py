@@ -6,6 +6,7 @@ import pytest
 from hypothesis import settings
 
 from deepscan.runtime.machine import nvidia_gpus
+from deepscan.runtime.sessions import PROVIDERS, available_providers
 
 # No wall-clock limits on examples, and the same ones every time: the suite is a gate.
 settings.register_profile("gate", deadline=None, derandomize=True)
@@ -14,8 +15,9 @@ settings.load_profile("gate")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Without a GPU skip what needs one, unless somebody promised that there is one."""
-    if nvidia_gpus() or os.environ.get("DEEPSCAN_REQUIRE_GPU") == "1":
+    usable = nvidia_gpus() and PROVIDERS["cuda"] in available_providers()
+    if usable or os.environ.get("DEEPSCAN_REQUIRE_GPU") == "1":
         return
     for item in items:
         if "gpu" in item.keywords:
-            item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU here"))
+            item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU that ONNX Runtime can use here"))
