@@ -123,18 +123,19 @@ class ScanDisplay:
             self._bar.update(self._task, completed=self._scan.share_done())
 
     def _table(self) -> Table:
-        many = sum(self._statuses.values()) - self.failed > len(self._shown)
-        folder = _common_folder([result.path for _, _, result in self._shown])
-        title = f"The {len(self._shown)} highest scores" if many else f"In {printable(folder)}" if folder else None
+        many = sum(self._statuses.values()) - self.failed > ROWS_SHOWN
+        ranked = [result for _, _, result in sorted(self._shown, key=lambda item: item[:2], reverse=True)]
+        rows = [row for row in ranked if row.score is not None] if many else sorted(ranked, key=lambda row: row.index)
+        folder = _common_folder([row.path for row in rows])
+        title = f"The {len(rows)} highest scores" if many else f"In {printable(folder)}" if folder else None
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("video", overflow="fold", min_width=NAME_WIDTH)
         for column in ("score", "label", "peak", "faces", "frames"):
             table.add_column(column, justify="right", no_wrap=True)
-        noted = any(result.reason for _, _, result in self._shown)
+        noted = any(row.reason for row in rows)
         if noted:
             table.add_column("note", overflow="fold", ratio=1)
-        rows = [result for _, _, result in sorted(self._shown, key=lambda item: item[:2], reverse=True)]
-        for result in rows if many else sorted(rows, key=lambda row: row.index):
+        for result in rows:
             peak = result.peak
             table.add_row(
                 Text(printable(result.path[len(folder) :])),
