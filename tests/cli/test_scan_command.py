@@ -46,6 +46,22 @@ def test_the_examples_get_their_labels(examples: tuple[Ran, Path]) -> None:
     assert rows["no_face_mpeg4.avi"]["score"] == rows["no_face_mpeg4.avi"]["peak_score"] == ""
 
 
+def test_the_table_in_the_readme_is_what_the_scan_gives(examples: tuple[Ran, Path]) -> None:
+    readme = (EXAMPLES.parent / "README.md").read_text()
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in readme.splitlines() if line[:2] == "| "]
+    header = next(line for line in lines if line[:2] == ["path", "status"])
+    shown = [dict(zip(header, line, strict=True)) for line in lines if line[0].startswith("examples/")]
+    rows = rows_of(examples[1].read_bytes())
+    assert [Path(row["path"]).name for row in shown] == NAMES
+    for said, row in zip(shown, rows, strict=True):
+        for column in ("status", "label", "faces", "tracks", "frames", "codec"):
+            assert said[column] == row[column]
+        for column in ("score", "peak_score"):  # other processors may round differently
+            assert said[column] == row[column] == "" or float(said[column]) == pytest.approx(
+                float(row[column]), abs=2e-3
+            )
+
+
 def test_the_rows_say_how_they_were_made(examples: tuple[Ran, Path]) -> None:
     rows = rows_of(examples[1].read_bytes())
     assert {row["weights_sha256"] for row in rows} == {embedded_manifest("lite").weights_sha256}
