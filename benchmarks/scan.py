@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import deepscan
-from benchmarks.floor import gigaflops_of, matmul_gigaflops
 from benchmarks.footage import SIZES, copies, make_video
 from benchmarks.measure import Cost, cost_of, machine, peak_megabytes
+from benchmarks.yardstick import gigaflops_of, matmul_gigaflops
 from deepscan.runtime.artefacts import load_artefact
 from deepscan.runtime.backends import OnnxRuntimeBackend
 from deepscan.runtime.machine import cpu_count
@@ -116,16 +116,16 @@ def _print_speed(name: str, costs: dict[str, list[Cost]], scanned: int) -> None:
     ]
     print(f"processor time, whole scan / sum of its stages alone: {statistics.median(together):.3f}")
     print(f"frames/s, whole scan / slowest stage alone:           {statistics.median(slowest):.3f}")
-    _print_floor(statistics.median(cost.wall_seconds for cost in costs["infer"]) / FRAMES)
+    _print_yardstick(statistics.median(cost.wall_seconds for cost in costs["infer"]) / FRAMES)
 
 
-def _print_floor(infer_seconds: float) -> None:
+def _print_yardstick(infer_seconds: float) -> None:
     artefact = load_artefact("lite")
     passes = 2 if artefact.manifest.spec.mirror else 1
     work, rate = passes * gigaflops_of(artefact.model), matmul_gigaflops()
     milliseconds, reached = 1000 * infer_seconds, work / infer_seconds
     print(f"infer alone, wall: {milliseconds:.1f} ms per face for {work:.2f} GFLOP, {reached:.0f} GFLOP/s")
-    print(f"float32 matrix products here: {rate:.0f} GFLOP/s, so the floor is {1000 * work / rate:.1f} ms")
+    print(f"float32 matrix products here: {rate:.0f} GFLOP/s, at which that takes {1000 * work / rate:.1f} ms")
 
 
 def measure_memory() -> None:

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 import deepscan
 from deepscan import Scan, Segment, TrackResult, VideoResult, scan
 from deepscan.errors import MachineError, ModelError, UsageError
 from deepscan.runtime.sessions import PROVIDERS, available_providers
-from tests.footage import ASTRONAUT, NO_FACE, SWAPPED, TWO_FACES
+from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES, example_frames, write_video
 
 
 def test_a_scan_yields_typed_results_with_tracks_and_timelines() -> None:
@@ -110,3 +111,48 @@ def test_the_package_offers_what_it_lists_and_nothing_else() -> None:
     assert all(getattr(deepscan, name).__name__ == name for name in deepscan.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = deepscan.nothing
+
+
+@pytest.mark.parametrize(
+    "nonsense", [{"sampling": "bogus"}, {"aggregate": "median"}, {"device": "tpu"}, {"precision": "fp8"}]
+)
+def test_words_that_mean_nothing_are_refused_with_those_that_do(nonsense: dict[str, Any]) -> None:
+    ((name, word),) = nonsense.items()
+    with pytest.raises(UsageError, match=f"{name} '{word}' is not known: use one of "):
+        scan(NO_FACE, **nonsense)
+
+
+def test_one_pattern_may_be_given_as_it_is() -> None:
+    plan = scan(NO_FACE.parent, include="*.WEBM", frames=1).plan
+    assert [Path(planned.path).name for planned in plan.inputs] == [TWO_FACES.name]
+
+
+def test_the_hash_of_the_settings_is_that_of_what_a_result_depends_on() -> None:
+    def hashed(**settings: Any) -> str:
+        (result,) = scan(NO_FACE, frames=1, **settings)
+        return result.settings_sha256
+
+    same = hashed()
+    assert hashed(detect_every=3, jobs=2) == same  # which play no part in quick
+    assert len({same, hashed(threshold=0.7), hashed(mirror=False), hashed(min_face=50), hashed(aggregate="mean")}) == 5
+
+
+def test_a_face_is_scored_in_every_frame_of_a_slow_video(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "slow.mp4", example_frames(ASTRONAUT, 12), rate=1)
+    (result,) = scan(path)
+    assert (result.tracks, result.clips, result.frames) == (1, 12, 12)
+
+
+def test_a_video_with_a_second_stream_says_that_it_was_not_scanned(tmp_path: Path) -> None:
+    path = tmp_path / "two.mkv"
+    with av.open(str(ASTRONAUT)) as one, av.open(str(PHONE)) as other, av.open(str(path), "w") as both:
+        sources = [(one, both.add_stream_from_template(one.streams.video[0]))]
+        sources.append((other, both.add_stream_from_template(other.streams.video[0])))
+        for source, target in sources:
+            for packet in source.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = target
+                    both.mux(packet)
+    (result,) = scan(path, frames=2)
+    assert (result.status, result.codec) == ("scored", "h264")
+    assert result.reason == "1 other video stream(s) in it were not scanned"

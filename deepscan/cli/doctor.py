@@ -72,7 +72,10 @@ def _gpu() -> list[Finding]:
 
     gpus = nvidia_gpus()
     if not gpus:
-        return [Finding("CUDA", False, "no NVIDIA GPU is visible to a CUDA driver", "an NVIDIA driver and GPU")]
+        return [
+            Finding("CUDA", False, "no NVIDIA GPU is visible to a CUDA driver", "install the driver of your GPU"),
+            Finding("NVDEC", False, f"needs a GPU; FFmpeg here was built {'with' if has_nvdec() else 'without'} it"),
+        ]
     names = ", ".join(f"{gpu.name} ({gpu.memory_bytes / 2**30:.0f} GiB)" for gpu in gpus)
     runtime = PROVIDERS["cuda"] in available_providers()
     nvdec = has_nvdec() and has_library(NVDEC_LIBRARY)

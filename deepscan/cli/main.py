@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated
 
@@ -44,6 +45,7 @@ def options(
 
 def main() -> None:
     """Run a command; every expected error becomes one line on stderr and its exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: what is finished is written
     try:
         app()
     except DeepscanError as error:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SOME_FAILED = 1
 INTERRUPTED = 130
+READER_LEFT = 141
 STDIN = STDOUT = "-"
 
 
@@ -69,7 +70,7 @@ def scan(
     """Scan videos for forged faces and write one row per video.
 
     Exit code: 0 every input scored or without a face, 1 some could not be scanned, 2 wrong usage,
-    3 detector, machine or output at fault, 130 interrupted.
+    3 detector, machine or output at fault, 130 interrupted, 141 the reader of --out - has left.
     """
     import deepscan
     from deepscan.cli.scan_display import ScanDisplay
@@ -92,28 +93,44 @@ def scan(
         precision=precision,
     )
     display = ScanDisplay(running, quiet=quiet, verbose=verbose)
-    interrupted = _run_to_stdout(running, display) if out == STDOUT else _run_to_files(running, display, Path(out))
-    display.close(stats=stats, interrupted=interrupted, written=None if out == STDOUT else Path(out))
+    if out == STDOUT:
+        interrupted, written = _run_to_stdout(running, display), None
+    else:
+        interrupted, written = _run_to_files(running, display, _checked_out(out))
+    display.close(stats=stats, interrupted=interrupted, written=written)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
     if display.failed:
         raise typer.Exit(SOME_FAILED)
 
 
-def _run_to_files(running: Scan, display: ScanDisplay, out: Path) -> bool:
-    """Write both files at the end, or after an interrupt with what is finished; return whether there was one."""
+def _checked_out(out: str) -> Path:
+    from deepscan.errors import UsageError
+
+    if not out or out.endswith(os.sep):
+        raise UsageError(f"--out {out!r} names no file: give the path of the CSV to write.")
+    return Path(out)
+
+
+def _run_to_files(running: Scan, display: ScanDisplay, out: Path) -> tuple[bool, Path | None]:
+    """Write both files at the end, or what is finished when it ends early.
+
+    Returns:
+        Whether there was an interrupt, and the path of the CSV if one was written.
+    """
     from deepscan.runtime.result_files import ResultFiles
 
-    interrupted = False
     with ResultFiles(out, inputs=[planned.path for planned in running.plan.inputs]) as files, display:
         try:
             for result in running:
                 files.add(result)
                 display.show(result)
         except KeyboardInterrupt:
-            interrupted = True
-        files.commit()
-    return interrupted
+            return True, files.commit(complete=False)
+        except BaseException:  # days of results are not lost to whatever ended the scan
+            files.commit(complete=False)
+            raise
+        return False, files.commit()
 
 
 def _run_to_stdout(running: Scan, display: ScanDisplay) -> bool:
@@ -132,6 +149,9 @@ def _run_to_stdout(running: Scan, display: ScanDisplay) -> bool:
                     sys.stdout.flush()
                 display.show(result)
         except KeyboardInterrupt:
+            with _writing_to_stdout():
+                sys.stdout.writelines(csv_line(record) for record in records.left())
+                sys.stdout.flush()
             return True
     return False
 
@@ -142,10 +162,10 @@ def _writing_to_stdout() -> Iterator[None]:
 
     try:
         yield
-    except BrokenPipeError:  # the reader has seen enough: Typer leaves quietly
-        raise
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails once more when it leaves
+        if isinstance(error, BrokenPipeError):  # the reader has seen enough
+            raise typer.Exit(READER_LEFT) from error
         raise OutputError(f"Results cannot be written to stdout ({error.strerror}): use --out FILE.") from error
 
 

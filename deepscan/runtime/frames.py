@@ -157,7 +157,7 @@ class Reader(Protocol):
         """Return the upright picture as BGR [h, w, 3], scaled down so that its longer side fits."""
 
     def damage(self) -> str | None:
-        """Say what of the file could not be decoded, or None; valid once the frames are exhausted."""
+        """Say what of the file was not decoded, or None; valid once the frames are exhausted."""
 
     def close(self) -> None:
         """Release the file and the decoder."""

@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
 
 from deepscan.errors import InputError, UnreadableInput, UnsupportedInput, UsageError
 
@@ -65,7 +65,8 @@ def plan_inputs(
         recursive: whether to descend into folders inside the given folders.
         include: patterns; in folders only files that match one are inputs, whatever their ending.
         exclude: patterns; in folders files and folders that match one are left out.
-            A pattern with a slash is matched against the path below the given folder, one without against the name.
+            A pattern with a slash is matched against the path below the given folder, one without against the name;
+            upper and lower case are the same, and * matches slashes too.
 
     Raises:
         UsageError: there is no path at all.
@@ -111,7 +112,8 @@ class _Finder:
             inputs += 1
             yield planned
         if not inputs:
-            yield PlannedInput(path, 0, UnsupportedInput("No file in this folder could be a video: see --include."))
+            wanted = "matches --include" if self._include else "could be a video by its name: see --include"
+            yield PlannedInput(path, 0, UnsupportedInput(f"No file in this folder {wanted}."))
 
     def _walk(self, root: str) -> Iterator[PlannedInput]:
         waiting = [(root, "")]
@@ -145,8 +147,9 @@ class _Finder:
 
 
 def _matches(patterns: Sequence[str], inside: str) -> bool:
-    name = inside.rpartition("/")[2]
-    return any(fnmatch(inside if "/" in pattern else name, pattern) for pattern in patterns)
+    whole = inside.lower()
+    name = whole.rpartition("/")[2]
+    return any(fnmatchcase(whole if "/" in pattern else name, pattern.lower()) for pattern in patterns)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -64,7 +64,7 @@ class VideoDecoded:
         info: what the file says of itself; None where not one frame of it could be decoded.
         frames: how many frames were looked at.
         failure: why the video cannot be scanned, if it cannot.
-        damage: what could not be decoded of a video that can.
+        damage: what was not decoded of a video that can be.
     """
 
     job: VideoJob

@@ -71,7 +71,7 @@ class Pipeline:
         first: Link[Any] = Link(max_bytes=source.max_bytes, producers=source.threads)
         self._links = [first, *(Link[Any](max_bytes=stage.max_bytes) for stage in stages)]
         self._times = [StageTimes(source.name, source.threads), *(StageTimes(stage.name, 1) for stage in stages)]
-        self._times_lock = threading.Lock()
+        self._lock = threading.Lock()
         self._threads = [
             self._thread(f"{source.name}-{number}", self._run_source, source) for number in range(source.threads)
         ]
@@ -116,7 +116,8 @@ class Pipeline:
         except Stopped:
             pass
         except BaseException as error:  # whatever it is, it is raised again in the caller's thread
-            self._error = self._error or error
+            with self._lock:
+                self._error = self._error or error
             for link in self._links:
                 link.stop()
 
@@ -150,7 +151,7 @@ class Pipeline:
                 close()
             elapsed, cpu = time.perf_counter() - started, time.thread_time() - cpu_started
             times = self._times[output]
-            with self._times_lock:
+            with self._lock:
                 times.items += items
                 times.waiting_seconds += waited
                 times.blocked_seconds += blocked

@@ -35,7 +35,7 @@ def open_regular_file(path: str) -> BinaryIO:
     try:
         found = os.stat(path)
         if stat.S_ISDIR(found.st_mode):
-            raise UnsupportedInput("It is a folder: give the files in it, or scan it with --recursive.")
+            raise UnsupportedInput("It is a folder: give the files in it.")
         if not stat.S_ISREG(found.st_mode):
             raise UnsupportedInput("It is a device, pipe or socket, not a file: copy its content into a file.")
         if found.st_size == 0:
@@ -64,13 +64,18 @@ def open_container(file: BinaryIO) -> InputContainer:
         raise UnreadableInput(message) from error
 
 
+def video_streams(container: InputContainer) -> list[VideoStream]:
+    """Return the video streams that are no cover pictures."""
+    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+
+
 def main_video_stream(container: InputContainer) -> VideoStream:
     """Return the main video stream; a cover picture of a song is none.
 
     Raises:
         UnsupportedInput: there is none, or no decoder for it.
     """
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    streams = video_streams(container)
     if not streams:
         content = "sound but no video" if container.streams.audio else "no video stream"
         raise UnsupportedInput(f"The file holds {content}: only videos can be scanned.")

@@ -12,7 +12,14 @@ from av.video.reformatter import VideoReformatter
 
 from deepscan.errors import UnreadableInput, UnsupportedInput
 from deepscan.runtime.frames import Frame, Orientation
-from deepscan.runtime.pyav_container import main_video_stream, open_container, open_regular_file, plain, stated_info
+from deepscan.runtime.pyav_container import (
+    main_video_stream,
+    open_container,
+    open_regular_file,
+    plain,
+    stated_info,
+    video_streams,
+)
 from deepscan.runtime.pyav_pictures import frame_from_av, orientation_from_av, shrunk_from_frame
 
 if TYPE_CHECKING:
@@ -67,6 +74,7 @@ class PyAVReader:
         context = self._stream.codec_context
         context.thread_count = threads
         context.thread_type = "AUTO" if threads > 1 else "NONE"
+        self._other_streams = len(video_streams(self._container)) - 1
         self._reformatter = VideoReformatter()
         self._rotation: int | None = None
         self._orientation = Orientation()
@@ -140,8 +148,10 @@ class PyAVReader:
             ) from error
 
     def damage(self) -> str | None:
-        """Say what of the file could not be decoded, or None."""
+        """Say what of the file was not decoded, or None."""
         found = []
+        if self._other_streams:
+            found.append(f"{self._other_streams} other video stream(s) in it were not scanned")
         if self._damaged:
             found.append(f"{self._damaged} damaged packets or frames")
         stated = self.info.duration_seconds

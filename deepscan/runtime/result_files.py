@@ -44,7 +44,7 @@ COLUMNS: Final = [
 CSV_HEADER: Final = ",".join(COLUMNS) + "\n"
 # A cell that begins like this is executed as a formula by spreadsheets; an apostrophe in front makes it text.
 # Cells that begin with an apostrophe get one too, so that taking one away always gives back the text.
-NEUTRALISED: Final = tuple("=+-@\t\r\n'")
+NEUTRALISED: Final = tuple("=+-@\uff1d\uff0b\uff0d\uff20\t\r\n'")
 
 
 def record_of(result: VideoResult) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def record_of(result: VideoResult) -> dict[str, Any]:
 def csv_line(record: dict[str, Any]) -> str:
     """Return a record's line of the CSV, newline included."""
     text = io.StringIO()
-    # With this terminator the writer quotes both kinds of line break, which it would not do for \\n alone.
+    # With this terminator the writer quotes both kinds of line break, which it would not do for a bare newline.
     csv.writer(text, lineterminator="\r\n").writerow([_cell(record[column]) for column in COLUMNS])
     return text.getvalue()[:-2] + "\n"
 
@@ -85,6 +85,9 @@ class OrderedRecords:
         with contextlib.suppress(OSError):  # on a full disk closing fails as writing did, and nobody needs the rest
             self._file.close()
 
+    def __len__(self) -> int:
+        return len(self._places)
+
     def lines(self) -> Iterator[str]:
         """Yield every record's line of JSON in the order of their indices."""
         for index in sorted(self._places):
@@ -95,6 +98,12 @@ class OrderedRecords:
         while self._next in self._places:
             record: dict[str, Any] = json.loads(self._line(self._next))
             self._next += 1
+            yield record
+
+    def left(self) -> Iterator[dict[str, Any]]:
+        """Yield the records that `ready` has not, in order, though others are missing between them."""
+        for index in sorted(place for place in self._places if place >= self._next):
+            record: dict[str, Any] = json.loads(self._line(index))
             yield record
 
     def _line(self, index: int) -> str:
@@ -116,8 +125,12 @@ class ResultFiles:
     """
 
     def __init__(self, csv_path: Path, *, inputs: Sequence[str] = ()) -> None:
-        if csv_path.suffix == ".jsonl" or csv_path.is_dir():
-            raise UsageError(f"--out {csv_path} is no name for a CSV file: the JSONL is written beside it by itself.")
+        if csv_path.suffix == ".jsonl":
+            raise UsageError(f"--out {csv_path} is the name of a JSONL: name the CSV, the JSONL is written beside it.")
+        if csv_path.is_dir():
+            raise UsageError(f"--out {csv_path} is a folder: name a file in it.")
+        if csv_path.exists() and not csv_path.is_file():
+            raise UsageError(f"--out {csv_path} is a device or a pipe: name a file, or - for stdout.")
         self.csv_path = csv_path
         self.jsonl_path = csv_path.with_suffix(".jsonl")
         taken = {os.path.realpath(path) for path in inputs}
@@ -142,12 +155,26 @@ class ResultFiles:
         except OSError as error:
             raise self._cannot_write(error) from error
 
-    def commit(self) -> None:
-        """Write both files, replacing what was there only once they are complete and on the disk."""
+    def commit(self, *, complete: bool = True) -> Path | None:
+        """Write both files, replacing what was there only once they are whole and on the disk.
+
+        Args:
+            complete: whether every input is there; otherwise both names get `.partial` before their ending, so that
+                an earlier complete result stays, and nothing is written if there is no result at all.
+
+        Returns:
+            The path of the CSV, or None if nothing was written.
+        """
+        if not complete and not len(self._records):
+            return None
+        ending = "" if complete else ".partial"
+        csv_path = self.csv_path.with_suffix(f"{ending}{self.csv_path.suffix}")
+        jsonl_path = self.jsonl_path.with_suffix(f"{ending}.jsonl")
         try:
-            _replace_files({self.jsonl_path: self._records.lines(), self.csv_path: self._csv_lines()})
+            _replace_files({jsonl_path: self._records.lines(), csv_path: self._csv_lines()})
         except OSError as error:
             raise self._cannot_write(error) from error
+        return csv_path
 
     def _csv_lines(self) -> Iterator[str]:
         yield CSV_HEADER
@@ -159,7 +186,8 @@ class ResultFiles:
 
 
 def _replace_files(contents: Mapping[Path, Iterator[str]]) -> None:
-    """Write files of one folder under other names, flush them to the disk, then rename them all."""
+    """Write files under other names beside them, flush them to the disk, then rename them all."""
+    contents = {Path(os.path.realpath(path)): lines for path, lines in contents.items()}  # a link stays one
     partials = {path: path.with_name(f".{path.name}.{os.getpid()}.partial") for path in contents}
     try:
         for path, lines in contents.items():
@@ -175,11 +203,12 @@ def _replace_files(contents: Mapping[Path, Iterator[str]]) -> None:
             with contextlib.suppress(OSError):
                 partial.unlink()
         raise
-    folder = os.open(next(iter(contents)).absolute().parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    for parent in {path.parent for path in contents}:
+        folder = os.open(parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _cell(value: Any) -> str:

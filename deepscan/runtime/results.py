@@ -71,7 +71,7 @@ class VideoResult:
         weights_sha256: of the file the detector's weights came from.
         settings_sha256: of everything else that a score depends on.
         elapsed_seconds: from the start of decoding to the result, other videos' work in between included.
-        details: at most 64 tracks: the decisive ones, highest score first, then those that were too short to decide.
+        details: at most 64 tracks: those long enough to decide, highest score first; then those that were pooled.
     """
 
     index: int

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from deepscan.runtime.frames import Frame, Reader
 from deepscan.runtime.shots import is_cut, luma_signature
+
+# Boxes are interpolated over no longer than this, whatever the frame rate and however rarely faces are searched.
+LONGEST_LOOK_GAP_SECONDS = 0.5
 
 SamplingMode = Literal["full", "quick", "paper"]
 
@@ -55,22 +59,26 @@ def sampled_frames(reader: Reader, sampling: Sampling) -> Iterator[Frame]:
 def marked_frames(frames: Iterator[Frame], sampling: Sampling) -> Iterator[MarkedFrame]:
     """Say which of the sampled frames to search for faces, and where shots begin.
 
-    In `full`, every n-th frame of a shot is searched, and its first and its last: so every other frame lies between
-    two searched ones of its own shot. This runs one frame behind the decoder. In the sparse modes every frame is
-    searched, and cuts are not looked for: frames seconds apart differ without one.
+    In `full`, every n-th frame of a shot is searched, more where half a second passes without, and its first and its
+    last: so every other frame lies between two searched ones of its own shot. This runs one frame behind the decoder.
+    In the sparse modes every frame is searched, and cuts are not looked for: frames seconds apart differ without one.
     """
     held: Frame | None = None
     held_signature = None
-    in_shot = 0
+    in_shot = since_search = 0
+    searched = -math.inf
     for frame in frames:
         signature = luma_signature(frame.picture) if sampling.mode == "full" else None
         if held is not None:
             cut = held.geometry != frame.geometry
             if held_signature is not None and signature is not None:
                 cut = cut or is_cut(held_signature, signature)
-            search = cut or sampling.mode != "full" or in_shot % sampling.detect_every == 0
+            due = since_search % sampling.detect_every == 0 or frame.seconds - searched > LONGEST_LOOK_GAP_SECONDS
+            search = cut or due or sampling.mode != "full"
             yield MarkedFrame(held, search=search, starts_shot=in_shot == 0)
-            in_shot = 0 if cut else in_shot + 1
+            if search:
+                since_search, searched = 0, held.seconds
+            in_shot, since_search = (0, 0) if cut else (in_shot + 1, since_search + 1)
         held, held_signature = frame, signature
     if held is not None:
         yield MarkedFrame(held, search=True, starts_shot=in_shot == 0)

@@ -7,15 +7,14 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from functools import partial
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
 from deepscan.errors import ModelError, UsageError
 from deepscan.runtime import yunet
-from deepscan.runtime.artefacts import Artefact, Precision, load_artefact
+from deepscan.runtime.artefacts import Artefact, load_artefact
 from deepscan.runtime.backends import OnnxRuntimeBackend
 from deepscan.runtime.inputs import InputPlan, plan_inputs
 from deepscan.runtime.machine import DeviceChoice, chosen_device, cpu_count
@@ -31,13 +30,15 @@ from deepscan.spec import DetectorSpec
 
 # Goes into `settings_sha256`: raised whenever the same settings begin to mean other scores.
 SCORING_VERSION: Final = 1
+# Fields of a spec that change neither scores nor labels.
+NOT_SCORING: Final = frozenset(["schema", "title", "paper_frames"])
 QUICK_FRAMES: Final = 32
 # Chosen by measurement: see "Detecting every n-th frame" in benchmarks/README.md.
 DETECT_EVERY: Final = 5
 MOST_DEFAULT_JOBS: Final = 8
 # A face may be out of sight for this long and keep its track; where looks are seconds apart, for ever.
 MAX_GAP_SECONDS: Final = 1.0
-# Crops that make a track decisive: half a second of frames, or a few of the sparse modes.
+# Crops that make a track decisive; shorter ones are pooled.
 DECISIVE_CLIPS_DENSE: Final = 12
 DECISIVE_CLIPS_SPARSE: Final = 3
 MIB: Final = 1 << 20
@@ -48,13 +49,16 @@ FRAMES_AT_ONCE: Final = 4
 CROPS_AT_ONCE: Final = 16
 
 
+PrecisionChoice = Literal["auto", "fp32", "fp16", "int8"]
+
+
 def scan(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     *,
     model: str = "lite",
     recursive: bool = True,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     sampling: SamplingMode | None = None,
     frames: int | None = None,
     detect_every: int = DETECT_EVERY,
@@ -64,7 +68,7 @@ def scan(
     threshold: float | None = None,
     jobs: int | None = None,
     device: DeviceChoice = "auto",
-    precision: Precision | Literal["auto"] = "auto",
+    precision: PrecisionChoice = "auto",
 ) -> Scan:
     """Prepare a scan; iterate over it to run it.
 
@@ -97,6 +101,14 @@ def scan(
         ModelError: the detector cannot be loaded.
         MachineError: the device cannot be used.
     """
+    for name, value, accepted in (
+        ("sampling", sampling or "full", SamplingMode),
+        ("aggregate", aggregate, Aggregate),
+        ("device", device, DeviceChoice),
+        ("precision", precision, PrecisionChoice),
+    ):
+        if value not in get_args(accepted):
+            raise UsageError(f"{name} {value!r} is not known: use one of {', '.join(get_args(accepted))}.")
     if frames is not None and sampling == "full":
         raise UsageError("--frames goes with --sampling quick or paper: full scores every frame.")
     if min(number for number in (frames, detect_every, min_face, jobs) if number is not None) < 1:
@@ -104,7 +116,7 @@ def scan(
     if threshold is not None and not 0.0 <= threshold <= 1.0:
         raise UsageError(f"--threshold is a probability between 0 and 1, not {threshold}.")
     given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
-    plan = plan_inputs(given, recursive=recursive, include=include, exclude=exclude)
+    plan = plan_inputs(given, recursive=recursive, include=_patterns(include), exclude=_patterns(exclude))
     artefact = load_artefact(model)
     manifest = artefact.manifest
     if precision not in ("auto", manifest.precision):
@@ -193,6 +205,10 @@ class Scan:
         return done / sum(sizes)
 
 
+def _patterns(given: str | Sequence[str]) -> Sequence[str]:
+    return (given,) if isinstance(given, str) else given
+
+
 def _adapted(spec: DetectorSpec, *, threshold: float | None, min_face: int | None) -> DetectorSpec:
     """Return the spec with what the caller wants otherwise."""
     crop = spec.crop if min_face is None else msgspec.structs.replace(spec.crop, min_face_pixels=min_face)
@@ -200,11 +216,12 @@ def _adapted(spec: DetectorSpec, *, threshold: float | None, min_face: int | Non
 
 
 def _settings_sha256(spec: DetectorSpec, sampling: Sampling, *, mirror: bool, aggregate: Aggregate) -> str:
-    """Hash all that a score depends on, besides the video and the weights."""
+    """Hash all that a score and its label depend on, besides the video and the weights."""
+    looks = {"detect_every": sampling.detect_every} if sampling.mode == "full" else {"frames": sampling.frames}
     settings = {
         "version": SCORING_VERSION,
-        "spec": json.loads(spec.to_json()),
-        "sampling": asdict(sampling),
+        "spec": {name: value for name, value in json.loads(spec.to_json()).items() if name not in NOT_SCORING},
+        "sampling": {"mode": sampling.mode, **looks},
         "mirror": mirror,
         "aggregate": aggregate,
         "face_detector": [yunet.MODEL_SHA256, yunet.SCORE_THRESHOLD, yunet.NMS_THRESHOLD, DETECTION_SIDE],

@@ -26,7 +26,7 @@ class VideoScore:
         tracks: how many tracks were scored.
         clips: how many crops or clips were scored.
         peak: the most suspicious segment of the tracks that decided.
-        details: the tracks that decided, highest score first; then those that were too short to.
+        details: the tracks long enough to decide, highest score first; then those that were pooled.
     """
 
     score: float
@@ -46,14 +46,21 @@ class _Track:
     end_seconds: float = -math.inf
     timeline: Timeline = field(default_factory=Timeline)
 
+    def absorb(self, other: _Track) -> None:
+        """Take in another track's crops."""
+        self.total += other.total
+        self.clips += other.clips
+        for part in other.timeline.bins():
+            self.timeline.join(part)
+
 
 class Scoreboard:
     """Collects the logits of one video.
 
     Track score: mean over its crops of the logit (then calibrated) or of the score, as the spec says.
     Video score: the highest track score (`max`), or the mean over all crops of all tracks (`mean`). A maximum over
-    many tracks grows with their number and with their noise, so a track of fewer than `decisive_clips` crops gives
-    way to any longer one: the score is the highest among those that have enough, or among the longest if none has.
+    many short tracks would grow with their number and their noise, so tracks of fewer than `decisive_clips` crops are
+    pooled: together they count as one track, if they have so many crops in all or if there is no longer one.
     """
 
     def __init__(self, spec: DetectorSpec, aggregate: Aggregate, *, decisive_clips: int) -> None:
@@ -61,10 +68,12 @@ class Scoreboard:
         self._aggregate = aggregate
         self._decisive_clips = decisive_clips
         self._open: dict[int, _Track] = {}
-        self._best: list[tuple[int, float, int, TrackResult]] = []
+        self._best: list[tuple[bool, float, int, TrackResult]] = []
         self._tracks = self._clips = 0
         self._total = 0.0
-        self._peak: tuple[int, float, Segment] | None = None
+        self._short = _Track()
+        self._highest: float | None = None
+        self._peak: Segment | None = None
 
     def add(self, track: int, seconds: float, logit: float) -> None:
         """Take the logit of one crop or clip of a track, at its time."""
@@ -86,14 +95,46 @@ class Scoreboard:
     def finish(self) -> VideoScore | None:
         """Close what is open and return the verdict, or None if there was not a single crop."""
         self.end(sorted(self._open))
-        if self._peak is None:
+        if not self._clips:
             return None
+        if self._short.clips and (self._short.clips >= self._decisive_clips or self._highest is None):
+            self._decide(self._short)
+        assert self._highest is not None
+        assert self._peak is not None
         details = tuple(result for *_, result in sorted(self._best, key=lambda item: item[:3], reverse=True))
-        score = details[0].score if self._aggregate == "max" else self._score(self._total / self._clips)
-        return VideoScore(score=score, tracks=self._tracks, clips=self._clips, peak=self._peak[-1], details=details)
+        score = self._highest if self._aggregate == "max" else self._score(self._total / self._clips)
+        return VideoScore(score=score, tracks=self._tracks, clips=self._clips, peak=self._peak, details=details)
 
     def _close(self, number: int, track: _Track) -> None:
-        segments = tuple(
+        result = TrackResult(
+            track=number,
+            start_seconds=track.start_seconds,
+            end_seconds=track.end_seconds,
+            score=self._score(track.total / track.clips),
+            clips=track.clips,
+            timeline=self._segments(track),
+        )
+        self._tracks += 1
+        self._clips += track.clips
+        self._total += track.total
+        decides = track.clips >= self._decisive_clips
+        if decides:
+            self._decide(track)
+        else:
+            self._short.absorb(track)
+        heapq.heappush(self._best, (decides, result.score, -number, result))
+        if len(self._best) > TRACKS_DETAILED:
+            heapq.heappop(self._best)
+
+    def _decide(self, track: _Track) -> None:
+        """Let a track, or the pool of short ones, take part in the maximum."""
+        self._highest = max(self._score(track.total / track.clips), self._highest or 0.0)
+        peak = peak_segment(self._segments(track))
+        if self._peak is None or peak.score > self._peak.score:
+            self._peak = peak
+
+    def _segments(self, track: _Track) -> tuple[Segment, ...]:
+        return tuple(
             Segment(
                 start_seconds=part.start_seconds,
                 end_seconds=part.end_seconds,
@@ -102,24 +143,6 @@ class Scoreboard:
             )
             for part in track.timeline.bins()
         )
-        result = TrackResult(
-            track=number,
-            start_seconds=track.start_seconds,
-            end_seconds=track.end_seconds,
-            score=self._score(track.total / track.clips),
-            clips=track.clips,
-            timeline=segments,
-        )
-        self._tracks += 1
-        self._clips += track.clips
-        self._total += track.total
-        weight = min(track.clips, self._decisive_clips)
-        peak = peak_segment(segments)
-        if self._peak is None or (weight, peak.score) > self._peak[:2]:
-            self._peak = (weight, peak.score, peak)
-        heapq.heappush(self._best, (weight, result.score, -number, result))
-        if len(self._best) > TRACKS_DETAILED:
-            heapq.heappop(self._best)
 
     def _score(self, mean: float) -> float:
         return self._spec.calibration.score(mean) if self._spec.pooling == "logit" else mean

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from deepscan.errors import InputError
+from deepscan.errors import InputError, UnreadableInput
 from deepscan.runtime.following import FaceFollower
 from deepscan.runtime.messages import (
     FaceCrop,
@@ -85,6 +85,10 @@ class DecodeStage:
                 damage = reader.damage()
         except InputError as error:
             failure = error
+        except MemoryError:
+            raise
+        except Exception as error:  # a stranger's file may surprise any library; it must not end a run of days
+            failure = UnreadableInput(f"Decoding it failed in an unforeseen way ({error!r}): please report this file.")
         yield VideoDecoded(job, info, frames, failure, damage)
 
 
@@ -227,11 +231,11 @@ class InferStage:
             return replace(common, status=decoded.failure.status, reason=str(decoded.failure))
         score = board.finish()
         if score is None:
-            return replace(common, reason=self._why_no_face(end))
+            return replace(common, reason="; ".join(self._remarks(end)))
         return replace(
             common,
             status="scored",
-            reason=decoded.damage or "",
+            reason="; ".join(self._remarks(end)),
             score=score.score,
             label=label_of(score.score, verdict.spec.band),
             tracks=score.tracks,
@@ -240,11 +244,14 @@ class InferStage:
             details=score.details,
         )
 
-    def _why_no_face(self, end: VideoFollowed) -> str:
-        reasons = []
+    def _remarks(self, end: VideoFollowed) -> list[str]:
+        """Say what of the video was not looked at."""
+        remarks = []
         if end.small_faces:
             smallest = self._verdict.spec.crop.min_face_pixels
-            reasons.append(f"only faces smaller than {smallest} pixels were seen: --min-face sets the limit")
+            remarks.append(
+                f"{end.small_faces} sightings of faces smaller than {smallest} pixels were not scored (see --min-face)"
+            )
         if end.decoded.damage:
-            reasons.append(end.decoded.damage)
-        return "; ".join(reasons)
+            remarks.append(end.decoded.damage)
+        return remarks

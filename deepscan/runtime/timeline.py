@@ -32,29 +32,26 @@ class Timeline:
 
     def add(self, seconds: float, value: float) -> None:
         """Add a value at a time; times need not ascend."""
-        number = int(seconds // self._width)
-        found = self._bins.get(number)
-        if found is None:
-            found = self._bins[number] = Bin(seconds, seconds)
-            self._shrink()
-            found = self._bins[int(seconds // self._width)]
-        found.start_seconds = min(found.start_seconds, seconds)
-        found.end_seconds = max(found.end_seconds, seconds)
-        found.total += value
-        found.count += 1
+        self.join(Bin(seconds, seconds, value, 1))
+
+    def join(self, part: Bin) -> None:
+        """Add what fell into a stretch of time; it counts where it starts."""
+        _join(self._bins, int(part.start_seconds // self._width), part)
+        while len(self._bins) > MAX_SEGMENTS:
+            self._width *= 2
+            halved: dict[int, Bin] = {}
+            for number, old in self._bins.items():
+                _join(halved, number // 2, old)
+            self._bins = halved
 
     def bins(self) -> list[Bin]:
         """Return the bins that hold values, in the order of time."""
         return [self._bins[number] for number in sorted(self._bins)]
 
-    def _shrink(self) -> None:
-        while len(self._bins) > MAX_SEGMENTS:
-            self._width *= 2
-            joined: dict[int, Bin] = {}
-            for number, old in sorted(self._bins.items()):
-                new = joined.setdefault(number // 2, Bin(old.start_seconds, old.end_seconds))
-                new.start_seconds = min(new.start_seconds, old.start_seconds)
-                new.end_seconds = max(new.end_seconds, old.end_seconds)
-                new.total += old.total
-                new.count += old.count
-            self._bins = joined
+
+def _join(bins: dict[int, Bin], number: int, part: Bin) -> None:
+    found = bins.setdefault(number, Bin(part.start_seconds, part.end_seconds))
+    found.start_seconds = min(found.start_seconds, part.start_seconds)
+    found.end_seconds = max(found.end_seconds, part.end_seconds)
+    found.total += part.total
+    found.count += part.count

@@ -22,13 +22,15 @@ class _Track:
     number: int
     box: NDArray[np.float32]
     seconds: float
+    missed: bool = False
 
 
 class Tracker:
     """Gives the faces of successive looks their track numbers.
 
     Args:
-        max_gap_seconds: a face that is not seen for longer is gone; the same person later is a new track.
+        max_gap_seconds: a face that was missed and has not been seen for longer is gone; the same person later is a
+            new track.
     """
 
     def __init__(self, *, max_gap_seconds: float) -> None:
@@ -39,8 +41,11 @@ class Tracker:
     def update(self, seconds: float, boxes: NDArray[np.float32]) -> list[int]:
         """Match the boxes [K, 4] (x0, y0, x1, y1) seen at `seconds`; return K track numbers, new ones included."""
         numbers = [-1] * len(boxes)
-        for track, face in self._matches(seconds, boxes):
-            track.box, track.seconds = boxes[face], seconds
+        matches = self._matches(seconds, boxes)
+        for track in self._tracks:
+            track.missed = True
+        for track, face in matches:
+            track.box, track.seconds, track.missed = boxes[face], seconds, False
             numbers[face] = track.number
         for face, number in enumerate(numbers):
             if number < 0:
@@ -50,8 +55,8 @@ class Tracker:
         return numbers
 
     def end_absent(self, seconds: float) -> list[int]:
-        """Forget the tracks that have not been seen for too long; return their numbers."""
-        ended = [track.number for track in self._tracks if seconds - track.seconds > self._max_gap]
+        """Forget the tracks that were missed and not seen for too long; return their numbers."""
+        ended = [track.number for track in self._tracks if track.missed and seconds - track.seconds > self._max_gap]
         self._tracks = [track for track in self._tracks if track.number not in ended]
         return ended
 

@@ -13,7 +13,7 @@ import pytest
 from deepscan.runtime.artefacts import embedded_manifest
 from deepscan.runtime.results import Status
 from tests.cli.console import DEEPSCAN, ENVIRONMENT, QUICK, Ran, deepscan, rows_of
-from tests.footage import ASTRONAUT, EXAMPLES, NO_FACE, SWAPPED, TWO_FACES
+from tests.footage import ASTRONAUT, EXAMPLES, NO_FACE, SWAPPED, TWO_FACES, example_frames, write_video
 
 NAMES = ["astronaut_h264.mp4", "no_face_mpeg4.avi", "phone_portrait_hevc.mp4", "swapped_face_av1.mp4"]
 NAMES += ["two_faces_vp9.webm"]
@@ -215,18 +215,49 @@ def test_a_name_with_a_terminals_escape_sequence_cannot_steer_the_terminal(tmp_p
         assert [sign for sign in text if not sign.isprintable() and sign != "\n"] == []
 
 
-def test_an_interrupt_ends_with_130_and_keeps_what_is_done(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_with_130_and_keeps_what_is_done(tmp_path: Path, sent: signal.Signals) -> None:
+    (tmp_path / "results.csv").write_text("an earlier scan")
     command = [DEEPSCAN, "scan", str(NO_FACE), str(EXAMPLES), "--jobs", "1", "--verbose"]
     with subprocess.Popen(
         command, cwd=tmp_path, env=os.environ | ENVIRONMENT, stderr=subprocess.PIPE, text=True
     ) as child:
         assert child.stderr is not None
         assert child.stderr.readline().startswith(f"{NO_FACE}: no_face")
-        child.send_signal(signal.SIGINT)
+        child.send_signal(sent)
         rest = child.stderr.read()
     assert child.returncode == 130
     assert "Traceback" not in rest
-    rows = rows_of((tmp_path / "results.csv").read_bytes())
+    assert (tmp_path / "results.csv").read_text() == "an earlier scan"
+    rows = rows_of((tmp_path / "results.partial.csv").read_bytes())
     assert 1 <= len(rows) < len(NAMES)
     assert rows[0]["path"] == str(NO_FACE)
     assert {row["status"] for row in rows} <= set(get_args(Status))
+
+
+def test_an_interrupt_prints_the_finished_rows_that_waited_for_others(tmp_path: Path) -> None:
+    long = write_video(tmp_path / "long.mp4", example_frames(ASTRONAUT, 50) * 12, options={"preset": "ultrafast"})
+    command = [DEEPSCAN, "scan", str(long), str(NO_FACE), "--jobs", "2", "--verbose", "--out", "-"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=os.environ | ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as child:
+        assert child.stderr is not None
+        assert child.stdout is not None
+        assert child.stderr.readline().startswith(f"{NO_FACE}: no_face".encode())
+        child.send_signal(signal.SIGINT)
+        printed = child.stdout.read()
+        child.stderr.read()
+    assert child.returncode == 130
+    assert [row["path"] for row in rows_of(printed)] == [str(NO_FACE)]
+
+
+def test_a_reader_of_stdout_that_leaves_ends_the_scan_with_a_code_of_its_own(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [DEEPSCAN, "scan", str(NO_FACE), "--out", "-", *QUICK]
+    with open(writer, "wb") as closed:
+        ran = subprocess.run(
+            command, cwd=tmp_path, env=os.environ | ENVIRONMENT, stdout=closed, stderr=subprocess.PIPE, check=False
+        )
+    assert ran.returncode == 141
+    assert b"Traceback" not in ran.stderr

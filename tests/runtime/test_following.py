@@ -124,6 +124,7 @@ def test_a_cut_ends_every_track_before_the_new_shot_and_bridges_nothing() -> Non
 def test_a_face_away_for_too_long_ends_its_track_before_it_comes_back() -> None:
     follower = follower_of(max_gap_seconds=1.0)
     list(follower.look(look_at(ramp_frame(0.0), starts_shot=True), faces_at(PEOPLE[0])))
+    assert list(follower.look(look_at(ramp_frame(0.5)), faces_at())) == []
     ended, crop = follower.look(look_at(ramp_frame(1.5)), faces_at(PEOPLE[0]))
     assert isinstance(ended, TracksEnded)
     assert isinstance(crop, FaceCrop)

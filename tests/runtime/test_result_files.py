@@ -183,7 +183,7 @@ def test_a_row_that_cannot_be_written_leaves_the_old_files(old: Path) -> None:
 
 
 def test_both_files_are_replaced_or_none(tmp_path: Path) -> None:
-    out = tmp_path / f"r.{'c' * 240}"  # fits, but not the longer name under which it is written first
+    out = tmp_path / f"r.{'c' * 243}"  # fits, but not the longer name under which it is written first
     (tmp_path / "r.jsonl").write_text("old")
     with pytest.raises(OutputError, match="name too long"):
         write(out, row())
@@ -223,11 +223,37 @@ def test_a_place_where_nothing_can_be_written_is_an_output_error(tmp_path: Path,
         ResultFiles(tmp_path / place)
 
 
-@pytest.mark.parametrize("name", ["r.jsonl", "folder"])
-def test_a_name_that_is_none_of_a_csv_is_refused(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "what"), [("r.jsonl", "the name of a JSONL"), ("folder", "is a folder"), ("pipe", "a device or a pipe")]
+)
+def test_a_name_that_is_none_of_a_csv_is_refused(tmp_path: Path, name: str, what: str) -> None:
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UsageError, match="no name for a CSV file"):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match=what):
         ResultFiles(tmp_path / name)
+
+
+def test_unfinished_results_get_names_of_their_own_and_leave_a_complete_one_alone(old: Path) -> None:
+    before = {path: path.read_bytes() for path in old.iterdir()}
+    with ResultFiles(old / "r.csv") as files:
+        assert files.commit(complete=False) is None
+        assert {path: path.read_bytes() for path in old.iterdir()} == before
+        files.add(row())
+        assert files.commit(complete=False) == old / "r.partial.csv"
+    added = {path.name: path.read_bytes() for path in old.iterdir() if path not in before}
+    assert {path: path.read_bytes() for path in before} == before
+    assert added.keys() == {"r.partial.csv", "r.partial.jsonl"}
+    assert all(row().path.encode() in data for data in added.values())
+
+
+def test_a_link_stays_a_link_to_the_new_results(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "r.csv").symlink_to("elsewhere/real.csv")
+    with ResultFiles(tmp_path / "r.csv") as files:
+        files.add(row())
+        files.commit()
+    assert (tmp_path / "r.csv").is_symlink()
+    assert row().path in (tmp_path / "elsewhere" / "real.csv").read_text()
 
 
 @pytest.mark.parametrize("taken", ["r.csv", "r.jsonl", "link", "folder/../r.csv"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -154,3 +155,14 @@ def test_quick_takes_one_frame_of_about_each_part_and_prefers_key_frames(video: 
     for number, frame in enumerate(found):
         middle = part * (number + 0.5)
         assert middle - part - 1 <= frame.seconds * 25 <= middle + 1
+
+
+@pytest.mark.parametrize(
+    ("rate", "every", "expected"),
+    [(1, 5, [0, 1, 2, 3, 4, 5]), (4, 5, [0, 2, 4, 5]), (25, 100, [0, 12, 24, 36, 48, 49]), (25, 5, [0, 5, 10, 14])],
+)
+def test_no_longer_than_half_a_second_passes_between_searched_frames_unless_the_frames_are_rarer(
+    rate: int, every: int, expected: list[int]
+) -> None:
+    frames = [dataclasses.replace(frame_of(index, DARK), seconds=index / rate) for index in range(expected[-1] + 1)]
+    assert searched(marked(frames, every=every)) == expected

@@ -157,7 +157,11 @@ def test_an_interrupt_writes_what_is_finished_and_nothing_else(
     wait_until(lambda: log.read_text().count(f"{NO_FACE}: no_face") >= finished, "the first result is shown")
     scanning.send_signal(signal.SIGINT)
     assert scanning.wait(PATIENCE_SECONDS) == 130, log.read_text()
-    with open(tmp_path / "results.csv", newline="", encoding="utf-8") as file:
+    if not (tmp_path / "results.partial.csv").exists():
+        assert not finished
+        assert [path.name for path in tmp_path.iterdir()] == ["stderr.txt"]
+        return
+    with open(tmp_path / "results.partial.csv", newline="", encoding="utf-8") as file:
         header, *rows = list(csv.reader(file))
     assert header == COLUMNS
     assert finished <= len(rows) < len(EXAMPLES)
@@ -168,6 +172,10 @@ def test_an_interrupt_writes_what_is_finished_and_nothing_else(
         assert bool(record["score"]) == (record["status"] == "scored")
     if finished:
         assert records[0]["path"] == str(NO_FACE)
-    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == len(rows)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "results.jsonl", "stderr.txt"]
+    assert len((tmp_path / "results.partial.jsonl").read_text().splitlines()) == len(rows)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "results.partial.csv",
+        "results.partial.jsonl",
+        "stderr.txt",
+    ]
     assert "Traceback" not in log.read_text()

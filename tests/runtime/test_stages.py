@@ -7,6 +7,7 @@ from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -199,3 +200,13 @@ def test_the_same_input_twice_is_two_videos() -> None:
     first, _ = crops_by_video(stage, [[*looks, end]])
     again, _ = crops_by_video(stage, [[*looks, end]])
     assert [crop[:2] for crop in first[0]] == [crop[:2] for crop in again[0]]
+
+
+def test_an_error_that_nobody_foresaw_is_a_failure_of_that_video_and_names_itself() -> None:
+    def surprise(path: str) -> Any:
+        raise ZeroDivisionError(f"in {path}")
+
+    (end,) = DecodeStage(surprise, FULL)(VideoJob(0, "odd.mp4"))
+    assert isinstance(end, VideoDecoded)
+    assert isinstance(end.failure, UnreadableInput)
+    assert "ZeroDivisionError('in odd.mp4')" in str(end.failure)

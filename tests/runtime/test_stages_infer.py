@@ -150,8 +150,12 @@ def test_a_result_says_what_it_depends_on() -> None:
     [
         (None, 0, []),
         ("a scratch", 0, ["a scratch"]),
-        (None, 3, ["only faces smaller than 100 pixels were seen"]),
-        ("a scratch", 3, ["only faces smaller than 100 pixels were seen", "a scratch"]),
+        (None, 3, ["3 sightings of faces smaller than 100 pixels (see --min-face) were not scored"]),
+        (
+            "a scratch",
+            3,
+            ["3 sightings of faces smaller than 100 pixels (see --min-face) were not scored", "a scratch"],
+        ),
     ],
 )
 def test_without_a_crop_a_video_gets_no_score_and_the_reason(

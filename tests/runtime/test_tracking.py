@@ -130,9 +130,17 @@ def test_a_short_gap_is_survived_and_a_long_one_ends_the_track() -> None:
     tracker.update(0.0, face)
     assert tracker.end_absent(1.0) == []
     assert tracker.update(1.0, face) == [0]
+    assert tracker.update(1.5, boxes_of()) == []
     assert tracker.end_absent(2.5) == [0]
     assert tracker.end_absent(2.5) == []
     assert tracker.update(2.5, face) == [1]
+
+
+def test_looks_further_apart_than_the_gap_end_nothing_that_each_of_them_sees() -> None:
+    tracker = Tracker(max_gap_seconds=1.0)
+    for seconds in (0.0, 4.0, 8.0):
+        assert tracker.end_absent(seconds) == []
+        assert tracker.update(seconds, boxes_of(square(100, 100))) == [0]
 
 
 def test_only_the_absent_end() -> None:

@@ -1,4 +1,4 @@
-"""The least that inference can cost: the arithmetic of a graph, and what this machine's matrix products reach."""
+"""A yardstick for inference: the arithmetic of a graph, and the rate of this machine's matrix products."""
 
 from __future__ import annotations
 
