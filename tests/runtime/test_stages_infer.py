@@ -150,11 +150,11 @@ def test_a_result_says_what_it_depends_on() -> None:
     [
         (None, 0, []),
         ("a scratch", 0, ["a scratch"]),
-        (None, 3, ["3 sightings of faces smaller than 100 pixels (see --min-face) were not scored"]),
+        (None, 3, ["3 sightings of faces smaller than 100 pixels were not scored (see --min-face)"]),
         (
             "a scratch",
             3,
-            ["3 sightings of faces smaller than 100 pixels (see --min-face) were not scored", "a scratch"],
+            ["3 sightings of faces smaller than 100 pixels were not scored (see --min-face)", "a scratch"],
         ),
     ],
 )
