@@ -150,7 +150,7 @@ def _run_to_stdout(running: Scan, display: ScanDisplay) -> bool:
                 display.show(result)
         except KeyboardInterrupt:
             with _writing_to_stdout():
-                sys.stdout.writelines(csv_line(record) for record in records.left())
+                sys.stdout.writelines(csv_line(record) for record in records.remaining())
                 sys.stdout.flush()
             return True
     return False

@@ -47,7 +47,6 @@ class ScanDisplay:
     def __init__(self, scan: Scan, *, quiet: bool, verbose: bool) -> None:
         self.failed = 0
         self._scan = scan
-        self._quiet = quiet
         self._verbose = verbose
         self._console = Console(stderr=True, quiet=quiet)
         self._started = time.monotonic()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +17,7 @@ from deepscan.export.wrappers import ArtefactGraph
 from deepscan.models.checkpoints import load_weights
 from deepscan.models.registry import detector
 from deepscan.runtime.artefacts import METADATA_PREFIX, Manifest, manifest_name
+from deepscan.runtime.replacing import replace_files
 
 TOOLS = ("deepscan", "torch", "onnx", "onnxscript")
 
@@ -63,8 +63,7 @@ def export_artefact(name: str, weights: Path, folder: Path) -> Manifest:
     record = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _replace_file(folder / manifest.file, data)
-        _replace_file(folder / manifest_name(name), record)
+        replace_files({folder / manifest.file: [data], folder / manifest_name(name): [record]})
     except OSError as error:
         raise OutputError(f"{folder} cannot be written to ({error.strerror}): choose another --out.") from error
     return manifest
@@ -80,13 +79,3 @@ def _embed(model: onnx.ModelProto, manifest: Manifest) -> None:
         "tools": msgspec.json.encode(manifest.tools).decode(),
     }
     onnx.helper.set_model_props(model, {f"{METADATA_PREFIX}{key}": value for key, value in values.items()})
-
-
-def _replace_file(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise

@@ -52,7 +52,6 @@ class FaceFollower:
         frame = look.frame
         if look.starts_shot:
             yield from self._ended(self._tracker.end_all())
-            self._seen = _Sighting(frame.seconds, {})
         yield from self._ended(self._tracker.end_absent(frame.seconds))
         boxes = self._large_enough(faces)
         numbers = self._tracker.update(frame.seconds, boxes)

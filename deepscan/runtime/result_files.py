@@ -8,13 +8,15 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
 
 from deepscan.errors import OutputError, UsageError
+from deepscan.runtime.replacing import replace_files
 from deepscan.runtime.results import VideoResult
 
 COLUMNS: Final = [
@@ -96,15 +98,17 @@ class OrderedRecords:
     def ready(self) -> Iterator[dict[str, Any]]:
         """Yield each record once, as soon as all those with lower indices have been yielded."""
         while self._next in self._places:
-            record: dict[str, Any] = json.loads(self._line(self._next))
             self._next += 1
-            yield record
+            yield self._record(self._next - 1)
 
-    def left(self) -> Iterator[dict[str, Any]]:
-        """Yield the records that `ready` has not, in order, though others are missing between them."""
+    def remaining(self) -> Iterator[dict[str, Any]]:
+        """Yield the records that `ready` has not, in order, though others may be missing between them."""
         for index in sorted(place for place in self._places if place >= self._next):
-            record: dict[str, Any] = json.loads(self._line(index))
-            yield record
+            yield self._record(index)
+
+    def _record(self, index: int) -> dict[str, Any]:
+        record: dict[str, Any] = json.loads(self._line(index))
+        return record
 
     def _line(self, index: int) -> str:
         start, length = self._places[index]
@@ -127,14 +131,14 @@ class ResultFiles:
     def __init__(self, csv_path: Path, *, inputs: Sequence[str] = ()) -> None:
         if csv_path.suffix == ".jsonl":
             raise UsageError(f"--out {csv_path} is the name of a JSONL: name the CSV, the JSONL is written beside it.")
-        if csv_path.is_dir():
-            raise UsageError(f"--out {csv_path} is a folder: name a file in it.")
-        if csv_path.exists() and not csv_path.is_file():
-            raise UsageError(f"--out {csv_path} is a device or a pipe: name a file, or - for stdout.")
         self.csv_path = csv_path
-        self.jsonl_path = csv_path.with_suffix(".jsonl")
+        self.jsonl_path = csv_path.parent / f"{csv_path.stem}.jsonl"
         taken = {os.path.realpath(path) for path in inputs}
         for path in (self.csv_path, self.jsonl_path):
+            if path.is_dir():
+                raise UsageError(f"{path} is a folder and cannot be written to: let --out name a file.")
+            if path.exists() and not path.is_file():
+                raise UsageError(f"{path} is a device or a pipe: let --out name a file, or use - for stdout.")
             if os.path.realpath(path) in taken:
                 raise UsageError(f"{path} is one of the inputs and would be overwritten: choose another --out.")
         try:
@@ -171,44 +175,19 @@ class ResultFiles:
         csv_path = self.csv_path.with_suffix(f"{ending}{self.csv_path.suffix}")
         jsonl_path = self.jsonl_path.with_suffix(f"{ending}.jsonl")
         try:
-            _replace_files({jsonl_path: self._records.lines(), csv_path: self._csv_lines()})
+            rows = map(csv_line, self._records.remaining())
+            replace_files({jsonl_path: _encoded(self._records.lines()), csv_path: _encoded(chain([CSV_HEADER], rows))})
         except OSError as error:
             raise self._cannot_write(error) from error
         return csv_path
-
-    def _csv_lines(self) -> Iterator[str]:
-        yield CSV_HEADER
-        for line in self._records.lines():
-            yield csv_line(json.loads(line))
 
     def _cannot_write(self, error: OSError) -> OutputError:
         return OutputError(f"{self.csv_path} cannot be written ({error.strerror}): choose another place with --out.")
 
 
-def _replace_files(contents: Mapping[Path, Iterator[str]]) -> None:
-    """Write files under other names beside them, flush them to the disk, then rename them all."""
-    contents = {Path(os.path.realpath(path)): lines for path, lines in contents.items()}  # a link stays one
-    partials = {path: path.with_name(f".{path.name}.{os.getpid()}.partial") for path in contents}
-    try:
-        for path, lines in contents.items():
-            # The bytes of a name that is not valid UTF-8 are written as they are.
-            with open(partials[path], "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-                file.writelines(lines)
-                file.flush()
-                os.fsync(file.fileno())
-        for path, partial in partials.items():
-            os.replace(partial, path)
-    except BaseException:
-        for partial in partials.values():
-            with contextlib.suppress(OSError):
-                partial.unlink()
-        raise
-    for parent in {path.parent for path in contents}:
-        folder = os.open(parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+def _encoded(lines: Iterable[str]) -> Iterator[bytes]:
+    """Encode lines; the bytes of a name that is not valid UTF-8 are written as they are."""
+    return (line.encode("utf-8", "surrogateescape") for line in lines)
 
 
 def _cell(value: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -42,8 +41,6 @@ class _Track:
 
     total: float = 0.0
     clips: int = 0
-    start_seconds: float = math.inf
-    end_seconds: float = -math.inf
     timeline: Timeline = field(default_factory=Timeline)
 
     def absorb(self, other: _Track) -> None:
@@ -81,8 +78,6 @@ class Scoreboard:
         found = self._open.setdefault(track, _Track())
         found.total += value
         found.clips += 1
-        found.start_seconds = min(found.start_seconds, seconds)
-        found.end_seconds = max(found.end_seconds, seconds)
         found.timeline.add(seconds, value)
 
     def end(self, tracks: Iterable[int]) -> None:
@@ -106,13 +101,14 @@ class Scoreboard:
         return VideoScore(score=score, tracks=self._tracks, clips=self._clips, peak=self._peak, details=details)
 
     def _close(self, number: int, track: _Track) -> None:
+        segments = self._segments(track)
         result = TrackResult(
             track=number,
-            start_seconds=track.start_seconds,
-            end_seconds=track.end_seconds,
+            start_seconds=segments[0].start_seconds,
+            end_seconds=segments[-1].end_seconds,
             score=self._score(track.total / track.clips),
             clips=track.clips,
-            timeline=self._segments(track),
+            timeline=segments,
         )
         self._tracks += 1
         self._clips += track.clips

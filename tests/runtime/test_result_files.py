@@ -224,10 +224,17 @@ def test_a_place_where_nothing_can_be_written_is_an_output_error(tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    ("name", "what"), [("r.jsonl", "the name of a JSONL"), ("folder", "is a folder"), ("pipe", "a device or a pipe")]
+    ("name", "what"),
+    [
+        ("r.jsonl", "the name of a JSONL"),
+        ("folder", "is a folder"),
+        ("d.csv", "d.jsonl is a folder"),
+        ("pipe", "a device or a pipe"),
+    ],
 )
 def test_a_name_that_is_none_of_a_csv_is_refused(tmp_path: Path, name: str, what: str) -> None:
     (tmp_path / "folder").mkdir()
+    (tmp_path / "d.jsonl").mkdir()
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UsageError, match=what):
         ResultFiles(tmp_path / name)
