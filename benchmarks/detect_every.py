@@ -13,14 +13,14 @@ import argparse
 import statistics
 
 import numpy as np
-from numpy.typing import NDArray
 
 import deepscan
 from benchmarks.footage import EXAMPLES
 from benchmarks.measure import machine
+from deepscan.runtime.cutting import FaceAt
+from deepscan.runtime.face_detectors import DETECTION_SIDE
 from deepscan.runtime.following import interpolated
 from deepscan.runtime.pyav_reader import open_video
-from deepscan.runtime.stages import DETECTION_SIDE
 from deepscan.runtime.tracking import widened_iou
 from deepscan.runtime.yunet import YuNet
 
@@ -29,26 +29,29 @@ ROUNDS = 3
 WITH_FACES = ("astronaut_h264.mp4", "two_faces_vp9.webm", "phone_portrait_hevc.mp4", "swapped_face_av1.mp4")
 
 
-def detected_boxes(video: str, detector: YuNet) -> list[NDArray[np.float32]]:
-    """Return the boxes [K, 4] of every frame, left to right."""
-    boxes = []
+def detected_faces(video: str, detector: YuNet) -> list[list[FaceAt]]:
+    """Return the faces of every frame, left to right, in pixels of the picture that is searched."""
+    faces = []
     with open_video(video, threads=2) as reader:
         for frame in reader.frames():
-            found = detector.detect(reader.shrink(frame, DETECTION_SIDE)[None])[0].boxes
-            boxes.append(found[np.argsort(found[:, 0])])
-    return boxes
+            found = detector.detect(reader.shrink(frame, DETECTION_SIDE)[None])[0]
+            order = np.argsort(found.boxes[:, 0])
+            faces.append([FaceAt(found.boxes[place], found.points[place]) for place in order])
+    return faces
 
 
-def agreement(boxes: list[NDArray[np.float32]], every: int) -> list[float]:
+def agreement(faces: list[list[FaceAt]], every: int) -> list[float]:
     """Return the IoU of each interpolated box with the one detected in the same frame."""
     overlaps: list[float] = []
-    for start in range(0, len(boxes) - every, every):
-        before, after = boxes[start], boxes[start + every]
+    for start in range(0, len(faces) - every, every):
+        before, after = faces[start], faces[start + every]
         for step in range(1, every):
-            there = boxes[start + step]
+            there = faces[start + step]
             if len(before) == len(after) == len(there) > 0:
-                guessed = interpolated(before, after, step / every)
-                overlaps.extend(np.diag(widened_iou(guessed, there, np.zeros(len(guessed), np.float32))).tolist())
+                pairs = zip(before, after, strict=True)
+                guessed = np.stack([interpolated(*pair, step / every).box for pair in pairs])
+                boxes = np.stack([face.box for face in there])
+                overlaps.extend(np.diag(widened_iou(guessed, boxes, np.zeros(len(guessed), np.float32))).tolist())
     return overlaps
 
 
@@ -66,13 +69,13 @@ def main() -> None:
     videos: list[str] = parser.parse_args().videos
     print(machine())
     detector = YuNet(device="cpu", threads=2)
-    boxes = [detected_boxes(video, detector) for video in videos]
+    faces = [detected_faces(video, detector) for video in videos]
     rounds = [{every: costs_and_scores(videos, every) for every in STEPS} for _ in range(ROUNDS)]
     exact = rounds[0][1][1]
     print(f"{'n':>3}{'cpu ms/frame':>14}{'mean IoU':>10}{'worst 5 %':>11}{'largest score change':>22}")
     for every in STEPS:
         cost = statistics.median(measured[every][0] for measured in rounds)
-        overlaps = [overlap for video in boxes for overlap in agreement(video, every)] or [1.0]
+        overlaps = [overlap for video in faces for overlap in agreement(video, every)] or [1.0]
         change = max(abs(score - before) for score, before in zip(rounds[0][every][1], exact, strict=True))
         print(f"{every:3}{cost:14.2f}{np.mean(overlaps):10.3f}{np.quantile(overlaps, 0.05):11.3f}{change:22.4f}")
 

@@ -17,8 +17,8 @@ import av
 import deepscan
 from benchmarks.footage import EXAMPLES
 from benchmarks.measure import machine
+from deepscan.runtime.face_detectors import DETECTION_SIDE
 from deepscan.runtime.pyav_reader import open_video
-from deepscan.runtime.stages import DETECTION_SIDE
 from deepscan.runtime.yunet import YuNet
 
 FACE_SIZES = (200, 160, 130, 100, 80, 60, 40)

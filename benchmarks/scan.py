@@ -26,12 +26,17 @@ from benchmarks.measure import Cost, cost_of, machine, peak_megabytes
 from benchmarks.yardstick import gigaflops_of, matmul_gigaflops
 from deepscan.runtime.artefacts import load_artefact
 from deepscan.runtime.backends import OnnxRuntimeBackend
+from deepscan.runtime.cutting import cuts_for
+from deepscan.runtime.face_detectors import DETECTION_SIDE
+from deepscan.runtime.following import FaceFollower
+from deepscan.runtime.infer_stage import InferStage, Verdict
 from deepscan.runtime.machine import cpu_count
 from deepscan.runtime.messages import VideoJob
-from deepscan.runtime.pyav_reader import open_video
+from deepscan.runtime.open_input import open_input
 from deepscan.runtime.sampling import Sampling
 from deepscan.runtime.scan import CROPS_AT_ONCE, DETECT_EVERY, FRAMES_AT_ONCE, MAX_GAP_SECONDS
-from deepscan.runtime.stages import DecodeStage, FacesStage, InferStage, Progress, Verdict
+from deepscan.runtime.stages import DecodeStage, FacesStage, Progress
+from deepscan.runtime.tracking import Tracker
 from deepscan.runtime.yunet import YuNet
 
 FRAMES = 100
@@ -46,16 +51,26 @@ class Stages:
     def __init__(self) -> None:
         artefact = load_artefact("lite")
         spec = artefact.manifest.spec
-        self._sampling = Sampling(mode="full", frames=1, detect_every=DETECT_EVERY)
-        self._decode = DecodeStage(partial(open_video, threads=1), self._sampling)
+        sampling = Sampling("all", detect_every=DETECT_EVERY)
+        self._decode = DecodeStage(partial(open_input, threads=1), sampling, detection_side=DETECTION_SIDE)
+        (cut,) = cuts_for([spec], whole_pictures=False)
         self._faces = partial(
-            FacesStage, YuNet(device="cpu", threads=1), spec, max_gap_seconds=MAX_GAP_SECONDS, progress=Progress()
+            FacesStage,
+            YuNet(device="cpu", threads=1),
+            lambda job: [FaceFollower(job, cut, Tracker(max_gap_seconds=MAX_GAP_SECONDS))],
+            progress=Progress(),
         )
         verdict = Verdict(
-            spec=spec, aggregate="max", decisive_clips=1, mirror=spec.mirror, weights_sha256="", settings_sha256=""
+            model=spec.name,
+            spec=spec,
+            aggregate="max",
+            decisive_clips=1,
+            mirror=spec.mirror,
+            weights_sha256="",
+            settings_sha256="",
         )
         backend = OnnxRuntimeBackend(artefact, device="cpu", threads=cpu_count())
-        self._infer = partial(InferStage, backend, verdict, progress=Progress())
+        self._infer = partial(InferStage, [(backend, verdict)], progress=Progress())
 
     def costs(self, video: Path) -> dict[str, Cost]:
         """Run each stage alone over a whole video."""

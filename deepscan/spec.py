@@ -3,30 +3,68 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 
 from deepscan.errors import ModelError
 
+FIVE = 5
+# Five points in the order in which face detectors give them: the eye on the left of the picture, the other eye, the
+# nose, the left and the right corner of the mouth.
+Points: TypeAlias = tuple[tuple[float, float], ...]
 
-class CropPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a face box becomes the picture that the detector sees.
 
-    The crop is an upright square around the box, resampled with an antialiasing filter; outside the
-    frame the border is replicated.
+class SquareCrop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="rule", tag="square"):
+    """An upright square around the box, resampled with an antialiasing filter; the frame's border is repeated outside.
 
     Attributes:
-        rule: the family of rules; `square` is the one described here.
         scale: side of the square, in units of the longer side of the face box.
         shift_down: how far below the centre of the box the centre of the square lies, in units of the square's side.
-        min_face_pixels: a face whose longer side is smaller than this, in pixels of the video, is not scored.
     """
 
-    rule: Literal["square"] = "square"
     scale: float
     shift_down: float
-    min_face_pixels: int
+
+
+class SimilarityCrop(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="rule", tag="similarity"
+):
+    """Each frame is turned, scaled and moved by itself, so that its five points come to lie on given places.
+
+    Bilinear, without an antialiasing filter, as the authors do; black outside the frame.
+
+    Attributes:
+        target: where the face detector's five points shall lie, in units of the crop's side.
+    """
+
+    target: Points
+
+    def __post_init__(self) -> None:
+        """Refuse another number of points."""
+        _refuse_unless_five(self.target)
+
+
+class ClipCrop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="rule", tag="clip"):
+    """All frames of a clip are turned, scaled and moved alike, so that motion of the head stays visible.
+
+    The one similarity is fitted to the points of all frames. Bilinear, without an antialiasing filter, as the authors
+    do; black outside each frame's own enlarged box.
+
+    Attributes:
+        target: where the points shall lie, in units of the crop's side.
+        reach: by how much the face box is enlarged on each side, in units of its width and height.
+    """
+
+    target: Points
+    reach: float
+
+    def __post_init__(self) -> None:
+        """Refuse another number of points."""
+        _refuse_unless_five(self.target)
+
+
+CropPolicy: TypeAlias = SquareCrop | SimilarityCrop | ClipCrop
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,6 +88,30 @@ class LabelBand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     fake_from: float
 
 
+class PaperProtocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the authors scan a video: what `--sampling paper` does.
+
+    Attributes:
+        choice: which frames: the `first` ones, the middles of equal parts (`middles`), or evenly from the first frame
+            to the last, both included (`ends`).
+        frames: how many.
+        tracks: `overlap`: deepscan's own tracking; `largest`: the largest face of each frame, whoever it is;
+            `unbroken`: the rules of FTCN and AltFreezing (every frame, no gap).
+        stride: frames between the starts of two clips of a track; 1 for frame detectors.
+        min_frames: clip detectors: a track of fewer frames is not scored.
+        min_face_pixels: as in `DetectorSpec`.
+        aggregate: `max` over the tracks, or `mean` over all crops or clips.
+    """
+
+    choice: Literal["first", "middles", "ends"]
+    frames: int
+    tracks: Literal["overlap", "largest", "unbroken"]
+    stride: int
+    min_frames: int
+    min_face_pixels: int
+    aggregate: Literal["max", "mean"]
+
+
 class DetectorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything the runtime knows about a detector.
 
@@ -60,42 +122,65 @@ class DetectorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         kind: `frame` detectors score a crop, `clip` detectors score `frames` consecutive aligned crops.
         size: height and width of the square input, in pixels.
         frames: T, crops per clip; 1 for frame detectors.
+        min_frames: clip detectors: consecutive crops below this number make no clip; from here to T they are mirrored.
         mean, std: normalisation `(x - mean) / std` of 0..255 values, per channel; done inside the graph.
         channel_order: order of the channels after the graph's own conversion from RGB.
         crop: how a face becomes a crop.
+        min_face_pixels: a face whose longer side is smaller than this, in pixels of the video, is not scored.
         mirror: whether the logit of a face is the mean over the crop and its mirror image.
         pooling: what is averaged along a track: `logit` (then calibrated) or `score`.
         calibration: the map from logit to probability.
         band: the thresholds of the labels.
-        paper_frames: frames per video with which the published numbers were measured (frame detectors).
+        paper: how the authors, or those who published the figures, scan a video.
     """
 
-    schema: Literal[1] = 1
+    schema: Literal[2] = 2
     name: str
     title: str
     kind: Literal["frame", "clip"]
     size: int
     frames: int
+    min_frames: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     channel_order: Literal["RGB", "BGR"]
     crop: CropPolicy
+    min_face_pixels: int
     mirror: bool
     pooling: Literal["logit", "score"]
     calibration: Calibration
     band: LabelBand
-    paper_frames: int
+    paper: PaperProtocol
 
     def __post_init__(self) -> None:
         """Refuse records that contradict themselves."""
-        if self.size < 1 or self.frames < 1 or self.paper_frames < 1:
-            raise ValueError("size, frames and paper_frames are at least 1")
+        if self.size < 1 or self.frames < 1 or self.paper.frames < 1 or self.paper.stride < 1:
+            raise ValueError("size, frames and stride are at least 1")
+        if not 1 <= self.min_frames <= self.frames or not 1 <= self.paper.min_frames <= self.frames:
+            raise ValueError("min_frames lies between 1 and frames")
         if (self.kind == "frame") != (self.frames == 1):
             raise ValueError(f"a {self.kind} detector cannot take {self.frames} frame(s)")
+        if self.kind == "frame" and isinstance(self.crop, ClipCrop):
+            raise ValueError("a frame detector has no clips to align")
+        if self.kind == "clip" and (self.mirror or isinstance(self.crop, SquareCrop)):
+            raise ValueError("a clip detector takes aligned crops, and no mirror images")
+        if (self.paper.tracks == "unbroken") != (isinstance(self.crop, ClipCrop)):
+            raise ValueError("unbroken tracks and clips aligned as one belong together")
         if not 0.0 <= self.band.real_below <= self.band.fake_from <= 1.0:
             raise ValueError("the label band needs 0 <= real_below <= fake_from <= 1")
         if min(self.std) <= 0:
             raise ValueError("std must be positive")
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        """Shape of one item of a batch: [T, H, W, 3] or [H, W, 3]."""
+        picture = (self.size, self.size, 3)
+        return (self.frames, *picture) if self.kind == "clip" else picture
+
+    @property
+    def input_name(self) -> str:
+        """Name of the graph's input."""
+        return "clips" if self.kind == "clip" else "faces"
 
     def to_json(self) -> str:
         """Return the record as one line of JSON."""
@@ -117,3 +202,8 @@ def spec_from_json(text: str, *, source: str) -> DetectorSpec:
     except msgspec.DecodeError as error:
         message = f"{source} carries a detector spec that this version cannot read ({error}): export it again."
         raise ModelError(message) from error
+
+
+def _refuse_unless_five(points: Points) -> None:
+    if len(points) != FIVE:
+        raise ValueError(f"{len(points)} points instead of {FIVE}")

@@ -1,16 +1,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
 from deepscan.runtime.machine import nvidia_gpus
 from deepscan.runtime.sessions import PROVIDERS, available_providers
+from deepscan.runtime.weights_store import HOME_VARIABLE
 
 # No wall-clock limits on examples, and the same ones every time: the suite is a gate.
 settings.register_profile("gate", deadline=None, derandomize=True)
 settings.load_profile("gate")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Weights that were added on this machine play no part, and none are added to it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(HOME_VARIABLE, str(tmp_path_factory.mktemp("data")))
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from deepscan import Scan, Segment, TrackResult, VideoResult, scan
 from deepscan.errors import MachineError, ModelError, UsageError
 from deepscan.runtime.sessions import PROVIDERS, available_providers
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES, example_frames, write_video
+
+ASSETS = Path(str(files("deepscan") / "assets"))
 
 
 def test_a_scan_yields_typed_results_with_tracks_and_timelines() -> None:
@@ -90,7 +93,15 @@ def test_the_mirror_image_counts_by_default_and_can_be_left_out() -> None:
         ({"jobs": -1}, UsageError, "at least 1"),
         ({"threshold": 1.01}, UsageError, "between 0 and 1"),
         ({"threshold": float("nan")}, UsageError, "between 0 and 1"),
-        ({"model": "unknown"}, ModelError, "No detector is called 'unknown'"),
+        ({"clips": 0}, UsageError, "at least 1"),
+        ({"min_face": 0}, UsageError, "at least 1"),
+        ({"model": "unknown"}, ModelError, "No weights of a detector called 'unknown' are installed"),
+        ({"model": ""}, UsageError, "name each detector once"),
+        ({"model": []}, UsageError, "name each detector once"),
+        ({"model": "lite,lite"}, UsageError, "name each detector once"),
+        ({"model": "lite,"}, UsageError, "name each detector once"),
+        ({"clips": 2}, UsageError, "--clips"),
+        ({"face_detector": "retinaface"}, ModelError, "No weights of a detector called 'retinaface' are installed"),
         ({"precision": "int8"}, ModelError, "lite.onnx is fp32, not int8"),
     ],
 )
@@ -114,7 +125,14 @@ def test_the_package_offers_what_it_lists_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    "nonsense", [{"sampling": "bogus"}, {"aggregate": "median"}, {"device": "tpu"}, {"precision": "fp8"}]
+    "nonsense",
+    [
+        {"sampling": "bogus"},
+        {"aggregate": "median"},
+        {"device": "tpu"},
+        {"precision": "fp8"},
+        {"face_detector": "dlib"},
+    ],
 )
 def test_words_that_mean_nothing_are_refused_with_those_that_do(nonsense: dict[str, Any]) -> None:
     ((name, word),) = nonsense.items()
@@ -134,7 +152,29 @@ def test_the_hash_of_the_settings_is_that_of_what_a_result_depends_on() -> None:
 
     same = hashed()
     assert hashed(detect_every=3, jobs=2) == same  # which play no part in quick
-    assert len({same, hashed(threshold=0.7), hashed(mirror=False), hashed(min_face=50), hashed(aggregate="mean")}) == 5
+    assert hashed(aggregate="max", mirror=True, min_face=100, face_detector="yunet") == same  # the defaults
+    others: list[dict[str, Any]] = [{"threshold": 0.7}, {"mirror": False}, {"min_face": 50}, {"aggregate": "mean"}]
+    others += [{"sampling": "paper"}, {"face_detector": "none"}]
+    assert len({same, *(hashed(**settings) for settings in others)}) == 7
+
+
+def test_each_detector_has_a_row_of_its_own_for_each_input_and_frames_are_decoded_once(tmp_path: Path) -> None:
+    for name in ("lite.onnx", "lite.manifest.json"):
+        (tmp_path / name).write_bytes((ASSETS / name).read_bytes())
+    running = scan([NO_FACE, "missing.mp4", SWAPPED], model=["lite", str(tmp_path / "lite.onnx")], frames=2)
+    assert running.models == ["lite", "lite"]
+    results = sorted(running, key=lambda result: result.row)
+    assert [result.row for result in results] == list(range(6))
+    assert [result.index for result in results] == [0, 0, 1, 1, 2, 2]
+    assert [result.status for result in results] == ["no_face"] * 2 + ["unreadable"] * 2 + ["scored"] * 2
+    assert results[4].score == results[5].score
+    assert (running.progress.frames, running.progress.videos) == (4, 3)
+
+
+def test_names_of_detectors_may_be_one_string_with_commas(tmp_path: Path) -> None:
+    for name in ("lite.onnx", "lite.manifest.json"):
+        (tmp_path / name).write_bytes((ASSETS / name).read_bytes())
+    assert scan(NO_FACE, model=f"lite, {tmp_path / 'lite.onnx'}", frames=1).models == ["lite", "lite"]
 
 
 def test_a_face_is_scored_in_every_frame_of_a_slow_video(tmp_path: Path) -> None:

@@ -9,38 +9,67 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepscan.errors import ModelError
-from deepscan.models.lite import SPEC
-from deepscan.spec import Calibration, CropPolicy, DetectorSpec, LabelBand, spec_from_json
+from deepscan.models.specs import LITE, SPECS
+from deepscan.spec import (
+    Calibration,
+    ClipCrop,
+    CropPolicy,
+    DetectorSpec,
+    LabelBand,
+    PaperProtocol,
+    Points,
+    SimilarityCrop,
+    SquareCrop,
+    spec_from_json,
+)
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 positive = st.floats(min_value=1e-6, max_value=1e6)
+targets: st.SearchStrategy[Points] = st.lists(st.tuples(finite, finite), min_size=5, max_size=5).map(tuple)
+similarity_crops = st.builds(SimilarityCrop, target=targets)
+crops: dict[str, st.SearchStrategy[CropPolicy]] = {
+    "frame": st.one_of(st.builds(SquareCrop, scale=positive, shift_down=finite), similarity_crops),
+    "clip": st.one_of(similarity_crops, st.builds(ClipCrop, target=targets, reach=positive)),
+}
 
 
 @st.composite
 def specs(draw: st.DrawFn) -> DetectorSpec:
     kind: Literal["frame", "clip"] = draw(st.sampled_from(["frame", "clip"]))
     low, high = sorted([draw(st.floats(0, 1)), draw(st.floats(0, 1))])
+    frames = 1 if kind == "frame" else draw(st.integers(2, 64))
+    crop = draw(crops[kind])
     return DetectorSpec(
         name=draw(st.text()),
         title=draw(st.text()),
         kind=kind,
         size=draw(st.integers(1, 1024)),
-        frames=1 if kind == "frame" else draw(st.integers(2, 64)),
+        frames=frames,
+        min_frames=draw(st.integers(1, frames)),
         mean=draw(st.tuples(finite, finite, finite)),
         std=draw(st.tuples(positive, positive, positive)),
         channel_order=draw(st.sampled_from(["RGB", "BGR"])),
-        crop=CropPolicy(scale=draw(positive), shift_down=draw(finite), min_face_pixels=draw(st.integers(0, 500))),
-        mirror=draw(st.booleans()),
+        crop=crop,
+        min_face_pixels=draw(st.integers(0, 500)),
+        mirror=kind == "frame" and draw(st.booleans()),
         pooling=draw(st.sampled_from(["logit", "score"])),
         calibration=Calibration(scale=draw(finite), offset=draw(finite)),
         band=LabelBand(real_below=low, fake_from=high),
-        paper_frames=draw(st.integers(1, 1000)),
+        paper=PaperProtocol(
+            choice=draw(st.sampled_from(["first", "middles", "ends"])),
+            frames=draw(st.integers(1, 1000)),
+            tracks="unbroken" if isinstance(crop, ClipCrop) else draw(st.sampled_from(["overlap", "largest"])),
+            stride=draw(st.integers(1, 64)),
+            min_frames=draw(st.integers(1, frames)),
+            min_face_pixels=draw(st.integers(0, 500)),
+            aggregate=draw(st.sampled_from(["max", "mean"])),
+        ),
     )
 
 
 def changed(**changes: Any) -> str:
     """Return the record of `lite` with some fields, also of inner records (`band__real_below`), set or removed."""
-    record = json.loads(SPEC.to_json())
+    record = json.loads(LITE.to_json())
     for name, value in changes.items():
         *outer, last = name.split("__")
         place = record[outer[0]] if outer else record
@@ -50,6 +79,10 @@ def changed(**changes: Any) -> str:
     return json.dumps(record)
 
 
+def similarity_of(points: int) -> dict[str, Any]:
+    return {"rule": "similarity", "target": [[0.5, 0.25]] * points}
+
+
 @given(specs())
 def test_a_spec_survives_json_in_one_line(spec: DetectorSpec) -> None:
     text = spec.to_json()
@@ -57,8 +90,19 @@ def test_a_spec_survives_json_in_one_line(spec: DetectorSpec) -> None:
     assert spec_from_json(text, source="x.onnx") == spec
 
 
+@pytest.mark.parametrize("spec", SPECS.values(), ids=list(SPECS))
+def test_the_specs_of_all_detectors_survive_json(spec: DetectorSpec) -> None:
+    assert spec_from_json(spec.to_json(), source="x.onnx") == spec
+
+
+def test_the_form_of_an_items_pixels_follows_from_the_kind() -> None:
+    assert (LITE.input_name, LITE.item_shape) == ("faces", (224, 224, 3))
+    clips = SPECS["ftcn"]
+    assert (clips.input_name, clips.item_shape) == ("clips", (32, 224, 224, 3))
+
+
 def test_an_unchanged_record_is_accepted() -> None:
-    assert spec_from_json(changed(), source="x.onnx") == SPEC
+    assert spec_from_json(changed(), source="x.onnx") == LITE
 
 
 @pytest.mark.parametrize(
@@ -72,6 +116,7 @@ def test_an_unchanged_record_is_accepted() -> None:
         changed(crop__surprise=1),
         changed(band__surprise=1),
         changed(calibration__surprise=1),
+        changed(paper__surprise=1),
         changed(name=...),
         changed(calibration__offset=...),
         changed(name=3),
@@ -83,7 +128,15 @@ def test_an_unchanged_record_is_accepted() -> None:
         changed(channel_order="GBR"),
         changed(pooling="median"),
         changed(crop__rule="circle"),
-        changed(schema=2),
+        changed(crop__rule=...),
+        changed(crop__rule="similarity"),
+        changed(crop__reach=0.5),
+        changed(paper=...),
+        changed(paper__choice="random"),
+        changed(paper__tracks="all"),
+        changed(paper__aggregate=None),
+        changed(schema=1),
+        changed(schema=3),
     ],
 )
 def test_a_record_of_another_form_is_refused(text: str) -> None:
@@ -95,10 +148,22 @@ def test_a_record_of_another_form_is_refused(text: str) -> None:
     ("changes", "said"),
     [
         ({"size": 0}, "at least 1"),
-        ({"paper_frames": 0}, "at least 1"),
+        ({"paper__frames": 0}, "at least 1"),
+        ({"paper__stride": 0}, "at least 1"),
         ({"kind": "clip", "frames": 0}, "at least 1"),
         ({"frames": 32}, "a frame detector cannot take 32"),
         ({"kind": "clip"}, "a clip detector cannot take 1"),
+        ({"min_frames": 0}, "min_frames lies between"),
+        ({"min_frames": 2}, "min_frames lies between"),
+        ({"paper__min_frames": 0}, "min_frames lies between"),
+        ({"paper__min_frames": 2}, "min_frames lies between"),
+        ({"kind": "clip", "frames": 32}, "takes aligned crops"),
+        ({"kind": "clip", "frames": 32, "mirror": False}, "takes aligned crops"),
+        ({"kind": "clip", "frames": 32, "crop": similarity_of(5)}, "no mirror images"),
+        ({"crop": {"rule": "clip", "target": [[0, 0]] * 5, "reach": 0.5}}, "no clips to align"),
+        ({"crop": {"rule": "clip", "target": [[0, 0]] * 4, "reach": 0.5}}, "4 points instead of 5"),
+        ({"crop": similarity_of(6)}, "6 points instead of 5"),
+        ({"paper__tracks": "unbroken"}, "belong together"),
         ({"band__real_below": 0.9}, "label band"),
         ({"band__real_below": -0.1}, "label band"),
         ({"band__fake_from": 1.1}, "label band"),
@@ -112,9 +177,9 @@ def test_a_record_that_contradicts_itself_is_refused(changes: dict[str, Any], sa
 
 def test_a_spec_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
-        SPEC.size = 3  # type: ignore[misc]
+        LITE.size = 3  # type: ignore[misc]
     with pytest.raises(ValueError, match="label band"):
-        msgspec.structs.replace(SPEC, band=LabelBand(real_below=0.9, fake_from=0.1))
+        msgspec.structs.replace(LITE, band=LabelBand(real_below=0.9, fake_from=0.1))
 
 
 @pytest.mark.parametrize(
@@ -131,10 +196,10 @@ def test_a_spec_cannot_be_changed() -> None:
     ],
 )
 def test_logits_are_calibrated_even_extreme_ones(logit: float, score: float) -> None:
-    assert SPEC.calibration.score(logit) == pytest.approx(score, abs=1e-6)
+    assert LITE.calibration.score(logit) == pytest.approx(score, abs=1e-6)
 
 
 @given(finite, finite)
 def test_calibration_never_leaves_the_unit_interval_and_keeps_the_order(one: float, other: float) -> None:
     low, high = sorted([one, other])
-    assert 0.0 <= SPEC.calibration.score(low) <= SPEC.calibration.score(high) <= 1.0
+    assert 0.0 <= LITE.calibration.score(low) <= LITE.calibration.score(high) <= 1.0

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 
 def export(
     detector: Annotated[str, typer.Argument(help="Name of the detector.")],
-    weights: Annotated[Path, typer.Option(help="Its trained weights, a .safetensors file.")],
+    weights: Annotated[Path, typer.Option(help="Its trained weights, as the authors publish them.")],
     out: Annotated[Path, typer.Option(help="Folder for the .onnx file and its manifest.")] = Path(),
+    variant: Annotated[
+        Literal["deepfakebench"] | None,
+        typer.Option(help="Whose training it is, if not the authors'.", show_default="the authors'"),
+    ] = None,
 ) -> None:
     """Turn trained weights into an artefact: an ONNX file that takes uint8 RGB, and its manifest."""
     from rich.console import Console
@@ -25,7 +29,7 @@ def export(
         raise MachineError(message) from error
     console = Console(stderr=True)
     with console.status(f"Exporting {detector} ..."):
-        manifest = export_artefact(detector, weights, out)
+        manifest = export_artefact(detector, weights, out, variant=variant)
     console.print(
         f"{out / manifest.file}: {manifest.size_bytes / 1e6:.2f} MB, {manifest.precision}, opset {manifest.opset}",
         highlight=False,

@@ -12,6 +12,7 @@ from deepscan.cli.doctor import doctor
 from deepscan.cli.export import export
 from deepscan.cli.models import models
 from deepscan.cli.scan import scan
+from deepscan.cli.weights import app as weights
 from deepscan.errors import DeepscanError
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app.command()(scan)
 app.command()(models)
 app.command()(doctor)
 app.command()(export)
+app.add_typer(weights, name="weights")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,30 +1,80 @@
-"""`deepscan models`: which detectors are here."""
+"""`deepscan models`: which detectors there are, where they come from, and which of them can be used here."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
-def models() -> None:
-    """List the detectors that can be used."""
-    from rich.box import SIMPLE_HEAD
+import typer
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from deepscan.models.publications import Figure, Publication
+    from deepscan.spec import DetectorSpec
+
+HASH_DIGITS = 12
+NAME_WIDTH = 18
+
+
+def models(
+    detector: Annotated[str | None, typer.Argument(help="Show only this one.", show_default=False)] = None,
+) -> None:
+    """Show the detectors: paper, input, licences, where their weights are published, and which are here."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.text import Text
+
+    from deepscan.models.publications import PUBLICATIONS
+    from deepscan.models.specs import SPECS, spec_of
+
+    console = Console()
+    for spec in SPECS.values() if detector is None else [spec_of(detector)]:
+        facts = [("weights here", _weights_here(spec.name))]
+        facts += [(name, Text(value)) for name, value in _facts(spec, PUBLICATIONS[spec.name])]
+        console.print(Text.assemble((spec.name, "bold"), f"  {spec.title}"), soft_wrap=True)
+        for name, value in facts:  # not folded: addresses stay whole
+            console.print(Text.assemble(f"  {name:<{NAME_WIDTH}}", value), soft_wrap=True)
+        console.print()
+
+
+def _weights_here(name: str) -> Text:
     from rich.text import Text
 
     from deepscan.runtime.artefacts import EMBEDDED, embedded_manifest
+    from deepscan.runtime.weights_store import installed
 
-    table = Table(title="Detectors", title_justify="left", box=SIMPLE_HEAD)
-    for column in ("name", "what it is", "input", "label", "precision", "weights"):
-        table.add_column(column, overflow="fold")
-    for name in EMBEDDED:
+    if name in EMBEDDED:
         manifest = embedded_manifest(name)
-        spec = manifest.spec
-        shape = f"{spec.frames} x " if spec.kind == "clip" else ""
-        table.add_row(
-            name,
-            Text(spec.title),
-            f"{shape}{spec.size} x {spec.size} {spec.kind}",
-            f"fake from {spec.band.fake_from:g}, real below {spec.band.real_below:g}",
-            manifest.precision,
-            f"embedded, {manifest.size_bytes / 1e6:.1f} MB, sha256 {manifest.weights_sha256[:12]}",
+        digits = manifest.weights_sha256[:HASH_DIGITS]
+        return Text(f"yes: embedded, {manifest.size_bytes / 1e6:.1f} MB, sha256 {digits}", "green")
+    found = [entry.record for entry in installed() if entry.record.name == name]
+    if not found:
+        return Text("no", "yellow")
+    latest = found[0]
+    day = time.strftime("%Y-%m-%d", time.localtime(latest.added))
+    said = f"yes: {latest.file}, sha256 {latest.sha256[:HASH_DIGITS]}, added {day}"
+    more = f"; {len(found) - 1} more" if len(found) > 1 else ""
+    return Text(f"{said}{more}", "green") if latest.trained else Text(f"{said}, UNTRAINED{more}", "bold red")
+
+
+def _facts(spec: DetectorSpec, publication: Publication) -> Iterator[tuple[str, str]]:
+    """Yield the lines of a detector's card."""
+    pictures = f"{spec.frames} frames of " if spec.kind == "clip" else ""
+    yield "input", f"{pictures}{spec.size} x {spec.size}, {spec.channel_order}"
+    yield "label", f"fake from {spec.band.fake_from:.3g}, real below {spec.band.real_below:.3g}"
+    origin = f"{publication.title}, {publication.authors}, {publication.venue} {publication.year}"
+    yield "paper", ", ".join(part for part in (origin, publication.paper_url) if part)
+    yield "code", f"{publication.code_url or 'this package'}, licence: {publication.code_licence}"
+    names = f" ({', '.join(publication.weights_files)})" if publication.weights_files else ""
+    yield "weights", f"{publication.weights_at}{names}"
+    yield "terms of weights", publication.weights_licence
+    yield "trained on", publication.trained_on
+    by_source: dict[tuple[str, str], list[Figure]] = {}
+    for figure in publication.figures:
+        by_source.setdefault((figure.metric, figure.source), []).append(figure)
+    for (metric, source), figures in by_source.items():
+        values = ", ".join(
+            f"{figure.test_set} {'not known' if figure.value is None else f'{figure.value:g}'}" for figure in figures
         )
-    Console().print(table)
+        yield metric, f"{values} [{source}]"

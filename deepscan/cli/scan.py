@@ -22,9 +22,11 @@ STDIN = STDOUT = "-"
 
 
 def scan(
-    paths: Annotated[list[str] | None, typer.Argument(help="Videos and folders.", show_default=False)] = None,
+    paths: Annotated[list[str] | None, typer.Argument(help="Videos, pictures, folders.", show_default=False)] = None,
     out: Annotated[str, typer.Option(help="CSV to write, with a .jsonl beside it; - for stdout.")] = "results.csv",
-    model: Annotated[str, typer.Option(help="Detector: a name from `deepscan models`, or an exported .onnx.")] = "lite",
+    model: Annotated[
+        str, typer.Option(help="Detectors, with commas: names from `deepscan models`, or exported .onnx files.")
+    ] = "lite",
     recursive: Annotated[bool, typer.Option(help="Descend into folders inside the given ones.")] = True,
     include: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="In folders: only files like this.", show_default=False)
@@ -37,10 +39,13 @@ def scan(
     ] = None,
     sampling: Annotated[
         Literal["full", "quick", "paper"] | None,
-        typer.Option(help="Score every frame, a few by seeking, or as published.", show_default="full"),
+        typer.Option(help="Score every frame, a part by seeking, or as the authors do.", show_default="full"),
     ] = None,
     frames: Annotated[
         int | None, typer.Option(min=1, help="Frames per video for quick and paper; alone it means quick.")
+    ] = None,
+    clips: Annotated[
+        int | None, typer.Option(min=1, help="Stretches per video for quick with clip detectors; alone it means quick.")
     ] = None,
     detect_every: Annotated[int, typer.Option(min=1, help="Search every n-th frame for faces.")] = 5,
     min_face: Annotated[
@@ -50,12 +55,17 @@ def scan(
         bool | None, typer.Option(help="Average with the mirror image, at twice the cost.", show_default="mirror")
     ] = None,
     aggregate: Annotated[
-        Literal["max", "mean"], typer.Option(help="Video score: highest track, or mean over all.")
-    ] = "max",
+        Literal["max", "mean"] | None,
+        typer.Option(help="Video score: highest track, or mean over all.", show_default="max; in paper the authors'"),
+    ] = None,
     threshold: Annotated[
         float | None,
         typer.Option(min=0.0, max=1.0, help="Score from which a video is called fake.", show_default="calibrated"),
     ] = None,
+    face_detector: Annotated[
+        Literal["yunet", "retinaface", "none"],
+        typer.Option(help="What finds faces; none: every picture is a face crop already."),
+    ] = "yunet",
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Videos decoded at once.", show_default="one per processor")
     ] = None,
@@ -67,7 +77,7 @@ def scan(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing; the exit code tells.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show each result as it comes.")] = False,
 ) -> None:
-    """Scan videos for forged faces and write one row per video.
+    """Scan videos for forged faces and write one row per video and detector.
 
     Exit code: 0 every input scored or without a face, 1 some could not be scanned, 2 wrong usage,
     3 detector, machine or output at fault, 130 interrupted, 141 the reader of --out - has left.
@@ -83,11 +93,13 @@ def scan(
         exclude=exclude or (),
         sampling=sampling,
         frames=frames,
+        clips=clips,
         detect_every=detect_every,
         min_face=min_face,
         mirror=mirror,
         aggregate=aggregate,
         threshold=threshold,
+        face_detector=face_detector,
         jobs=jobs,
         device=device,
         precision=precision,
@@ -144,7 +156,7 @@ def _run_to_stdout(running: Scan, display: ScanDisplay) -> bool:
         try:
             for result in running:
                 with _writing_to_stdout():
-                    records.add(result.index, record_of(result))
+                    records.add(result.row, record_of(result))
                     sys.stdout.writelines(csv_line(record) for record in records.ready())
                     sys.stdout.flush()
                 display.show(result)

@@ -24,6 +24,7 @@ FAILURES_SHOWN = 5
 NAME_WIDTH = 20
 REFRESH_SECONDS = 0.25
 STYLES = {"fake": "bold red", "uncertain": "yellow", "real": "green"}
+UNTRAINED = "untrained"
 
 
 class _Counts(ProgressColumn):
@@ -48,6 +49,8 @@ class ScanDisplay:
         self.failed = 0
         self._scan = scan
         self._verbose = verbose
+        self._untrained = [model for model in scan.models if UNTRAINED in model]
+        self._names_models = len(scan.models) > 1 or bool(self._untrained)
         self._console = Console(stderr=True, quiet=quiet)
         self._started = time.monotonic()
         self._statuses: Counter[str] = Counter()
@@ -88,25 +91,29 @@ class ScanDisplay:
             if len(self._failures) < FAILURES_SHOWN:
                 self._failures.append(result)
         else:
-            heapq.heappush(self._shown, (-1.0 if result.score is None else result.score, -result.index, result))
+            heapq.heappush(self._shown, (-1.0 if result.score is None else result.score, -result.row, result))
             if len(self._shown) > ROWS_SHOWN:
                 heapq.heappop(self._shown)
         if self._verbose:
             said = result.reason if result.score is None else f"{result.score:.4f} {result.label}"
-            self._say(Text(f"{printable(result.path)}: {result.status} {printable(said)}".rstrip()))
+            model = f" {result.model}:" if self._names_models else ""
+            self._say(Text(f"{printable(result.path)}:{model} {result.status} {printable(said)}".rstrip()))
 
     def close(self, *, stats: bool, interrupted: bool, written: Path | None) -> None:
         """Print the closing table, the failures and the totals."""
         if interrupted:
-            finished, all_inputs = sum(self._statuses.values()), len(self._scan.plan.inputs)
+            finished, all_inputs = self._scan.progress.videos, len(self._scan.plan.inputs)
             self._say(Text(f"Interrupted: {finished} of {all_inputs} inputs were finished.", style="bold yellow"))
         if self._shown:
             self._console.print(self._table())
-        for result in sorted(self._failures, key=lambda failure: failure.index):
+        for result in sorted(self._failures, key=lambda failure: failure.row):
             self._say(Text(f"{result.status}: {printable(result.path)}: {result.reason}", style="yellow"))
         if self.failed > len(self._failures):
             self._say(Text(f"... and {self.failed - len(self._failures)} more that could not be scanned."))
         self._say(Text(self._totals()))
+        if self._untrained:
+            names = ", ".join(self._untrained)
+            self._say(Text(f"{names}: random weights, for measuring speed; the scores mean nothing.", style="bold red"))
         if stats:
             self._console.print(self._stage_table())
         if written is not None:
@@ -124,12 +131,15 @@ class ScanDisplay:
     def _table(self) -> Table:
         many = sum(self._statuses.values()) - self.failed > ROWS_SHOWN
         ranked = [result for _, _, result in sorted(self._shown, key=lambda item: item[:2], reverse=True)]
-        rows = [row for row in ranked if row.score is not None] if many else sorted(ranked, key=lambda row: row.index)
+        rows = [row for row in ranked if row.score is not None] if many else sorted(ranked, key=lambda row: row.row)
         folder = _common_folder([row.path for row in rows])
         title = f"The {len(rows)} highest scores" if many else f"In {printable(folder)}" if folder else None
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("video", overflow="fold", min_width=NAME_WIDTH)
-        for column in ("score", "label", "peak", "faces", "frames"):
+        if self._names_models:
+            table.add_column("model", overflow="fold")
+        counts = [] if self._names_models else ["faces", "frames"]
+        for column in ("score", "label", "peak", *counts):
             table.add_column(column, justify="right", no_wrap=True)
         noted = any(row.reason for row in rows)
         if noted:
@@ -138,14 +148,17 @@ class ScanDisplay:
             peak = result.peak
             table.add_row(
                 Text(printable(result.path[len(folder) :])),
+                *([self._model(result.model)] if self._names_models else []),
                 "" if result.score is None else f"{result.score:.3f}",
                 Text(result.label or result.status, style=STYLES.get(result.label or "", "")),
                 "" if peak is None else f"{peak.score:.3f} at {peak.start_seconds:.0f}-{peak.end_seconds:.0f} s",
-                str(result.faces),
-                str(result.frames),
+                *([] if self._names_models else [str(result.faces), str(result.frames)]),
                 *([Text(printable(result.reason))] if noted else []),
             )
         return table
+
+    def _model(self, name: str) -> Text:
+        return Text(printable(name), style="bold red" if name in self._untrained else "")
 
     def _totals(self) -> str:
         seconds = time.monotonic() - self._started
@@ -153,8 +166,9 @@ class ScanDisplay:
         statuses = ", ".join(f"{count} {status}" for status, count in sorted(self._statuses.items()))
         labels = ", ".join(f"{self._labels[label]} {label}" for label in STYLES)
         skipped = f"; {self._scan.plan.skipped} other files passed over" if self._scan.plan.skipped else ""
+        rows = "results" if len(self._scan.models) > 1 else "inputs"
         return (
-            f"{sum(self._statuses.values())} inputs: {statuses} ({labels}){skipped}. "
+            f"{sum(self._statuses.values())} {rows}: {statuses} ({labels}){skipped}. "
             f"{frames} frames in {seconds:.1f} s, {frames / max(seconds, 1e-3):.0f} frames/s on {self._scan.device}."
         )
 

@@ -4,31 +4,51 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
 import onnx
+from torch import nn
 
 from deepscan.errors import OutputError
 from deepscan.export.half_weights import store_exact_halves
-from deepscan.export.onnx_from_module import OPSET, onnx_from_module
+from deepscan.export.onnx_from_module import OPSET, onnx_from_module, refuse_invalid
 from deepscan.export.wrappers import ArtefactGraph
 from deepscan.models.checkpoints import load_weights
-from deepscan.models.registry import detector
+from deepscan.models.registry import BUILDERS
+from deepscan.models.specs import spec_of
 from deepscan.runtime.artefacts import METADATA_PREFIX, Manifest, manifest_name
 from deepscan.runtime.replacing import replace_files
+from deepscan.spec import DetectorSpec
 
 TOOLS = ("deepscan", "torch", "onnx", "onnxscript")
 
 
-def export_artefact(name: str, weights: Path, folder: Path) -> Manifest:
+@dataclass(frozen=True, slots=True)
+class WeightsOrigin:
+    """Where the weights of an artefact come from.
+
+    Attributes:
+        file: its name.
+        sha256: of the file.
+        trained: False for random weights.
+    """
+
+    file: str
+    sha256: str
+    trained: bool = True
+
+
+def export_artefact(name: str, weights: Path, folder: Path, *, variant: str | None = None) -> Manifest:
     """Export a detector as `folder`/`name`.onnx with `name`.manifest.json beside it.
 
     Args:
         name: of the detector.
-        weights: its safetensors file.
+        weights: its checkpoint; see `deepscan.models.checkpoints` for what can be read.
         folder: is made if it is missing; files of these names are replaced.
+        variant: whose training of the detector it is, where it is not the authors'.
 
     Returns:
         What was written into the manifest.
@@ -38,21 +58,26 @@ def export_artefact(name: str, weights: Path, folder: Path) -> Manifest:
         ModelError: the weights are not that detector's.
         OutputError: the files cannot be written.
     """
-    chosen = detector(name)
-    spec = chosen.spec
-    network = chosen.build()
-    weights_sha256 = load_weights(network, weights)
-    model = onnx_from_module(ArtefactGraph(network, spec), (spec.size, spec.size, 3), input_name="faces")
+    spec = spec_of(name, variant)
+    network = BUILDERS[spec.name]()
+    loaded = load_weights(network, weights, name=spec.name)
+    return write_artefact(network, spec, WeightsOrigin(weights.name, loaded.sha256), folder)
+
+
+def write_artefact(network: nn.Module, spec: DetectorSpec, origin: WeightsOrigin, folder: Path) -> Manifest:
+    """Export a network that has its weights; see `export_artefact`."""
+    model = onnx_from_module(ArtefactGraph(network, spec), spec.item_shape, input_name=spec.input_name)
     store_exact_halves(model)
-    onnx.checker.check_model(model, full_check=True)
+    refuse_invalid(model)
     tools = {"python": platform.python_version(), **{tool: version(tool) for tool in TOOLS}}
     manifest = Manifest(
         spec=spec,
-        file=f"{name}.onnx",
+        file=f"{spec.name}.onnx",
         sha256="",
         size_bytes=0,
-        weights_file=weights.name,
-        weights_sha256=weights_sha256,
+        weights_file=origin.file,
+        weights_sha256=origin.sha256,
+        trained=origin.trained,
         precision="fp32",
         opset=OPSET,
         tools=tools,
@@ -63,9 +88,9 @@ def export_artefact(name: str, weights: Path, folder: Path) -> Manifest:
     record = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        replace_files({folder / manifest.file: [data], folder / manifest_name(name): [record]})
+        replace_files({folder / manifest.file: [data], folder / manifest_name(spec.name): [record]})
     except OSError as error:
-        raise OutputError(f"{folder} cannot be written to ({error.strerror}): choose another --out.") from error
+        raise OutputError(f"{folder} cannot be written to ({error.strerror}): choose another place.") from error
     return manifest
 
 
@@ -74,6 +99,7 @@ def _embed(model: onnx.ModelProto, manifest: Manifest) -> None:
     values = {
         "spec": manifest.spec.to_json(),
         "weights_sha256": manifest.weights_sha256,
+        "trained": str(manifest.trained).lower(),
         "precision": manifest.precision,
         "opset": str(manifest.opset),
         "tools": msgspec.json.encode(manifest.tools).decode(),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from typing import Final
 
 import onnx
 import onnxscript.optimizer
 import torch
+from onnx import numpy_helper
 from torch import nn
 
 from deepscan.errors import ModelError
@@ -19,10 +21,7 @@ TRACED_BATCH: Final = 2
 
 
 def onnx_from_module(module: nn.Module, item_shape: tuple[int, ...], *, input_name: str) -> onnx.ModelProto:
-    """Trace a module in evaluation mode.
-
-    Constants are folded, but batch normalisation stays as it is: its weights then remain the ones that were trained,
-    and the runtime folds them into the convolutions when it loads the model.
+    """Trace a detector in evaluation mode.
 
     Args:
         module: takes uint8 [N, *item_shape] and returns (logit [N], score [N]).
@@ -30,19 +29,45 @@ def onnx_from_module(module: nn.Module, item_shape: tuple[int, ...], *, input_na
         input_name: `faces` or `clips`.
 
     Raises:
-        ModelError: the result is not valid ONNX.
+        ModelError: the batch of the result is not free.
+    """
+    example = torch.zeros(TRACED_BATCH, *item_shape, dtype=torch.uint8)
+    return traced_onnx(module, example, input_name=input_name, output_names=("logit", "score"), free_axes=("N",))
+
+
+def traced_onnx(
+    module: nn.Module,
+    example: torch.Tensor,
+    *,
+    input_name: str,
+    output_names: Sequence[str],
+    free_axes: Sequence[str],
+) -> onnx.ModelProto:
+    """Trace a module with one input in evaluation mode.
+
+    Constants are folded, but batch normalisation stays as it is: its weights then remain the ones that were trained,
+    and the runtime folds them into the convolutions when it loads the model.
+
+    Args:
+        module: any.
+        example: an input; no free axis of it may be 1.
+        input_name: in the graph.
+        output_names: in the graph.
+        free_axes: names of the input's first axes, whose sizes stay free.
+
+    Raises:
+        ModelError: an axis of the result is not free.
     """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports packages that are not needed
-    example = torch.zeros(TRACED_BATCH, *item_shape, dtype=torch.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         program = torch.onnx.export(
             module.eval(),
             (example,),
             input_names=[input_name],
-            output_names=["logit", "score"],
+            output_names=list(output_names),
             opset_version=OPSET,
-            dynamic_shapes=({0: torch.export.Dim("N", min=1)},),
+            dynamic_shapes=({axis: torch.export.Dim(name, min=1) for axis, name in enumerate(free_axes)},),
             dynamo=True,
             optimize=False,
             verbose=False,
@@ -51,12 +76,38 @@ def onnx_from_module(module: nn.Module, item_shape: tuple[int, ...], *, input_na
     onnxscript.optimizer.fold_constants(program.model, onnx_shape_inference=True)
     onnxscript.optimizer.remove_unused_nodes(program.model)
     model: onnx.ModelProto = program.model_proto
+    _drop_zero_biases(model)
     _strip_traces(model)
+    for axis, name in zip(model.graph.input[0].type.tensor_type.shape.dim, free_axes, strict=False):
+        if not axis.dim_param:
+            raise ModelError(f"The exported graph fixes {name} to {axis.dim_value}: report this.")
+    return model
+
+
+def refuse_invalid(model: onnx.ModelProto) -> None:
+    """Check a finished graph.
+
+    Raises:
+        ModelError: it is not valid ONNX.
+    """
     try:
         onnx.checker.check_model(model, full_check=True)
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"The exported graph is not valid ONNX ({error}): report this.") from error
-    return model
+
+
+def _drop_zero_biases(model: onnx.ModelProto) -> None:
+    """Remove the zeros that the exporter adds to convolutions without bias; for 3-D ones their very shape is wrong."""
+    values = {tensor.name: tensor for tensor in model.graph.initializer}
+    zeros = set()
+    for node in model.graph.node:
+        bias = values.get(node.input[2]) if node.op_type == "Conv" and len(node.input) == 3 else None
+        if bias is not None and not numpy_helper.to_array(bias).any():
+            zeros.add(node.input.pop(2))
+    unused = zeros - {name for node in model.graph.node for name in node.input}
+    for index in reversed(range(len(model.graph.initializer))):
+        if model.graph.initializer[index].name in unused:
+            del model.graph.initializer[index]
 
 
 def _strip_traces(model: onnx.ModelProto) -> None:

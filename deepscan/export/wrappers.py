@@ -12,21 +12,24 @@ class ArtefactGraph(nn.Module):
     """uint8 RGB in, logit and calibrated score out: layout, channel order and normalisation are inside.
 
     Args:
-        network: maps normalised pictures [N, 3, H, W] to the logit of *fake* [N].
-        spec: of a frame detector.
+        network: maps normalised pictures [N, 3, H, W], or clips [N, 3, T, H, W], to the logit of *fake* [N].
+        spec: of the detector.
     """
 
     def __init__(self, network: nn.Module, spec: DetectorSpec) -> None:
         super().__init__()
         self.network = network
+        self.is_clip = spec.kind == "clip"
         self.reverses_channels = spec.channel_order == "BGR"
         self.scale, self.offset = spec.calibration.scale, spec.calibration.offset
-        self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1))
+        shape = (1, 3, 1, 1, 1) if self.is_clip else (1, 3, 1, 1)
+        self.register_buffer("mean", torch.tensor(spec.mean).view(shape))
+        self.register_buffer("std", torch.tensor(spec.std).view(shape))
 
-    def forward(self, faces: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """uint8 [N, H, W, 3] -> logit float32 [N], score float32 [N]."""
-        x = faces.permute(0, 3, 1, 2).to(torch.float32)
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """uint8 [N, H, W, 3] or [N, T, H, W, 3] -> logit float32 [N], score float32 [N]."""
+        x = pixels.permute(0, 4, 1, 2, 3) if self.is_clip else pixels.permute(0, 3, 1, 2)
+        x = x.to(torch.float32)
         if self.reverses_channels:
             x = x.flip(1)
         mean, std = self.get_buffer("mean"), self.get_buffer("std")

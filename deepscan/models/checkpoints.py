@@ -1,67 +1,176 @@
-"""Weights from files: safetensors only, matched strictly against the module that takes them."""
+"""Weights from files, matched strictly against the network that takes them; nothing in a file is ever run."""
 
 from __future__ import annotations
 
 import hashlib
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
 
 import safetensors
 import torch
-from safetensors.torch import load
+from safetensors.torch import load_file
 from torch import nn
 
 from deepscan.errors import ModelError
+from deepscan.models.matching import Comparison, compare
+from deepscan.models.recognise import RENAMES, likeness
+from deepscan.models.torch_files import PICKLE_MAGIC, SAFE_FORMS, read_archive, read_pickle
+from deepscan.models.unwrapping import unwrapped
 
-NAMES_SHOWN = 3
-TRAINING_ONLY = ".num_batches_tracked"
+HEAD_BYTES: Final = 512
+ZIP_MAGIC: Final = b"PK\x03\x04"
+LFS_MAGIC: Final = b"version https://git-lfs"
+MARKUP: Final = (b"<!doctype", b"<html", b"<?xml")
+LONGEST_SAFETENSORS_HEADER: Final = 100_000_000  # the format's own limit
+
+Format = Literal["safetensors", "torch", "torch before 1.6"]
 
 
-def load_weights(module: nn.Module, path: Path) -> str:
-    """Load a safetensors file into `module`, every tensor by its exact name and shape.
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What a file of weights holds.
 
-    Half-precision tensors are widened to the module's type, which is exact.
+    Attributes:
+        tensors: by the names in the file; on the CPU, and mapped from the file where its format allows it.
+        sha256: of the file, in hexadecimal.
+        wrapping: where in the file they were: `under 'state_dict'`; empty if at the top.
+        format: of the file, found from its content.
+    """
 
-    Args:
-        module: takes the weights, in place, and is put in evaluation mode.
-        path: the safetensors file.
+    tensors: Mapping[str, torch.Tensor]
+    sha256: str
+    wrapping: str
+    format: Format
 
-    Returns:
-        The SHA-256 of the file, in hexadecimal.
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """What was loaded, for records.
+
+    Attributes:
+        sha256: of the file, in hexadecimal.
+        wrapping: what was taken off the weights: `under 'state_dict', without 'module.'`; empty if nothing was.
+        dropped: the names in the file that were left out on purpose.
+    """
+
+    sha256: str
+    wrapping: str
+    dropped: tuple[str, ...]
+
+
+def read_tensors(path: Path) -> Checkpoint:
+    """Read a file of safetensors, or one that any version of `torch.save` wrote.
 
     Raises:
-        ModelError: the file cannot be read, or its tensors are not the module's.
+        ModelError: the file cannot be read, is something else, is damaged, asks to run code, or holds no weights.
     """
     try:
-        data = path.read_bytes()
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ModelError(f"{path} is not a file: give the file of the weights.")
+        with path.open("rb") as stream:
+            head = stream.read(HEAD_BYTES)
+            stream.seek(0)
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror}): check the path of the weights.") from error
     try:
-        tensors = load(data)
-    except safetensors.SafetensorError as error:
-        message = f"{path} is not a safetensors file ({error}): give weights in that format."
-        raise ModelError(message) from error
-    _match(module, tensors, path)
-    module.load_state_dict(tensors)
+        str(path).encode()
+    except UnicodeEncodeError as error:  # neither library can open it
+        raise ModelError(f"{path} has a name or a folder that is not valid UTF-8: rename it.") from error
+    kind = _format(head, path)
+    if kind == "safetensors":
+        return Checkpoint(_read_safetensors(path), sha256, "", kind)
+    tensors, wrapping = unwrapped(read_archive(path) if kind == "torch" else read_pickle(path), path)
+    return Checkpoint(tensors, sha256, wrapping, kind)
+
+
+def load_weights(module: nn.Module, path: Path, *, name: str) -> LoadedWeights:
+    """Load a file of weights into a network, every tensor into its place.
+
+    Args:
+        module: takes the weights, in place, and is put in evaluation mode; unchanged if the file is refused.
+        path: of the file.
+        name: of the detector that `module` is.
+
+    Raises:
+        ModelError: the file cannot be read safely, or its tensors are not the network's.
+    """
+    return load_checkpoint(module, read_tensors(path), name=name, path=path)
+
+
+def load_checkpoint(module: nn.Module, checkpoint: Checkpoint, *, name: str, path: Path) -> LoadedWeights:
+    """Load what was read from a file into a network; see `load_weights`.
+
+    Raises:
+        ModelError: the tensors are not the network's.
+    """
+    tensors, comparison = fitted(checkpoint, module.state_dict(), name=name, path=path)
+    module.load_state_dict(tensors, strict=False)  # what may be missing has been looked at
     module.eval()
-    return hashlib.sha256(data).hexdigest()
+    wrapping = ", ".join(step for step in (checkpoint.wrapping, comparison.renaming) if step)
+    return LoadedWeights(checkpoint.sha256, wrapping, comparison.dropped)
 
 
-def _match(module: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
-    """Raise one sentence that names the first few differences."""
-    # BatchNorm's step counter is a training matter; published weights often leave it out.
-    expected = {name: value for name, value in module.state_dict().items() if not name.endswith(TRAINING_ONLY)}
-    problems = {
-        "missing": sorted(expected.keys() - tensors.keys()),
-        "unknown": sorted(tensors.keys() - module.state_dict().keys()),
-        "misshapen": sorted(
-            name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape
-        ),
+def fitted(
+    checkpoint: Checkpoint, places: Mapping[str, torch.Tensor], *, name: str, path: Path
+) -> tuple[dict[str, torch.Tensor], Comparison]:
+    """Return a checkpoint's tensors under the names and in the types of a network that they fit.
+
+    Args:
+        checkpoint: what the file holds.
+        places: the network's tensors by name; without numbers (`recognise.places`) will do.
+        name: of the detector.
+        path: of the file, for messages.
+
+    Raises:
+        ModelError: the tensors are not the network's, or hold numbers that are not finite.
+    """
+    comparison = compare(checkpoint.tensors, places, RENAMES.get(name))
+    if not comparison.fits:
+        guess = likeness(checkpoint.tensors, name)
+        raise ModelError(f"{path} does not hold the weights of {name}: {comparison.differences()} - {guess}.")
+    tensors = {
+        place: _finite(checkpoint.tensors[source].to(places[place].dtype), f"{source} in {path}")
+        for place, source in comparison.sources.items()
     }
-    found = [f"{len(names)} {what} ({_first(names)})" for what, names in problems.items() if names]
-    if found:
-        kind = type(module).__name__
-        raise ModelError(f"{path} does not hold the weights of {kind}: {'; '.join(found)} - give the right file.")
+    return tensors, comparison
 
 
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
+def _format(head: bytes, path: Path) -> Format:
+    """Tell the format from the first bytes of the file."""
+    # First, as its length of the header may begin with any byte.
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= LONGEST_SAFETENSORS_HEADER:
+        return "safetensors"
+    if head.startswith(ZIP_MAGIC):
+        return "torch"
+    if head.startswith(PICKLE_MAGIC):
+        return "torch before 1.6"
+    if not head:
+        raise ModelError(f"{path} is empty: download or copy it again.")
+    if head.startswith(LFS_MAGIC):
+        raise ModelError(f"{path} only points to weights in Git LFS: run `git lfs pull`, or download the file itself.")
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(MARKUP):
+        raise ModelError(
+            f"{path} is a web page, not weights: download the file in a browser, and look at what it says."
+        )
+    raise ModelError(f"{path} is no file of weights that is known here: {SAFE_FORMS}.")
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except safetensors.SafetensorError as error:
+        raise ModelError(f"{path} is damaged or cut short ({error}): download or copy it again.") from error
+
+
+def _finite(tensor: torch.Tensor, where: str) -> torch.Tensor:
+    """Return the tensor if all its numbers are finite; looks at the extremes, which costs no memory."""
+    if tensor.is_meta:
+        raise ModelError(f"{where} has a shape, but no numbers: get the whole file.")
+    lowest, highest = tensor.aminmax()
+    if not (lowest.isfinite() and highest.isfinite()):
+        raise ModelError(f"{where} has numbers that are not finite: get another copy or another training of it.")
+    return tensor

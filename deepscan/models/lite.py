@@ -6,24 +6,6 @@ Training recipe, measured figures and their limits: `deepscan/assets/lite.md`.
 from __future__ import annotations
 
 from deepscan.models.efficientnet_lite import EfficientNetLite
-from deepscan.spec import Calibration, CropPolicy, DetectorSpec, LabelBand
-
-SPEC = DetectorSpec(
-    name="lite",
-    title="EfficientNet-Lite2, single frame, embedded: face swaps; weak on re-enactment",
-    kind="frame",
-    size=224,
-    frames=1,
-    mean=(127.0, 127.0, 127.0),
-    std=(128.0, 128.0, 128.0),
-    channel_order="RGB",
-    crop=CropPolicy(scale=0.9, shift_down=0.03, min_face_pixels=100),
-    mirror=True,
-    pooling="logit",
-    calibration=Calibration(scale=0.968, offset=-0.837),
-    band=LabelBand(real_below=0.50, fake_from=0.85),
-    paper_frames=16,
-)
 
 
 def build() -> EfficientNetLite:

@@ -1,43 +1,30 @@
-"""The detectors that can be built from weights, by name; importing this imports torch."""
+"""How the network of each detector is built; importing this imports torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Final
 
 from torch import nn
 
-from deepscan.errors import UsageError
-from deepscan.models import lite
-from deepscan.spec import DetectorSpec
+from deepscan.models import altfreezing, caddm, ftcn, hff, lite, recce, retinaface
 
-
-@dataclass(frozen=True)
-class Detector:
-    """A detector's spec and how to build its untrained network.
-
-    Attributes:
-        spec: what goes into its artefact.
-        build: makes the module; it maps normalised pictures (or clips) to the logit of *fake* [N].
-    """
-
-    spec: DetectorSpec
-    build: Callable[[], nn.Module]
-
-
-DETECTORS: dict[str, Detector] = {
-    lite.SPEC.name: Detector(spec=lite.SPEC, build=lite.build),
+# Each builds the untrained network, which maps normalised pictures [N, 3, H, W], or clips [N, 3, T, H, W], to the
+# logit of *fake* [N]. Its parameters have the names of the authors' checkpoints.
+BUILDERS: Final[dict[str, Callable[[], nn.Module]]] = {
+    "lite": lite.build,
+    "altfreezing": altfreezing.build,
+    "ftcn": ftcn.build,
+    "hff": hff.build,
+    "caddm-resnet34": caddm.build_resnet34,
+    "caddm-efficientnet-b3": caddm.build_efficientnet_b3,
+    "caddm-efficientnet-b4": caddm.build_efficientnet_b4,
+    "recce": recce.build,
+    "altfreezing-deepfakebench": altfreezing.build_deepfakebench,
+    "ftcn-deepfakebench": ftcn.build_deepfakebench,
+    "hff-deepfakebench": hff.build_deepfakebench,
+    "recce-deepfakebench": recce.build_deepfakebench,
 }
 
-
-def detector(name: str) -> Detector:
-    """Return the detector called `name`.
-
-    Raises:
-        UsageError: there is none of that name.
-    """
-    try:
-        return DETECTORS[name]
-    except KeyError:
-        known = ", ".join(sorted(DETECTORS))
-        raise UsageError(f"No detector is called {name!r}: use one of {known}.") from None
+# Face detectors that can be used instead of the built-in one, likewise.
+FACE_DETECTORS: Final[dict[str, Callable[[], nn.Module]]] = {"retinaface": retinaface.build}

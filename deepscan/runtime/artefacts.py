@@ -13,6 +13,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from deepscan.errors import ModelError
+from deepscan.runtime.weights_store import find_installed
 from deepscan.spec import DetectorSpec, spec_from_json
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -31,18 +32,20 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         size_bytes: of the ONNX file.
         weights_file: name of the file the weights came from.
         weights_sha256: of that file.
+        trained: False where the weights are random, so that scores mean nothing.
         precision: of the arithmetic.
         opset: version of the ONNX operator set.
         tools: name and version of everything that took part in the export.
     """
 
-    schema: Literal[1] = 1
+    schema: Literal[2] = 2
     spec: DetectorSpec
     file: str
     sha256: str
     size_bytes: int
     weights_file: str
     weights_sha256: str
+    trained: bool
     precision: Precision
     opset: int
     tools: dict[str, str]
@@ -65,7 +68,11 @@ def embedded_manifest(name: str) -> Manifest:
 
 
 def load_artefact(name: str) -> Artefact:
-    """Load an embedded detector by name, or an artefact by the path of its .onnx file.
+    """Load an embedded detector by name, an artefact by the path of its .onnx file, or one from the weights store.
+
+    Args:
+        name: `lite`; a path that ends in .onnx; or the name of a detector whose weights were added, with the first
+            digits of their hash behind an @ where it is not the latest that is wanted.
 
     Raises:
         ModelError: there is none of that name, it has no record, or file and record disagree.
@@ -75,10 +82,9 @@ def load_artefact(name: str) -> Artefact:
         return _checked((folder / manifest_name(name)).read_bytes(), (folder / f"{name}.onnx").read_bytes(), name)
     path = Path(name)
     if path.suffix != ".onnx":
-        known = ", ".join(EMBEDDED)
-        raise ModelError(f"No detector is called {name!r}: use one of {known}, or the path of an exported .onnx file.")
+        path = find_installed(name).model_path
     try:
-        return _checked(path.with_name(manifest_name(path.stem)).read_bytes(), path.read_bytes(), name)
+        return _checked(path.with_name(manifest_name(path.stem)).read_bytes(), path.read_bytes(), str(path))
     except OSError as error:
         message = f"{error.filename} cannot be read ({error.strerror}): an artefact is an .onnx file and its manifest."
         raise ModelError(message) from error

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from deepscan.runtime.artefacts import Artefact, Precision
 
 
+CROPS_AT_ONCE = 8
+CLIPS_AT_ONCE = 1
+
+
 class Backend(Protocol):
     """Executes one detector."""
 
@@ -31,7 +35,7 @@ class Backend(Protocol):
         """The largest batch that `logits` takes."""
 
     def logits(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Score a batch: RGB uint8 [N, H, W, 3], 1 <= N <= max_batch, to the logit of *fake*, float32 [N].
+        """Score a batch: RGB uint8 [N, H, W, 3] or [N, T, H, W, 3], 1 <= N <= max_batch, to logits float32 [N].
 
         The answer for one picture does not depend on the others in its batch.
 
@@ -43,20 +47,19 @@ class Backend(Protocol):
 class OnnxRuntimeBackend:
     """Executes an artefact with ONNX Runtime.
 
-    Measured on two cores, a batch of 8 is the fastest for `lite`; larger ones leave the cache.
+    Measured on two cores, a batch of 8 is the fastest for `lite`; larger ones leave the cache. Clips, of which one
+    takes hundreds of megabytes inside, go one by one.
 
     Raises:
         MachineError: the device cannot be used.
         ModelError: the graph cannot be run, or does not take and give what its record says.
     """
 
-    max_batch = 8
-
     def __init__(self, artefact: Artefact, *, device: Device, threads: int) -> None:
         manifest, spec = artefact.manifest, artefact.manifest.spec
         self._session = Session(artefact.model, source=manifest.file, device=device, threads=threads)
-        self._input = "faces" if spec.kind == "frame" else "clips"
-        item = [*([spec.frames] if spec.kind == "clip" else []), spec.size, spec.size, 3]
+        self._input = spec.input_name
+        item = list(spec.item_shape)
         taken = {name: (kind, shape[1:]) for name, (kind, shape) in self._session.inputs().items()}
         if taken != {self._input: ("tensor(uint8)", item)} or "logit" not in self._session.output_names():
             wanted = f"uint8 {self._input} [N, {', '.join(map(str, item))}]"
@@ -64,6 +67,7 @@ class OnnxRuntimeBackend:
         self._source = manifest.file
         self.name = f"onnxruntime-{device}"
         self.precision = manifest.precision
+        self.max_batch = CLIPS_AT_ONCE if spec.kind == "clip" else CROPS_AT_ONCE
 
     def logits(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See `Backend.logits`."""

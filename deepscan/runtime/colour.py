@@ -25,6 +25,10 @@ LUMA_WEIGHTS: dict[int, tuple[float, float]] = {
     10: (0.2627, 0.0593),  # BT.2020, constant luminance: close, not exact
 }
 BT709, BT601 = 1, 6
+# The planes are G, B and R themselves: how still pictures are kept. Of a video it is not believed, as readers give luma
+# and chroma.
+IDENTITY = 0
+RGB_FROM_GBR = ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 # Where a video says nothing, players take BT.709 for high definition and BT.601 below.
 HD_WIDTH, HD_HEIGHT = 1280, 576
 
@@ -34,30 +38,35 @@ class Colour:
     """How a picture's numbers mean colours.
 
     Attributes:
-        matrix: H.273 code point of the matrix coefficients, one of `LUMA_WEIGHTS`.
-        full_range: luma spans 0..255 instead of 16..235 (in 8-bit terms).
+        matrix: H.273 code point of the matrix coefficients, one of `LUMA_WEIGHTS` or `IDENTITY`.
+        full_range: luma (or G, B and R) spans 0..255 instead of 16..235 (in 8-bit terms).
     """
 
     matrix: int
     full_range: bool
 
     def rgb_matrix(self) -> NDArray[np.float32]:
-        """Return the affine map [3, 4] from 8-bit (Y, Cb, Cr, 1) to RGB in 0..255."""
+        """Return the affine map [3, 4] from 8-bit (Y, Cb, Cr, 1), or (G, B, R, 1), to RGB in 0..255."""
+        luma_offset = 0.0 if self.full_range else 16.0
+        luma_gain = 1.0 if self.full_range else 255 / 219
+        chroma_gain = 1.0 if self.full_range else 255 / 224
+        if self.matrix == IDENTITY:
+            linear, zero = luma_gain * np.array(RGB_FROM_GBR), np.full(3, luma_offset)
+        else:
+            linear = self._rgb_from_luma_and_chroma() * np.array([luma_gain, chroma_gain, chroma_gain])
+            zero = np.array([luma_offset, 128.0, 128.0])
+        return np.column_stack([linear, -linear @ zero]).astype(np.float32)
+
+    def _rgb_from_luma_and_chroma(self) -> NDArray[np.float64]:
         red, blue = LUMA_WEIGHTS[self.matrix]
         green = 1.0 - red - blue
-        chroma = np.array(
+        return np.array(
             [
                 [1.0, 0.0, 2 * (1 - red)],
                 [1.0, -2 * (1 - blue) * blue / green, -2 * (1 - red) * red / green],
                 [1.0, 2 * (1 - blue), 0.0],
             ]
         )
-        luma_offset = 0.0 if self.full_range else 16.0
-        luma_gain = 1.0 if self.full_range else 255 / 219
-        chroma_gain = 1.0 if self.full_range else 255 / 224
-        linear = chroma * np.array([luma_gain, chroma_gain, chroma_gain])
-        offset = -linear @ np.array([luma_offset, 128.0, 128.0])
-        return np.column_stack([linear, offset]).astype(np.float32)
 
 
 def declared_colour(*, matrix: int, full_range: bool, width: int, height: int) -> Colour:

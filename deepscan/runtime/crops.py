@@ -17,15 +17,16 @@ from PIL import Image
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from deepscan.runtime.alignment import IntBox
     from deepscan.runtime.frames import Box, Frame, Picture
-    from deepscan.spec import CropPolicy
+    from deepscan.spec import SquareCrop
 
 NEUTRAL_CHROMA = 128
 # MPEG-2 and later place a chroma sample on the left luma sample of its pair: a quarter of a chroma sample off centre.
 LEFT_CHROMA_SHIFT = 0.25
 
 
-def crop_square(box: Box, policy: CropPolicy) -> Box:
+def crop_square(box: Box, policy: SquareCrop) -> Box:
     """Return the square (x0, y0, x1, y1) that `policy` cuts around a face box, in the same coordinates."""
     x0, y0, x1, y1 = box
     side = policy.scale * max(x1 - x0, y1 - y0)
@@ -34,26 +35,39 @@ def crop_square(box: Box, policy: CropPolicy) -> Box:
     return centre_x - side / 2, centre_y - side / 2, centre_x + side / 2, centre_y + side / 2
 
 
-def crop_rgb(frame: Frame, square: Box, size: int) -> NDArray[np.uint8]:
-    """Cut a square out of the upright picture and resample it.
+def crop_rgb(frame: Frame, box: Box, size: int) -> NDArray[np.uint8]:
+    """Cut a box out of the upright picture and resample it.
 
     Args:
         frame: the decoded frame.
-        square: (x0, y0, x1, y1) in pixels of the upright picture; may reach beyond it.
-        size: side of the result, in pixels.
+        box: (x0, y0, x1, y1) in pixels of the upright picture; may reach beyond it.
+        size: side of the result, in pixels; a box that is no square is stretched.
 
     Returns:
         RGB uint8 [size, size, 3].
     """
+    return _sampled_rgb(frame, box, size, size)
+
+
+def region_rgb(frame: Frame, box: IntBox) -> NDArray[np.uint8]:
+    """Return whole pixels (x0, y0, x1, y1) of the upright picture, x1 and y1 beyond the last: RGB [y1-y0, x1-x0, 3]."""
+    x0, y0, x1, y1 = box
+    if x1 <= x0 or y1 <= y0:
+        return np.zeros((max(0, y1 - y0), max(0, x1 - x0), 3), dtype=np.uint8)
+    return _sampled_rgb(frame, box, x1 - x0, y1 - y0)
+
+
+def _sampled_rgb(frame: Frame, upright_box: Box, width: int, height: int) -> NDArray[np.uint8]:
+    """Resample a box of the upright picture to RGB [height, width, 3]."""
     picture, geometry = frame.picture, frame.geometry
-    box = geometry.coded_box(square)
-    luma = picture.planes[0]
-    sampled = [_resample(luma, box, size, picture.bit_depth)]
+    box = geometry.coded_box(upright_box)
+    sides = (height, width) if geometry.orientation.transpose else (width, height)
+    sampled = [_resample(picture.planes[0], box, sides, picture.bit_depth)]
     for plane in picture.planes[1:]:
         chroma_box = _chroma_box(box, picture, plane)
-        sampled.append(_resample(plane, chroma_box, size, picture.bit_depth))
+        sampled.append(_resample(plane, chroma_box, sides, picture.bit_depth))
     while len(sampled) < 3:
-        sampled.append(np.full((size, size), NEUTRAL_CHROMA, dtype=np.uint8))
+        sampled.append(np.full(sides[::-1], NEUTRAL_CHROMA, dtype=np.uint8))
     rgb = cv2.transform(np.dstack(sampled), picture.colour.rgb_matrix())
     return geometry.orientation.apply(rgb)  # type: ignore[arg-type]
 
@@ -72,19 +86,27 @@ def _subsampling(luma: int, chroma: int) -> int:
     return 1 if luma == chroma else int(2 ** round(math.log2(luma / chroma)))
 
 
-def _resample(plane: NDArray[Any], box: Box, size: int, bit_depth: int) -> NDArray[np.uint8]:
-    """Resample a box of one plane to uint8 [size, size]."""
+def _resample(plane: NDArray[Any], box: Box, sides: tuple[int, int], bit_depth: int) -> NDArray[np.uint8]:
+    """Resample a box of one plane to uint8 [height, width]; `sides` are (width, height)."""
     x0, y0, x1, y1 = box
-    reach = math.ceil(max(1.0, (x1 - x0) / size, (y1 - y0) / size)) + 1
+    if sides == (x1 - x0, y1 - y0) and x0 == int(x0) and y0 == int(y0):
+        return _eight_bits(_window(plane, int(x0), int(y0), int(x1), int(y1)), bit_depth)
+    reach = math.ceil(max(1.0, (x1 - x0) / sides[0], (y1 - y0) / sides[1])) + 1
     left, top = math.floor(x0) - reach, math.floor(y0) - reach
     right, bottom = math.ceil(x1) + reach, math.ceil(y1) + reach
-    window = _window(plane, left, top, right, bottom)
-    if bit_depth > 8:
-        shift = bit_depth - 8
-        window = np.minimum((window.astype(np.uint32) + (1 << (shift - 1))) >> shift, 255).astype(np.uint8)
+    window = _eight_bits(_window(plane, left, top, right, bottom), bit_depth)
     image = Image.fromarray(np.ascontiguousarray(window))
     inside = (x0 - left, y0 - top, x1 - left, y1 - top)
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=inside))
+    return np.asarray(image.resize(sides, Image.Resampling.BILINEAR, box=inside))
+
+
+def _eight_bits(samples: NDArray[Any], bit_depth: int) -> NDArray[np.uint8]:
+    if bit_depth == 8:
+        return samples
+    shift = bit_depth - 8
+    rounded = (samples.astype(np.uint32) + (1 << (shift - 1))) >> shift
+    eight: NDArray[np.uint8] = np.minimum(rounded, 255).astype(np.uint8)
+    return eight
 
 
 def _window(plane: NDArray[Any], left: int, top: int, right: int, bottom: int) -> NDArray[Any]:

@@ -1,96 +1,137 @@
-"""Follows the faces of one video and cuts their crops: at each look, and between two looks by interpolation."""
+"""Follows the faces of one video and has them cut: at each look, and between two looks by interpolation."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from deepscan.runtime.crops import crop_rgb, crop_square
-from deepscan.runtime.messages import FaceCrop, Look, TracksEnded, VideoJob
-from deepscan.runtime.tracking import Tracker
+from deepscan.runtime.cutting import Cut, Cutter, FaceAt
+from deepscan.runtime.messages import FaceInput, LeftOut, Look, TracksEnded, VideoJob
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from deepscan.runtime.frames import Frame
+    from deepscan.runtime.tracking import Tracking
     from deepscan.runtime.yunet import Faces
-    from deepscan.spec import CropPolicy
+
+
+class Follower(Protocol):
+    """Turns the looks of one video into what some detectors want, in the order of time for each track.
+
+    Attributes:
+        detectors: their numbers.
+        most_faces: the largest number of faces seen in one frame so far.
+    """
+
+    detectors: tuple[int, ...]
+    most_faces: int
+
+    def look(self, look: Look, faces: Faces | None) -> Iterator[FaceInput | TracksEnded]:
+        """Take a frame, with its faces in pixels of the upright picture if it was searched."""
+
+    def rewind(self) -> None:
+        """Know that the same frames come once more, not searched again."""
+
+    def finish(self) -> Iterator[FaceInput | TracksEnded]:
+        """End the tracks that are left."""
+
+    def left_out(self) -> LeftOut:
+        """Return what the detectors did not get to see."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sighting:
     seconds: float
-    boxes: dict[int, NDArray[np.float32]]
+    faces: dict[int, FaceAt]
 
 
 class FaceFollower:
-    """The faces of one video.
+    """The faces of one video, each frame seen once; see `Follower`.
 
-    A frame without detections waits until the next look. Then its boxes lie on the straight line between the two
+    A frame without detections waits until the next look. Then its faces lie on the straight line between the two
     sightings, for the tracks that were seen in both looks; other tracks are not guessed at.
+
+    Detectors that want faces cut differently have followers of their own, so that none depends on another: one may
+    leave out faces that the other takes.
     """
 
-    def __init__(self, job: VideoJob, *, policy: CropPolicy, size: int, max_gap_seconds: float) -> None:
-        self._job = job
-        self._policy = policy
-        self._size = size
-        self._tracker = Tracker(max_gap_seconds=max_gap_seconds)
-        self._waiting: list[Frame] = []
-        self._seen = _Sighting(0.0, {})
+    def __init__(self, job: VideoJob, cut: Cut, tracking: Tracking, *, joins_gaps: bool = False) -> None:
+        """Begin a video.
+
+        Args:
+            job: the video.
+            cut: what its detectors want.
+            tracking: tells whose faces are whose.
+            joins_gaps: crops follow each other in clips though frames between them had none.
+        """
+        self.detectors = cut.detectors
         self.most_faces = 0
-        self.small_faces = 0
+        self._job = job
+        self._cutter = Cutter(job, cut)
+        self._tracking = tracking
+        self._waiting: list[Look] = []
+        self._seen = _Sighting(0.0, {})
+        self._small_faces = 0
+        self._joins_gaps = joins_gaps
+        self._looks_with_faces = 0
 
-    def wait(self, frame: Frame) -> None:
-        """Keep a frame that is not searched for faces until the next look."""
-        self._waiting.append(frame)
-
-    def look(self, look: Look, faces: Faces) -> Iterator[FaceCrop | TracksEnded]:
-        """Take the faces of a frame, in pixels of the upright picture; yield crops in the order of time."""
+    def look(self, look: Look, faces: Faces | None) -> Iterator[FaceInput | TracksEnded]:
+        """See `Follower.look`."""
+        if faces is None:
+            self._waiting.append(look)
+            return
         frame = look.frame
         if look.starts_shot:
-            yield from self._ended(self._tracker.end_all())
-        yield from self._ended(self._tracker.end_absent(frame.seconds))
-        boxes = self._large_enough(faces)
-        numbers = self._tracker.update(frame.seconds, boxes)
-        seen = _Sighting(frame.seconds, dict(zip(numbers, boxes, strict=True)))
+            yield from self._ended(self._tracking.end_all())
+        yield from self._ended(self._tracking.end_absent(frame.seconds))
+        found = self._large_enough(faces)
+        boxes = np.array([face.box for face in found], dtype=np.float32).reshape(-1, 4)
+        numbers = self._tracking.update(frame.seconds, boxes)
+        seen = _Sighting(frame.seconds, {n: face for n, face in zip(numbers, found, strict=True) if n is not None})
         waiting, self._waiting = self._waiting, []
         for between in waiting:
-            for number in sorted(self._seen.boxes.keys() & seen.boxes.keys()):
-                box = interpolated(self._seen.boxes[number], seen.boxes[number], self._share(between, seen))
-                yield self._crop(between, number, box)
-        for number, box in seen.boxes.items():
-            yield self._crop(frame, number, box)
+            share = self._share(between.frame.seconds, seen)
+            for number in sorted(self._seen.faces.keys() & seen.faces.keys()):
+                face = interpolated(self._seen.faces[number], seen.faces[number], share)
+                yield from self._cutter.take(between.frame, between.position, number, face)
+        position = self._looks_with_faces if self._joins_gaps else look.position
+        for number, face in seen.faces.items():
+            yield from self._cutter.take(frame, position, number, face)
+        self._looks_with_faces += bool(seen.faces)
         self._seen = seen
 
-    def finish(self) -> Iterator[TracksEnded]:
-        """End the tracks that are left."""
-        yield from self._ended(self._tracker.end_all())
+    def rewind(self) -> None:
+        """See `Follower.rewind`."""
+        raise AssertionError("each frame is seen once")
 
-    def _large_enough(self, faces: Faces) -> NDArray[np.float32]:
-        sides = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(axis=1, initial=0.0)
-        large = sides >= self._policy.min_face_pixels
-        self.most_faces = max(self.most_faces, len(faces))
-        self.small_faces += int((~large).sum())
-        boxes: NDArray[np.float32] = faces.boxes[large]
-        return boxes
+    def finish(self) -> Iterator[FaceInput | TracksEnded]:
+        """See `Follower.finish`."""
+        yield from self._ended(self._tracking.end_all())
 
-    def _share(self, between: Frame, seen: _Sighting) -> float:
+    def left_out(self) -> LeftOut:
+        """See `Follower.left_out`."""
+        return LeftOut(self._small_faces, self._cutter.longest_dropped)
+
+    def _large_enough(self, faces: Faces) -> list[FaceAt]:
+        found = [FaceAt(box, points) for box, points in zip(faces.boxes, faces.points, strict=True)]
+        large = [face for face in found if face.longer_side >= self._cutter.cut.min_face_pixels]
+        self.most_faces = max(self.most_faces, len(found))
+        self._small_faces += len(found) - len(large)
+        return large
+
+    def _share(self, seconds: float, seen: _Sighting) -> float:
         span = seen.seconds - self._seen.seconds
-        return min(1.0, max(0.0, (between.seconds - self._seen.seconds) / span)) if span > 0 else 0.5
+        return min(1.0, max(0.0, (seconds - self._seen.seconds) / span)) if span > 0 else 0.5
 
-    def _crop(self, frame: Frame, number: int, box: NDArray[np.float32]) -> FaceCrop:
-        x0, y0, x1, y1 = (float(value) for value in box)
-        pixels = crop_rgb(frame, crop_square((x0, y0, x1, y1), self._policy), self._size)
-        return FaceCrop(self._job, number, frame.seconds, pixels)
-
-    def _ended(self, numbers: list[int]) -> Iterator[TracksEnded]:
+    def _ended(self, numbers: list[int]) -> Iterator[FaceInput | TracksEnded]:
         if numbers:
-            yield TracksEnded(self._job, numbers)
+            yield from self._cutter.end(numbers)
+            yield TracksEnded(self._job, self.detectors, numbers)
 
 
-def interpolated(before: NDArray[np.float32], after: NDArray[np.float32], share: float) -> NDArray[np.float32]:
-    """Return the box at `share` (0..1) of the way from one box to another."""
-    return before + (after - before) * np.float32(share)
+def interpolated(before: FaceAt, after: FaceAt, share: float) -> FaceAt:
+    """Return the face at `share` (0..1) of the way from one sighting to another."""
+    part = np.float32(share)
+    box = before.box + (after.box - before.box) * part
+    return FaceAt(box, before.points + (after.points - before.points) * part)

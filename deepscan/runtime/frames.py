@@ -82,7 +82,8 @@ class Picture:
     """The planes of one decoded picture, uncopied, as the decoder left them.
 
     Attributes:
-        planes: Y, Cb and Cr, or Y alone for grey video; uint8, or uint16 for more than 8 bits. [H, W] each.
+        planes: Y, Cb and Cr, or Y alone for grey video; G, B and R where `colour` has the identity matrix. uint8, or
+            uint16 for more than 8 bits. [H, W] each.
         bit_depth: bits per sample.
         colour: what the numbers mean.
         left_chroma: chroma samples sit on the left luma sample of their group (MPEG-2 and later), not in its middle.
@@ -123,7 +124,7 @@ class VideoInfo:
     """What a file says about its video stream.
 
     Attributes:
-        codec: FFmpeg's name of the codec.
+        codec: FFmpeg's name of the codec, or the format of a still picture, as in `picture_reader.DECODERS`.
         width, height: size of the upright picture, in square pixels.
         duration_seconds: None where the file does not say.
         frame_seconds: nominal distance of two frames.
@@ -148,6 +149,15 @@ class Reader(Protocol):
         """Yield one frame for each of the ascending times, seeking; fewer where several fall on one frame.
 
         A key frame at most `tolerance_seconds` earlier may stand in for the exact frame.
+        """
+
+    def windows(
+        self, starts: Sequence[float], frames_each: int, *, tolerance_seconds: float
+    ) -> Iterator[tuple[int, Frame]]:
+        """Yield, seeking, `frames_each` consecutive frames from each of the ascending times on, and which window it is.
+
+        A key frame at most `tolerance_seconds` earlier may begin a window. Windows share no frame: one that would begin
+        inside the one before begins behind it. One that reaches the end of the video has fewer.
         """
 
     def duration_seconds(self) -> float:

@@ -10,13 +10,14 @@ from fnmatch import fnmatchcase
 
 from deepscan.errors import InputError, UnreadableInput, UnsupportedInput, UsageError
 
+# Files in folders that are still pictures by their names; GIF is not among them, as most are videos.
+PICTURES = frozenset("avif bmp jfif jpe jpeg jpg mpo pbm pgm png pnm ppm tif tiff webp".split(" "))
 # Files in folders that are clearly something else; everything with another ending, or none, is tried.
-NOT_VIDEO = frozenset(
-    "7z aac ac3 ass avif bak bin bmp bz2 c cfg conf cpp cr2 css csv db dll dng doc docx exe flac gz h heic "
-    "heif htm html ico idx ini ipynb iso jpe jpeg jpg js json jsonl lock log lrc m3u m3u8 m4a md md5 mid mp3 "
-    "nef nfo npy npz odp ods odt onnx opus pdf pkl plan png ppt pptx psd pt pth py rar raw rst safetensors "
-    "sh sha256 sqlite srt ssa sub svg tar tex tgz tif tiff toml torrent tsv ttf txt url vtt wav webp whl woff "
-    "woff2 xls xlsx xml xz yaml yml zip zst".split(" ")
+NOT_VIDEO = PICTURES | frozenset(
+    "7z aac ac3 ass bak bin bz2 c cfg conf cpp cr2 css csv db dll dng doc docx exe flac gz h heic heif htm html ico "
+    "idx ini ipynb iso js json jsonl lock log lrc m3u m3u8 m4a md md5 mid mp3 nef nfo npy npz odp ods odt onnx opus "
+    "pdf pkl plan ppt pptx psd pt pth py rar raw rst safetensors sh sha256 sqlite srt ssa sub svg tar tex tgz toml "
+    "torrent tsv ttf txt url vtt wav whl woff woff2 xls xlsx xml xz yaml yml zip zst".split(" ")
 )
 
 
@@ -59,6 +60,7 @@ def plan_inputs(
 
     A file that is named is always an input. In a folder, hidden files and folders and links to folders are left out,
     and files whose ending says that they are no video; names are sorted, a folder's files come before its folders.
+    Where none with an ending is left in a given folder and those below it, but pictures are, these are the inputs.
 
     Args:
         paths: files and folders.
@@ -107,15 +109,19 @@ class _Finder:
         if not stat.S_ISDIR(found.st_mode):
             yield PlannedInput(path, found.st_size)
             return
-        inputs = 0
-        for planned in self._walk(path):
-            inputs += 1
-            yield planned
+        listed = list(self._walk(path))
+        # A LICENSE or README among pictures could be anything, but does not make a folder one of videos.
+        named = any(as_video and (self._include or _ending(planned.path)) for planned, as_video in listed)
+        videos = named or all(as_video or planned.problem for planned, as_video in listed)
+        inputs = [planned for planned, as_video in listed if as_video == videos or planned.problem]
+        self.skipped += len(listed) - len(inputs)
+        yield from inputs
         if not inputs:
-            wanted = "matches --include" if self._include else "could be a video by its name: see --include"
+            wanted = "matches --include" if self._include else "could be a video or picture by its name: see --include"
             yield PlannedInput(path, 0, UnsupportedInput(f"No file in this folder {wanted}."))
 
-    def _walk(self, root: str) -> Iterator[PlannedInput]:
+    def _walk(self, root: str) -> Iterator[tuple[PlannedInput, bool]]:
+        """Yield pictures, whatever else may be an input, and folders with a problem; and which could be videos."""
         waiting = [(root, "")]
         while waiting:
             folder, below = waiting.pop()
@@ -124,7 +130,7 @@ class _Finder:
                     entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
             except OSError as error:
                 problem = UnreadableInput(f"The folder cannot be listed ({error.strerror}): check its permissions.")
-                yield PlannedInput(folder, 0, problem)
+                yield PlannedInput(folder, 0, problem), False
                 continue
             folders = []
             for entry in entries:
@@ -134,16 +140,18 @@ class _Finder:
                 if _is_folder(entry):
                     if self._recursive and not entry.is_symlink():
                         folders.append((entry.path, f"{inside}/"))
-                elif self._is_wanted(entry.name, inside):
-                    yield PlannedInput(entry.path, _size(entry))
+                    continue
+                ending = _ending(entry.name)
+                as_video = _matches(self._include, inside) if self._include else ending not in NOT_VIDEO
+                if as_video or (ending in PICTURES and not self._include):
+                    yield PlannedInput(entry.path, _size(entry)), as_video
                 else:
                     self.skipped += 1
             waiting += reversed(folders)
 
-    def _is_wanted(self, name: str, inside: str) -> bool:
-        if self._include:
-            return _matches(self._include, inside)
-        return os.path.splitext(name)[1].lower().removeprefix(".") not in NOT_VIDEO
+
+def _ending(path: str) -> str:
+    return os.path.splitext(path)[1].lower().removeprefix(".")
 
 
 def _matches(patterns: Sequence[str], inside: str) -> bool:

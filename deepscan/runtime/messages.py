@@ -41,19 +41,29 @@ class Look:
     """A decoded frame on its way to the faces stage.
 
     Attributes:
-        small: BGR [h, w, 3] to search for faces, or None where boxes are interpolated.
+        small: BGR [h, w, 3] to search for faces, or None where boxes are interpolated or known already.
         starts_shot: the frame before it belongs to another shot.
+        position: one more than that of the frame before it, if the two follow each other in the video.
     """
 
     job: VideoJob
     frame: Frame
     small: NDArray[np.uint8] | None
     starts_shot: bool
+    position: int
 
     @property
     def nbytes(self) -> int:
         """Memory that this message keeps alive."""
         return self.frame.picture.nbytes + (0 if self.small is None else self.small.nbytes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rewound:
+    """All frames of the video have been searched; they come once more, to be cropped."""
+
+    job: VideoJob
+    nbytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,12 +86,21 @@ class VideoDecoded:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FaceCrop:
-    """One face of one frame, as its detector wants to see it: RGB uint8 [size, size, 3]."""
+class FaceInput:
+    """One face as detectors want to see it: a crop of one frame, or a clip.
+
+    Attributes:
+        detectors: numbers of the detectors that want it like this.
+        track: whose face it is.
+        start_seconds, end_seconds: times of its first and its last frame.
+        pixels: RGB uint8 [size, size, 3] or [T, size, size, 3].
+    """
 
     job: VideoJob
+    detectors: tuple[int, ...]
     track: int
-    seconds: float
+    start_seconds: float
+    end_seconds: float
     pixels: NDArray[np.uint8]
 
     @property
@@ -92,11 +111,25 @@ class FaceCrop:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TracksEnded:
-    """These tracks get no more crops."""
+    """These tracks of these detectors get no more crops."""
 
     job: VideoJob
+    detectors: tuple[int, ...]
     tracks: list[int]
     nbytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What one detector did not get to see of a video's faces.
+
+    Attributes:
+        small_faces: how many sightings were of faces too small to be scored.
+        longest_stretch: frames of the longest stretch that was too short for a clip; 0 where there was none.
+    """
+
+    small_faces: int = 0
+    longest_stretch: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,13 +138,13 @@ class VideoFollowed:
 
     Attributes:
         most_faces: the largest number of faces seen in one frame, small ones included.
-        small_faces: how many sightings were of faces too small to be scored.
+        left_out: for each detector.
     """
 
     job: VideoJob
     decoded: VideoDecoded
     most_faces: int
-    small_faces: int
+    left_out: tuple[LeftOut, ...]
     nbytes: int = 0
 
 
@@ -128,5 +161,5 @@ class VideoScored:
         return RESULT_BYTES + SEGMENT_BYTES * segments
 
 
-ToFaces = Look | VideoDecoded
-ToInfer = FaceCrop | TracksEnded | VideoFollowed
+ToFaces = Look | Rewound | VideoDecoded
+ToInfer = FaceInput | TracksEnded | VideoFollowed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 import av
@@ -130,6 +131,43 @@ class PyAVReader:
             latest = next(self._decode(), None)
         if latest is not None and not yielded:
             yield latest
+        self._refuse_if_nothing_decoded()
+
+    def windows(
+        self, starts: Sequence[float], frames_each: int, *, tolerance_seconds: float
+    ) -> Iterator[tuple[int, Frame]]:
+        """Yield stretches of consecutive frames, each with its number; see the contract.
+
+        To be called once, on a reader that has decoded nothing yet.
+
+        Raises:
+            UnreadableInput: not a single frame can be decoded.
+        """
+        if "matroska" in self._container.format.name:
+            self._seek(0.0)
+        half_frame = self.info.frame_seconds / 2
+        frames, latest, reached, yielded = self._decode(), None, -math.inf, False
+        for number, target in enumerate(starts):
+            start = target - self._reordering_seconds
+            if self._key_frame_before(start) > reached + half_frame and self._seek(start):
+                frames = self._decode()
+            taken = 0
+            for latest in frames:
+                slack = max(tolerance_seconds, half_frame) if latest.native.key_frame else half_frame
+                if latest.seconds <= reached or (not taken and latest.seconds < target - slack):
+                    continue
+                yielded = True
+                yield number, latest
+                taken += 1
+                if taken == frames_each:
+                    break
+            reached = max(reached, self._position)
+        if not yielded and self._seek(0.0):  # All times lie where the file is cut off.
+            for frame in islice(self._decode(), frames_each):
+                yielded = True
+                yield 0, frame
+        if not yielded and latest is not None:  # And there is no way back.
+            yield 0, latest
         self._refuse_if_nothing_decoded()
 
     def duration_seconds(self) -> float:

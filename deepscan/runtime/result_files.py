@@ -155,7 +155,7 @@ class ResultFiles:
     def add(self, result: VideoResult) -> None:
         """Keep a result; they may come in any order."""
         try:
-            self._records.add(result.index, record_of(result))
+            self._records.add(result.row, record_of(result))
         except OSError as error:
             raise self._cannot_write(error) from error
 

@@ -52,12 +52,13 @@ class VideoResult:
 
     Attributes:
         index: place among the inputs.
+        row: place among the results; several detectors give several for each input.
         path: as given or found; undecodable bytes of a name as surrogate escapes.
         status: what became of the input.
         reason: why there is no score, or what to know about it; empty where there is nothing to say.
         score: probability that a face in it is *fake*, in [0, 1]; only for `scored`.
         label: what the score means by the detector's calibrated thresholds; only for `scored`.
-        model: name of the detector.
+        model: name of the detector; `(untrained)` behind it says that its weights are random.
         faces: the largest number of faces seen in one frame.
         tracks: how many tracks were scored.
         clips: how many crops (frame detectors) or clips (clip detectors) were scored.
@@ -75,6 +76,7 @@ class VideoResult:
     """
 
     index: int
+    row: int
     path: str
     status: Status
     reason: str = ""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from deepscan.runtime.results import Label, Segment, TrackResult
-from deepscan.runtime.timeline import Timeline
+from deepscan.runtime.timeline import Bin, Timeline
 from deepscan.spec import DetectorSpec, LabelBand
 
 Aggregate = Literal["max", "mean"]
@@ -72,13 +72,13 @@ class Scoreboard:
         self._highest: float | None = None
         self._peak: Segment | None = None
 
-    def add(self, track: int, seconds: float, logit: float) -> None:
-        """Take the logit of one crop or clip of a track, at its time."""
+    def add(self, track: int, start_seconds: float, end_seconds: float, logit: float) -> None:
+        """Take the logit of one crop or clip of a track, at the times of its first and its last frame."""
         value = logit if self._spec.pooling == "logit" else self._spec.calibration.score(logit)
         found = self._open.setdefault(track, _Track())
         found.total += value
         found.clips += 1
-        found.timeline.add(seconds, value)
+        found.timeline.join(Bin(start_seconds, end_seconds, value, 1))
 
     def end(self, tracks: Iterable[int]) -> None:
         """Close tracks; those that never had a crop are ignored."""

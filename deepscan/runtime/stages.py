@@ -1,4 +1,4 @@
-"""What each stage of the pipeline does to the messages it gets; none of this knows of threads."""
+"""What the first stages of the pipeline do, from a file to its faces; none of this knows of threads."""
 
 from __future__ import annotations
 
@@ -6,42 +6,34 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from deepscan.errors import InputError, UnreadableInput
-from deepscan.runtime.following import FaceFollower
 from deepscan.runtime.messages import (
-    FaceCrop,
     Look,
+    Rewound,
     ToFaces,
     ToInfer,
-    TracksEnded,
     VideoDecoded,
     VideoFollowed,
     VideoJob,
-    VideoScored,
 )
-from deepscan.runtime.results import VideoResult
 from deepscan.runtime.sampling import marked_frames, sampled_frames
-from deepscan.runtime.scoring import Scoreboard, label_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepscan.runtime.backends import Backend
-    from deepscan.runtime.frames import Reader
+    from deepscan.runtime.following import Follower
+    from deepscan.runtime.frames import Frame, Reader, VideoInfo
     from deepscan.runtime.sampling import Sampling
-    from deepscan.runtime.scoring import Aggregate
-    from deepscan.runtime.yunet import Faces, YuNet
-    from deepscan.spec import DetectorSpec
+    from deepscan.runtime.yunet import Faces
 
-# Faces are searched for in a picture whose longer side is this many pixels: those of 1/60 of it are still found.
-DETECTION_SIDE: Final = 640
 # Measured on a CPU: batches beyond this leave the cache and cost more per picture (benchmarks/README.md).
-DETECTION_BATCH: Final = 4
+DETECTION_BATCH = 4
 
 OpenVideo = Callable[[str], AbstractContextManager["Reader"]]
 
@@ -62,27 +54,37 @@ class Progress:
 
 
 class DecodeStage:
-    """Job in, looks and the end of the video out. Never raises for what a file may do wrong."""
+    """Job in, looks and the end of the video out. Never raises for what a file may do wrong.
 
-    def __init__(self, open_video: OpenVideo, sampling: Sampling) -> None:
+    Args:
+        open_video: opens a file by its path.
+        sampling: which frames.
+        detection_side: faces are searched for in a picture whose longer side is at most this many pixels.
+    """
+
+    def __init__(self, open_video: OpenVideo, sampling: Sampling, *, detection_side: int) -> None:
         self._open = open_video
         self._sampling = sampling
+        self._detection_side = detection_side
 
     def __call__(self, job: VideoJob) -> Iterator[ToFaces]:
         """Decode one video."""
         job.started = time.monotonic()
-        info, frames, failure, damage = None, 0, None, None
+        info: VideoInfo | None = None
+        frames, failure, damage = 0, None, None
         try:
             if job.problem is not None:
                 raise job.problem
             with self._open(job.path) as reader:
-                for marked in marked_frames(sampled_frames(reader, self._sampling), self._sampling):
-                    small = reader.shrink(marked.frame, DETECTION_SIDE) if marked.search else None
+                for look in self._looks(job, reader):
                     frames, info = frames + 1, reader.info
-                    if info.duration_seconds:
-                        job.share_done = min(1.0, marked.frame.seconds / info.duration_seconds)
-                    yield Look(job, marked.frame, small, marked.starts_shot)
+                    yield look
                 damage = reader.damage()
+            if self._sampling.twice:
+                yield Rewound(job)
+                with self._open(job.path) as reader:
+                    sampled = sampled_frames(reader, self._sampling)
+                    yield from (Look(job, again.frame, None, False, at) for at, again in enumerate(sampled))
         except InputError as error:
             failure = error
         except MemoryError:
@@ -91,42 +93,63 @@ class DecodeStage:
             failure = UnreadableInput(f"Decoding it failed in an unforeseen way ({error!r}): please report this file.")
         yield VideoDecoded(job, info, frames, failure, damage)
 
+    def _looks(self, job: VideoJob, reader: Reader) -> Iterator[Look]:
+        for marked in marked_frames(sampled_frames(reader, self._sampling), self._sampling):
+            small = reader.shrink(marked.frame, self._detection_side) if marked.search else None
+            if reader.info.duration_seconds:
+                job.share_done = min(1.0, marked.frame.seconds / reader.info.duration_seconds)
+            yield Look(job, marked.frame, small, marked.starts_shot, marked.position)
+
+
+class FaceDetector(Protocol):
+    """Finds faces in pictures."""
+
+    @property
+    def identity(self) -> list[str | float]:
+        """All that its answers depend on."""
+
+    def detect(self, pictures: NDArray[np.uint8]) -> list[Faces]:
+        """Find the faces of BGR pictures uint8 [N, h, w, 3], best first, in their pixels."""
+
 
 class FacesStage:
-    """Looks in, crops out: detection in batches over all videos, then tracking and cropping video by video."""
+    """Looks in, crops and clips out: detection in batches over all videos, then tracking and cutting video by video.
 
-    def __init__(self, detector: YuNet, spec: DetectorSpec, *, max_gap_seconds: float, progress: Progress) -> None:
+    Args:
+        detector: finds the faces.
+        followers: makes what follows the faces of one video, for all detectors.
+        progress: counts.
+    """
+
+    def __init__(
+        self, detector: FaceDetector, followers: Callable[[VideoJob], Sequence[Follower]], *, progress: Progress
+    ) -> None:
         self._detector = detector
-        self._spec = spec
-        self._max_gap = max_gap_seconds
+        self._new_followers = followers
         self._progress = progress
-        self._followers: dict[int, FaceFollower] = {}
+        self._followers: dict[int, Sequence[Follower]] = {}
 
     def __call__(self, messages: Sequence[ToFaces]) -> Iterator[ToInfer]:
         """Search the frames that want it and follow the faces."""
-        looks = [message for message in messages if isinstance(message, Look) and message.small is not None]
-        found = iter(self._detected(looks))
+        searched = [message for message in messages if isinstance(message, Look) and message.small is not None]
+        found = iter(self._detected(searched))
         for message in messages:
-            follower = self._follower(message.job)
+            job = message.job
+            if job.index not in self._followers:
+                self._followers[job.index] = self._new_followers(job)
+            followers = self._followers[job.index]
             if isinstance(message, VideoDecoded):
-                yield from follower.finish()
-                del self._followers[message.job.index]
-                yield VideoFollowed(message.job, message, follower.most_faces, follower.small_faces)
-                continue
-            self._progress.frames += 1
-            if message.small is None:
-                follower.wait(message.frame)
-                continue
-            faces = next(found)
-            self._progress.faces += len(faces)
-            yield from follower.look(message, faces)
-
-    def _follower(self, job: VideoJob) -> FaceFollower:
-        if job.index not in self._followers:
-            self._followers[job.index] = FaceFollower(
-                job, policy=self._spec.crop, size=self._spec.size, max_gap_seconds=self._max_gap
-            )
-        return self._followers[job.index]
+                yield from chain.from_iterable(follower.finish() for follower in followers)
+                yield _followed(message, followers)
+                del self._followers[job.index]
+            elif isinstance(message, Rewound):
+                for follower in followers:
+                    follower.rewind()
+            else:
+                faces = next(found) if message.small is not None else None
+                self._progress.frames += 1
+                self._progress.faces += len(faces) if faces is not None else 0
+                yield from chain.from_iterable(follower.look(message, faces) for follower in followers)
 
     def _detected(self, looks: Sequence[Look]) -> list[Faces]:
         """Search pictures of one shape together; return their faces in pixels of the upright frames."""
@@ -140,118 +163,14 @@ class FacesStage:
                 chunk = numbers[start : start + DETECTION_BATCH]
                 batch = np.stack([smalls[number] for number in chunk])
                 found.update(zip(chunk, self._detector.detect(batch), strict=True))
-        faces = []
-        for number, look in enumerate(looks):
-            height, width = smalls[number].shape[:2]
-            geometry = look.frame.geometry
-            faces.append(found[number].scaled(geometry.width / width, geometry.height / height))
-        return faces
+        return [_in_frame(found[number], smalls[number].shape, look.frame) for number, look in enumerate(looks)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """What every result of a scan shares.
-
-    Attributes:
-        spec: the detector, with the label band in force.
-        aggregate: how tracks become one score.
-        decisive_clips: how many crops or clips make a track that can decide the score.
-        mirror: whether a crop's logit is averaged with that of its mirror image.
-        weights_sha256, settings_sha256: what the scores depend on.
-    """
-
-    spec: DetectorSpec
-    aggregate: Aggregate
-    decisive_clips: int
-    mirror: bool
-    weights_sha256: str
-    settings_sha256: str
+def _followed(end: VideoDecoded, followers: Sequence[Follower]) -> VideoFollowed:
+    left_out = {number: follower.left_out() for follower in followers for number in follower.detectors}
+    most_faces = max(follower.most_faces for follower in followers)
+    return VideoFollowed(end.job, end, most_faces, tuple(left_out[number] for number in sorted(left_out)))
 
 
-class InferStage:
-    """Crops in, results out: batches mix videos, sums are kept per video."""
-
-    def __init__(self, backend: Backend, verdict: Verdict, *, progress: Progress) -> None:
-        self._backend = backend
-        self._verdict = verdict
-        self._progress = progress
-        self._boards: dict[int, Scoreboard] = {}
-
-    def __call__(self, messages: Sequence[ToInfer]) -> Iterator[VideoScored]:
-        """Score the crops, and close the videos that end."""
-        crops = [message.pixels for message in messages if isinstance(message, FaceCrop)]
-        logits = iter(self._logits(crops))
-        for message in messages:
-            board = self._board(message.job)
-            if isinstance(message, FaceCrop):
-                board.add(message.track, message.seconds, float(next(logits)))
-            elif isinstance(message, TracksEnded):
-                board.end(message.tracks)
-            else:
-                del self._boards[message.job.index]
-                self._progress.videos += 1
-                message.job.share_done = 1.0
-                yield VideoScored(self._result(message, board))
-
-    def _board(self, job: VideoJob) -> Scoreboard:
-        if job.index not in self._boards:
-            verdict = self._verdict
-            self._boards[job.index] = Scoreboard(verdict.spec, verdict.aggregate, decisive_clips=verdict.decisive_clips)
-        return self._boards[job.index]
-
-    def _logits(self, crops: Sequence[NDArray[np.uint8]]) -> list[float]:
-        views = 2 if self._verdict.mirror else 1
-        pictures = [view for crop in crops for view in (crop, crop[:, ::-1])[:views]]
-        logits: list[NDArray[np.float32]] = []
-        for start in range(0, len(pictures), self._backend.max_batch):
-            logits.append(self._backend.logits(np.stack(pictures[start : start + self._backend.max_batch])))
-        return np.concatenate(logits).reshape(-1, views).mean(axis=1).tolist() if logits else []
-
-    def _result(self, end: VideoFollowed, board: Scoreboard) -> VideoResult:
-        job, decoded, verdict = end.job, end.decoded, self._verdict
-        info = decoded.info
-        common = VideoResult(
-            index=job.index,
-            path=job.path,
-            status="no_face",
-            model=verdict.spec.name,
-            faces=end.most_faces,
-            frames=decoded.frames,
-            duration_seconds=info.duration_seconds if info else None,
-            width=info.width if info else None,
-            height=info.height if info else None,
-            codec=info.codec if info else None,
-            backend=self._backend.name,
-            precision=self._backend.precision,
-            weights_sha256=verdict.weights_sha256,
-            settings_sha256=verdict.settings_sha256,
-            elapsed_seconds=time.monotonic() - job.started,
-        )
-        if decoded.failure is not None:
-            return replace(common, status=decoded.failure.status, reason=str(decoded.failure))
-        score = board.finish()
-        if score is None:
-            return replace(common, reason="; ".join(self._remarks(end)))
-        return replace(
-            common,
-            status="scored",
-            reason="; ".join(self._remarks(end)),
-            score=score.score,
-            label=label_of(score.score, verdict.spec.band),
-            tracks=score.tracks,
-            clips=score.clips,
-            peak=score.peak,
-            details=score.details,
-        )
-
-    def _remarks(self, end: VideoFollowed) -> list[str]:
-        """Say what of the video was not looked at."""
-        remarks = []
-        if end.small_faces:
-            smallest = self._verdict.spec.crop.min_face_pixels
-            remarks.append(
-                f"{end.small_faces} sightings of faces smaller than {smallest} pixels were not scored (see --min-face)"
-            )
-        if end.decoded.damage:
-            remarks.append(end.decoded.damage)
-        return remarks
+def _in_frame(faces: Faces, shape: tuple[int, ...], frame: Frame) -> Faces:
+    return faces.scaled(frame.geometry.width / shape[1], frame.geometry.height / shape[0])

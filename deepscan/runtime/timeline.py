@@ -30,12 +30,8 @@ class Timeline:
         self._width = FIRST_WIDTH_SECONDS
         self._bins: dict[int, Bin] = {}
 
-    def add(self, seconds: float, value: float) -> None:
-        """Add a value at a time; times need not ascend."""
-        self.join(Bin(seconds, seconds, value, 1))
-
     def join(self, part: Bin) -> None:
-        """Add what fell into a stretch of time; it counts where it starts."""
+        """Add what fell into a stretch of time; it counts where it starts. Stretches may come in any order."""
         _join(self._bins, int(part.start_seconds // self._width), part)
         while len(self._bins) > MAX_SEGMENTS:
             self._width *= 2

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -15,6 +16,38 @@ MIN_OVERLAP = 0.3
 # Boxes are widened on each side by this share of their size per second since the last sighting: people move.
 WIDENING_PER_SECOND = 0.3
 MAX_WIDENING = 0.5
+
+
+class Tracking(Protocol):
+    """Tells which face of a look is which."""
+
+    def update(self, seconds: float, boxes: NDArray[np.float32]) -> Sequence[int | None]:
+        """Return the track number of each box [K, 4] (x0, y0, x1, y1) seen at `seconds`; None leaves it out."""
+
+    def end_absent(self, seconds: float) -> list[int]:
+        """Forget the tracks that have not been seen for too long; return their numbers."""
+
+    def end_all(self) -> list[int]:
+        """Forget every track; return their numbers."""
+
+
+class LargestFace:
+    """The largest face of each look, by area and whoever it is, is the one track."""
+
+    def update(self, seconds: float, boxes: NDArray[np.float32]) -> Sequence[int | None]:  # noqa: ARG002
+        """See `Tracking.update`."""
+        numbers: list[int | None] = [None] * len(boxes)
+        if len(boxes):
+            numbers[int((boxes[:, 2:] - boxes[:, :2]).prod(axis=1).argmax())] = 0
+        return numbers
+
+    def end_absent(self, seconds: float) -> list[int]:  # noqa: ARG002
+        """See `Tracking.end_absent`."""
+        return []
+
+    def end_all(self) -> list[int]:
+        """See `Tracking.end_all`."""
+        return [0]
 
 
 @dataclass(slots=True)

@@ -87,6 +87,7 @@ class YuNet:
         self._session = Session(_dynamic_model(), source=MODEL_FILE, device=device, threads=threads)
         self._score_threshold = score_threshold
         self._nms_threshold = nms_threshold
+        self.identity: list[str | float] = [MODEL_SHA256, score_threshold, nms_threshold]
 
     def detect(self, pictures: NDArray[np.uint8]) -> list[Faces]:
         """Find the faces of a batch.

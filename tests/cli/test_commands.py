@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -9,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from deepscan.models.specs import SPECS
 from deepscan.runtime.artefacts import embedded_manifest
 from deepscan.runtime.machine import nvidia_gpus
 from tests.cli.console import ENVIRONMENT, assert_one_line, deepscan
 
 HEAVY = {"av", "cv2", "numpy", "onnx", "onnxruntime", "torch", "PIL", "safetensors"}
-COMMANDS = ("scan", "models", "doctor", "export")
+COMMANDS = ("scan", "models", "doctor", "export", "weights")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], []])
@@ -28,7 +30,8 @@ def test_the_help_of_scan_names_every_option_and_the_exit_codes() -> None:
     text = deepscan("scan", "--help").text
     options = (
         "--out --model --recursive --no-recursive --include --exclude --from-file --sampling --frames --jobs "
-        "--threshold --device --precision --stats --quiet --verbose --aggregate --detect-every --min-face --no-mirror"
+        "--threshold --device --precision --stats --quiet --verbose --aggregate --detect-every --min-face --no-mirror "
+        "--clips --face-detector"
     )
     assert [option for option in options.split() if option not in text] == []
     assert "full|quick|paper" in text
@@ -40,7 +43,9 @@ def test_the_version_is_that_of_the_package() -> None:
     assert (ran.code, ran.text, ran.err) == (0, f"deepscan {version('deepscan')}\n", "")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["scan", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["scan", "--help"], ["weights", "--help"], ["weights", "add", "--help"], ["--version"]]
+)
 def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
     script = (
         "import sys\nfrom deepscan.cli.main import main\nsys.argv[0] = 'deepscan'\n"
@@ -57,8 +62,25 @@ def test_models_says_what_the_embedded_detector_is() -> None:
     ran = deepscan("models")
     assert ran.code == 0
     manifest = embedded_manifest("lite")
-    wanted = ("lite", manifest.spec.title, "224 x 224 frame", "fp32", manifest.weights_sha256[:12], "fake from 0.85")
+    wanted = ("lite", manifest.spec.title, "224 x 224, RGB", "embedded", manifest.weights_sha256[:12], "fake from 0.85")
+    assert [part for part in wanted if part not in deepscan("models", "lite").text] == []
     assert [part for part in wanted if part not in ran.text] == []
+
+
+def test_models_lists_every_detector_and_shows_one_alone() -> None:
+    listed = deepscan("models").text
+    assert [spec.title for spec in SPECS.values() if spec.title not in listed] == []
+    alone = deepscan("models", "ftcn")
+    assert alone.code == 0
+    assert alone.text in listed
+    assert "32 frames of 224 x 224, RGB" in alone.text
+    assert re.search(r"weights here +no\s", alone.text)
+
+
+def test_models_refuses_an_unknown_name_with_the_known_ones() -> None:
+    ran = deepscan("models", "heavy")
+    assert_one_line(ran, 2)
+    assert all(name in ran.err for name in SPECS)
 
 
 def test_doctor_names_what_a_scan_can_use_and_how_to_add_what_is_missing() -> None:
@@ -113,10 +135,17 @@ def test_an_export_that_cannot_be_made_says_so_in_one_line(tmp_path: Path, argum
     assert os.listdir(tmp_path) == []
 
 
-def test_without_torch_export_says_what_to_install(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["export", "lite", "--weights", "x"], "Exporting"),
+        (["weights", "add", "x"], "Adding weights"),
+    ],
+)
+def test_without_torch_what_needs_it_says_what_to_install(tmp_path: Path, arguments: list[str], what: str) -> None:
     script = "import sys\nsys.modules['torch'] = None\nfrom deepscan.cli.main import main\nmain()"
     child = subprocess.run(
-        [sys.executable, "-c", script, "export", "lite", "--weights", "x"],
+        [sys.executable, "-c", script, *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -124,7 +153,7 @@ def test_without_torch_export_says_what_to_install(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert child.returncode == 3
-    assert child.stderr == "deepscan: Exporting needs the package torch: run `pip install 'deepscan[export]'`.\n"
+    assert child.stderr == f"deepscan: {what} needs the package torch: run `pip install 'deepscan[export]'`.\n"
 
 
 def test_a_scan_needs_nothing_of_the_export_extra() -> None:

@@ -24,7 +24,8 @@ EXPECTED = {
     "cut.mp4": ("scored", "damaged"),
     "beheaded.mp4": ("unreadable", ""),
     "sound.mp4": ("unsupported", "only videos"),
-    "picture.png": ("unreadable", "no video"),
+    "picture.png": ("no_face", ""),
+    "cut.png": ("unreadable", "PNG picture cannot be decoded"),
     "folder": ("unsupported", "folder"),
     "pipe": ("unsupported", "pipe"),
     "fake.mp4": ("scored", ""),
@@ -56,6 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "beheaded.mp4").write_bytes(video[len(video) // 2 :])
     write_sound(folder / "sound.mp4")
     Image.new("RGB", (64, 48), (9, 9, 200)).save(folder / "picture.png")
+    (folder / "cut.png").write_bytes((folder / "picture.png").read_bytes()[:40])
     (folder / "folder").mkdir()
     os.mkfifo(folder / "pipe")
     return folder
@@ -78,7 +80,7 @@ def test_the_row_of_a_file_says_what_is_wrong_with_it(ran: Ran, name: str) -> No
     status, said = EXPECTED[name]
     assert row["status"] == status
     assert said in row["reason"]
-    assert bool(row["reason"]) == (name not in ("good.mp4", "fake.mp4"))
+    assert bool(row["reason"]) == (name not in ("good.mp4", "picture.png", "fake.mp4"))
 
 
 def test_no_score_is_made_up_for_what_could_not_be_scored(ran: Ran) -> None:
@@ -99,7 +101,7 @@ def test_the_screen_names_the_first_failures_and_counts_the_rest(ran: Ran) -> No
     closing = ran.err.partition("... and")
     assert closing[1], ran.err
     assert closing[2].startswith(" 4 more that could not be scanned.")
-    assert "12 inputs: 3 scored, 6 unreadable, 3 unsupported" in ran.err
+    assert "13 inputs: 1 no_face, 3 scored, 6 unreadable, 3 unsupported" in ran.err
     assert "Traceback" not in ran.err
 
 
@@ -107,6 +109,5 @@ def test_the_same_folder_scanned_as_a_whole_gives_the_same_rows(ran: Ran, folder
     whole = deepscan("scan", ".", "--frames", "4", "--out", "-", "--quiet", cwd=folder)
     expected = {row["path"]: (row["status"], row["score"], row["reason"]) for row in ran.rows}
     found = {row["path"].removeprefix("./"): (row["status"], row["score"], row["reason"]) for row in whole.rows}
-    assert found == {
-        name: row for name, row in expected.items() if name not in ("missing.mp4", "folder", "picture.png")
-    }
+    passed_over = ("missing.mp4", "folder", "picture.png", "cut.png")
+    assert found == {name: row for name, row in expected.items() if name not in passed_over}

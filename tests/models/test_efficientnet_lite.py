@@ -12,7 +12,8 @@ from deepscan.errors import UsageError
 from deepscan.models import lite
 from deepscan.models.checkpoints import load_weights
 from deepscan.models.efficientnet_lite import EfficientNetLite, SameConv2d, scaled_channels
-from deepscan.models.registry import DETECTORS, detector
+from deepscan.models.registry import BUILDERS
+from deepscan.models.specs import LITE, SPECS, spec_of
 
 WEIGHTS = Path(__file__).parents[2] / "weights" / "lite2.safetensors"
 # Computed by another implementation from the same weights; see the detector's model card.
@@ -22,7 +23,7 @@ GOLDEN = np.load(Path(__file__).with_name("lite_golden.npz"))
 @pytest.fixture(scope="module")
 def network() -> EfficientNetLite:
     network = lite.build()
-    load_weights(network, WEIGHTS)
+    load_weights(network, WEIGHTS, name="lite")
     return network
 
 
@@ -94,11 +95,20 @@ def test_same_padding_is_that_of_tensorflow(kernel: int, stride: int, shape: tup
 
 
 def test_a_detector_is_found_by_its_name() -> None:
-    assert detector("lite").spec is lite.SPEC
-    assert isinstance(detector("lite").build(), nn.Module)
-    assert all(name == known.spec.name for name, known in DETECTORS.items())
+    assert spec_of("lite") is LITE
+    assert isinstance(BUILDERS["lite"](), nn.Module)
+    assert all(name == spec.name for name, spec in SPECS.items())
+    assert BUILDERS.keys() == SPECS.keys()
 
 
 def test_an_unknown_detector_is_wrong_usage() -> None:
     with pytest.raises(UsageError, match="No detector is called 'x': use one of lite"):
-        detector("x")
+        spec_of("x")
+
+
+def test_another_training_of_a_detector_is_a_variant_of_it() -> None:
+    assert spec_of("recce", "deepfakebench") is SPECS["recce-deepfakebench"]
+    with pytest.raises(UsageError, match=r"^lite has no variant 'deepfakebench': leave out --variant .*altfreezing"):
+        spec_of("lite", "deepfakebench")
+    with pytest.raises(UsageError, match="No detector is called 'x': use one of lite"):
+        spec_of("x", "deepfakebench")

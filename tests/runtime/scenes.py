@@ -8,17 +8,17 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from deepscan.runtime.artefacts import embedded_manifest
+from deepscan.models.specs import LITE
 from deepscan.runtime.colour import Colour
-from deepscan.runtime.frames import Frame, Geometry, Picture
+from deepscan.runtime.crops import crop_square
+from deepscan.runtime.frames import Box, Frame, Geometry, Picture
 from deepscan.runtime.messages import Look, VideoJob
 from deepscan.runtime.yunet import Faces
-from deepscan.spec import Calibration, CropPolicy, DetectorSpec
+from deepscan.spec import Calibration, CropPolicy, DetectorSpec, SquareCrop
 
 SIDE = 256
-LITE = embedded_manifest("lite").spec
 # The square is the box itself: what is in a crop tells where the box was.
-EXACT_CROP = CropPolicy(scale=1.0, shift_down=0.0, min_face_pixels=20)
+EXACT_CROP = SquareCrop(scale=1.0, shift_down=0.0)
 
 
 def ramp_frame(seconds: float, *, axis: Literal["x", "y"] = "x", index: int = 0) -> Frame:
@@ -29,9 +29,10 @@ def ramp_frame(seconds: float, *, axis: Literal["x", "y"] = "x", index: int = 0)
     return Frame(index=index, seconds=seconds, picture=picture, geometry=Geometry(SIDE, SIDE), native=None)
 
 
-def look_at(frame: Frame, *, starts_shot: bool = False, job: VideoJob | None = None) -> Look:
-    """Return a frame that was searched for faces."""
-    return Look(job or VideoJob(0, "video"), frame, np.zeros((1, 1, 3), dtype=np.uint8), starts_shot)
+def look_at(frame: Frame, *, starts_shot: bool = False, searched: bool = True) -> Look:
+    """Return a frame that was searched for faces, or one between such frames."""
+    small = np.zeros((1, 1, 3), dtype=np.uint8) if searched else None
+    return Look(VideoJob(0, "video"), frame, small, starts_shot, position=frame.index)
 
 
 def faces_at(*boxes: tuple[float, float, float, float]) -> Faces:
@@ -47,6 +48,12 @@ def faces_at(*boxes: tuple[float, float, float, float]) -> Faces:
 def boxes_of(*boxes: tuple[float, float, float, float]) -> NDArray[np.float32]:
     """Return boxes as an array [K, 4]."""
     return np.array(boxes, dtype=np.float32).reshape(-1, 4)
+
+
+def lite_square(box: Box) -> Box:
+    """Return the square that the embedded detector sees around a face box."""
+    assert isinstance(LITE.crop, SquareCrop)
+    return crop_square(box, LITE.crop)
 
 
 def spec_with(

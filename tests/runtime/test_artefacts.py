@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from deepscan.errors import MachineError, ModelError
-from deepscan.models.lite import SPEC
+from deepscan.models.specs import LITE
 from deepscan.runtime.artefacts import Artefact, embedded_manifest, load_artefact
 from deepscan.runtime.backends import OnnxRuntimeBackend
 from deepscan.runtime.sessions import PROVIDERS, Session, available_providers
@@ -30,7 +30,7 @@ def copied(tmp_path: Path) -> Path:
     return tmp_path / "lite.onnx"
 
 
-def artefact_of(model: onnx.ModelProto, path: Path, *, embedded: str | None = SPEC.to_json()) -> Artefact:
+def artefact_of(model: onnx.ModelProto, path: Path, *, embedded: str | None = LITE.to_json()) -> Artefact:
     """Write any graph with a manifest that belongs to it, a spec inside, and load it."""
     helper.set_model_props(model, {"deepscan.spec": embedded} if embedded is not None else {})
     data = model.SerializeToString()
@@ -68,9 +68,10 @@ def test_the_embedded_detector_loads_and_its_record_says_what_it_is() -> None:
     artefact = load_artefact("lite")
     manifest = artefact.manifest
     assert manifest == embedded_manifest("lite")
-    assert manifest.spec == SPEC
+    assert manifest.spec == LITE
     assert (manifest.file, manifest.precision, manifest.opset) == ("lite.onnx", "fp32", 18)
     assert (manifest.weights_file, manifest.weights_sha256) == ("lite2.safetensors", WEIGHTS_SHA256)
+    assert manifest.trained
     assert manifest.sha256 == hashlib.sha256(artefact.model).hexdigest()
     assert manifest.size_bytes == len(artefact.model)
     assert set(manifest.tools) == {"python", "deepscan", "torch", "onnx", "onnxscript"}
@@ -93,7 +94,7 @@ def test_the_onnx_metadata_repeats_the_manifest() -> None:
     held = {entry.key.removeprefix("deepscan."): entry.value for entry in model.metadata_props}
     assert spec_from_json(held.pop("spec"), source="lite.onnx") == artefact.manifest.spec
     assert json.loads(held.pop("tools")) == artefact.manifest.tools
-    assert held == {"weights_sha256": WEIGHTS_SHA256, "precision": "fp32", "opset": "18"}
+    assert held == {"weights_sha256": WEIGHTS_SHA256, "trained": "true", "precision": "fp32", "opset": "18"}
     assert [entry.version for entry in model.opset_import if entry.domain == ""] == [18]
 
 
@@ -133,13 +134,13 @@ def test_an_artefact_of_which_one_file_is_missing_is_refused(copied: Path, name:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        (b'"schema": 1,\n  "spec"', b'"schema": 2,\n  "spec"'),
-        (b'"spec": {\n    "schema": 1', b'"spec": {\n    "schema": 7'),
+        (b'"schema": 2,\n  "spec"', b'"schema": 1,\n  "spec"'),
+        (b'"spec": {\n    "schema": 2', b'"spec": {\n    "schema": 7'),
         (b'"precision": "fp32"', b'"precision": "fp8"'),
         (b'"opset": 18', b'"opset": "18"'),
         (b'"opset": 18,', b""),
         (b'"opset"', b'"surprise": 1, "opset"'),
-        (b'"frames": 1', b'"frames": 32'),
+        (b'"frames": 1,', b'"frames": 32,'),
         (b"{", b"\xff{"),
         (b"}\n", b""),
     ],
@@ -155,8 +156,9 @@ def test_a_manifest_of_another_form_is_refused(copied: Path, old: bytes, new: by
 
 
 @pytest.mark.parametrize("name", ["nothing", "", "lite.pt", "Lite"])
-def test_an_unknown_name_is_refused_with_the_known_ones(name: str) -> None:
-    with pytest.raises(ModelError, match=r"No detector is called .* use one of lite") as error:
+def test_an_unknown_name_is_refused_with_the_way_to_add_its_weights(name: str) -> None:
+    said = rf"No weights of a detector called {name!r} are installed: .*`deepscan weights add FILE`"
+    with pytest.raises(ModelError, match=said) as error:
         load_artefact(name)
     assert_one_sentence(error)
 
@@ -206,7 +208,7 @@ def test_a_graph_without_a_spec_inside_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_spec_inside_that_is_not_the_manifests_is_refused(tmp_path: Path) -> None:
-    other = SPEC.to_json().replace('"mirror":true', '"mirror":false')
+    other = LITE.to_json().replace('"mirror":true', '"mirror":false')
     with pytest.raises(ModelError, match="is not the one in its manifest") as error:
         artefact_of(graph(), tmp_path / "x.onnx", embedded=other)
     assert_one_sentence(error)

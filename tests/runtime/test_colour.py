@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepscan.runtime.colour import BT601, BT709, LUMA_WEIGHTS, Colour, declared_colour
+from deepscan.runtime.colour import BT601, BT709, IDENTITY, LUMA_WEIGHTS, Colour, declared_colour
 from deepscan.runtime.crops import crop_rgb
 from deepscan.runtime.pyav_reader import open_video
 from tests.footage import portrait, write_video
@@ -63,7 +63,20 @@ def test_encoding_by_the_standard_and_decoding_gives_the_colour_back(
     assert rgb(Colour(matrix, full_range), samples) == pytest.approx(colour, abs=1e-3)
 
 
-@pytest.mark.parametrize("matrix", [0, 2, 3, 8, 11, 12, 99])
+def test_the_identity_matrix_puts_green_blue_and_red_in_order_exactly() -> None:
+    full = Colour(IDENTITY, full_range=True)
+    assert rgb(full, (200, 60, 90)) == [90, 200, 60]
+    levels = np.arange(256)
+    planes = np.stack([levels, levels[::-1], levels // 2, np.ones(256)])
+    assert np.array_equal(full.rgb_matrix() @ planes, planes[[2, 0, 1]])
+
+
+def test_the_identity_matrix_in_limited_range_stretches_every_channel() -> None:
+    limited = Colour(IDENTITY, full_range=False)
+    assert rgb(limited, (235, 16, 125.5)) == pytest.approx([127.5, 255, 0], abs=1e-3)
+
+
+@pytest.mark.parametrize("matrix", [IDENTITY, 2, 3, 8, 11, 12, 99])
 @pytest.mark.parametrize(
     ("width", "height", "guess"),
     [

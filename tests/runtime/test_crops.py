@@ -17,7 +17,7 @@ from deepscan.runtime.colour import BT709, Colour
 from deepscan.runtime.crops import crop_rgb, crop_square
 from deepscan.runtime.frames import Box, Frame, Geometry, Orientation, Picture
 from deepscan.runtime.pyav_reader import open_video
-from deepscan.spec import CropPolicy
+from deepscan.spec import SquareCrop
 from tests.footage import ACCURATE, portrait, write_video
 
 FULL = Colour(BT709, full_range=True)
@@ -53,8 +53,7 @@ def ramp(width: int, height: int, slope: float, offset: float = 20.0) -> NDArray
     ],
 )
 def test_squares_by_hand(box: Box, scale: float, shift_down: float, square: Box) -> None:
-    policy = CropPolicy(scale=scale, shift_down=shift_down, min_face_pixels=0)
-    assert crop_square(box, policy) == pytest.approx(square)
+    assert crop_square(box, SquareCrop(scale=scale, shift_down=shift_down)) == pytest.approx(square)
 
 
 FORMATS = [

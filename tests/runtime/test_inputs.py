@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepscan.errors import UnreadableInput, UnsupportedInput, UsageError
-from deepscan.runtime.inputs import InputPlan, paths_from_list, plan_inputs
+from deepscan.runtime.inputs import PICTURES, InputPlan, paths_from_list, plan_inputs
 
 AWKWARD_NAMES = [
     b"comma, quote\" and 'more'.mp4",
@@ -125,8 +125,8 @@ def test_a_missing_path_is_an_input_with_a_problem(tmp_path: Path) -> None:
     assert "No such file" in str(planned.problem)
 
 
-@pytest.mark.parametrize("names", [[], ["readme.txt", "cover.JPG"]])
-def test_a_folder_without_videos_is_an_input_with_a_problem(tmp_path: Path, names: list[str]) -> None:
+@pytest.mark.parametrize("names", [[], ["readme.txt", "photo.heic", "in/raw.NEF"]])
+def test_a_folder_without_videos_and_pictures_is_an_input_with_a_problem(tmp_path: Path, names: list[str]) -> None:
     make(tmp_path, *names)
     plan = plan_inputs([tmp_path])
     (planned,) = plan.inputs
@@ -140,6 +140,58 @@ def test_files_that_are_passed_over_are_counted_and_unknown_endings_are_tried(tm
     plan = plan_inputs([tmp_path])
     assert below(plan, tmp_path) == ["a.mp4", "b.xyz", "none"]
     assert plan.skipped == 3
+
+
+def test_beside_videos_pictures_are_passed_over(tmp_path: Path) -> None:
+    make(tmp_path, "a.jpg", "b.txt", "in/c.png", "in/deep/video.mp4", "z.webp")
+    plan = plan_inputs([tmp_path])
+    assert below(plan, tmp_path) == ["in/deep/video.mp4"]
+    assert plan.skipped == 4
+
+
+def test_of_a_folder_of_pictures_the_pictures_are_the_inputs_in_sorted_order(tmp_path: Path) -> None:
+    names = [f"picture.{ending}" for ending in sorted(PICTURES)]
+    make(tmp_path, *names, "list.csv", "in/B.PNG", "in/a.Jpeg", "in/deep/c.tif", "in/photo.heic", ".hidden.jpg")
+    plan = plan_inputs([tmp_path])
+    assert below(plan, tmp_path) == [*names, "in/B.PNG", "in/a.Jpeg", "in/deep/c.tif"]
+    assert [planned.size_bytes for planned in plan.inputs] == [len(b"content")] * len(plan.inputs)
+    assert plan.skipped == 2
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "animated.gif", "unknown.xyz"])
+def test_one_file_that_could_be_a_video_makes_a_folder_one_of_videos(tmp_path: Path, name: str) -> None:
+    make(tmp_path, "a.jpg", name)
+    plan = plan_inputs([tmp_path])
+    assert (below(plan, tmp_path), plan.skipped) == ([name], 1)
+
+
+def test_each_given_folder_is_one_of_videos_or_of_pictures_by_itself(tmp_path: Path) -> None:
+    make(tmp_path, "films/a.mp4", "films/cover.jpg", "photos/b.jpg")
+    plan = plan_inputs([tmp_path / "photos", tmp_path / "films"])
+    assert below(plan, tmp_path) == ["photos/b.jpg", "films/a.mp4"]
+    assert plan.skipped == 1
+    assert below(plan_inputs([tmp_path]), tmp_path) == ["films/a.mp4"]
+
+
+def test_videos_that_are_not_taken_do_not_make_a_folder_one_of_videos(tmp_path: Path) -> None:
+    make(tmp_path, "a.jpg", "in/video.mp4", ".hidden.mp4")
+    assert below(plan_inputs([tmp_path], recursive=False), tmp_path) == ["a.jpg"]
+    assert below(plan_inputs([tmp_path], exclude=["*.mp4"]), tmp_path) == ["a.jpg"]
+    assert below(plan_inputs([tmp_path]), tmp_path) == ["in/video.mp4"]
+
+
+def test_patterns_to_include_take_pictures_only_where_they_match(tmp_path: Path) -> None:
+    make(tmp_path, "a.jpg", "b.png", "video.mp4")
+    assert below(plan_inputs([tmp_path], include=["*.jpg", "*.mp4"]), tmp_path) == ["a.jpg", "video.mp4"]
+    plan = plan_inputs([tmp_path], include=["*.mkv"])
+    assert [type(planned.problem) for planned in plan.inputs] == [UnsupportedInput]
+    assert plan.skipped == 3
+
+
+def test_a_picture_that_is_named_is_an_input_whatever_is_beside_it(tmp_path: Path) -> None:
+    make(tmp_path, "a.jpg", "video.mp4")
+    plan = plan_inputs([tmp_path, tmp_path / "a.jpg"])
+    assert below(plan, tmp_path) == ["video.mp4", "a.jpg"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
@@ -178,6 +230,17 @@ def test_a_folder_whose_path_is_too_long_to_list_is_an_input_with_a_problem(
     assert (first.problem, second.problem) == (None, None)
     assert isinstance(last.problem, UnreadableInput)
     assert "cannot be listed" in str(last.problem)
+
+
+@pytest.mark.parametrize("name", ["b.mp4", "b.jpg"])
+def test_a_folder_with_a_problem_stays_an_input_among_videos_and_among_pictures(
+    tmp_path: Path, removed: Callable[[Path], None], name: str
+) -> None:
+    make(tmp_path, f"deep/{name}")
+    nested(tmp_path / "deep", "d" * 200, 25)
+    plan = plan_inputs([tmp_path / "deep"])
+    removed(tmp_path / "deep")
+    assert [type(planned.problem) for planned in plan.inputs] == [type(None), UnreadableInput]
 
 
 def test_folders_in_folders_a_thousand_deep_are_found(tmp_path: Path, removed: Callable[[Path], None]) -> None:
@@ -227,3 +290,15 @@ def test_a_nul_separated_list_gives_back_every_name(names: list[bytes]) -> None:
 def test_a_list_of_lines_gives_back_every_name(names: list[bytes], dos: bool) -> None:
     data = b"".join(name + (b"\r\n" if dos else b"\n") for name in names)
     assert [os.fsencode(path) for path in paths_from_list(data)] == names
+
+
+def test_a_file_without_an_ending_does_not_make_an_image_folder_one_of_videos(tmp_path: Path) -> None:
+    for name in ("LICENSE", "a.png", "b.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    plan = plan_inputs([tmp_path])
+    assert [os.path.basename(planned.path) for planned in plan.inputs] == ["a.png", "b.jpg"]
+    assert plan.skipped == 1
+    (tmp_path / "c.mp4").write_bytes(b"x")
+    plan = plan_inputs([tmp_path])
+    assert [os.path.basename(planned.path) for planned in plan.inputs] == ["LICENSE", "c.mp4"]
+    assert plan.skipped == 2

@@ -112,6 +112,21 @@ def test_times_after_the_end_give_a_frame_only_where_there_is_no_other(counted: 
     assert len(found_at(counted, [0.2, 7.0, 8.0], tolerance=0.0)) == 1
 
 
+def windows_in(path: Path, starts: list[float], frames_each: int) -> list[tuple[int, int]]:
+    """Return the number of the window of each frame, and which of the `counting` pictures it shows."""
+    with open_video(str(path), threads=1) as reader:
+        found = reader.windows(starts, frames_each, tolerance_seconds=0.0)
+        return [(window, number_of(reader.shrink(frame, 64))) for window, frame in found]
+
+
+def test_windows_after_the_end_give_one_only_where_there_is_no_other(counted: Path) -> None:
+    found = windows_in(counted, [7.0, 8.0], 3)
+    # A raw stream has no way back: its last frame is all there is left.
+    assert [window for window, _ in found] == [0] * (1 if counted.suffix == ".h264" else 3)
+    assert [number for _, number in found] == [found[0][1] + step for step in range(len(found))]
+    assert windows_in(counted, [0.0, 7.0], 3) == [(0, 0), (0, 1), (0, 2)]
+
+
 def test_a_file_cut_off_before_all_times_still_gives_a_frame(tmp_path: Path) -> None:
     options = {"movflags": "faststart"}
     path = write_video(tmp_path / "video.mp4", noise(COUNT), options={"g": "5"}, container_options=options)

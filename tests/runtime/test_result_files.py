@@ -40,6 +40,7 @@ texts = st.one_of(
 def row(index: int = 0, **changes: Any) -> VideoResult:
     fields: dict[str, Any] = {
         "index": index,
+        "row": index,
         "path": f"{index}.mp4",
         "status": "no_face",
         "model": "lite",
@@ -98,6 +99,15 @@ def test_rows_are_in_the_order_of_the_inputs_whatever_finishes_first(tmp_path: P
     assert [cell[0] for cell in rows] == [f"{index}.mp4" for index in range(10)]
     lines = (tmp_path / "r.jsonl").read_text().splitlines()
     assert [json.loads(line)["path"] for line in lines] == [f"{index}.mp4" for index in range(10)]
+
+
+def test_the_rows_of_an_input_are_in_the_order_of_the_detectors(tmp_path: Path) -> None:
+    results = [row(number // 2, row=number, model="ab"[number % 2]) for number in (5, 0, 3, 1, 4, 2)]
+    _, *rows = write(tmp_path / "r.csv", *results)
+    expected = [(f"{index}.mp4", model) for index in range(3) for model in "ab"]
+    assert [(cell[0], cell[COLUMNS.index("model")]) for cell in rows] == expected
+    records = map(json.loads, (tmp_path / "r.jsonl").read_text().splitlines())
+    assert [(record["path"], record["model"]) for record in records] == expected
 
 
 @given(st.permutations(range(8)))

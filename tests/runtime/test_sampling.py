@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from deepscan.runtime.colour import BT709, Colour
 from deepscan.runtime.frames import Frame, Geometry, Picture
 from deepscan.runtime.pyav_reader import open_video
-from deepscan.runtime.sampling import MarkedFrame, Sampling, SamplingMode, marked_frames, sampled_frames
+from deepscan.runtime.sampling import Choice, MarkedFrame, SampledFrame, Sampling, marked_frames, sampled_frames
 from tests.footage import counting, number_of, write_video
 
 DARK, LIGHT = 40, 200
@@ -33,8 +33,8 @@ def shots(lengths: Iterable[int]) -> list[Frame]:
     return [frame_of(index, level) for index, level in enumerate(levels)]
 
 
-def marked(frames: list[Frame], *, every: int, mode: SamplingMode = "full") -> list[MarkedFrame]:
-    return list(marked_frames(iter(frames), Sampling(mode, frames=4, detect_every=every)))
+def marked(frames: list[Frame], *, every: int, choice: Choice = "all") -> list[MarkedFrame]:
+    return list(marked_frames(map(SampledFrame, frames), Sampling(choice, count=4, detect_every=every)))
 
 
 def searched(found: list[MarkedFrame]) -> list[int]:
@@ -65,7 +65,7 @@ def test_first_last_and_every_nth_frame_of_a_shot_are_searched(
     lengths: list[int], every: int, expected: list[int], starts: list[int]
 ) -> None:
     found = marked(shots(lengths), every=every)
-    assert [one.frame.index for one in found] == list(range(sum(lengths)))
+    assert [one.frame.index for one in found] == [one.position for one in found] == list(range(sum(lengths)))
     assert searched(found) == expected
     assert shot_starts(found) == starts
 
@@ -82,10 +82,10 @@ def test_slow_changes_start_no_shot() -> None:
     assert shot_starts(found) == [0]
 
 
-@pytest.mark.parametrize("mode", ["quick", "paper"])
-def test_scattered_frames_are_all_searched_and_only_sizes_part_them(mode: SamplingMode) -> None:
+@pytest.mark.parametrize("choice", ["middles", "ends"])
+def test_scattered_frames_are_all_searched_and_only_sizes_part_them(choice: Choice) -> None:
     frames = [*shots([2, 2]), frame_of(4, LIGHT, size=48)]
-    found = marked(frames, every=4, mode=mode)
+    found = marked(frames, every=4, choice=choice)
     assert searched(found) == [0, 1, 2, 3, 4]
     assert shot_starts(found) == [0, 4]
 
@@ -99,7 +99,7 @@ def test_marking_runs_one_frame_behind() -> None:
             taken.append(frame.index)
             yield frame
 
-    for one in marked_frames(iter(frames()), Sampling("full", frames=0, detect_every=3)):
+    for one in marked_frames(map(SampledFrame, frames()), Sampling("all", detect_every=3)):
         assert taken[-1] <= one.frame.index + 1
 
 
@@ -127,29 +127,59 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def numbers(path: Path, sampling: Sampling) -> list[int]:
     with open_video(str(path), threads=1) as reader:
-        return [number_of(reader.shrink(frame, 64)) for frame in sampled_frames(reader, sampling)]
+        return [number_of(reader.shrink(sampled.frame, 64)) for sampled in sampled_frames(reader, sampling)]
 
 
-def test_full_takes_every_frame(video: Path) -> None:
-    assert numbers(video, Sampling("full", frames=3, detect_every=5)) == list(range(48))
+def test_all_takes_every_frame(video: Path) -> None:
+    assert numbers(video, Sampling("all", count=3, detect_every=5)) == list(range(48))
 
 
 @pytest.mark.parametrize(
     ("count", "expected"), [(1, [24]), (2, [12, 36]), (4, [6, 18, 30, 42]), (8, [3, 9, 15, 21, 27, 33, 39, 45])]
 )
-def test_paper_takes_the_middles_of_equal_parts_exactly(video: Path, count: int, expected: list[int]) -> None:
-    assert numbers(video, Sampling("paper", frames=count, detect_every=1)) == expected
+def test_the_middles_of_equal_parts_are_taken_exactly(video: Path, count: int, expected: list[int]) -> None:
+    assert numbers(video, Sampling("middles", count=count)) == expected
 
 
-def test_paper_takes_every_frame_once_where_there_are_fewer_than_asked_for(video: Path) -> None:
-    assert numbers(video, Sampling("paper", frames=500, detect_every=1)) == list(range(48))
+def test_every_frame_is_taken_once_where_there_are_fewer_than_asked_for(video: Path) -> None:
+    assert numbers(video, Sampling("middles", count=500)) == list(range(48))
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, [0]), (3, list(range(3))), (100, list(range(48)))])
+def test_the_first_frames_follow_each_other(video: Path, count: int, expected: list[int]) -> None:
+    assert numbers(video, Sampling("first", count=count)) == expected
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(1, [0]), (2, [0, 47]), (6, [0, 9, 19, 28, 38, 47]), (48, list(range(48)))]
+)
+def test_from_end_to_end_means_both_ends_included(video: Path, count: int, expected: list[int]) -> None:
+    assert numbers(video, Sampling("ends", count=count)) == expected
+
+
+def test_first_and_last_frame_of_a_window_are_searched_and_the_next_one_does_not_follow_it() -> None:
+    windows = [(0, DARK), (1, LIGHT), (2, DARK)]  # frames seconds apart differ without a cut
+    frames = [SampledFrame(frame_of(10 * window + n, level), window) for window, level in windows for n in range(7)]
+    found = list(marked_frames(frames, Sampling("windows", count=3, window_frames=7, detect_every=4)))
+    assert searched(found) == [0, 4, 6, 10, 14, 16, 20, 24, 26]
+    assert shot_starts(found) == [0]
+    steps = [after.position - before.position for before, after in pairwise(found)]
+    assert [step == 1 for step in steps] == [number % 7 != 0 for number in range(1, 21)]
+    assert min(steps) >= 1
+
+
+def test_a_cut_within_a_window_starts_a_shot() -> None:
+    frames = [SampledFrame(frame, frame.index // 6) for frame in shots([3, 5, 4])]
+    found = list(marked_frames(frames, Sampling("windows", count=2, window_frames=6, detect_every=5)))
+    assert shot_starts(found) == [0, 3, 8]
+    assert searched(found) == [0, 2, 3, 5, 6, 7, 8, 11]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 6])
-def test_quick_takes_one_frame_of_about_each_part_and_prefers_key_frames(video: Path, count: int) -> None:
+def test_nearby_takes_one_frame_of_about_each_part_and_prefers_key_frames(video: Path, count: int) -> None:
     part = 48 / count
     with open_video(str(video), threads=1) as reader:
-        found = list(sampled_frames(reader, Sampling("quick", frames=count, detect_every=1)))
+        found = [sampled.frame for sampled in sampled_frames(reader, Sampling("middles", count=count, nearby=True))]
     assert len(found) == count
     assert any(frame.native.key_frame for frame in found)
     for number, frame in enumerate(found):

@@ -15,7 +15,8 @@ import pytest
 import deepscan
 from deepscan.runtime.result_files import COLUMNS
 from deepscan.runtime.results import Segment, TrackResult, VideoResult
-from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES, example_frames, write_video
+from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES, example_frames, portrait, write_video
+from tests.runtime.tiny_detectors import tiny_clip_artefact, tiny_frame_artefact
 from tests.runtime.watchdog import PATIENCE_SECONDS, deepscan_threads, wait_until
 
 EXAMPLES = [str(path.resolve()) for path in (ASTRONAUT, TWO_FACES, NO_FACE, PHONE, SWAPPED)]
@@ -49,6 +50,19 @@ def alone() -> dict[str, Facts]:
         Path(path).name: "no_face" if Path(path) == NO_FACE else "scored" for path in EXAMPLES
     }
     return found
+
+
+def test_a_detectors_result_does_not_depend_on_the_other_detectors(tmp_path: Path) -> None:
+    # A face that is too small for lite, and large enough for the others.
+    small = write_video(tmp_path / "small.mp4", [portrait(320, 180)] * 12)
+    models = ["lite", str(tiny_clip_artefact(tmp_path)), str(tiny_frame_artefact(tmp_path))]
+    together = sorted(deepscan.scan([TWO_FACES, small], model=models), key=lambda result: result.row)
+    assert [(result.index, result.row) for result in together] == [(n // 3, n) for n in range(6)]
+    for number, model in enumerate(models):
+        by_itself = sorted(deepscan.scan([TWO_FACES, small], model=model), key=lambda result: result.row)
+        assert [facts_of(result) for result in by_itself] == [facts_of(result) for result in together[number::3]]
+        assert {result.settings_sha256 for result in by_itself} == {together[number].settings_sha256}
+    assert [result.status for result in together[3:]] == ["no_face", "scored", "scored"]
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 5])

@@ -46,6 +46,11 @@ def board_of(*, pooling: Pooling = "logit", aggregate: Aggregate = "max", decisi
     return Scoreboard(spec_with(pooling=pooling, scale=SCALE, offset=OFFSET), aggregate, decisive_clips=decisive)
 
 
+def add(board: Scoreboard, track: int, seconds: float, logit: float) -> None:
+    """Add a single crop."""
+    board.add(track, seconds, seconds, logit)
+
+
 def verdict_on(
     tracks: Sequence[Sequence[float]],
     *,
@@ -64,7 +69,7 @@ def verdict_on(
         random.shuffle(crops)
         random.shuffle(ends)
     for crop in crops:
-        board.add(*crop)
+        add(board, *crop)
     for number in ends[: len(ends) // 2]:
         board.end([number])
     score = board.finish()
@@ -151,7 +156,7 @@ def test_without_a_single_crop_there_is_no_score(aggregate: Aggregate) -> None:
 
 def test_a_track_that_never_had_a_crop_ends_without_a_trace() -> None:
     board = board_of()
-    board.add(1, 0.0, 2.0)
+    add(board, 1, 0.0, 2.0)
     board.end([0, 1, 2])
     score = board.finish()
     assert score is not None
@@ -159,11 +164,21 @@ def test_a_track_that_never_had_a_crop_ends_without_a_trace() -> None:
     assert score.tracks == 1
 
 
+def test_a_clip_reaches_from_its_first_frame_to_its_last() -> None:
+    board = board_of(decisive=1)
+    for start in (0.2, 1.48, 2.76):
+        board.add(0, start, start + 1.24, start)
+    score = board.finish()
+    assert score is not None
+    assert (score.details[0].start_seconds, score.details[0].end_seconds) == (0.2, 4.0)
+    assert (score.peak.start_seconds, score.peak.end_seconds, score.clips) == (2.76, 4.0, 3)
+
+
 def test_a_track_that_ends_early_and_one_that_is_left_open_count_alike() -> None:
     ended, left = board_of(), board_of()
     for board in (ended, left):
         for second in range(5):
-            board.add(0, float(second), 1.0 + second)
+            add(board, 0, float(second), 1.0 + second)
     ended.end([0])
     assert ended.finish() == left.finish()
 
@@ -176,7 +191,7 @@ def test_memory_does_not_grow_with_the_number_of_tracks() -> None:
     try:
         for number, logit in enumerate(logits):
             for frame in range(3 if number % 2 else 1):
-                board.add(number, frame / 25, logit)
+                add(board, number, frame / 25, logit)
             board.end([number])
             if number in (2_500, 9_999):  # by then Python's own free lists are full
                 held[number] = tracemalloc.get_traced_memory()[0]
@@ -219,8 +234,8 @@ def test_the_peak_is_the_highest_segment_with_enough_crops(segments: list[tuple[
 def test_the_peak_of_a_video_is_where_the_face_looks_most_forged() -> None:
     board = board_of()
     for frame in range(100):
-        board.add(0, frame / 25, 4.0 if 50 <= frame < 75 else -4.0)
-        board.add(1, frame / 25, 0.0)
+        add(board, 0, frame / 25, 4.0 if 50 <= frame < 75 else -4.0)
+        add(board, 1, frame / 25, 0.0)
     found = board.finish()
     assert found is not None
     assert found.peak == Segment(start_seconds=2.0, end_seconds=2.96, score=pooled([4.0], "logit"), clips=25)

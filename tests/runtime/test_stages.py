@@ -14,21 +14,39 @@ import pytest
 from numpy.typing import NDArray
 
 from deepscan.errors import InputError, UnreadableInput
-from deepscan.runtime.messages import FaceCrop, Look, ToFaces, ToInfer, VideoDecoded, VideoFollowed, VideoJob
+from deepscan.models.specs import LITE
+from deepscan.runtime.cutting import cuts_for
+from deepscan.runtime.face_detectors import DETECTION_SIDE
+from deepscan.runtime.following import FaceFollower
+from deepscan.runtime.messages import (
+    FaceInput,
+    LeftOut,
+    Look,
+    Rewound,
+    ToFaces,
+    ToInfer,
+    VideoDecoded,
+    VideoFollowed,
+    VideoJob,
+)
 from deepscan.runtime.pyav_reader import open_video
-from deepscan.runtime.sampling import Sampling, SamplingMode
-from deepscan.runtime.stages import DETECTION_SIDE, DecodeStage, FacesStage, Progress
+from deepscan.runtime.sampling import Sampling
+from deepscan.runtime.stages import DecodeStage, FacesStage, Progress
+from deepscan.runtime.tracking import Tracker
 from deepscan.runtime.yunet import YuNet
 from tests.footage import ASTRONAUT, EXAMPLES, NO_FACE, PHONE, SWAPPED, TWO_FACES, flat, portrait, write_video
-from tests.runtime.scenes import LITE
 
 OPEN = partial(open_video, threads=1)
-QUICK = Sampling("quick", 3, 1)
-FULL = Sampling("full", 0, 5)
+QUICK = Sampling("middles", count=3, nearby=True)
+FULL = Sampling("all", detect_every=5)
+
+
+def decode_stage(sampling: Sampling) -> DecodeStage:
+    return DecodeStage(OPEN, sampling, detection_side=DETECTION_SIDE)
 
 
 def decoded(path: Path | str, sampling: Sampling = QUICK, index: int = 0) -> tuple[list[Look], VideoDecoded]:
-    *looks, end = DecodeStage(OPEN, sampling)(VideoJob(index, str(path)))
+    *looks, end = decode_stage(sampling)(VideoJob(index, str(path)))
     assert isinstance(end, VideoDecoded)
     assert all(isinstance(look, Look) for look in looks)
     return [look for look in looks if isinstance(look, Look)], end
@@ -37,7 +55,7 @@ def decoded(path: Path | str, sampling: Sampling = QUICK, index: int = 0) -> tup
 def test_a_video_becomes_its_looks_and_then_its_end() -> None:
     looks, end = decoded(TWO_FACES, FULL)
     assert (end.failure, end.damage, end.frames) == (None, None, 98)
-    assert [look.frame.index for look in looks] == list(range(98))
+    assert [look.frame.index for look in looks] == [look.position for look in looks] == list(range(98))
     assert [look.starts_shot for look in looks] == [True] + [False] * 97
     searched = [look.frame.index for look in looks if look.small is not None]
     assert searched == sorted({*range(0, 98, 5), 97})
@@ -47,6 +65,18 @@ def test_a_video_becomes_its_looks_and_then_its_end() -> None:
     assert end.job.share_done > 0.9
 
 
+def test_a_video_that_is_looked_at_twice_is_searched_in_the_first_pass_only() -> None:
+    stage = decode_stage(Sampling("first", count=6, twice=True))
+    messages = list(stage(VideoJob(0, str(TWO_FACES))))
+    looks = [message for message in messages if isinstance(message, Look)]
+    assert [type(message) for message in messages] == [Look] * 6 + [Rewound] + [Look] * 6 + [VideoDecoded]
+    assert [look.frame.seconds for look in looks[:6]] == [look.frame.seconds for look in looks[6:]]
+    assert [look.small is not None for look in looks] == [True] * 6 + [False] * 6
+    assert [look.position for look in looks] == [*range(6), *range(6)]
+    assert isinstance(messages[-1], VideoDecoded)
+    assert messages[-1].frames == 6
+
+
 def test_a_look_counts_the_memory_of_its_frame_and_of_its_small_picture() -> None:
     for look in decoded(TWO_FACES, FULL)[0][:2]:
         small = 0 if look.small is None else 360 * 640 * 3
@@ -54,15 +84,26 @@ def test_a_look_counts_the_memory_of_its_frame_and_of_its_small_picture() -> Non
         assert look.nbytes < 1.2 * (960 * 540 * 3 // 2 + small)
 
 
-@pytest.mark.parametrize("mode", ["full", "quick", "paper"])
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        FULL,
+        QUICK,
+        Sampling("middles", count=4),
+        Sampling("ends", count=4),
+        Sampling("windows", count=4, window_frames=2),
+        Sampling("first", count=4, twice=True),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("content", [None, b"", b"no video at all", bytes(5000), ASTRONAUT.read_bytes()[:2000]])
 def test_a_file_that_cannot_be_read_ends_in_a_failure_not_in_an_error(
-    mode: SamplingMode, content: bytes | None, tmp_path: Path
+    sampling: Sampling, content: bytes | None, tmp_path: Path
 ) -> None:
     path = tmp_path / "broken.mp4"
     if content is not None:
         path.write_bytes(content)
-    looks, end = decoded(path, Sampling(mode, 4, 5))
+    looks, end = decoded(path, sampling)
     assert looks == []
     assert end.frames == 0
     assert isinstance(end.failure, InputError)
@@ -71,13 +112,13 @@ def test_a_file_that_cannot_be_read_ends_in_a_failure_not_in_an_error(
 
 def test_a_problem_that_is_known_beforehand_is_the_failure() -> None:
     problem = UnreadableInput("It was gone.")
-    (end,) = DecodeStage(OPEN, QUICK)(VideoJob(7, str(ASTRONAUT), problem))
+    (end,) = decode_stage(QUICK)(VideoJob(7, str(ASTRONAUT), problem))
     assert isinstance(end, VideoDecoded)
     assert end.failure is problem
 
 
 @pytest.mark.parametrize("path", [ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES], ids=lambda path: path.suffix)
-@pytest.mark.parametrize("sampling", [FULL, QUICK], ids=lambda sampling: sampling.mode)
+@pytest.mark.parametrize("sampling", [FULL, QUICK], ids=["full", "quick"])
 def test_damage_anywhere_in_a_file_never_raises(path: Path, sampling: Sampling, tmp_path: Path) -> None:
     original, outcomes = path.read_bytes(), set()
     for seed in range(3):
@@ -104,7 +145,7 @@ def test_colours_that_no_conversion_knows_are_a_failure_of_that_video(tmp_path: 
 
 
 def test_leaving_a_video_early_closes_its_file() -> None:
-    looks = DecodeStage(OPEN, FULL)(VideoJob(0, str(PHONE)))
+    looks = decode_stage(FULL)(VideoJob(0, str(PHONE)))
     next(looks)
     assert _open_files(PHONE) == 1
     looks.close()  # type: ignore[attr-defined]
@@ -128,14 +169,21 @@ def crops_by_video(stage: FacesStage, batches: Sequence[Sequence[ToFaces]]) -> t
     messages = [message for batch in batches for message in stage(batch)]
     found: Found = defaultdict(list)
     for message in messages:
-        if isinstance(message, FaceCrop):
-            found[message.job.index].append((message.track, message.seconds, message.pixels))
+        if isinstance(message, FaceInput):
+            assert message.detectors == (0,)
+            assert message.start_seconds == message.end_seconds
+            found[message.job.index].append((message.track, message.start_seconds, message.pixels))
     return found, messages
 
 
 def faces_stage(progress: Progress | None = None) -> FacesStage:
     detector = YuNet(device="cpu", threads=1)
-    return FacesStage(detector, LITE, max_gap_seconds=1.0, progress=progress or Progress())
+    (cut,) = cuts_for([LITE], whole_pictures=False)
+
+    def followers(job: VideoJob) -> list[FaceFollower]:
+        return [FaceFollower(job, cut, Tracker(max_gap_seconds=1.0))]
+
+    return FacesStage(detector, followers, progress=progress or Progress())
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +193,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[list[ToFaces]]:
     paths = [ASTRONAUT, TWO_FACES, NO_FACE, other, PHONE, TWO_FACES]
     beginnings: list[list[ToFaces]] = []
     for index, path in enumerate(paths):
-        looks, end = decoded(path, Sampling("full", 0, 2), index)
+        looks, end = decoded(path, Sampling("all", detect_every=2), index)
         beginnings.append([*looks[:5], end])
     return beginnings
 
@@ -191,7 +239,7 @@ def test_a_video_without_faces_ends_without_a_crop(tmp_path: Path) -> None:
     messages = list(faces_stage()([*looks, end]))
     assert len(messages) == 1
     assert isinstance(messages[0], VideoFollowed)
-    assert (messages[0].decoded, messages[0].most_faces, messages[0].small_faces) == (end, 0, 0)
+    assert (messages[0].decoded, messages[0].most_faces, messages[0].left_out) == (end, 0, (LeftOut(),))
 
 
 def test_the_same_input_twice_is_two_videos() -> None:
@@ -206,7 +254,7 @@ def test_an_error_that_nobody_foresaw_is_a_failure_of_that_video_and_names_itsel
     def surprise(path: str) -> Any:
         raise ZeroDivisionError(f"in {path}")
 
-    (end,) = DecodeStage(surprise, FULL)(VideoJob(0, "odd.mp4"))
+    (end,) = DecodeStage(surprise, FULL, detection_side=DETECTION_SIDE)(VideoJob(0, "odd.mp4"))
     assert isinstance(end, VideoDecoded)
     assert isinstance(end.failure, UnreadableInput)
     assert "ZeroDivisionError('in odd.mp4')" in str(end.failure)

@@ -7,17 +7,27 @@ import pytest
 from numpy.typing import NDArray
 
 from deepscan.errors import UnsupportedInput
+from deepscan.models.specs import LITE
 from deepscan.runtime.artefacts import Precision, load_artefact
 from deepscan.runtime.backends import OnnxRuntimeBackend
-from deepscan.runtime.crops import crop_rgb, crop_square
+from deepscan.runtime.crops import crop_rgb
 from deepscan.runtime.frames import VideoInfo
-from deepscan.runtime.messages import FaceCrop, ToInfer, TracksEnded, VideoDecoded, VideoFollowed, VideoJob
+from deepscan.runtime.infer_stage import InferStage, Verdict
+from deepscan.runtime.messages import (
+    FaceInput,
+    LeftOut,
+    ToInfer,
+    TracksEnded,
+    VideoDecoded,
+    VideoFollowed,
+    VideoJob,
+)
 from deepscan.runtime.pyav_reader import open_video
 from deepscan.runtime.results import VideoResult
 from deepscan.runtime.scoring import Aggregate
-from deepscan.runtime.stages import InferStage, Progress, Verdict
+from deepscan.runtime.stages import Progress
 from tests.footage import ASTRONAUT, SWAPPED, TWO_FACES
-from tests.runtime.scenes import LITE, spec_with
+from tests.runtime.scenes import lite_square, spec_with
 
 SIDE = 8
 INFO = VideoInfo("h264", 640, 360, 4.0, 0.04)
@@ -42,10 +52,14 @@ class BrightnessBackend:
         return logits
 
 
-def crop(job: VideoJob, track: int, seconds: float, left: int, right: int) -> FaceCrop:
+def crop(job: VideoJob, track: int, seconds: float, left: int, right: int) -> FaceInput:
     pixels = np.full((SIDE, SIDE, 3), left, dtype=np.uint8)
     pixels[:, SIDE // 2 :] = right
-    return FaceCrop(job, track, seconds, pixels)
+    return face_input(job, track, seconds, pixels)
+
+
+def face_input(job: VideoJob, track: int, seconds: float, pixels: NDArray[np.uint8]) -> FaceInput:
+    return FaceInput(job, (0,), track, seconds, seconds, pixels)
 
 
 def logit_of(left: int, right: int) -> float:
@@ -55,11 +69,13 @@ def logit_of(left: int, right: int) -> float:
 def end_of(
     job: VideoJob, *, failure: UnsupportedInput | None = None, damage: str | None = None, small: int = 0
 ) -> ToInfer:
-    return VideoFollowed(job, VideoDecoded(job, None if failure else INFO, 100, failure, damage), 2, small)
+    decoded = VideoDecoded(job, None if failure else INFO, 100, failure, damage)
+    return VideoFollowed(job, decoded, 2, (LeftOut(small_faces=small),))
 
 
 def stage_of(backend: BrightnessBackend, *, mirror: bool = False, aggregate: Aggregate = "max") -> InferStage:
     verdict = Verdict(
+        model="lite",
         spec=spec_with(size=SIDE),
         aggregate=aggregate,
         decisive_clips=2,
@@ -67,7 +83,7 @@ def stage_of(backend: BrightnessBackend, *, mirror: bool = False, aggregate: Agg
         weights_sha256="weights",
         settings_sha256="settings",
     )
-    return InferStage(backend, verdict, progress=Progress())
+    return InferStage([(backend, verdict)], progress=Progress())
 
 
 def results_of(stage: InferStage, messages: list[ToInfer], batch: int = 16) -> list[VideoResult]:
@@ -87,7 +103,7 @@ def test_crops_of_several_videos_mixed_in_batches_are_summed_video_by_video(batc
         for index in range(3)
     }
     messages: list[ToInfer] = [crop(jobs[index], *looks[index][number]) for number in range(10) for index in range(3)]
-    messages += [TracksEnded(jobs[2], [0, 1]), end_of(jobs[2]), end_of(jobs[0]), end_of(jobs[1])]
+    messages += [TracksEnded(jobs[2], (0,), [0, 1]), end_of(jobs[2]), end_of(jobs[0]), end_of(jobs[1])]
     results = results_of(stage_of(BrightnessBackend()), messages, batch)
     assert [result.index for result in results] == [2, 0, 1]
     for result in results:
@@ -137,7 +153,7 @@ def test_a_result_says_what_it_depends_on() -> None:
     (result,) = results_of(
         stage_of(BrightnessBackend()), [crop(job, 0, 0.0, 140, 140), end_of(job, damage="a scratch")]
     )
-    assert (result.index, result.path, result.model) == (4, "some/video.mp4", "lite")
+    assert (result.index, result.row, result.path, result.model) == (4, 4, "some/video.mp4", "lite")
     assert (result.backend, result.precision) == ("brightness-cpu", "fp32")
     assert (result.weights_sha256, result.settings_sha256) == ("weights", "settings")
     assert (result.codec, result.width, result.height, result.duration_seconds) == ("h264", 640, 360, 4.0)
@@ -169,6 +185,57 @@ def test_without_a_crop_a_video_gets_no_score_and_the_reason(
     assert backend.batches == []
 
 
+def verdict_of(model: str, *, mirror: bool = False) -> Verdict:
+    return Verdict(
+        model=model,
+        spec=spec_with(size=SIDE),
+        aggregate="mean",
+        decisive_clips=1,
+        mirror=mirror,
+        weights_sha256=model,
+        settings_sha256="settings",
+    )
+
+
+@pytest.mark.parametrize("batch", [1, 3, 100])
+def test_each_detector_scores_what_it_wants_and_has_rows_of_its_own(batch: int) -> None:
+    backends = [BrightnessBackend(), BrightnessBackend(2)]
+    stage = InferStage(
+        [(backends[0], verdict_of("plain")), (backends[1], verdict_of("both", mirror=True))], progress=Progress()
+    )
+    jobs = [VideoJob(index, f"video{index}") for index in range(2)]
+    halves = {(0,): (200, 20), (1,): (30, 90), (0, 1): (140, 150)}
+    messages: list[ToInfer] = [
+        FaceInput(job, detectors, 0, job.index, job.index, crop(job, 0, 0.0, *sides).pixels)
+        for job in jobs
+        for detectors, sides in halves.items()
+    ]
+    left_out = (LeftOut(), LeftOut(small_faces=3))
+    messages += [
+        VideoFollowed(job, VideoDecoded(job, INFO, 100, None, None), 1, left_out) for job in (jobs[1], jobs[0])
+    ]
+    results = results_of(stage, messages, batch)
+    assert [(result.index, result.row, result.model) for result in results] == [
+        *((1, 2, "plain"), (1, 3, "both")),
+        *((0, 0, "plain"), (0, 1, "both")),
+    ]
+    plain = (logit_of(200, 20) + logit_of(140, 150)) / 2
+    both = (logit_of(30, 90) + logit_of(90, 30) + logit_of(140, 150) + logit_of(150, 140)) / 4
+    assert [result.score for result in results] == pytest.approx([sigmoid(plain), sigmoid(both)] * 2, abs=1e-6)
+    assert [bool(result.reason) for result in results] == [False, True] * 2
+    assert [sum(backend.batches) for backend in backends] == [4, 8]
+
+
+def test_a_video_whose_faces_make_no_clip_is_too_short() -> None:
+    job = VideoJob(0, "video")
+    end = VideoFollowed(job, VideoDecoded(job, INFO, 5, None, None), 1, (LeftOut(longest_stretch=5),))
+    (result,) = results_of(stage_of(BrightnessBackend()), [end])
+    assert (result.status, result.score, result.succeeded) == ("too_short", None, False)
+    assert "up to 5 frames in a row were not scored" in result.reason
+    (scored,) = results_of(stage_of(BrightnessBackend()), [crop(job, 0, 0.0, 140, 140), end])
+    assert (scored.status, scored.reason) == ("scored", result.reason)
+
+
 def test_a_video_that_fails_after_some_crops_has_a_reason_and_no_score() -> None:
     job, failure = VideoJob(0, "video"), UnsupportedInput("It turned into music.")
     (result,) = results_of(stage_of(BrightnessBackend()), [crop(job, 0, 0.0, 250, 250), end_of(job, failure=failure)])
@@ -184,8 +251,7 @@ def real_crops() -> NDArray[np.uint8]:
         with open_video(str(path), threads=1) as reader:
             frame = next(iter(reader.frames()))
             for left in (100.0, 250.0, 400.0):
-                square = crop_square((left, 60.0, left + 160, 280.0), LITE.crop)
-                crops.append(crop_rgb(frame, square, LITE.size))
+                crops.append(crop_rgb(frame, lite_square((left, 60.0, left + 160, 280.0)), LITE.size))
     return np.stack(crops[:8])
 
 
@@ -201,10 +267,18 @@ def test_the_logit_of_a_crop_does_not_depend_on_its_neighbours(real_crops: NDArr
 
 def test_a_mirrored_batch_gives_the_mean_of_both_views(real_crops: NDArray[np.uint8]) -> None:
     backend = OnnxRuntimeBackend(load_artefact("lite"), device="cpu", threads=1)
-    verdict = Verdict(spec=LITE, aggregate="mean", decisive_clips=1, mirror=True, weights_sha256="", settings_sha256="")
+    verdict = Verdict(
+        model="lite",
+        spec=LITE,
+        aggregate="mean",
+        decisive_clips=1,
+        mirror=True,
+        weights_sha256="",
+        settings_sha256="",
+    )
     job = VideoJob(0, "video")
-    crops: list[ToInfer] = [FaceCrop(job, 0, float(second), pixels) for second, pixels in enumerate(real_crops)]
-    (result,) = results_of(InferStage(backend, verdict, progress=Progress()), [*crops, end_of(job)])
+    crops: list[ToInfer] = [face_input(job, 0, float(second), pixels) for second, pixels in enumerate(real_crops)]
+    (result,) = results_of(InferStage([(backend, verdict)], progress=Progress()), [*crops, end_of(job)])
     views = [view for pixels in real_crops for view in (pixels, np.ascontiguousarray(pixels[:, ::-1]))]
     logits = [float(backend.logits(view[None])[0]) for view in views]
     assert result.score == pytest.approx(LITE.calibration.score(sum(logits) / 16), rel=1e-6)

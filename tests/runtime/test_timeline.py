@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepscan.runtime.timeline import FIRST_WIDTH_SECONDS, MAX_SEGMENTS, Timeline
+from deepscan.runtime.timeline import FIRST_WIDTH_SECONDS, MAX_SEGMENTS, Bin, Timeline
 
 # Times from the first frames of a video to a week; some files begin a little before zero.
 SECONDS = st.one_of(
@@ -24,7 +24,7 @@ ENTRIES = st.lists(st.tuples(SECONDS, st.floats(-100, 100)), max_size=600)
 def timeline_of(entries: list[tuple[float, float]]) -> Timeline:
     timeline = Timeline()
     for seconds, value in entries:
-        timeline.add(seconds, value)
+        timeline.join(Bin(seconds, seconds, value, 1))
     return timeline
 
 
@@ -93,6 +93,15 @@ def test_a_lonely_late_value_does_not_blur_the_earlier_ones() -> None:
     bins = timeline_of(entries).bins()
     assert len(bins) == 101
     assert [part.mean for part in bins] == [*map(float, range(100)), 7.0]
+
+
+def test_a_stretch_counts_where_it_starts_and_reaches_to_its_end() -> None:
+    timeline = Timeline()
+    for start in (0.5, 0.75, 1.5):
+        timeline.join(Bin(start, start + 1.24, start, 1))
+    first, second = timeline.bins()
+    assert (first.start_seconds, first.end_seconds, first.total, first.count) == (0.5, 1.99, 1.25, 2)
+    assert (second.start_seconds, second.end_seconds, second.total, second.count) == (1.5, 2.74, 1.5, 1)
 
 
 def test_a_timeline_without_values_has_no_bins() -> None:

@@ -1,0 +1,112 @@
+"""Speed of each detector's network: the artefact in ONNX Runtime against the plain torch module.
+
+    python -m benchmarks.models [DETECTOR ...]           by default all of them
+
+Random weights, float32, all processors. torch runs the module eagerly, one item at a time, as the authors' scripts do;
+ONNX Runtime runs the exported artefact as a scan does, in its batches and one item at a time. Rounds of the three are
+interleaved; the table gives medians. FLOP are counted by torch: multiplications and additions, of convolutions and
+matrix products.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.measure import cost_of, machine
+from deepscan.export.artefact import WeightsOrigin, write_artefact
+from deepscan.export.wrappers import ArtefactGraph
+from deepscan.models.registry import BUILDERS
+from deepscan.models.specs import DEEPFAKEBENCH, SPECS
+from deepscan.runtime.artefacts import load_artefact
+from deepscan.runtime.backends import OnnxRuntimeBackend
+from deepscan.runtime.machine import cpu_count
+
+ROUNDS = 7
+SEED = 0
+COLUMNS = ("detector", "million parameters", "GFLOP", "torch s", "ONNX Runtime s, one", "in batches", "torch / batches")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds per item, medians; and what the network is."""
+
+    parameters: int
+    flop: float
+    torch_seconds: float
+    single_seconds: float
+    batch_seconds: float
+    batch: int
+    largest_difference: float
+
+
+def measured(name: str, rounds: int) -> Speed:
+    """Measure one detector."""
+    spec = SPECS[name]
+    torch.manual_seed(SEED)
+    network = BUILDERS[name]().eval()
+    plain = ArtefactGraph(network, spec).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = write_artefact(network, spec, WeightsOrigin("random", "", trained=False), Path(folder))
+        artefact = load_artefact(str(Path(folder) / manifest.file))
+    backend = OnnxRuntimeBackend(artefact, device="cpu", threads=cpu_count())
+    items = np.random.default_rng(SEED).integers(0, 256, (backend.max_batch, *spec.item_shape), dtype=np.uint8)
+    tensors = torch.from_numpy(items)
+    with torch.inference_mode():
+        with FlopCounterMode(display=False) as counter:
+            expected = torch.cat([plain(item[None])[1] for item in tensors])
+        scores = torch.sigmoid(torch.from_numpy(backend.logits(items)) * plain.scale + plain.offset)
+        works: dict[str, Callable[[], object]] = {
+            "torch": lambda: plain(tensors[:1]),
+            "single": lambda: backend.logits(items[:1]),
+            "batch": lambda: backend.logits(items),
+        }
+        for work in works.values():
+            work()
+        seconds: dict[str, list[float]] = {kind: [] for kind in works}
+        for _ in range(rounds):
+            for kind, work in works.items():
+                seconds[kind].append(cost_of(work).wall_seconds)
+    median = {kind: statistics.median(values) for kind, values in seconds.items()}
+    return Speed(
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        flop=counter.get_total_flops() / len(items),
+        torch_seconds=median["torch"],
+        single_seconds=median["single"],
+        batch_seconds=median["batch"] / len(items),
+        batch=len(items),
+        largest_difference=float((expected - scores).abs().max()),
+    )
+
+
+def main() -> None:
+    names = [name for name in SPECS if not name.endswith(DEEPFAKEBENCH)]
+    parser = argparse.ArgumentParser(description="Time every detector's network in torch and in ONNX Runtime.")
+    parser.add_argument("detectors", nargs="*", help=f"among {', '.join(SPECS)}")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    options = parser.parse_args()
+    torch.set_num_threads(cpu_count())
+    print(f"{machine()}, torch {torch.__version__}\n")
+    print(f"| {' | '.join(COLUMNS)} |")
+    print("|---" * len(COLUMNS) + "|")
+    for name in options.detectors or names:
+        speed = measured(name, options.rounds)
+        print(
+            f"| {name} | {speed.parameters / 1e6:.1f} | {speed.flop / 1e9:.2f} | {speed.torch_seconds:.3f} "
+            f"| {speed.single_seconds:.3f} | {speed.batch_seconds:.3f} (of {speed.batch}) "
+            f"| {speed.torch_seconds / speed.batch_seconds:.2f} |",
+            flush=True,
+        )
+        print(f"  largest difference of a score: {speed.largest_difference:.1e}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Putting weights into the store: recognise, verify, keep as safetensors, and make the artefact that scans use."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+import onnx
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from deepscan.errors import OutputError, UsageError
+from deepscan.export.artefact import WeightsOrigin, write_artefact
+from deepscan.export.retinaface import export_retinaface
+from deepscan.models.checkpoints import load_checkpoint, read_tensors
+from deepscan.models.recognise import recognise
+from deepscan.models.registry import BUILDERS, FACE_DETECTORS
+from deepscan.models.specs import SPECS
+from deepscan.runtime.artefacts import EMBEDDED
+from deepscan.runtime.weights_store import (
+    PRIVATE,
+    RECORD,
+    WEIGHTS,
+    Installed,
+    Record,
+    find_installed,
+    weights_folder,
+)
+
+
+def add_weights(path: Path, *, variant: str | None = None) -> Installed:
+    """Add a checkpoint to the store.
+
+    Args:
+        path: the file, as its authors publish it.
+        variant: whose training of the detector it is, where it is not the authors'.
+
+    Raises:
+        UsageError: its detector needs no weights, or has no such variant.
+        ModelError: the file cannot be read, or holds no detector that is known.
+        OutputError: the store cannot be written to.
+    """
+    checkpoint = read_tensors(path)
+    name = recognise(checkpoint.tensors, path, variant=variant)
+    if name in EMBEDDED:
+        raise UsageError(f"{path} holds the weights of {name}, which comes inside deepscan: there is nothing to add.")
+    network = {**BUILDERS, **FACE_DETECTORS}[name]()
+    loaded = load_checkpoint(network, checkpoint, name=name, path=path)
+    note = " ".join(part for part in (loaded.wrapping, _dropped(loaded.dropped)) if part)
+    return _store(network, name, WeightsOrigin(path.name, loaded.sha256), note)
+
+
+def add_random_weights(name: str, *, seed: int) -> Installed:
+    """Add random weights of a detector, for measuring speed; equal seeds give equal weights.
+
+    Raises:
+        UsageError: no such detector can be built, or it needs no weights.
+        OutputError: the store cannot be written to.
+    """
+    builders = {known: builder for known, builder in BUILDERS.items() if known not in EMBEDDED}
+    if name not in builders:
+        raise UsageError(f"No detector that takes weights is called {name!r}: use one of {', '.join(builders)}.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = builders[name]()
+    file = f"random-{seed}"
+    identity = hashlib.sha256(f"deepscan {name} {file} torch {torch.__version__}".encode()).hexdigest()
+    return _store(network.eval(), name, WeightsOrigin(file, identity, trained=False), "")
+
+
+def _store(network: nn.Module, name: str, origin: WeightsOrigin, note: str) -> Installed:
+    """Write everything into a folder beside the final one, then give it its name."""
+    folder = weights_folder(origin.sha256)
+    record = Record(
+        name=name,
+        kind="detector" if name in SPECS else "face detector",
+        sha256=origin.sha256,
+        file=origin.file,
+        trained=origin.trained,
+        added=time.time(),
+        note=note,
+    )
+    try:
+        folder.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".adding-") as temporary:
+            made = Path(temporary) / "weights"
+            made.mkdir(mode=PRIVATE)
+            save_file(_tensors(network), made / WEIGHTS)
+            if record.kind == "detector":
+                write_artefact(network, SPECS[name], origin, made)
+            else:
+                onnx.save_model(export_retinaface(network), made / f"{name}.onnx")
+            (made / RECORD).write_bytes(msgspec.json.encode(record))
+            if folder.exists():
+                shutil.rmtree(folder)
+            made.rename(folder)
+    except OSError as error:
+        message = f"{folder.parent} cannot be written to ({error.strerror}): set DEEPSCAN_HOME to another folder."
+        raise OutputError(message) from error
+    return find_installed(f"{name}@{origin.sha256}")
+
+
+def _tensors(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+
+
+def _dropped(names: tuple[str, ...]) -> str:
+    if not names:
+        return ""
+    return f"{len(names)} tensors that take no part in scoring were dropped ({names[0]}{', ...' if names[1:] else ''})."

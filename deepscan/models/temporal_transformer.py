@@ -1,0 +1,112 @@
+"""FTCN's temporal transformer: one transformer block over the steps of time, read at a class token.
+
+Zheng et al. 2021, section 3.3; FTCN `model/classifier/time_transformer.py:219-235` and the head's defaults in
+`i3d_temporal_var_fix_dropout_tt_cfg.py:160-166`. Dropout does nothing in use, so it is an identity here; it stays
+in the lists because the names of the weights count places.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+HEADS = 16
+HEAD_CHANNELS = 64
+HIDDEN = 2048
+
+
+class Attention(nn.Module):
+    """Self-attention of 16 heads with 64 channels each."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.to_qkv = nn.Linear(channels, 3 * HEADS * HEAD_CHANNELS, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(HEADS * HEAD_CHANNELS, channels), nn.Identity())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[N, tokens, channels] -> the same shape."""
+        query, key, value = (
+            part.unflatten(2, (HEADS, HEAD_CHANNELS)).transpose(1, 2) for part in self.to_qkv(x).chunk(3, dim=2)
+        )
+        weights = (query @ key.transpose(2, 3) * HEAD_CHANNELS**-0.5).softmax(dim=3)
+        attended: torch.Tensor = self.to_out((weights @ value).transpose(1, 2).flatten(2))
+        return attended
+
+
+class FeedForward(nn.Module):
+    """The same two layers for every token."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Linear(channels, HIDDEN), nn.GELU(), nn.Identity(), nn.Linear(HIDDEN, channels), nn.Identity()
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[N, tokens, channels] -> the same shape."""
+        mapped: torch.Tensor = self.net(x)
+        return mapped
+
+
+class Normalised(nn.Module):
+    """A layer that sees its input normalised."""
+
+    def __init__(self, channels: int, fn: nn.Module) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.fn = fn
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[N, tokens, channels] -> the same shape."""
+        changed: torch.Tensor = self.fn(self.norm(x))
+        return changed
+
+
+class Residual(nn.Module):
+    """A layer whose input is added to its output."""
+
+    def __init__(self, fn: nn.Module) -> None:
+        super().__init__()
+        self.fn = fn
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[N, tokens, channels] -> the same shape."""
+        changed: torch.Tensor = x + self.fn(x)
+        return changed
+
+
+class Transformer(nn.Module):
+    """One block: attention, then the feed-forward layers."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        attention = Residual(Normalised(channels, Attention(channels)))
+        feed_forward = Residual(Normalised(channels, FeedForward(channels)))
+        self.layers = nn.Sequential(nn.Sequential(attention, feed_forward))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[N, tokens, channels] -> the same shape."""
+        changed: torch.Tensor = self.layers(x)
+        return changed
+
+
+class TimeTransformer(nn.Module):
+    """Class token and positions, the block, and one linear output from the class token.
+
+    Args:
+        steps: of time.
+        channels: of each step.
+    """
+
+    def __init__(self, *, steps: int, channels: int) -> None:
+        super().__init__()
+        self.pos_embedding = nn.Parameter(torch.randn(1, steps + 1, channels))
+        self.cls_token = nn.Parameter(torch.randn(1, 1, channels))
+        self.transformer = Transformer(channels)
+        self.mlp_head = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[N, steps, channels] -> logit [N]."""
+        tokens = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1) + self.pos_embedding
+        logit: torch.Tensor = self.mlp_head(self.transformer(tokens)[:, 0])[:, 0]
+        return logit

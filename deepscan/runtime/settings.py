@@ -1,0 +1,190 @@
+"""From what the caller asks for to what the pipeline does: detectors, sampling, and the hash of all that counts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
+
+from deepscan.errors import ModelError, UsageError
+from deepscan.runtime.artefacts import Artefact, load_artefact
+from deepscan.runtime.face_detectors import DETECTION_SIDE, FaceDetectorChoice, face_detector
+from deepscan.runtime.infer_stage import Verdict
+from deepscan.runtime.sampling import Sampling, SamplingMode
+from deepscan.runtime.scoring import Aggregate, band_with_threshold
+
+if TYPE_CHECKING:
+    from deepscan.runtime.sessions import Device
+    from deepscan.runtime.stages import FaceDetector
+    from deepscan.spec import DetectorSpec
+
+PrecisionChoice = Literal["auto", "fp32", "fp16", "int8"]
+
+# Goes into `settings_sha256`: raised whenever the same settings begin to mean other scores.
+SCORING_VERSION: Final = 2
+# Fields of a spec that change neither scores nor labels, or are in force in another form.
+NOT_SCORING: Final = frozenset(["schema", "title", "paper"])
+QUICK_FRAMES: Final = 32
+QUICK_CLIPS: Final = 4
+# Crops that make a track decisive; shorter ones are pooled. A clip is decisive by itself.
+DECISIVE_CROPS_DENSE: Final = 12
+DECISIVE_CROPS_SPARSE: Final = 3
+# Larger than any picture: faces are searched for at the video's own size.
+FULL_SIDE: Final = 1 << 20
+UNTRAINED: Final = " (untrained)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What the caller of `deepscan.scan` asks for; see there. None leaves it to the detector or the mode."""
+
+    mode: SamplingMode
+    frames: int | None
+    clips: int | None
+    detect_every: int
+    min_face: int | None
+    mirror: bool | None
+    aggregate: Aggregate | None
+    threshold: float | None
+    face_detector: FaceDetectorChoice
+    precision: PrecisionChoice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanSettings:
+    """What a scan does.
+
+    Attributes:
+        artefacts: the detectors.
+        verdicts: what each one's results share.
+        sampling: which frames.
+        face_detector: finds the faces.
+        detection_side: longer side of the pictures it searches, in pixels, at most.
+        stride: with unbroken tracks, frames between the starts of two clips.
+        largest_face: only the largest face of each frame counts.
+        whole_pictures: every picture is the crop of a face already.
+    """
+
+    artefacts: tuple[Artefact, ...]
+    verdicts: tuple[Verdict, ...]
+    sampling: Sampling
+    face_detector: FaceDetector
+    detection_side: int
+    stride: int
+    largest_face: bool
+    whole_pictures: bool
+
+
+def chosen_settings(models: Sequence[str], wishes: Wishes, *, device: Device) -> ScanSettings:
+    """Load the detectors and settle everything.
+
+    Raises:
+        UsageError: the wishes contradict each other or the detectors.
+        ModelError: a detector cannot be loaded.
+        MachineError: the device cannot be used.
+    """
+    if not models or not all(models) or len(set(models)) < len(models):
+        raise UsageError(f"--model {','.join(models)!r} must name each detector once, with commas between them.")
+    artefacts = tuple(load_artefact(name) for name in models)
+    for artefact in artefacts:
+        if wishes.precision not in ("auto", artefact.manifest.precision):
+            manifest = artefact.manifest
+            raise ModelError(f"{manifest.file} is {manifest.precision}, not {wishes.precision}: leave out --precision.")
+    specs = [artefact.manifest.spec for artefact in artefacts]
+    _refuse_contradictions(specs, wishes)
+    paper = specs[0].paper if wishes.mode == "paper" else None
+    sampling = _sampling(specs, wishes)
+    detector = face_detector(wishes.face_detector, device=device, as_authors=sampling.twice)
+    as_authors = paper is not None and wishes.face_detector == "retinaface"
+    partial = ScanSettings(
+        artefacts=artefacts,
+        verdicts=(),
+        sampling=sampling,
+        face_detector=detector,
+        detection_side=FULL_SIDE if as_authors else DETECTION_SIDE,
+        stride=paper.stride if paper else 1,
+        largest_face=paper is not None and paper.tracks == "largest",
+        whole_pictures=wishes.face_detector == "none",
+    )
+    return replace(partial, verdicts=tuple(_verdict(artefact, partial, wishes) for artefact in artefacts))
+
+
+def _refuse_contradictions(specs: Sequence[DetectorSpec], wishes: Wishes) -> None:
+    clip_detectors = [spec.name for spec in specs if spec.kind == "clip"]
+    if wishes.mode == "paper" and len(specs) > 1:
+        raise UsageError("--sampling paper follows the rules of one detector's authors: give one --model.")
+    if wishes.frames is not None and wishes.mode == "full":
+        raise UsageError("--frames goes with --sampling quick or paper: full scores every frame.")
+    if wishes.clips is not None and (wishes.mode != "quick" or not clip_detectors):
+        raise UsageError(
+            "--clips goes with --sampling quick and a detector that takes clips: use --frames, or neither."
+        )
+    if wishes.frames is not None and wishes.mode == "quick" and clip_detectors:
+        raise UsageError(f"--frames means single frames, but {clip_detectors[0]} takes clips: use --clips.")
+    if wishes.mirror and clip_detectors:
+        raise UsageError(f"--mirror is for detectors of single frames, and {clip_detectors[0]} takes clips.")
+    if wishes.face_detector == "none" and clip_detectors:
+        raise UsageError(f"--face-detector none is for single pictures, and {clip_detectors[0]} takes clips.")
+
+
+def _sampling(specs: Sequence[DetectorSpec], wishes: Wishes) -> Sampling:
+    if wishes.mode == "full":
+        return Sampling("all", detect_every=wishes.detect_every)
+    if wishes.mode == "paper":
+        paper = specs[0].paper
+        return Sampling(paper.choice, count=wishes.frames or paper.frames, twice=paper.tracks == "unbroken")
+    longest = max(spec.frames for spec in specs)
+    if longest == 1:
+        return Sampling("middles", count=wishes.frames or QUICK_FRAMES, nearby=True)
+    return Sampling(
+        "windows", count=wishes.clips or QUICK_CLIPS, window_frames=longest, detect_every=wishes.detect_every
+    )
+
+
+def _verdict(artefact: Artefact, settings: ScanSettings, wishes: Wishes) -> Verdict:
+    manifest = artefact.manifest
+    spec = _in_force(manifest.spec, wishes)
+    mirrors = spec.mirror if wishes.mirror is None else wishes.mirror
+    aggregate = wishes.aggregate or (spec.paper.aggregate if wishes.mode == "paper" else "max")
+    decisive = DECISIVE_CROPS_SPARSE if settings.sampling.sparse else DECISIVE_CROPS_DENSE
+    return Verdict(
+        model=spec.name if manifest.trained else f"{spec.name}{UNTRAINED}",
+        spec=spec,
+        aggregate=aggregate,
+        decisive_clips=1 if spec.kind == "clip" else decisive,
+        mirror=mirrors,
+        weights_sha256=manifest.weights_sha256,
+        settings_sha256=_settings_sha256(spec, settings, mirror=mirrors, aggregate=aggregate),
+    )
+
+
+def _in_force(spec: DetectorSpec, wishes: Wishes) -> DetectorSpec:
+    """Return the spec with what the mode and the caller want otherwise."""
+    smallest, shortest = spec.min_face_pixels, spec.min_frames
+    if wishes.mode == "paper":
+        smallest, shortest = spec.paper.min_face_pixels, spec.paper.min_frames
+    return msgspec.structs.replace(
+        spec,
+        band=band_with_threshold(spec.band, wishes.threshold),
+        min_face_pixels=wishes.min_face or smallest,
+        min_frames=shortest,
+    )
+
+
+def _settings_sha256(spec: DetectorSpec, settings: ScanSettings, *, mirror: bool, aggregate: Aggregate) -> str:
+    """Hash all that a score and its label depend on, besides the video and the weights."""
+    counted = {
+        "version": SCORING_VERSION,
+        "spec": {name: value for name, value in json.loads(spec.to_json()).items() if name not in NOT_SCORING},
+        "sampling": asdict(settings.sampling),
+        "mirror": mirror,
+        "aggregate": aggregate,
+        "face_detector": [*settings.face_detector.identity, settings.detection_side],
+        "stride": settings.stride,
+        "largest_face": settings.largest_face,
+    }
+    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,139 @@
+"""Weights that were added on this machine: what detectors are here, and where their artefacts lie.
+
+    <data folder>/weights/<sha256 of the file that was added>/record.json, weights.safetensors, <name>.onnx, ...
+
+The data folder is $DEEPSCAN_HOME, else $XDG_DATA_HOME/deepscan, else ~/.local/share/deepscan; only its owner may read
+it. Putting weights there takes torch and is done by `deepscan.export.install`; using them takes neither.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from deepscan.errors import ModelError, OutputError
+
+HOME_VARIABLE: Final = "DEEPSCAN_HOME"
+RECORD: Final = "record.json"
+WEIGHTS: Final = "weights.safetensors"
+SHORTEST_HASH: Final = 4
+PRIVATE: Final = 0o700
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One set of weights.
+
+    Attributes:
+        schema: version of this record's format.
+        name: of the detector, or of the face detector.
+        kind: which of the two.
+        sha256: of the file that was added.
+        file: that file's name.
+        trained: False for random weights.
+        added: when, in seconds since 1970.
+        note: what was unwrapped and dropped when it was read, for people.
+    """
+
+    schema: Literal[1] = 1
+    name: str
+    kind: Literal["detector", "face detector"]
+    sha256: str
+    file: str
+    trained: bool
+    added: float
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A set of weights in the store."""
+
+    record: Record
+    folder: Path
+
+    @property
+    def model_path(self) -> Path:
+        """Of the ONNX file."""
+        return self.folder / f"{self.record.name}.onnx"
+
+    def size_bytes(self) -> int:
+        """Return how much room it takes on the disk."""
+        return sum(file.stat().st_size for file in self.folder.iterdir())
+
+
+def data_folder() -> Path:
+    """Return the folder for what deepscan keeps between runs; it may not exist yet."""
+    given = os.environ.get(HOME_VARIABLE)
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "deepscan"
+
+
+def weights_folder(sha256: str) -> Path:
+    """Return the folder of the weights whose file has this hash."""
+    return data_folder() / "weights" / sha256
+
+
+def installed() -> list[Installed]:
+    """Return what is in the store, by name; of one name the latest first.
+
+    Raises:
+        ModelError: a record cannot be read.
+    """
+    folder = data_folder() / "weights"
+    if not folder.is_dir():
+        return []
+    found = [_read(path.parent) for path in folder.glob(f"*/{RECORD}")]
+    return sorted(found, key=lambda entry: (entry.record.name, -entry.record.added, entry.record.sha256))
+
+
+def find_installed(name: str) -> Installed:
+    """Return the weights of a detector: the latest that were added, or those of a hash.
+
+    Args:
+        name: `detector`, or `detector@hash` with the first digits of the hash.
+
+    Raises:
+        ModelError: there are none, or the hash fits several.
+    """
+    detector, _, prefix = name.partition("@")
+    entries = [entry for entry in installed() if entry.record.name == detector]
+    fitting = [entry for entry in entries if entry.record.sha256.startswith(prefix)]
+    if prefix and (len(fitting) > 1 or len(prefix) < SHORTEST_HASH):
+        raise ModelError(f"{name!r} could mean several weights: give more digits (see `deepscan weights list`).")
+    if fitting:
+        return fitting[0]
+    if entries:
+        having = ", ".join(entry.record.sha256[:12] for entry in entries)
+        raise ModelError(f"No weights of {detector} begin with {prefix!r}: use one of {having}.")
+    raise ModelError(
+        f"No weights of a detector called {detector!r} are installed: see `deepscan models {detector}` for where its "
+        "authors publish them, add that file with `deepscan weights add FILE`, and run this again."
+    )
+
+
+def remove_installed(entry: Installed) -> None:
+    """Delete a set of weights.
+
+    Raises:
+        OutputError: it cannot be deleted.
+    """
+    try:
+        (entry.folder / RECORD).unlink()  # from here on it does not exist, whatever happens
+        shutil.rmtree(entry.folder)
+    except OSError as error:
+        raise OutputError(f"{entry.folder} cannot be deleted ({error.strerror}): check its permissions.") from error
+
+
+def _read(folder: Path) -> Installed:
+    try:
+        return Installed(msgspec.json.decode((folder / RECORD).read_bytes(), type=Record), folder)
+    except (OSError, msgspec.DecodeError) as error:
+        raise ModelError(
+            f"{folder / RECORD} cannot be read ({error}): delete its folder and add the weights again."
+        ) from error

@@ -1,0 +1,148 @@
+"""Adding weights as their authors publish them, and scanning with them, through the real command."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.cli.console import assert_one_line, deepscan, rows_of
+from tests.footage import ASTRONAUT, NO_FACE, TWO_FACES, portrait, write_video
+from tests.goldens import golden_weights
+from tests.models.goldens import FOLDER
+
+Store = dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file as FTCN's authors publish it, with weights by recipe, under another name."""
+    path = tmp_path_factory.mktemp("weights") / "downloaded (1).pth"
+    torch.save(golden_weights.checkpoint("ftcn", FOLDER), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def store(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    env = {"DEEPSCAN_HOME": str(tmp_path_factory.mktemp("home"))}
+    ran = deepscan("weights", "add", checkpoint, env=env)
+    assert ran.code == 0, ran.err
+    assert "downloaded (1).pth: ftcn, sha256 " in ran.err
+    assert "--model ftcn" in ran.err
+    return env
+
+
+def test_what_was_added_is_listed_and_shown(store: Store) -> None:
+    listed = deepscan("weights", "list", env=store).text
+    assert "downloaded (1).pth" in listed
+    assert "ftcn" in listed
+    assert "weights here      yes: downloaded (1).pth, sha256 " in deepscan("models", "ftcn", env=store).text
+    assert "weights here      no" in deepscan("models", "recce", env=store).text
+
+
+def test_the_store_is_private(store: Store) -> None:
+    home = Path(store["DEEPSCAN_HOME"])
+    (folder,) = (home / "weights").iterdir()
+    assert folder.stat().st_mode & 0o077 == 0
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "ftcn.manifest.json",
+        "ftcn.onnx",
+        "record.json",
+        "weights.safetensors",
+    ]
+
+
+def test_one_scan_with_a_clip_detector_and_a_frame_detector(store: Store, tmp_path: Path) -> None:
+    out = tmp_path / "r.csv"
+    ran = deepscan("scan", ASTRONAUT, NO_FACE, "--model", "ftcn,lite", "--clips", "2", "--out", out, env=store)
+    assert ran.code == 0, ran.err
+    rows = rows_of(out.read_bytes())
+    assert [(Path(row["path"]).name, row["model"], row["status"]) for row in rows] == [
+        (ASTRONAUT.name, "ftcn", "scored"),
+        (ASTRONAUT.name, "lite", "scored"),
+        (NO_FACE.name, "ftcn", "no_face"),
+        (NO_FACE.name, "lite", "no_face"),
+    ]
+    assert [row["clips"] for row in rows] == ["2", "64", "0", "0"]
+    assert {row["frames"] for row in rows} == {"64"}
+    assert rows[0]["weights_sha256"] != rows[1]["weights_sha256"]
+    assert 0.0 < float(rows[0]["score"]) < 1.0
+    alone = deepscan("scan", ASTRONAUT, "--model", "ftcn", "--clips", "2", "--out", "-", env=store).rows
+    assert [row["score"] for row in alone] == [rows[0]["score"]]
+
+
+def test_full_takes_every_frame_of_every_face_into_a_clip(store: Store) -> None:
+    (row,) = deepscan("scan", TWO_FACES, "--model", "ftcn", "--out", "-", env=store).rows
+    assert (row["tracks"], row["frames"]) == ("2", "98")
+    assert int(row["clips"]) == 2 * 4  # 98 frames are three clips, and one that reaches back
+
+
+def test_paper_takes_every_window(store: Store) -> None:
+    arguments = ("scan", ASTRONAUT, "--model", "ftcn", "--sampling", "paper", "--frames", "35", "--out", "-")
+    (row,) = deepscan(*arguments, env=store).rows
+    assert (row["clips"], row["frames"], row["tracks"]) == ("4", "35", "1")
+
+
+def test_short_videos_are_mirrored_and_shorter_ones_too_short(store: Store, tmp_path: Path) -> None:
+    for count in (8, 9):
+        write_video(tmp_path / f"{count}.mp4", [portrait()] * count)
+    ran = deepscan("scan", tmp_path, "--model", "ftcn", "--out", "-", env=store)
+    assert ran.code == 1
+    eight, nine = ran.rows
+    assert (eight["status"], eight["score"], eight["label"]) == ("too_short", "", "")
+    assert eight["reason"] == "faces seen for up to 8 frames in a row were not scored, ftcn needs 9"
+    assert (nine["status"], nine["clips"]) == ("scored", "1")
+
+
+def test_without_weights_the_three_steps_are_named(tmp_path: Path) -> None:
+    ran = deepscan("scan", ASTRONAUT, "--model", "altfreezing", env={"DEEPSCAN_HOME": str(tmp_path)})
+    assert_one_line(ran, 3)
+    for step in ("deepscan models altfreezing", "deepscan weights add FILE", "run this again"):
+        assert step in ran.err
+
+
+def test_random_weights_are_called_untrained_everywhere(tmp_path: Path) -> None:
+    env = {"DEEPSCAN_HOME": str(tmp_path / "home")}
+    ran = deepscan("weights", "random", "ftcn", "--seed", "3", env=env)
+    assert ran.code == 0, ran.err
+    assert "random: the scores mean nothing" in ran.err
+    again = deepscan("weights", "random", "ftcn", "--seed", "3", env=env)
+    assert again.err == ran.err
+    assert "(untrained)" in deepscan("weights", "list", env=env).text
+    assert "UNTRAINED" in deepscan("models", "ftcn", env=env).text
+    out = tmp_path / "r.csv"
+    ran = deepscan("scan", ASTRONAUT, "--model", "ftcn", "--clips", "1", "--out", out, env=env)
+    (row,) = rows_of(out.read_bytes())
+    assert row["model"] == "ftcn (untrained)"
+    assert row["status"] == "scored"
+    assert "ftcn (untrained): random weights" in ran.err
+
+
+def test_weights_are_removed_by_name(store: Store, tmp_path: Path) -> None:
+    env = {"DEEPSCAN_HOME": str(tmp_path / "copy")}
+    shutil.copytree(store["DEEPSCAN_HOME"], env["DEEPSCAN_HOME"])
+    assert_one_line(deepscan("weights", "remove", "recce", env=env), 3)
+    ran = deepscan("weights", "remove", "ftcn", env=env)
+    assert ran.code == 0
+    assert "Removed ftcn@" in ran.err
+    assert "No weights were added" in deepscan("weights", "list", env=env).text
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"cos\nsystem\n(S'touch pwned'\ntR."])
+def test_what_is_no_checkpoint_is_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    path.write_bytes(content)
+    ran = deepscan("weights", "add", path, env={"DEEPSCAN_HOME": str(tmp_path / "home")}, cwd=tmp_path)
+    assert_one_line(ran, 3)
+    assert str(path) in ran.err
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_the_embedded_detector_and_unknown_names_take_no_weights(tmp_path: Path) -> None:
+    env = {"DEEPSCAN_HOME": str(tmp_path / "home")}
+    for name in ("lite", "nonsense"):
+        assert_one_line(deepscan("weights", "random", name, env=env), 2)
+    weights = Path(__file__).parents[2] / "weights" / "lite2.safetensors"
+    assert_one_line(deepscan("weights", "add", weights, env=env), 2)

@@ -1,0 +1,100 @@
+"""Golden tests: networks with weights by recipe, against the outputs and activations of the authors' own code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from deepscan.export.wrappers import ArtefactGraph
+from deepscan.spec import DetectorSpec
+from tests.goldens import golden_inputs, golden_weights
+
+FOLDER = Path(golden_weights.__file__).parent
+# Activations are given with nine digits from a float64 run; float32 drifts by more in deep layers: see
+# "activations_f32_against_f64" in each expected.json, the largest difference of the authors' own float32 run.
+ACTIVATION_SLACK = 4.0
+
+
+@dataclass(frozen=True)
+class Golden:
+    """One golden: what the authors' code answers for weights and inputs made by a recipe."""
+
+    name: str
+    meta: dict[str, Any]
+    expected: dict[str, Any]
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        tensors = golden_weights.state_dict(self.name, FOLDER)
+        assert golden_weights.fingerprint(tensors) == self.meta["weights_sha256"]
+        return tensors
+
+    def inputs(self) -> NDArray[np.uint8]:
+        batch = golden_inputs.inputs(self.name, FOLDER)
+        assert golden_inputs.sha256(batch) == self.expected["input_sha256"]
+        return batch
+
+    def fake(self) -> NDArray[np.float64]:
+        return np.array(self.expected["fake_f64"])
+
+
+@cache
+def golden(name: str) -> Golden:
+    folder = FOLDER / name
+    return Golden(
+        name,
+        json.loads((folder / "meta.json").read_text()),
+        json.loads((folder / "expected.json").read_text()),
+    )
+
+
+def check_scores(network: nn.Module, spec: DetectorSpec, expected: Golden) -> None:
+    """The probability of *fake* agrees with the authors' float64 result within the golden's tolerance."""
+    graph = ArtefactGraph(network, spec).eval()
+    with torch.inference_mode():
+        logit, score = graph(torch.from_numpy(expected.inputs()))
+    assert logit.shape == score.shape == (2,)
+    np.testing.assert_allclose(score.numpy(), expected.fake(), rtol=0, atol=expected.expected["tolerance"])
+
+
+def check_activations(
+    network: nn.Module, spec: DetectorSpec, expected: Golden, *, names: Callable[[str], str] = str
+) -> None:
+    """Every activation that the golden holds agrees; `names` turns upstream's module names into ours."""
+    seen: dict[str, torch.Tensor] = {}
+    hooks = []
+    for name in expected.expected["activations"]:
+        module = network.get_submodule(names(name))
+        hooks.append(module.register_forward_hook(_keep(name, seen)))
+    try:
+        with torch.inference_mode():
+            ArtefactGraph(network, spec).eval()(torch.from_numpy(expected.inputs()[:1]))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for name, figures in expected.expected["activations"].items():
+        got = seen[name].double()
+        assert list(got.shape) == figures["shape"], name
+        slack = ACTIVATION_SLACK * expected.expected["activations_f32_against_f64"][name] + 1e-6
+        flat = got.flatten()
+        spread = [flat[i * flat.numel() // 8].item() for i in range(8)]
+        assert spread == pytest.approx(figures["spread8"], abs=slack), name
+        assert flat[:8].tolist() == pytest.approx(figures["first8"], abs=slack), name
+        assert flat.mean().item() == pytest.approx(figures["mean"], abs=slack), name
+        assert flat.std(correction=0).item() == pytest.approx(figures["std"], abs=slack), name
+
+
+def _keep(name: str, seen: dict[str, torch.Tensor]) -> Callable[..., None]:
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        seen[name] = (output[0] if isinstance(output, tuple) else output).detach()
+
+    return hook

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from deepscan.export.onnx_from_module import onnx_from_module
+from deepscan.export.wrappers import ArtefactGraph
+from deepscan.models import altfreezing
+from deepscan.models.altfreezing import AltFreezing
+from deepscan.models.specs import SPECS
+from tests.models.goldens import FOLDER, check_activations, check_scores, golden
+
+SPEC = SPECS["altfreezing"]
+
+
+@pytest.fixture(scope="module")
+def network() -> AltFreezing:
+    network = altfreezing.build()
+    network.load_state_dict(golden("altfreezing").tensors())
+    return network.eval()
+
+
+def test_the_parameters_are_the_authors(network: AltFreezing) -> None:
+    expected = json.loads((FOLDER / "altfreezing" / "keys.json").read_text())
+    held = [[name, list(value.shape), str(value.dtype)[6:]] for name, value in network.state_dict().items()]
+    assert held == expected
+    assert sum(value.numel() for value in network.parameters()) == 27_225_921
+
+
+def test_the_scores_are_the_authors(network: AltFreezing) -> None:
+    check_scores(network, SPEC, golden("altfreezing"))
+
+
+def test_the_maps_on_the_way_are_the_authors(network: AltFreezing) -> None:
+    check_activations(network, SPEC, golden("altfreezing"))
+
+
+def test_the_exported_graph_gives_the_authors_scores_at_any_batch(network: AltFreezing) -> None:
+    model = onnx_from_module(ArtefactGraph(network, SPEC), SPEC.item_shape, input_name=SPEC.input_name)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 2
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    clips = golden("altfreezing").inputs()
+    both = session.run(["score"], {"clips": clips})[0]
+    alone = session.run(["score"], {"clips": clips[1:]})[0]
+    np.testing.assert_allclose(both, golden("altfreezing").fake(), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(alone, both[1:], rtol=0, atol=1e-6)
+
+
+def test_weights_of_deepfakebench_have_the_same_names() -> None:
+    expected = json.loads((FOLDER / "other_keys" / "deepfakebench_altfreezing.json").read_text())
+    with torch.device("meta"):
+        network = altfreezing.build_deepfakebench()
+    held = [[name, list(value.shape), str(value.dtype)[6:]] for name, value in network.state_dict().items()]
+    assert held == expected
+
+
+def test_deepfakebench_scores_clips_of_sixteen_frames(network: AltFreezing) -> None:
+    spec = SPECS["altfreezing-deepfakebench"]
+    other = altfreezing.build_deepfakebench()
+    other.load_state_dict(network.state_dict())
+    seen: dict[str, torch.Tensor] = {}
+    last, projection = (other.resnet.get_submodule(name) for name in ("s5", "head.projection"))
+    last.register_forward_hook(lambda _part, _inputs, output: seen.update(last=output))
+    clips = torch.from_numpy(golden("altfreezing").inputs()[:1, :16])
+    with torch.inference_mode():
+        logit, _ = ArtefactGraph(other, spec).eval()(clips)
+        expected = projection(seen["last"].flatten(2).mean(2))
+    assert seen["last"].shape == (1, 2048, 8, 7, 7)
+    torch.testing.assert_close(logit, expected[:, 0], rtol=0, atol=1e-5)

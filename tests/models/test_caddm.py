@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from deepscan.export.onnx_from_module import onnx_from_module
+from deepscan.export.wrappers import ArtefactGraph
+from deepscan.models import caddm
+from deepscan.models.caddm import Caddm
+from deepscan.models.efficientnet import FixedSameConv2d
+from deepscan.models.specs import SPECS
+from deepscan.spec import DetectorSpec
+from tests.goldens import golden_weights
+from tests.models.goldens import FOLDER, Golden, check_activations, check_scores, golden
+
+BUILDERS: dict[str, Callable[[], Caddm]] = {
+    "resnet34": caddm.build_resnet34,
+    "efficientnet-b3": caddm.build_efficientnet_b3,
+    "efficientnet-b4": caddm.build_efficientnet_b4,
+}
+EFFICIENTNETS = ["efficientnet-b3", "efficientnet-b4"]
+# Making and exporting 211 M and 290 M weights takes a minute each.
+WHOLE = ["resnet34", *(pytest.param(name, marks=pytest.mark.slow) for name in EFFICIENTNETS)]
+PROTOBUF_LIMIT = 2**31
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    network: Caddm
+    spec: DetectorSpec
+    expected: Golden
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    session: onnxruntime.InferenceSession
+    operators: set[str]
+    weights: set[str]
+    size: int
+
+
+def untrained(backbone: str) -> Caddm:
+    """The network without any numbers in it, which takes no time."""
+    with torch.device("meta"):
+        return BUILDERS[backbone]()
+
+
+def golden_of(backbone: str) -> Golden:
+    return golden(f"caddm_{backbone.replace('-', '_')}")
+
+
+@pytest.fixture(scope="module", params=WHOLE)
+def case(request: pytest.FixtureRequest) -> Case:
+    backbone: str = request.param
+    network, expected = untrained(backbone), golden_of(backbone)
+    network.load_state_dict(expected.tensors(), strict=True, assign=True)
+    return Case(network.eval(), SPECS[f"caddm-{backbone}"], expected)
+
+
+@pytest.fixture(scope="module")
+def exported(case: Case) -> Exported:
+    graph = ArtefactGraph(case.network, case.spec)
+    model = onnx_from_module(graph, case.spec.item_shape, input_name=case.spec.input_name)
+    operators = {node.op_type for node in model.graph.node}
+    weights = {tensor.name for tensor in model.graph.initializer}
+    data = model.SerializeToString()
+    del model
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    return Exported(session, operators, weights, len(data))
+
+
+@pytest.mark.parametrize("backbone", BUILDERS)
+def test_the_tensors_are_those_of_the_published_checkpoint(backbone: str) -> None:
+    keys = json.loads((FOLDER / golden_of(backbone).name / "keys.json").read_text())
+    held = untrained(backbone).state_dict()
+    assert [[name, list(value.shape), str(value.dtype)] for name, value in held.items()] == [
+        [name, shape, f"torch.{dtype}"] for name, shape, dtype in keys
+    ]
+
+
+def test_scores_are_those_of_the_authors(case: Case) -> None:
+    check_scores(case.network, case.spec, case.expected)
+
+
+def test_activations_are_those_of_the_authors(case: Case) -> None:
+    check_activations(case.network, case.spec, case.expected)
+
+
+@pytest.mark.parametrize("backbone", EFFICIENTNETS)
+def test_the_first_activations_are_those_of_the_authors(backbone: str, tmp_path: Path) -> None:
+    """The trunk and the first step of the ADM: a sixth of the weights, so they are made quickly."""
+    expected, spec = golden_of(backbone), SPECS[f"caddm-{backbone}"]
+    ours = {"base_model": "0", "adm.adm_extra_layers.0": "1"}
+    shutil.copytree(FOLDER / expected.name, tmp_path / expected.name)
+    keys_file = tmp_path / expected.name / "keys.json"
+    keys = [key for key in json.loads(keys_file.read_text()) if key[0].startswith(tuple(ours))]
+    keys_file.write_text(json.dumps(keys))
+    network = untrained(backbone)
+    network.load_state_dict(golden_weights.state_dict(expected.name, tmp_path), strict=False, assign=True)
+    figures = expected.expected["activations"]
+    first = {name: values for name, values in figures.items() if name.startswith(tuple(ours))}
+    assert len(first) == 9
+    part = dataclasses.replace(expected, expected={**expected.expected, "activations": first})
+
+    def name_of(name: str) -> str:
+        start = next(start for start in ours if name.startswith(start))
+        return name.replace(start, ours[start], 1)
+
+    check_activations(nn.Sequential(network.base_model, network.adm.adm_extra_layers[0]), spec, part, names=name_of)
+
+
+def test_the_exported_graph_gives_the_authors_scores_at_any_batch(case: Case, exported: Exported) -> None:
+    faces = case.expected.inputs()
+    logits, scores = exported.session.run(["logit", "score"], {"faces": faces})
+    np.testing.assert_allclose(scores, case.expected.fake(), rtol=0, atol=1e-4)
+    for number in range(2):
+        logit, score = exported.session.run(["logit", "score"], {"faces": faces[number : number + 1]})
+        assert logit == pytest.approx(logits[number : number + 1], abs=1e-5)
+        assert score == pytest.approx(scores[number : number + 1], abs=1e-5)
+
+
+def test_the_exported_graph_holds_no_more_than_a_test_needs(case: Case, exported: Exported) -> None:
+    assert exported.operators.isdisjoint({"Shape", "Range", "Reshape", "ConstantOfShape", "Expand", "Where"})
+    unused = ("base_model.fc.", "base_model._fc.", "multi_scale_detection_module.")
+    assert [name for name in exported.weights if any(part in name for part in unused)] == []
+    assert {"network.fc.weight", "network.adm.adm_extra_layers.3.conv2.weight"} <= exported.weights
+    assert exported.size < PROTOBUF_LIMIT
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (7, 7), (9, 8), (5, 6)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "before", "after"), [(1, 1, 0, 0), (3, 1, 1, 1), (5, 1, 2, 2), (3, 2, 0, 1), (5, 2, 1, 2)]
+)
+def test_padding_is_the_same_whatever_the_picture(
+    kernel: int, stride: int, before: int, after: int, shape: tuple[int, int]
+) -> None:
+    torch.manual_seed(0)
+    convolution = FixedSameConv2d(4, 4, kernel, stride, groups=2, bias=True)
+    picture = torch.rand(1, 4, *shape)
+    framed = functional.pad(picture, (before, after, before, after))
+    expected = functional.conv2d(framed, convolution.weight, convolution.bias, stride, groups=2)
+    torch.testing.assert_close(convolution(picture), expected)
+
+
+def test_anchors_are_those_that_the_authors_train_with() -> None:
+    with np.load(FOLDER / "preprocessing" / "caddm_priors.npz") as archive:
+        expected = archive["priors"]
+    anchors = caddm.anchor_priors().numpy()
+    assert anchors.dtype == expected.dtype
+    np.testing.assert_allclose(anchors, expected, rtol=0, atol=1e-7)

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from deepscan.export.onnx_from_module import onnx_from_module
+from deepscan.export.wrappers import ArtefactGraph
+from deepscan.models import ftcn
+from deepscan.models.ftcn import FTCN
+from deepscan.models.i3d import layer
+from deepscan.models.specs import SPECS
+from tests.models.goldens import FOLDER, check_activations, check_scores, golden
+
+SPEC = SPECS["ftcn"]
+
+
+@pytest.fixture(scope="module")
+def network() -> FTCN:
+    network = ftcn.build()
+    network.load_state_dict(golden("ftcn").tensors())
+    return network.eval()
+
+
+def test_the_parameters_are_the_authors(network: FTCN) -> None:
+    expected = json.loads((FOLDER / "ftcn" / "keys.json").read_text())
+    held = [[name, list(value.shape), str(value.dtype)[6:]] for name, value in network.state_dict().items()]
+    assert held == expected
+    assert sum(value.numel() for value in network.parameters()) == 14_765_889
+
+
+def test_the_scores_are_the_authors(network: FTCN) -> None:
+    check_scores(network, SPEC, golden("ftcn"))
+
+
+def test_the_maps_on_the_way_are_the_authors(network: FTCN) -> None:
+    check_activations(network, SPEC, golden("ftcn"))
+
+
+def test_the_exported_graph_gives_the_authors_scores_at_any_batch(network: FTCN) -> None:
+    model = onnx_from_module(ArtefactGraph(network, SPEC), SPEC.item_shape, input_name=SPEC.input_name)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 2
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    clips = golden("ftcn").inputs()
+    both = session.run(["score"], {"clips": clips})[0]
+    alone = session.run(["score"], {"clips": clips[1:]})[0]
+    np.testing.assert_allclose(both, golden("ftcn").fake(), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(alone, both[1:], rtol=0, atol=1e-6)
+
+
+def test_the_maximum_is_of_what_the_normalisation_gives() -> None:
+    convolution, norm = layer(1, 1, stride=2, temporal_only=True)
+    torch.nn.init.ones_(convolution.weight)
+    torch.nn.init.constant_(norm.get_parameter("0.weight"), -1.0)
+    with torch.inference_mode():
+        pooled = norm.eval()(convolution(torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(1, 1, 1, 2, 2)))
+    assert pooled.item() == pytest.approx(-1.0, abs=1e-4)
+
+
+def test_weights_of_deepfakebench_have_the_same_names() -> None:
+    expected = json.loads((FOLDER / "other_keys" / "deepfakebench_ftcn.json").read_text())
+    with torch.device("meta"):
+        network = ftcn.build_deepfakebench()
+    held = [[name, list(value.shape), str(value.dtype)[6:]] for name, value in network.state_dict().items()]
+    assert held == expected
+
+
+def test_deepfakebench_pools_no_frames(network: FTCN) -> None:
+    spec = SPECS["ftcn-deepfakebench"]
+    other = ftcn.build_deepfakebench()
+    other.load_state_dict(network.state_dict())
+    seen: dict[str, torch.Tensor] = {}
+    for name in ("s2", "pathway0_pool", "s4"):
+        part = other.resnet.get_submodule(name)
+        part.register_forward_hook(lambda _part, _inputs, output, name=name: seen.update({name: output}))
+    with torch.inference_mode():
+        logit, _ = ArtefactGraph(other, spec).eval()(torch.from_numpy(golden("ftcn").inputs()[:1, :16]))
+    assert seen["s4"].shape == (1, 1024, 16, 14, 14)
+    assert torch.equal(seen["s2"], seen["pathway0_pool"])
+    assert logit.shape == (1,)
+    assert logit.isfinite().all()
+
+
+def test_the_authors_form_takes_no_clip_of_sixteen_frames() -> None:
+    with torch.device("meta"):
+        network = ftcn.build().eval()
+        with pytest.raises(RuntimeError, match="17"):
+            network(torch.zeros(1, 3, 16, 224, 224))
+        assert network(torch.zeros(3, 3, 32, 224, 224)).shape == (3,)

@@ -1,0 +1,399 @@
+"""From wishes to what a scan does: contradictions, sampling, what is in force, and the hash of what counts."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from deepscan.errors import ModelError, UsageError
+from deepscan.models.specs import LITE
+from deepscan.runtime import yunet
+from deepscan.runtime.artefacts import METADATA_PREFIX, Manifest, manifest_name
+from deepscan.runtime.face_detectors import AUTHORS_FACE_SCORE, DETECTION_SIDE, WholePicture, face_detector
+from deepscan.runtime.retinaface import INPUT_NAME, OUTPUT_NAMES, RetinaFace
+from deepscan.runtime.sampling import Sampling
+from deepscan.runtime.settings import FULL_SIDE, ScanSettings, Wishes, chosen_settings
+from deepscan.runtime.weights_store import HOME_VARIABLE, RECORD, Record
+from deepscan.runtime.yunet import YuNet
+from deepscan.spec import DetectorSpec, LabelBand
+from tests.runtime.tiny_detectors import TINY_CLIP, TINY_FRAME, tiny_clip_artefact, tiny_frame_artefact
+
+PLAIN = Wishes(
+    mode="full",
+    frames=None,
+    clips=None,
+    detect_every=5,
+    min_face=None,
+    mirror=None,
+    aggregate=None,
+    threshold=None,
+    face_detector="yunet",
+    precision="auto",
+)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny_clip_artefact(tmp_path_factory.mktemp("clip")))
+
+
+@pytest.fixture(scope="module")
+def frame(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny_frame_artefact(tmp_path_factory.mktemp("frame")))
+
+
+def chosen(*models: str, **wishes: Any) -> ScanSettings:
+    return chosen_settings(models, dataclasses.replace(PLAIN, **wishes), device="cpu")
+
+
+def respecced(path: str, folder: Path, spec: DetectorSpec, **changes: Any) -> str:
+    """Copy an artefact with another spec, and with other entries in its manifest."""
+    model = onnx.load_model(path)
+    props = {entry.key: entry.value for entry in model.metadata_props}
+    helper.set_model_props(model, {**props, f"{METADATA_PREFIX}spec": spec.to_json()})
+    data = model.SerializeToString()
+    old = Path(path)
+    manifest = msgspec.json.decode(old.with_name(manifest_name(old.stem)).read_bytes(), type=Manifest)
+    manifest = msgspec.structs.replace(manifest, spec=spec, sha256=hashlib.sha256(data).hexdigest(), **changes)
+    folder.mkdir(parents=True)
+    (folder / "changed.onnx").write_bytes(data)
+    (folder / manifest_name("changed")).write_bytes(msgspec.json.encode(manifest))
+    return str(folder / "changed.onnx")
+
+
+@pytest.mark.parametrize("models", [(), ("",), ("lite", ""), ("lite", "lite")], ids=str)
+def test_each_detector_is_named_once(models: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="must name each detector once"):
+        chosen(*models)
+
+
+@pytest.mark.parametrize(
+    ("detectors", "wishes", "message"),
+    [
+        ("frame", {"mode": "full", "frames": 5}, "--frames goes with"),
+        ("clip", {"mode": "full", "frames": 5}, "--frames goes with"),
+        ("clip", {"mode": "full", "clips": 5}, "--clips goes with"),
+        ("clip", {"mode": "paper", "clips": 5}, "--clips goes with"),
+        ("frame", {"mode": "quick", "clips": 5}, "--clips goes with"),
+        ("frame", {"mode": "paper", "clips": 5}, "--clips goes with"),
+        ("clip", {"mode": "quick", "frames": 5}, "use --clips"),
+        ("frame clip", {"mode": "quick", "frames": 5}, "use --clips"),
+        ("clip", {"mode": "full", "mirror": True}, "--mirror is for"),
+        ("frame clip", {"mode": "full", "mirror": True}, "--mirror is for"),
+        ("clip", {"mode": "full", "face_detector": "none"}, "--face-detector none is for"),
+        ("frame clip", {"mode": "quick", "face_detector": "none"}, "--face-detector none is for"),
+        ("frame clip", {"mode": "paper"}, "give one --model"),
+        ("frame lite", {"mode": "paper"}, "give one --model"),
+    ],
+)
+def test_wishes_that_contradict_each_other_are_refused(
+    clip: str, frame: str, detectors: str, wishes: dict[str, Any], message: str
+) -> None:
+    known = {"clip": clip, "frame": frame, "lite": "lite"}
+    with pytest.raises(UsageError, match=message):
+        chosen(*(known[name] for name in detectors.split()), **wishes)
+
+
+@pytest.mark.parametrize(
+    ("detectors", "wishes"),
+    [
+        ("frame", {"mode": "quick", "frames": 5}),
+        ("frame", {"mode": "paper", "frames": 5}),
+        ("clip", {"mode": "paper", "frames": 5}),
+        ("clip", {"mode": "quick", "clips": 5}),
+        ("frame clip", {"mode": "quick", "clips": 5}),
+        ("frame", {"mode": "full", "mirror": True}),
+        ("clip", {"mode": "full", "mirror": False}),
+        ("frame lite", {"mode": "full", "face_detector": "none"}),
+    ],
+)
+def test_wishes_that_fit_are_not_refused(clip: str, frame: str, detectors: str, wishes: dict[str, Any]) -> None:
+    known = {"clip": clip, "frame": frame, "lite": "lite"}
+    names = [known[name] for name in detectors.split()]
+    settings = chosen(*names, **wishes)
+    assert len(settings.artefacts) == len(settings.verdicts) == len(names)
+
+
+def test_an_artefact_of_another_precision_is_refused(frame: str) -> None:
+    assert chosen(frame, precision="fp32").artefacts[0].manifest.precision == "fp32"
+    with pytest.raises(ModelError, match=r"tiny-frame\.onnx is fp32, not fp16"):
+        chosen(frame, "lite", precision="fp16")
+
+
+def test_full_takes_all_frames(clip: str, frame: str) -> None:
+    for names in [(frame,), (clip,), (frame, clip)]:
+        assert chosen(*names, detect_every=7).sampling == Sampling("all", detect_every=7)
+
+
+def test_quick_takes_single_frames_or_windows_as_long_as_the_longest_clip(
+    clip: str, frame: str, tmp_path: Path
+) -> None:
+    assert chosen(frame, "lite", mode="quick").sampling == Sampling("middles", count=32, nearby=True)
+    assert chosen(frame, mode="quick", frames=7).sampling == Sampling("middles", count=7, nearby=True)
+    windows = Sampling("windows", count=4, window_frames=8, detect_every=5)
+    assert chosen(clip, mode="quick").sampling == windows
+    assert chosen(frame, clip, mode="quick", clips=6).sampling == dataclasses.replace(windows, count=6)
+    longer = respecced(clip, tmp_path / "longer", msgspec.structs.replace(TINY_CLIP, name="longer", frames=12))
+    assert chosen(clip, longer, mode="quick").sampling == dataclasses.replace(windows, window_frames=12)
+
+
+def test_paper_follows_the_authors(clip: str, frame: str) -> None:
+    settings = chosen(clip, mode="paper")
+    assert settings.sampling == Sampling("first", count=20, twice=True)
+    assert (settings.stride, settings.largest_face, settings.whole_pictures) == (1, False, False)
+    assert settings.verdicts[0].aggregate == "mean"
+    assert (settings.verdicts[0].spec.min_frames, settings.verdicts[0].spec.min_face_pixels) == (2, 1)
+    settings = chosen(frame, mode="paper")
+    assert settings.sampling == Sampling("ends", count=6)
+    assert settings.largest_face
+    assert settings.verdicts[0].spec.min_face_pixels == 1
+    assert chosen(frame, mode="paper", frames=9).sampling.count == 9
+    settings = chosen("lite", mode="paper")
+    assert settings.sampling == Sampling("middles", count=16)
+    assert not settings.largest_face
+    assert settings.verdicts[0].aggregate == "max"
+
+
+def test_the_stride_is_that_of_the_authors_in_paper_only(clip: str, tmp_path: Path) -> None:
+    paper = msgspec.structs.replace(TINY_CLIP.paper, stride=3)
+    wider = respecced(clip, tmp_path / "wider", msgspec.structs.replace(TINY_CLIP, paper=paper))
+    assert chosen(wider, mode="paper").stride == 3
+    assert chosen(wider).stride == chosen(wider, mode="quick").stride == 1
+
+
+def test_what_the_caller_wants_comes_before_what_the_detector_and_the_authors_say(frame: str) -> None:
+    [verdict] = chosen(frame).verdicts
+    assert (verdict.mirror, verdict.aggregate, verdict.spec.min_face_pixels) == (False, "max", 64)
+    assert verdict.spec.band == TINY_FRAME.band
+    for mode in ("full", "paper"):
+        [verdict] = chosen(frame, mode=mode, mirror=True, aggregate="mean", min_face=33, threshold=0.7).verdicts
+        assert (verdict.mirror, verdict.aggregate, verdict.spec.min_face_pixels) == (True, "mean", 33)
+        assert verdict.spec.band == LabelBand(real_below=0.5, fake_from=0.7)
+    [verdict] = chosen(frame, mode="paper", aggregate="max").verdicts
+    assert verdict.aggregate == "max"
+    [verdict] = chosen("lite", mirror=False).verdicts
+    assert (LITE.mirror, verdict.mirror) == (True, False)
+
+
+def test_how_many_crops_decide(clip: str, frame: str) -> None:
+    assert [one.decisive_clips for one in chosen(frame, clip).verdicts] == [12, 1]
+    assert [one.decisive_clips for one in chosen(frame, clip, mode="quick").verdicts] == [12, 1]
+    assert [one.decisive_clips for one in chosen(frame, mode="quick").verdicts] == [3]
+    assert [one.decisive_clips for one in chosen(frame, mode="paper").verdicts] == [3]
+
+
+def test_untrained_detectors_say_so(frame: str, tmp_path: Path) -> None:
+    untrained = respecced(frame, tmp_path / "untrained", TINY_FRAME, trained=False)
+    assert [one.model for one in chosen(frame, untrained).verdicts] == ["tiny-frame", "tiny-frame (untrained)"]
+
+
+# The hash.
+
+
+def hashed(*models: str, **wishes: Any) -> list[str]:
+    return [verdict.settings_sha256 for verdict in chosen(*models, **wishes).verdicts]
+
+
+def test_all_that_a_score_or_its_label_depends_on_is_in_the_hash(frame: str) -> None:
+    wishes: list[dict[str, Any]] = [
+        {},
+        {"detect_every": 6},
+        {"min_face": 65},
+        {"mirror": True},
+        {"aggregate": "mean"},
+        {"threshold": 0.6},
+        {"face_detector": "none"},
+        {"mode": "quick"},
+        {"mode": "quick", "frames": 31},
+        {"mode": "paper"},
+        {"mode": "paper", "frames": 7},
+    ]
+    hashes = [hashed(frame, **wish)[0] for wish in wishes]
+    for (first, one), (second, other) in combinations(zip(wishes, hashes, strict=True), 2):
+        assert one != other, (first, second)
+    assert all(len(one) == 64 for one in hashes)
+
+
+@pytest.mark.parametrize(
+    ("model", "wishes", "same"),
+    [
+        ("lite", {}, {"precision": "fp32"}),
+        ("lite", {}, {"mirror": True}),
+        ("lite", {}, {"min_face": 100}),
+        ("lite", {}, {"aggregate": "max"}),
+        ("lite", {}, {"threshold": 0.85}),
+        ("lite", {"mode": "quick"}, {"mode": "quick", "frames": 32}),
+        ("lite", {"mode": "quick"}, {"mode": "quick", "detect_every": 9}),
+        ("lite", {"mode": "paper"}, {"mode": "paper", "frames": 16, "detect_every": 9, "aggregate": "max"}),
+        ("clip", {"mode": "quick"}, {"mode": "quick", "clips": 4}),
+        ("clip", {"mode": "paper"}, {"mode": "paper", "frames": 20, "detect_every": 9, "aggregate": "mean"}),
+        ("clip", {}, {"mirror": False}),
+    ],
+)
+def test_what_says_the_same_in_other_words_has_the_same_hash(
+    clip: str, model: str, wishes: dict[str, Any], same: dict[str, Any]
+) -> None:
+    name = clip if model == "clip" else model
+    assert hashed(name, **wishes) == hashed(name, **same)
+
+
+def test_in_full_the_hash_of_a_detector_is_that_of_the_detector_alone(clip: str, frame: str) -> None:
+    together = hashed(frame, "lite", clip)
+    assert together == [*hashed(frame), *hashed("lite"), *hashed(clip)]
+    assert len(set(together)) == 3
+
+
+def test_windows_for_another_detector_change_the_hash(clip: str, frame: str) -> None:
+    assert hashed(frame, clip, mode="quick")[0] != hashed(frame, mode="quick")[0]
+    assert hashed(frame, clip, mode="quick")[1] == hashed(clip, mode="quick")[0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"size": 33},
+        {"frames": 9},
+        {"min_frames": 4},
+        {"mean": (1.0, 2.0, 3.0)},
+        {"std": (1.0, 2.0, 3.0)},
+        {"channel_order": "BGR"},
+        {"crop": msgspec.structs.replace(TINY_CLIP.crop, reach=0.4)},
+        {"min_face_pixels": 63},
+        {"pooling": "logit"},
+        {"calibration": msgspec.structs.replace(TINY_CLIP.calibration, offset=0.1)},
+        {"band": LabelBand(real_below=0.1, fake_from=0.5)},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_what_the_spec_says_of_scores_is_in_the_hash(clip: str, tmp_path: Path, changes: dict[str, Any]) -> None:
+    changed = respecced(clip, tmp_path / "changed", msgspec.structs.replace(TINY_CLIP, **changes))
+    assert hashed(changed) != hashed(clip)
+
+
+def test_titles_weights_and_files_are_not_in_the_hash(clip: str, tmp_path: Path) -> None:
+    retitled = msgspec.structs.replace(TINY_CLIP, title="Another title")
+    other = respecced(clip, tmp_path / "other", retitled, weights_sha256="f" * 64, weights_file="other.pth")
+    assert hashed(other) == hashed(clip)
+    assert chosen(other).verdicts[0].weights_sha256 == "f" * 64
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"frames": 21}, {"stride": 2}, {"min_frames": 3}, {"choice": "middles"}, {"aggregate": "max"}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_the_rules_of_the_authors_are_in_the_hash_where_they_are_followed(
+    clip: str, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    paper = msgspec.structs.replace(TINY_CLIP.paper, **changes)
+    changed = respecced(clip, tmp_path / "changed", msgspec.structs.replace(TINY_CLIP, paper=paper))
+    assert hashed(changed) == hashed(clip)
+    assert hashed(changed, mode="paper") != hashed(clip, mode="paper")
+
+
+def test_whose_face_counts_is_in_the_hash(frame: str, tmp_path: Path) -> None:
+    paper = msgspec.structs.replace(TINY_FRAME.paper, tracks="overlap")
+    tracked = respecced(frame, tmp_path / "tracked", msgspec.structs.replace(TINY_FRAME, paper=paper))
+    assert not chosen(tracked, mode="paper").largest_face
+    assert hashed(tracked, mode="paper") != hashed(frame, mode="paper")
+    assert hashed(tracked) == hashed(frame)
+
+
+# Face detectors.
+
+
+def test_a_whole_picture_is_one_face_that_fills_it() -> None:
+    found = WholePicture().detect(np.zeros((3, 48, 64, 3), dtype=np.uint8))
+    assert len(found) == 3
+    for faces in found:
+        assert len(faces) == 1
+        assert faces.boxes.tolist() == [[0, 0, 64, 48]]
+        assert faces.points.shape == (1, 5, 2)
+        assert faces.scores.tolist() == [1]
+    assert WholePicture().detect(np.zeros((0, 48, 64, 3), dtype=np.uint8)) == []
+
+
+def test_no_face_detector_takes_pictures_whole(frame: str) -> None:
+    settings = chosen(frame, face_detector="none")
+    assert isinstance(settings.face_detector, WholePicture)
+    assert settings.whole_pictures
+    assert not chosen(frame).whole_pictures
+
+
+def test_unbroken_tracks_want_less_certain_faces_too(clip: str, frame: str) -> None:
+    def certainty(settings: ScanSettings) -> str | float:
+        assert isinstance(settings.face_detector, YuNet)
+        assert settings.detection_side == DETECTION_SIDE
+        return settings.face_detector.identity[1]
+
+    assert certainty(chosen(clip, mode="paper")) == AUTHORS_FACE_SCORE == 0.5
+    assert certainty(chosen(clip)) == certainty(chosen(frame, mode="paper")) == yunet.SCORE_THRESHOLD
+
+
+def test_without_its_weights_retinaface_is_refused(frame: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    with pytest.raises(ModelError, match="retinaface"):
+        chosen(frame, face_detector="retinaface")
+
+
+def install_retinaface(home: Path) -> Path:
+    """Put a graph that sees nothing into the store, as RetinaFace; return its file."""
+    maps = [np.zeros(shape, dtype=np.float32) for shape in [(1, 2, 4), (1, 2), (1, 2, 10)]]
+    nodes = [
+        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(values, name))
+        for name, values in zip(OUTPUT_NAMES, maps, strict=True)
+    ]
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, values.shape)
+        for name, values in zip(OUTPUT_NAMES, maps, strict=True)
+    ]
+    pictures = helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, ["N", "H", "W", 3])
+    graph = helper.make_graph(nodes, "nothing", [pictures], outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    record = Record(
+        name="retinaface",
+        kind="face detector",
+        sha256="a" * 64,
+        file="mobilenet0.25_Final.pth",
+        trained=True,
+        added=0.0,
+        note="",
+    )
+    folder = home / "weights" / record.sha256
+    folder.mkdir(parents=True)
+    (folder / RECORD).write_bytes(msgspec.json.encode(record))
+    path = folder / "retinaface.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_retinaface_searches_at_full_size_where_its_authors_rules_are_followed(
+    clip: str, frame: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    model = install_retinaface(tmp_path)
+    for name in (clip, frame):
+        settings = chosen(name, mode="paper", face_detector="retinaface")
+        assert isinstance(settings.face_detector, RetinaFace)
+        assert settings.detection_side == FULL_SIDE
+        assert chosen(name, face_detector="retinaface").detection_side == DETECTION_SIDE
+        assert hashed(name, face_detector="retinaface") != hashed(name)
+    model.unlink()
+    with pytest.raises(ModelError, match="add the weights of retinaface again"):
+        face_detector("retinaface", device="cpu", as_authors=False)
+
+
+def test_the_smallest_face_that_the_caller_wants_is_in_force_with_unbroken_tracks_too(clip: str) -> None:
+    """Their rules know no smallest face; whoever wants one has it in the spec in force."""
+    assert chosen(clip, mode="paper").verdicts[0].spec.min_face_pixels == 1
+    assert chosen(clip, mode="paper", min_face=50).verdicts[0].spec.min_face_pixels == 50
+    assert hashed(clip, mode="paper", min_face=50) != hashed(clip, mode="paper")
