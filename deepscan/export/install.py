@@ -21,6 +21,7 @@ from deepscan.models.checkpoints import load_checkpoint, read_tensors
 from deepscan.models.recognise import recognise
 from deepscan.models.registry import BUILDERS, FACE_DETECTORS
 from deepscan.models.specs import SPECS
+from deepscan.models.untrained import untrained_network
 from deepscan.runtime.artefacts import EMBEDDED
 from deepscan.runtime.weights_store import (
     PRIVATE,
@@ -56,21 +57,18 @@ def add_weights(path: Path, *, variant: str | None = None) -> Installed:
 
 
 def add_random_weights(name: str, *, seed: int) -> Installed:
-    """Add random weights of a detector, for measuring speed; equal seeds give equal weights.
+    """Add random weights of a detector, for measuring speed; on one machine, equal seeds give equal weights.
 
     Raises:
         UsageError: no such detector can be built, or it needs no weights.
         OutputError: the store cannot be written to.
     """
-    builders = {known: builder for known, builder in BUILDERS.items() if known not in EMBEDDED}
-    if name not in builders:
-        raise UsageError(f"No detector that takes weights is called {name!r}: use one of {', '.join(builders)}.")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = builders[name]()
+    names = [known for known in BUILDERS if known not in EMBEDDED]
+    if name not in names:
+        raise UsageError(f"No detector that takes weights is called {name!r}: use one of {', '.join(names)}.")
     file = f"random-{seed}"
     identity = hashlib.sha256(f"deepscan {name} {file} torch {torch.__version__}".encode()).hexdigest()
-    return _store(network.eval(), name, WeightsOrigin(file, identity, trained=False), "")
+    return _store(untrained_network(name, seed=seed), name, WeightsOrigin(file, identity, trained=False), "")
 
 
 def _store(network: nn.Module, name: str, origin: WeightsOrigin, note: str) -> Installed:
