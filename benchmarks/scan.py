@@ -64,7 +64,7 @@ class Stages:
             model=spec.name,
             spec=spec,
             aggregate="max",
-            decisive_clips=1,
+            decisive_frames=1,
             mirror=spec.mirror,
             weights_sha256="",
             settings_sha256="",

@@ -13,6 +13,7 @@ from deepscan import Scan, Segment, TrackResult, VideoResult, scan
 from deepscan.errors import MachineError, ModelError, UsageError
 from deepscan.runtime.sessions import PROVIDERS, available_providers
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES, example_frames, write_video
+from tests.runtime.tiny_detectors import tiny_clip_artefact, tiny_frame_artefact
 
 ASSETS = Path(str(files("deepscan") / "assets"))
 
@@ -101,7 +102,11 @@ def test_the_mirror_image_counts_by_default_and_can_be_left_out() -> None:
         ({"model": "lite,lite"}, UsageError, "name each detector once"),
         ({"model": "lite,"}, UsageError, "name each detector once"),
         ({"clips": 2}, UsageError, "--clips"),
-        ({"face_detector": "retinaface"}, ModelError, "No weights of a detector called 'retinaface' are installed"),
+        (
+            {"face_detector": "retinaface"},
+            ModelError,
+            "No weights of a face detector called 'retinaface' are installed",
+        ),
         ({"precision": "int8"}, ModelError, "lite.onnx is fp32, not int8"),
     ],
 )
@@ -159,22 +164,30 @@ def test_the_hash_of_the_settings_is_that_of_what_a_result_depends_on() -> None:
 
 
 def test_each_detector_has_a_row_of_its_own_for_each_input_and_frames_are_decoded_once(tmp_path: Path) -> None:
-    for name in ("lite.onnx", "lite.manifest.json"):
-        (tmp_path / name).write_bytes((ASSETS / name).read_bytes())
-    running = scan([NO_FACE, "missing.mp4", SWAPPED], model=["lite", str(tmp_path / "lite.onnx")], frames=2)
-    assert running.models == ["lite", "lite"]
+    other = str(tiny_frame_artefact(tmp_path))
+    running = scan([NO_FACE, "missing.mp4", SWAPPED], model=["lite", other], frames=2)
+    assert running.models == ["lite", "tiny-frame"]
     results = sorted(running, key=lambda result: result.row)
     assert [result.row for result in results] == list(range(6))
     assert [result.index for result in results] == [0, 0, 1, 1, 2, 2]
     assert [result.status for result in results] == ["no_face"] * 2 + ["unreadable"] * 2 + ["scored"] * 2
-    assert results[4].score == results[5].score
+    assert [result.model for result in results] == ["lite", "tiny-frame"] * 3
     assert (running.progress.frames, running.progress.videos) == (4, 3)
+    assert scan(NO_FACE, model=f"lite, {other}", frames=1).models == ["lite", "tiny-frame"]
 
 
-def test_names_of_detectors_may_be_one_string_with_commas(tmp_path: Path) -> None:
+def test_the_same_weights_twice_are_refused_whatever_their_path(tmp_path: Path) -> None:
     for name in ("lite.onnx", "lite.manifest.json"):
         (tmp_path / name).write_bytes((ASSETS / name).read_bytes())
-    assert scan(NO_FACE, model=f"lite, {tmp_path / 'lite.onnx'}", frames=1).models == ["lite", "lite"]
+    with pytest.raises(UsageError, match="same weights twice"):
+        scan(NO_FACE, model=["lite", str(tmp_path / "lite.onnx")])
+
+
+def test_paper_counts_each_frame_once_though_it_decodes_twice(tmp_path: Path) -> None:
+    running = scan(ASTRONAUT, model=str(tiny_clip_artefact(tmp_path)), sampling="paper", frames=20)
+    (result,) = running
+    assert (result.frames, running.progress.frames, result.clips) == (20, 20, 13)
+    assert running.share_done() == 1.0
 
 
 def test_a_face_is_scored_in_every_frame_of_a_slow_video(tmp_path: Path) -> None:

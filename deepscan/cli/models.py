@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 HASH_DIGITS = 12
 NAME_WIDTH = 18
+FACE_DETECTORS = {"retinaface": "RetinaFace, MobileNet-0.25, for --face-detector retinaface"}
 
 
 def models(
@@ -26,15 +27,18 @@ def models(
     from rich.text import Text
 
     from deepscan.models.publications import PUBLICATIONS
-    from deepscan.models.specs import SPECS, spec_of
+    from deepscan.models.specs import spec_of
 
     console = Console()
-    for spec in SPECS.values() if detector is None else [spec_of(detector)]:
-        facts = [("weights here", _weights_here(spec.name))]
-        facts += [(name, Text(value)) for name, value in _facts(spec, PUBLICATIONS[spec.name])]
-        console.print(Text.assemble((spec.name, "bold"), f"  {spec.title}"), soft_wrap=True)
-        for name, value in facts:  # not folded: addresses stay whole
-            console.print(Text.assemble(f"  {name:<{NAME_WIDTH}}", value), soft_wrap=True)
+    for name in PUBLICATIONS if detector is None else [detector]:
+        spec = None if name in FACE_DETECTORS else spec_of(name)
+        publication = PUBLICATIONS[name]
+        facts = [("weights here", _weights_here(name))]
+        facts += [(what, Text(value)) for what, value in [*_input(spec), *_facts(publication)]]
+        title = spec.title if spec else FACE_DETECTORS[name]
+        console.print(Text.assemble((name, "bold"), f"  {title}"), soft_wrap=True)
+        for what, value in facts:  # not folded: addresses stay whole
+            console.print(Text.assemble(f"  {what:<{NAME_WIDTH}}", value), soft_wrap=True)
         console.print()
 
 
@@ -58,11 +62,17 @@ def _weights_here(name: str) -> Text:
     return Text(f"{said}{more}", "green") if latest.trained else Text(f"{said}, UNTRAINED{more}", "bold red")
 
 
-def _facts(spec: DetectorSpec, publication: Publication) -> Iterator[tuple[str, str]]:
-    """Yield the lines of a detector's card."""
+def _input(spec: DetectorSpec | None) -> Iterator[tuple[str, str]]:
+    """Yield the lines that are about a detector's input and labels."""
+    if spec is None:
+        return
     pictures = f"{spec.frames} frames of " if spec.kind == "clip" else ""
     yield "input", f"{pictures}{spec.size} x {spec.size}, {spec.channel_order}"
     yield "label", f"fake from {spec.band.fake_from:.3g}, real below {spec.band.real_below:.3g}"
+
+
+def _facts(publication: Publication) -> Iterator[tuple[str, str]]:
+    """Yield the lines that are about where a detector comes from."""
     origin = f"{publication.title}, {publication.authors}, {publication.venue} {publication.year}"
     yield "paper", ", ".join(part for part in (origin, publication.paper_url) if part)
     yield "code", f"{publication.code_url or 'this package'}, licence: {publication.code_licence}"

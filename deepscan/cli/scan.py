@@ -64,7 +64,7 @@ def scan(
     ] = None,
     face_detector: Annotated[
         Literal["yunet", "retinaface", "none"],
-        typer.Option(help="What finds faces; none: every picture is a face crop already."),
+        typer.Option(help="What finds faces; none: every frame is the crop of a face already."),
     ] = "yunet",
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Videos decoded at once.", show_default="one per processor")
@@ -85,6 +85,7 @@ def scan(
     import deepscan
     from deepscan.cli.scan_display import ScanDisplay
 
+    _refuse_unknown_names(model)
     running = deepscan.scan(
         [*(paths or []), *_listed(from_file)],
         model=model,
@@ -114,6 +115,15 @@ def scan(
         raise typer.Exit(INTERRUPTED)
     if display.failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def _refuse_unknown_names(model: str) -> None:
+    """Tell a misspelt detector from one whose weights are missing; paths of artefacts are looked at later."""
+    from deepscan.models.specs import spec_of
+
+    for name in model.split(","):
+        if name.strip() and not name.strip().endswith(".onnx"):
+            spec_of(name.strip().partition("@")[0])
 
 
 def _checked_out(out: str) -> Path:

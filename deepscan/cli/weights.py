@@ -54,27 +54,25 @@ def random(
 @app.command(name="list")
 def list_() -> None:
     """List the weights that were added; of one detector the first is what --model takes."""
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    from deepscan.runtime.weights_store import data_folder, installed
+    from deepscan.cli.scan_display import printable
+    from deepscan.runtime.weights_store import damaged_folders, data_folder, installed
 
+    console = Console()
     entries = installed()
     if not entries:
-        Console().print(f"No weights were added (they would be in {data_folder()}).", highlight=False, soft_wrap=True)
-        return
-    table = Table(title=f"In {data_folder()}", title_justify="left", box=SIMPLE_HEAD)
-    for column in ("name", "file", "sha256", "added", "size"):
-        table.add_column(column, overflow="fold")
+        console.print(f"No weights were added (they would be in {data_folder()}).", highlight=False, soft_wrap=True)
     for entry in entries:
         record = entry.record
-        name = Text(record.name) if record.trained else Text(f"{record.name} (untrained)", "bold red")
         day = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.added))
-        size = f"{entry.size_bytes() / 1e6:.0f} MB"
-        table.add_row(name, Text(record.file), record.sha256[:HASH_DIGITS], day, size)
-    Console().print(table)
+        facts = f"{printable(record.file)}, added {day}, {entry.size_bytes() / 1e6:.0f} MB"
+        mark = Text("" if record.trained else "(untrained) ", "bold red")
+        title = Text(f"{record.name}@{record.sha256[:HASH_DIGITS]}  ")
+        console.print(title, mark, Text(facts), sep="", soft_wrap=True)
+    for folder in damaged_folders():
+        console.print(Text(f"{folder}: its record cannot be read; delete this folder.", "yellow"), soft_wrap=True)
 
 
 @app.command()
@@ -85,14 +83,18 @@ def remove(
     from rich.console import Console
 
     from deepscan.errors import UsageError
-    from deepscan.runtime.weights_store import find_installed, installed, remove_installed
+    from deepscan.runtime.weights_store import installed, remove_installed
 
     for name in names:
-        entry = find_installed(name)
-        several = [other for other in installed() if other.record.name == entry.record.name]
-        if "@" not in name and len(several) > 1:
-            hashes = ", ".join(f"{name}@{other.record.sha256[:HASH_DIGITS]}" for other in several)
-            raise UsageError(f"There are {len(several)} sets of weights of {name}: name one of {hashes}.")
+        detector, _, prefix = name.partition("@")
+        of_name = [entry for entry in installed() if entry.record.name == detector]
+        fitting = [entry for entry in of_name if entry.record.sha256.startswith(prefix)]
+        if len(fitting) != 1:
+            having = ", ".join(f"{detector}@{entry.record.sha256[:HASH_DIGITS]}" for entry in of_name)
+            few = f"{len(fitting)} sets of weights" if fitting else "No weights"
+            use = f"name one of {having}" if having else "see `deepscan weights list`"
+            raise UsageError(f"{few} here are called {name}: {use}.")
+        [entry] = fitting
         remove_installed(entry)
         Console(stderr=True).print(
             f"Removed {entry.record.name}@{entry.record.sha256[:HASH_DIGITS]} ({entry.record.file}).", highlight=False

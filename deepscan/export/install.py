@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import tempfile
 import time
 from pathlib import Path
+from typing import Final
 
 import msgspec
+import numpy as np
 import onnx
 import torch
 from safetensors.torch import save_file
@@ -22,16 +23,14 @@ from deepscan.models.recognise import recognise
 from deepscan.models.registry import BUILDERS, FACE_DETECTORS
 from deepscan.models.specs import SPECS
 from deepscan.models.untrained import untrained_network
-from deepscan.runtime.artefacts import EMBEDDED
-from deepscan.runtime.weights_store import (
-    PRIVATE,
-    RECORD,
-    WEIGHTS,
-    Installed,
-    Record,
-    find_installed,
-    weights_folder,
-)
+from deepscan.runtime.artefacts import EMBEDDED, load_artefact
+from deepscan.runtime.backends import OnnxRuntimeBackend
+from deepscan.runtime.machine import cpu_count
+from deepscan.runtime.retinaface import RetinaFace
+from deepscan.runtime.weights_store import PRIVATE, RECORD, WEIGHTS, Installed, Record, weights_folder
+
+GREY: Final = 128
+TRIED_SIZE: Final = (96, 128)
 
 
 def add_weights(path: Path, *, variant: str | None = None) -> Installed:
@@ -52,7 +51,7 @@ def add_weights(path: Path, *, variant: str | None = None) -> Installed:
         raise UsageError(f"{path} holds the weights of {name}, which comes inside deepscan: there is nothing to add.")
     network = {**BUILDERS, **FACE_DETECTORS}[name]()
     loaded = load_checkpoint(network, checkpoint, name=name, path=path)
-    note = " ".join(part for part in (loaded.wrapping, _dropped(loaded.dropped)) if part)
+    note = " ".join(part for part in (_unwrapped(loaded.wrapping), _dropped(loaded.dropped)) if part)
     return _store(network, name, WeightsOrigin(path.name, loaded.sha256), note)
 
 
@@ -73,7 +72,7 @@ def add_random_weights(name: str, *, seed: int) -> Installed:
 
 def _store(network: nn.Module, name: str, origin: WeightsOrigin, note: str) -> Installed:
     """Write everything into a folder beside the final one, then give it its name."""
-    folder = weights_folder(origin.sha256)
+    folder = weights_folder(name, origin.sha256)
     record = Record(
         name=name,
         kind="detector" if name in SPECS else "face detector",
@@ -94,20 +93,42 @@ def _store(network: nn.Module, name: str, origin: WeightsOrigin, note: str) -> I
             else:
                 onnx.save_model(export_retinaface(network), made / f"{name}.onnx")
             (made / RECORD).write_bytes(msgspec.json.encode(record))
+            _try(made, record)
             if folder.exists():
-                shutil.rmtree(folder)
+                folder.rename(Path(temporary) / "replaced")  # deleted with the temporary folder
             made.rename(folder)
     except OSError as error:
         message = f"{folder.parent} cannot be written to ({error.strerror}): set DEEPSCAN_HOME to another folder."
         raise OutputError(message) from error
-    return find_installed(f"{name}@{origin.sha256}")
+    return Installed(record, folder)
+
+
+def _try(folder: Path, record: Record) -> None:
+    """Run what was made once, so that what cannot run is refused now and not in a scan.
+
+    Raises:
+        ModelError: it does not run, or gives what is no number.
+    """
+    path = folder / f"{record.name}.onnx"
+    if record.kind == "detector":
+        artefact = load_artefact(str(path))
+        batch = np.full((1, *artefact.manifest.spec.item_shape), GREY, dtype=np.uint8)
+        OnnxRuntimeBackend(artefact, device="cpu", threads=cpu_count()).logits(batch)
+    else:
+        picture = np.full((1, *TRIED_SIZE, 3), GREY, dtype=np.uint8)
+        RetinaFace(path.read_bytes(), source=record.file, device="cpu", threads=cpu_count()).detect(picture)
 
 
 def _tensors(network: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
 
 
+def _unwrapped(steps: str) -> str:
+    return f"The weights were taken {steps}." if steps else ""
+
+
 def _dropped(names: tuple[str, ...]) -> str:
     if not names:
         return ""
-    return f"{len(names)} tensors that take no part in scoring were dropped ({names[0]}{', ...' if names[1:] else ''})."
+    few = f"{names[0]}{', ...' if names[1:] else ''}"
+    return f"What takes no part in scoring was dropped: {len(names)} of the file's tensors ({few})."

@@ -14,6 +14,7 @@ Rename = Callable[[str], str | None]
 
 # BatchNorm counts training steps: no detector uses the count, and published weights often leave it out.
 COUNTER: Final = ".num_batches_tracked"
+STATISTICS: Final = ".running_mean"
 # torch.optim.swa_utils.AveragedModel counts what it has averaged, in the `swa.pth` that DeepfakeBench writes.
 DROPPED_ON_PURPOSE: Final = ("n_averaged",)
 REAL: Final = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -100,14 +101,12 @@ def _compare(
     for name, tensor in tensors.items():
         target = _target(name, surplus, lack, rename)
         place = wanted.get(target or "")
-        if target is None:
+        if target is None or (place is None and _is_surplus_counter(target, tensor, wanted)):
             dropped.append(name)
         elif place is None or target in sources:
-            (dropped if name.endswith(COUNTER) else unknown).append(name)
+            unknown.append(name)
         elif _agree(tensor, place):
             sources[target] = name
-        elif name.endswith(COUNTER):
-            dropped.append(name)
         else:
             misfits[target] = f"{target} is {_described(tensor, place)}, not {_described(place, tensor)}"
     found = sources.keys() | misfits.keys()
@@ -120,6 +119,11 @@ def _compare(
         misfits=tuple(misfits.values()),
         renaming=", ".join(changes),
     )
+
+
+def _is_surplus_counter(target: str, tensor: torch.Tensor, wanted: Mapping[str, torch.Tensor]) -> bool:
+    """Whether this is the step counter of a normalisation that the network has, without such a counter."""
+    return target.endswith(COUNTER) and not tensor.ndim and target.removesuffix(COUNTER) + STATISTICS in wanted
 
 
 def _target(name: str, surplus: str, lack: str, rename: Rename) -> str | None:

@@ -149,7 +149,7 @@ _HFF: Final = Publication(
     weights_at="The authors publish no trained weights; DeepfakeBench trained the network anew (hff-deepfakebench).",
     weights_files=(),
     trained_on="FaceForensics++",
-    figures=_figures("AUC", "tables of arXiv 2103.12376, not looked up", {"data not in training": None}),
+    figures=_figures("AUC", "none was found outside the paper's own tables", {"data not in training": None}),
 )
 
 _RECCE: Final = Publication(

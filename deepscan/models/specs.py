@@ -5,6 +5,7 @@ A name that ends in `-deepfakebench` is that project's own training of the same 
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Final, Literal
 
 from deepscan.errors import UsageError
@@ -306,4 +307,6 @@ def spec_of(name: str, variant: str | None = None) -> DetectorSpec:
     if variant and name in SPECS:
         having = ", ".join(known.removesuffix(f"-{variant}") for known in SPECS if known.endswith(f"-{variant}"))
         raise UsageError(f"{name} has no variant {variant!r}: leave out --variant (it exists for {having or 'none'}).")
-    raise UsageError(f"No detector is called {name!r}: use one of {', '.join(SPECS)}.")
+    near = get_close_matches(name, SPECS, n=1, cutoff=0.4) or [known for known in SPECS if known.startswith(name)]
+    guess = f" (did you mean {near[0]}?)" if name and near else ""
+    raise UsageError(f"No detector is called {name!r}{guess}: use one of {', '.join(SPECS)}.")

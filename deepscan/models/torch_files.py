@@ -36,6 +36,7 @@ HARMLESS: Final = (
 # Modules whose names are in every file of torch.
 OWN_MODULES: Final = ("torch", "collections", "_codecs")
 NAMED_BY_TORCH: Final = re.compile(r"GLOBAL (\S+) ")
+WHOLE_MODELS: Final = "torch.nn.modules."
 SAFE_FORMS: Final = "get the weights as safetensors or as a plain state dict"
 
 
@@ -128,6 +129,11 @@ def _is_foreign(name: str) -> bool:
 
 
 def _refused(path: Path, name: str) -> ModelError:
+    if name.startswith(WHOLE_MODELS):
+        return ModelError(
+            f"{path} is a whole pickled model (it names {name}), whose code deepscan does not run: "
+            "save its state_dict() and give that."
+        )
     return ModelError(
         f"{path} asks to run code when it is read (it names {name}): deepscan refuses such files; {SAFE_FORMS}."
     )

@@ -35,7 +35,7 @@ def unwrapped(content: object, path: Path) -> tuple[dict[str, torch.Tensor], str
         raise ModelError(f"{path} holds one object of the type {kind}, not named weights: give a state dict.")
     places = _places(content, ())
     if not places:
-        if content.keys() >= OPTIMISER:
+        if any(isinstance(part, dict) and part.keys() >= OPTIMISER for part in (content, *content.values())):
             raise ModelError(f"{path} holds the state of an optimiser, not weights: give the file of the network.")
         names = ", ".join([str(name) for name in content][:NAMES_SHOWN])
         raise ModelError(

@@ -108,8 +108,10 @@ def _checked(record: bytes, model: bytes, source: str) -> Artefact:
     embedded = metadata.get(f"{METADATA_PREFIX}spec")
     if embedded is None:
         raise ModelError(f"{source} carries no detector spec: only models that deepscan exported can be used.")
-    if spec_from_json(embedded, source=source) != manifest.spec:
-        raise ModelError(f"The spec inside {source} is not the one in its manifest: export the detector again.")
+    inside = (metadata.get(f"{METADATA_PREFIX}weights_sha256"), metadata.get(f"{METADATA_PREFIX}trained"))
+    beside = (manifest.weights_sha256, str(manifest.trained).lower())
+    if spec_from_json(embedded, source=source) != manifest.spec or inside != beside:
+        raise ModelError(f"The record inside {source} is not the one in its manifest: export the detector again.")
     return Artefact(manifest, model)
 
 

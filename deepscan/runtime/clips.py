@@ -38,7 +38,7 @@ def paper_windows(length: int, frames: int, stride: int) -> list[list[int]]:
 
 
 class ClipAssembler(Generic[T]):
-    """Cuts the crops of one track into clips, each crop into one clip.
+    """Cuts the crops of one track into clips, one after the other.
 
     Where the number of consecutive crops is no multiple of a clip's, the last clip reaches back into the one before,
     so that it too is a real stretch of video. Fewer crops than a clip's are mirrored, fewer than `min_frames` dropped.

@@ -114,7 +114,7 @@ class Cutter:
         piece = piece_of(frame, face, self.cut)
         if self.cut.frames == 1:
             assert isinstance(piece, np.ndarray)
-            yield FaceInput(self._job, self.cut.detectors, track, frame.seconds, frame.seconds, piece)
+            yield FaceInput(self._job, self.cut.detectors, track, frame.seconds, frame.seconds, 1, piece)
             return
         assembler = self._assemblers.setdefault(track, ClipAssembler(self.cut.frames, self.cut.min_frames))
         for pieces in assembler.add(position, (frame.seconds, piece)):
@@ -133,4 +133,5 @@ class Cutter:
     def _clip(self, track: int, pieces: Sequence[Timed]) -> FaceInput:
         seconds = [time for time, _ in pieces]
         pixels = clip_of((piece for _, piece in pieces), self.cut)
-        return FaceInput(self._job, self.cut.detectors, track, min(seconds), max(seconds), pixels)
+        shown = len(set(seconds))
+        return FaceInput(self._job, self.cut.detectors, track, min(seconds), max(seconds), shown, pixels)

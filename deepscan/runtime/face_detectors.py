@@ -52,13 +52,13 @@ def face_detector(choice: FaceDetectorChoice, *, device: Device, as_authors: boo
     """
     if choice == "none":
         return WholePicture()
+    threshold = AUTHORS_FACE_SCORE if as_authors else yunet.SCORE_THRESHOLD
     if choice == "yunet":
-        threshold = AUTHORS_FACE_SCORE if as_authors else yunet.SCORE_THRESHOLD
         return YuNet(device=device, threads=1, score_threshold=threshold)
-    entry = find_installed("retinaface")
+    entry = find_installed("retinaface", "face detector")
     try:
         model = entry.model_path.read_bytes()
     except OSError as error:
         message = f"{entry.model_path} cannot be read ({error.strerror}): add the weights of retinaface again."
         raise ModelError(message) from error
-    return RetinaFace(model, source=entry.model_path.name, device=device, threads=1)
+    return RetinaFace(model, source=entry.model_path.name, device=device, threads=1, score_threshold=threshold)

@@ -30,7 +30,7 @@ class Verdict:
         model: what results call the detector.
         spec: the detector, with the label band in force.
         aggregate: how tracks become one score.
-        decisive_clips: how many crops or clips make a track that can decide the score.
+        decisive_frames: how many frames make a track that can decide the score.
         mirror: whether a crop's logit is averaged with that of its mirror image.
         weights_sha256, settings_sha256: what the scores depend on.
     """
@@ -38,7 +38,7 @@ class Verdict:
     model: str
     spec: DetectorSpec
     aggregate: Aggregate
-    decisive_clips: int
+    decisive_frames: int
     mirror: bool
     weights_sha256: str
     settings_sha256: str
@@ -77,13 +77,14 @@ class InferStage:
                 self._board(message.job, number).end(message.tracks)
             elif isinstance(message, FaceInput) and id(message) in logits:
                 board = self._board(message.job, number)
-                board.add(message.track, message.start_seconds, message.end_seconds, logits[id(message)])
+                logit = logits[id(message)]
+                board.add(message.track, message.start_seconds, message.end_seconds, logit, frames=message.frames)
 
     def _board(self, job: VideoJob, number: int) -> Scoreboard:
         key = job.index, number
         if key not in self._boards:
             _, verdict = self._detectors[number]
-            self._boards[key] = Scoreboard(verdict.spec, verdict.aggregate, decisive_clips=verdict.decisive_clips)
+            self._boards[key] = Scoreboard(verdict.spec, verdict.aggregate, decisive_frames=verdict.decisive_frames)
         return self._boards[key]
 
     def _logits(self, number: int, items: Sequence[NDArray[np.uint8]]) -> list[float]:

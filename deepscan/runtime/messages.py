@@ -93,6 +93,7 @@ class FaceInput:
         detectors: numbers of the detectors that want it like this.
         track: whose face it is.
         start_seconds, end_seconds: times of its first and its last frame.
+        frames: how many frames of the video it shows; fewer than its length where a clip was mirrored.
         pixels: RGB uint8 [size, size, 3] or [T, size, size, 3].
     """
 
@@ -101,6 +102,7 @@ class FaceInput:
     track: int
     start_seconds: float
     end_seconds: float
+    frames: int
     pixels: NDArray[np.uint8]
 
     @property

@@ -60,7 +60,9 @@ def open_container(file: BinaryIO) -> InputContainer:
             metadata_errors="replace",
         )
     except (av.FFmpegError, ValueError, EOFError) as error:
-        message = f"FFmpeg finds no video in it ({plain(error)}): it is no video file, or damaged at its start."
+        message = (
+            f"FFmpeg finds no video in it ({plain(error)}): it is neither video nor picture, or damaged at its start."
+        )
         raise UnreadableInput(message) from error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final, get_args
 
@@ -158,7 +158,7 @@ class Scan:
         self.jobs = min(jobs, len(plan.inputs))
         self._jobs = [VideoJob(index, planned.path, planned.problem) for index, planned in enumerate(plan.inputs)]
         threads = cpu_count()
-        faces = FacesStage(settings.face_detector, partial(_followers_of, settings), progress=self.progress)
+        faces = FacesStage(settings.face_detector, _followers_maker(settings), progress=self.progress)
         backends = [OnnxRuntimeBackend(artefact, device=device, threads=threads) for artefact in settings.artefacts]
         infer = InferStage(list(zip(backends, settings.verdicts, strict=True)), progress=self.progress)
         decode = DecodeStage(
@@ -198,12 +198,13 @@ def _patterns(given: str | Sequence[str]) -> Sequence[str]:
     return (given,) if isinstance(given, str) else given
 
 
-def _followers_of(settings: ScanSettings, job: VideoJob) -> list[Follower]:
-    """Return what follows the faces of a video."""
+def _followers_maker(settings: ScanSettings) -> Callable[[VideoJob], list[Follower]]:
+    """Return what makes the followers of a video; it holds on to no model."""
     cuts = cuts_for([verdict.spec for verdict in settings.verdicts], whole_pictures=settings.whole_pictures)
-    if settings.sampling.twice:
-        return [UnbrokenFollower(job, cut, stride=settings.stride) for cut in cuts]
+    sampling, stride = settings.sampling, settings.stride
+    if sampling.twice:
+        return lambda job: [UnbrokenFollower(job, cut, stride=stride) for cut in cuts]
     if settings.largest_face:
-        return [FaceFollower(job, cut, LargestFace(), joins_gaps=True) for cut in cuts]
-    gap = MAX_GAP_SECONDS if settings.sampling.choice == "all" else math.inf
-    return [FaceFollower(job, cut, Tracker(max_gap_seconds=gap)) for cut in cuts]
+        return lambda job: [FaceFollower(job, cut, LargestFace(), joins_gaps=True) for cut in cuts]
+    gap = MAX_GAP_SECONDS if sampling.choice == "all" else math.inf
+    return lambda job: [FaceFollower(job, cut, Tracker(max_gap_seconds=gap)) for cut in cuts]

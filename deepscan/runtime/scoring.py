@@ -41,12 +41,14 @@ class _Track:
 
     total: float = 0.0
     clips: int = 0
+    frames: int = 0
     timeline: Timeline = field(default_factory=Timeline)
 
     def absorb(self, other: _Track) -> None:
         """Take in another track's crops."""
         self.total += other.total
         self.clips += other.clips
+        self.frames += other.frames
         for part in other.timeline.bins():
             self.timeline.join(part)
 
@@ -56,14 +58,14 @@ class Scoreboard:
 
     Track score: mean over its crops of the logit (then calibrated) or of the score, as the spec says.
     Video score: the highest track score (`max`), or the mean over all crops of all tracks (`mean`). A maximum over
-    many short tracks would grow with their number and their noise, so tracks of fewer than `decisive_clips` crops are
-    pooled: together they count as one track, if they have so many crops in all or if there is no longer one.
+    many short tracks would grow with their number and their noise, so tracks of fewer than `decisive_frames` frames are
+    pooled: together they count as one track, if they have so many frames in all or if there is no longer one.
     """
 
-    def __init__(self, spec: DetectorSpec, aggregate: Aggregate, *, decisive_clips: int) -> None:
+    def __init__(self, spec: DetectorSpec, aggregate: Aggregate, *, decisive_frames: int) -> None:
         self._spec = spec
         self._aggregate = aggregate
-        self._decisive_clips = decisive_clips
+        self._decisive_frames = decisive_frames
         self._open: dict[int, _Track] = {}
         self._best: list[tuple[bool, float, int, TrackResult]] = []
         self._tracks = self._clips = 0
@@ -72,12 +74,21 @@ class Scoreboard:
         self._highest: float | None = None
         self._peak: Segment | None = None
 
-    def add(self, track: int, start_seconds: float, end_seconds: float, logit: float) -> None:
-        """Take the logit of one crop or clip of a track, at the times of its first and its last frame."""
+    def add(self, track: int, start_seconds: float, end_seconds: float, logit: float, *, frames: int) -> None:
+        """Take the logit of one crop or clip of a track.
+
+        Args:
+            track: its number.
+            start_seconds: time of its first frame.
+            end_seconds: time of its last frame.
+            logit: of the detector.
+            frames: how many frames of the video it shows.
+        """
         value = logit if self._spec.pooling == "logit" else self._spec.calibration.score(logit)
         found = self._open.setdefault(track, _Track())
         found.total += value
         found.clips += 1
+        found.frames += frames
         found.timeline.join(Bin(start_seconds, end_seconds, value, 1))
 
     def end(self, tracks: Iterable[int]) -> None:
@@ -92,7 +103,7 @@ class Scoreboard:
         self.end(sorted(self._open))
         if not self._clips:
             return None
-        if self._short.clips and (self._short.clips >= self._decisive_clips or self._highest is None):
+        if self._short.clips and (self._short.frames >= self._decisive_frames or self._highest is None):
             self._decide(self._short)
         assert self._highest is not None
         assert self._peak is not None
@@ -113,7 +124,7 @@ class Scoreboard:
         self._tracks += 1
         self._clips += track.clips
         self._total += track.total
-        decides = track.clips >= self._decisive_clips
+        decides = track.frames >= self._decisive_frames
         if decides:
             self._decide(track)
         else:

@@ -30,12 +30,13 @@ SCORING_VERSION: Final = 2
 NOT_SCORING: Final = frozenset(["schema", "title", "paper"])
 QUICK_FRAMES: Final = 32
 QUICK_CLIPS: Final = 4
-# Crops that make a track decisive; shorter ones are pooled. A clip is decisive by itself.
+# Frames that make a track decisive; shorter ones are pooled. Of clip detectors, as many as make a clip.
 DECISIVE_CROPS_DENSE: Final = 12
 DECISIVE_CROPS_SPARSE: Final = 3
 # Larger than any picture: faces are searched for at the video's own size.
 FULL_SIDE: Final = 1 << 20
 UNTRAINED: Final = " (untrained)"
+HASH_DIGITS: Final = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +95,8 @@ def chosen_settings(models: Sequence[str], wishes: Wishes, *, device: Device) ->
         if wishes.precision not in ("auto", artefact.manifest.precision):
             manifest = artefact.manifest
             raise ModelError(f"{manifest.file} is {manifest.precision}, not {wishes.precision}: leave out --precision.")
+    if len({artefact.manifest.sha256 for artefact in artefacts}) < len(artefacts):
+        raise UsageError(f"--model {','.join(models)!r} names one detector with the same weights twice.")
     specs = [artefact.manifest.spec for artefact in artefacts]
     _refuse_contradictions(specs, wishes)
     paper = specs[0].paper if wishes.mode == "paper" else None
@@ -110,7 +113,8 @@ def chosen_settings(models: Sequence[str], wishes: Wishes, *, device: Device) ->
         largest_face=paper is not None and paper.tracks == "largest",
         whole_pictures=wishes.face_detector == "none",
     )
-    return replace(partial, verdicts=tuple(_verdict(artefact, partial, wishes) for artefact in artefacts))
+    pairs = zip(_models(artefacts), artefacts, strict=True)
+    return replace(partial, verdicts=tuple(_verdict(model, artefact, partial, wishes) for model, artefact in pairs))
 
 
 def _refuse_contradictions(specs: Sequence[DetectorSpec], wishes: Wishes) -> None:
@@ -127,8 +131,23 @@ def _refuse_contradictions(specs: Sequence[DetectorSpec], wishes: Wishes) -> Non
         raise UsageError(f"--frames means single frames, but {clip_detectors[0]} takes clips: use --clips.")
     if wishes.mirror and clip_detectors:
         raise UsageError(f"--mirror is for detectors of single frames, and {clip_detectors[0]} takes clips.")
+    if wishes.face_detector == "none" and wishes.min_face is not None:
+        raise UsageError("--min-face has no meaning with --face-detector none, which looks for no faces: leave it out.")
     if wishes.face_detector == "none" and clip_detectors:
-        raise UsageError(f"--face-detector none is for single pictures, and {clip_detectors[0]} takes clips.")
+        raise UsageError(
+            f"--face-detector none is for detectors of single frames, and {clip_detectors[0]} takes clips."
+        )
+
+
+def _models(artefacts: Sequence[Artefact]) -> list[str]:
+    """Return what results call the detectors: with the hash where one detector is there with several weights."""
+    names = [artefact.manifest.spec.name for artefact in artefacts]
+    models = []
+    for name, artefact in zip(names, artefacts, strict=True):
+        manifest = artefact.manifest
+        weights = f"@{manifest.weights_sha256[:HASH_DIGITS]}" if names.count(name) > 1 else ""
+        models.append(f"{name}{weights}{'' if manifest.trained else UNTRAINED}")
+    return models
 
 
 def _sampling(specs: Sequence[DetectorSpec], wishes: Wishes) -> Sampling:
@@ -145,17 +164,17 @@ def _sampling(specs: Sequence[DetectorSpec], wishes: Wishes) -> Sampling:
     )
 
 
-def _verdict(artefact: Artefact, settings: ScanSettings, wishes: Wishes) -> Verdict:
+def _verdict(model: str, artefact: Artefact, settings: ScanSettings, wishes: Wishes) -> Verdict:
     manifest = artefact.manifest
     spec = _in_force(manifest.spec, wishes)
     mirrors = spec.mirror if wishes.mirror is None else wishes.mirror
     aggregate = wishes.aggregate or (spec.paper.aggregate if wishes.mode == "paper" else "max")
     decisive = DECISIVE_CROPS_SPARSE if settings.sampling.sparse else DECISIVE_CROPS_DENSE
     return Verdict(
-        model=spec.name if manifest.trained else f"{spec.name}{UNTRAINED}",
+        model=model,
         spec=spec,
         aggregate=aggregate,
-        decisive_clips=1 if spec.kind == "clip" else decisive,
+        decisive_frames=spec.frames if spec.kind == "clip" else decisive,
         mirror=mirrors,
         weights_sha256=manifest.weights_sha256,
         settings_sha256=_settings_sha256(spec, settings, mirror=mirrors, aggregate=aggregate),

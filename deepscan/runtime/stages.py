@@ -23,6 +23,7 @@ from deepscan.runtime.messages import (
     VideoJob,
 )
 from deepscan.runtime.sampling import marked_frames, sampled_frames
+from deepscan.runtime.yunet import Faces
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,10 +31,12 @@ if TYPE_CHECKING:
     from deepscan.runtime.following import Follower
     from deepscan.runtime.frames import Frame, Reader, VideoInfo
     from deepscan.runtime.sampling import Sampling
-    from deepscan.runtime.yunet import Faces
 
 # Measured on a CPU: batches beyond this leave the cache and cost more per picture (benchmarks/README.md).
 DETECTION_BATCH = 4
+
+# Nothing of a face lies further outside than this, in units of the picture's longer side.
+MOST_OUTSIDE = 4
 
 OpenVideo = Callable[[str], AbstractContextManager["Reader"]]
 
@@ -83,8 +86,9 @@ class DecodeStage:
             if self._sampling.twice:
                 yield Rewound(job)
                 with self._open(job.path) as reader:
-                    sampled = sampled_frames(reader, self._sampling)
-                    yield from (Look(job, again.frame, None, False, at) for at, again in enumerate(sampled))
+                    for at, again in enumerate(sampled_frames(reader, self._sampling)):
+                        job.share_done = at / frames
+                        yield Look(job, again.frame, None, False, at)
         except InputError as error:
             failure = error
         except MemoryError:
@@ -96,7 +100,7 @@ class DecodeStage:
     def _looks(self, job: VideoJob, reader: Reader) -> Iterator[Look]:
         for marked in marked_frames(sampled_frames(reader, self._sampling), self._sampling):
             small = reader.shrink(marked.frame, self._detection_side) if marked.search else None
-            if reader.info.duration_seconds:
+            if reader.info.duration_seconds and not self._sampling.twice:
                 job.share_done = min(1.0, marked.frame.seconds / reader.info.duration_seconds)
             yield Look(job, marked.frame, small, marked.starts_shot, marked.position)
 
@@ -128,6 +132,7 @@ class FacesStage:
         self._new_followers = followers
         self._progress = progress
         self._followers: dict[int, Sequence[Follower]] = {}
+        self._rewound: set[int] = set()
 
     def __call__(self, messages: Sequence[ToFaces]) -> Iterator[ToInfer]:
         """Search the frames that want it and follow the faces."""
@@ -142,12 +147,14 @@ class FacesStage:
                 yield from chain.from_iterable(follower.finish() for follower in followers)
                 yield _followed(message, followers)
                 del self._followers[job.index]
+                self._rewound.discard(job.index)
             elif isinstance(message, Rewound):
+                self._rewound.add(job.index)
                 for follower in followers:
                     follower.rewind()
             else:
                 faces = next(found) if message.small is not None else None
-                self._progress.frames += 1
+                self._progress.frames += job.index not in self._rewound
                 self._progress.faces += len(faces) if faces is not None else 0
                 yield from chain.from_iterable(follower.look(message, faces) for follower in followers)
 
@@ -173,4 +180,11 @@ def _followed(end: VideoDecoded, followers: Sequence[Follower]) -> VideoFollowed
 
 
 def _in_frame(faces: Faces, shape: tuple[int, ...], frame: Frame) -> Faces:
+    """Turn faces in pixels of the searched picture into faces of the upright frame, without impossible ones."""
+    height, width = shape[:2]
+    numbers = np.concatenate([faces.boxes, faces.points.reshape(len(faces), 10)], axis=1)
+    limit = MOST_OUTSIDE * max(width, height)
+    possible = (np.abs(numbers) < limit).all(axis=1)  # False where there is no number
+    possible[possible] = (faces.boxes[possible, 2:] > faces.boxes[possible, :2]).all(axis=1)
+    faces = Faces(faces.boxes[possible], faces.points[possible], faces.scores[possible])
     return faces.scaled(frame.geometry.width / shape[1], frame.geometry.height / shape[0])

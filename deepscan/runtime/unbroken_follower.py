@@ -76,7 +76,8 @@ class UnbrokenFollower:
         for pieces in windows.add(place, look.frame.seconds, piece):
             seconds = [time for time, _ in pieces]
             pixels = clip_of((part for _, part in pieces), self._cut)
-            yield FaceInput(self._job, self._cut.detectors, number, min(seconds), max(seconds), pixels)
+            shown = len(set(seconds))
+            yield FaceInput(self._job, self.detectors, number, min(seconds), max(seconds), shown, pixels)
 
 
 class _Windows:

@@ -1,6 +1,6 @@
 """Weights that were added on this machine: what detectors are here, and where their artefacts lie.
 
-    <data folder>/weights/<sha256 of the file that was added>/record.json, weights.safetensors, <name>.onnx, ...
+    <data folder>/weights/<name>-<sha256 of the file that was added>/record.json, weights.safetensors, <name>.onnx, ...
 
 The data folder is $DEEPSCAN_HOME, else $XDG_DATA_HOME/deepscan, else ~/.local/share/deepscan; only its owner may read
 it. Putting weights there takes torch and is done by `deepscan.export.install`; using them takes neither.
@@ -12,7 +12,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -21,8 +21,10 @@ from deepscan.errors import ModelError, OutputError
 HOME_VARIABLE: Final = "DEEPSCAN_HOME"
 RECORD: Final = "record.json"
 WEIGHTS: Final = "weights.safetensors"
-SHORTEST_HASH: Final = 4
 PRIVATE: Final = 0o700
+
+
+Kind: TypeAlias = Literal["detector", "face detector"]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,7 +43,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     schema: Literal[1] = 1
     name: str
-    kind: Literal["detector", "face detector"]
+    kind: Kind
     sha256: str
     file: str
     trained: bool
@@ -74,47 +76,51 @@ def data_folder() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "deepscan"
 
 
-def weights_folder(sha256: str) -> Path:
-    """Return the folder of the weights whose file has this hash."""
-    return data_folder() / "weights" / sha256
+def weights_folder(name: str, sha256: str) -> Path:
+    """Return the folder of a detector's weights whose file has this hash."""
+    return data_folder() / "weights" / f"{name}-{sha256}"
 
 
 def installed() -> list[Installed]:
-    """Return what is in the store, by name; of one name the latest first.
+    """Return what is in the store, by name; of one name trained weights first, then the latest.
 
-    Raises:
-        ModelError: a record cannot be read.
+    Records that cannot be read are left out; see `damaged_folders`.
     """
-    folder = data_folder() / "weights"
-    if not folder.is_dir():
-        return []
-    found = [_read(path.parent) for path in folder.glob(f"*/{RECORD}")]
-    return sorted(found, key=lambda entry: (entry.record.name, -entry.record.added, entry.record.sha256))
+    found = [Installed(record, folder) for folder, record in _records() if record is not None]
+    return sorted(
+        found, key=lambda entry: (entry.record.name, not entry.record.trained, -entry.record.added, entry.record.sha256)
+    )
 
 
-def find_installed(name: str) -> Installed:
-    """Return the weights of a detector: the latest that were added, or those of a hash.
+def damaged_folders() -> list[Path]:
+    """Return the folders of the store whose record cannot be read: they can only be deleted."""
+    return [folder for folder, record in _records() if record is None]
+
+
+def find_installed(name: str, kind: Kind = "detector") -> Installed:
+    """Return the weights of a detector: trained ones before random ones, then the latest; or those of a hash.
 
     Args:
         name: `detector`, or `detector@hash` with the first digits of the hash.
+        kind: detector or face detector.
 
     Raises:
         ModelError: there are none, or the hash fits several.
     """
-    detector, _, prefix = name.partition("@")
-    entries = [entry for entry in installed() if entry.record.name == detector]
+    detector, at, prefix = name.partition("@")
+    entries = [entry for entry in installed() if entry.record.name == detector and entry.record.kind == kind]
+    if not entries:
+        raise ModelError(
+            f"No weights of a {kind} called {detector!r} are installed: see `deepscan models {detector}` for where its "
+            "authors publish them, add that file with `deepscan weights add FILE`, and run this again."
+        )
     fitting = [entry for entry in entries if entry.record.sha256.startswith(prefix)]
-    if prefix and (len(fitting) > 1 or len(prefix) < SHORTEST_HASH):
-        raise ModelError(f"{name!r} could mean several weights: give more digits (see `deepscan weights list`).")
-    if fitting:
-        return fitting[0]
-    if entries:
+    if at and not (prefix and fitting):
         having = ", ".join(entry.record.sha256[:12] for entry in entries)
         raise ModelError(f"No weights of {detector} begin with {prefix!r}: use one of {having}.")
-    raise ModelError(
-        f"No weights of a detector called {detector!r} are installed: see `deepscan models {detector}` for where its "
-        "authors publish them, add that file with `deepscan weights add FILE`, and run this again."
-    )
+    if at and len(fitting) > 1:
+        raise ModelError(f"{name!r} could mean several weights: give more digits (see `deepscan weights list`).")
+    return fitting[0]
 
 
 def remove_installed(entry: Installed) -> None:
@@ -130,10 +136,14 @@ def remove_installed(entry: Installed) -> None:
         raise OutputError(f"{entry.folder} cannot be deleted ({error.strerror}): check its permissions.") from error
 
 
-def _read(folder: Path) -> Installed:
-    try:
-        return Installed(msgspec.json.decode((folder / RECORD).read_bytes(), type=Record), folder)
-    except (OSError, msgspec.DecodeError) as error:
-        raise ModelError(
-            f"{folder / RECORD} cannot be read ({error}): delete its folder and add the weights again."
-        ) from error
+def _records() -> list[tuple[Path, Record | None]]:
+    """Return every folder with its record; what another process removes meanwhile is not there."""
+    found: list[tuple[Path, Record | None]] = []
+    for path in (data_folder() / "weights").glob(f"*/{RECORD}"):
+        try:
+            found.append((path.parent, msgspec.json.decode(path.read_bytes(), type=Record)))
+        except FileNotFoundError:
+            continue
+        except (OSError, msgspec.DecodeError):
+            found.append((path.parent, None))
+    return found

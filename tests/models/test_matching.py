@@ -58,18 +58,26 @@ def test_a_prefix_that_only_some_names_have_is_not_left_out() -> None:
     assert comparison.differences() == "1 missing (c.w); 1 unknown (c.w)"
 
 
-def test_step_counters_may_be_missing_odd_or_too_many_and_averages_are_counted() -> None:
-    wanted = {"a.w": shaped(1), "a.num_batches_tracked": shaped(dtype=torch.int64)}
-    given_ = {"module.a.w": shaped(1), "n_averaged": shaped(dtype=torch.int64)}
-    assert compare({"a.w": shaped(1)}, wanted).fits
-    with_counters = given_ | {
-        "module.a.num_batches_tracked": shaped(1, dtype=torch.int64),
-        "module.b.num_batches_tracked": shaped(dtype=torch.int64),
-    }
-    comparison = compare(with_counters, wanted)
+def test_step_counters_may_be_missing_or_left_over_and_averages_are_counted() -> None:
+    number = shaped(dtype=torch.int64)
+    wanted = {"a.running_mean": shaped(1), "a.num_batches_tracked": number, "b.running_mean": shaped(1)}
+    given_ = {"module.a.running_mean": shaped(1), "module.b.running_mean": shaped(1), "n_averaged": number}
+    assert compare(given_, wanted).fits
+    comparison = compare(given_ | {"module.b.num_batches_tracked": number}, wanted)
     assert comparison.fits
-    assert comparison.sources == {"a.w": "module.a.w"}
-    assert comparison.dropped == ("n_averaged", "module.a.num_batches_tracked", "module.b.num_batches_tracked")
+    assert comparison.sources == {"a.running_mean": "module.a.running_mean", "b.running_mean": "module.b.running_mean"}
+    assert comparison.dropped == ("n_averaged", "module.b.num_batches_tracked")
+
+
+def test_step_counters_of_nothing_or_of_another_shape_are_errors() -> None:
+    number, several = shaped(dtype=torch.int64), shaped(7, dtype=torch.int64)
+    wanted = {"a.running_mean": shaped(1), "a.num_batches_tracked": number, "b.running_mean": shaped(1)}
+    given_ = {"a.running_mean": shaped(1), "b.running_mean": shaped(1)}
+    assert compare(given_ | {"c.num_batches_tracked": number}, wanted).unknown == ("c.num_batches_tracked",)
+    assert compare(given_ | {"b.num_batches_tracked": several}, wanted).unknown == ("b.num_batches_tracked",)
+    assert compare(given_ | {"a.num_batches_tracked": several}, wanted).misfits == (
+        "a.num_batches_tracked is [7], not []",
+    )
 
 
 def test_names_go_through_the_renaming_without_their_prefix() -> None:

@@ -32,10 +32,11 @@ def copied(tmp_path: Path) -> Path:
 
 def artefact_of(model: onnx.ModelProto, path: Path, *, embedded: str | None = LITE.to_json()) -> Artefact:
     """Write any graph with a manifest that belongs to it, a spec inside, and load it."""
-    helper.set_model_props(model, {"deepscan.spec": embedded} if embedded is not None else {})
+    record = json.loads((ASSETS / "lite.manifest.json").read_text())
+    inside = {"spec": embedded or "", "weights_sha256": record["weights_sha256"], "trained": "true"}
+    helper.set_model_props(model, {f"deepscan.{name}": value for name, value in inside.items() if embedded})
     data = model.SerializeToString()
     path.write_bytes(data)
-    record = json.loads((ASSETS / "lite.manifest.json").read_text())
     record |= {"file": path.name, "sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)}
     path.with_name(f"{path.stem}.manifest.json").write_text(json.dumps(record))
     return load_artefact(str(path))

@@ -43,12 +43,12 @@ def pooled(logits: Sequence[float], pooling: Pooling) -> float:
 
 
 def board_of(*, pooling: Pooling = "logit", aggregate: Aggregate = "max", decisive: int = 3) -> Scoreboard:
-    return Scoreboard(spec_with(pooling=pooling, scale=SCALE, offset=OFFSET), aggregate, decisive_clips=decisive)
+    return Scoreboard(spec_with(pooling=pooling, scale=SCALE, offset=OFFSET), aggregate, decisive_frames=decisive)
 
 
 def add(board: Scoreboard, track: int, seconds: float, logit: float) -> None:
     """Add a single crop."""
-    board.add(track, seconds, seconds, logit)
+    board.add(track, seconds, seconds, logit, frames=1)
 
 
 def verdict_on(
@@ -167,11 +167,27 @@ def test_a_track_that_never_had_a_crop_ends_without_a_trace() -> None:
 def test_a_clip_reaches_from_its_first_frame_to_its_last() -> None:
     board = board_of(decisive=1)
     for start in (0.2, 1.48, 2.76):
-        board.add(0, start, start + 1.24, start)
+        board.add(0, start, start + 1.24, start, frames=32)
     score = board.finish()
     assert score is not None
     assert (score.details[0].start_seconds, score.details[0].end_seconds) == (0.2, 4.0)
     assert (score.peak.start_seconds, score.peak.end_seconds, score.clips) == (2.76, 4.0, 3)
+
+
+def test_a_clip_with_too_few_frames_of_its_own_does_not_decide_beside_a_longer_one() -> None:
+    board = board_of(decisive=32)
+    board.add(0, 0.0, 1.2, -1.0, frames=32)
+    board.add(1, 2.0, 2.3, 5.0, frames=9)  # mirrored
+    board.end([0, 1])
+    score = board.finish()
+    assert score is not None
+    assert score.score == pytest.approx(sigmoid(SCALE * -1.0 + OFFSET))
+    assert [detail.track for detail in score.details] == [0, 1]
+    alone = board_of(decisive=32)
+    alone.add(1, 2.0, 2.3, 5.0, frames=9)
+    only = alone.finish()
+    assert only is not None
+    assert only.score == pytest.approx(sigmoid(SCALE * 5.0 + OFFSET))
 
 
 def test_a_track_that_ends_early_and_one_that_is_left_open_count_alike() -> None:

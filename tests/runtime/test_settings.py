@@ -59,7 +59,9 @@ def respecced(path: str, folder: Path, spec: DetectorSpec, **changes: Any) -> st
     """Copy an artefact with another spec, and with other entries in its manifest."""
     model = onnx.load_model(path)
     props = {entry.key: entry.value for entry in model.metadata_props}
-    helper.set_model_props(model, {**props, f"{METADATA_PREFIX}spec": spec.to_json()})
+    inside = {"spec": spec.to_json(), **{name: str(value).lower() for name, value in changes.items()}}
+    props |= {f"{METADATA_PREFIX}{name}": value for name, value in inside.items()}
+    helper.set_model_props(model, props)
     data = model.SerializeToString()
     old = Path(path)
     manifest = msgspec.json.decode(old.with_name(manifest_name(old.stem)).read_bytes(), type=Manifest)
@@ -185,15 +187,17 @@ def test_what_the_caller_wants_comes_before_what_the_detector_and_the_authors_sa
 
 
 def test_how_many_crops_decide(clip: str, frame: str) -> None:
-    assert [one.decisive_clips for one in chosen(frame, clip).verdicts] == [12, 1]
-    assert [one.decisive_clips for one in chosen(frame, clip, mode="quick").verdicts] == [12, 1]
-    assert [one.decisive_clips for one in chosen(frame, mode="quick").verdicts] == [3]
-    assert [one.decisive_clips for one in chosen(frame, mode="paper").verdicts] == [3]
+    assert [one.decisive_frames for one in chosen(frame, clip).verdicts] == [12, 8]
+    assert [one.decisive_frames for one in chosen(frame, clip, mode="quick").verdicts] == [12, 8]
+    assert [one.decisive_frames for one in chosen(frame, mode="quick").verdicts] == [3]
+    assert [one.decisive_frames for one in chosen(frame, mode="paper").verdicts] == [3]
 
 
 def test_untrained_detectors_say_so(frame: str, tmp_path: Path) -> None:
     untrained = respecced(frame, tmp_path / "untrained", TINY_FRAME, trained=False)
-    assert [one.model for one in chosen(frame, untrained).verdicts] == ["tiny-frame", "tiny-frame (untrained)"]
+    assert [one.model for one in chosen(untrained).verdicts] == ["tiny-frame (untrained)"]
+    both = [one.model for one in chosen(frame, untrained).verdicts]  # one name twice: the weights tell them apart
+    assert both == ["tiny-frame@000000000000", "tiny-frame@000000000000 (untrained)"]
 
 
 # The hash.
@@ -368,7 +372,7 @@ def install_retinaface(home: Path) -> Path:
         added=0.0,
         note="",
     )
-    folder = home / "weights" / record.sha256
+    folder = home / "weights" / f"{record.name}-{record.sha256}"
     folder.mkdir(parents=True)
     (folder / RECORD).write_bytes(msgspec.json.encode(record))
     path = folder / "retinaface.onnx"

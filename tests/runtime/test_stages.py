@@ -33,7 +33,7 @@ from deepscan.runtime.pyav_reader import open_video
 from deepscan.runtime.sampling import Sampling
 from deepscan.runtime.stages import DecodeStage, FacesStage, Progress
 from deepscan.runtime.tracking import Tracker
-from deepscan.runtime.yunet import YuNet
+from deepscan.runtime.yunet import Faces, YuNet
 from tests.footage import ASTRONAUT, EXAMPLES, NO_FACE, PHONE, SWAPPED, TWO_FACES, flat, portrait, write_video
 
 OPEN = partial(open_video, threads=1)
@@ -258,3 +258,25 @@ def test_an_error_that_nobody_foresaw_is_a_failure_of_that_video_and_names_itsel
     assert isinstance(end, VideoDecoded)
     assert isinstance(end.failure, UnreadableInput)
     assert "ZeroDivisionError('in odd.mp4')" in str(end.failure)
+
+
+class Dreaming:
+    """A face detector that sees one real face and several that no picture can hold."""
+
+    identity: list[str | float] = []  # noqa: RUF012
+
+    def detect(self, pictures: NDArray[np.uint8]) -> list[Faces]:
+        real = (100.0, 50.0, 250.0, 220.0)
+        nonsense = [(np.inf, 0, np.inf, 9), (np.nan, 0, 9, 9), (-1e9, 0, 1e9, 9), (9, 9, 9, 9), (50, 50, 20, 90)]
+        boxes = np.array([real, *nonsense], dtype=np.float32)
+        points = np.full((len(boxes), 5, 2), 100, dtype=np.float32)
+        return [Faces(boxes, points, np.ones(len(boxes), dtype=np.float32))] * len(pictures)
+
+
+def test_faces_that_no_picture_can_hold_are_not_seen(videos: list[list[ToFaces]]) -> None:
+    (cut,) = cuts_for([LITE], whole_pictures=False)
+    stage = FacesStage(
+        Dreaming(), lambda job: [FaceFollower(job, cut, Tracker(max_gap_seconds=1.0))], progress=Progress()
+    )
+    followed = [message for message in stage(videos[0]) if isinstance(message, VideoFollowed)]
+    assert [message.most_faces for message in followed] == [1]

@@ -59,7 +59,7 @@ def crop(job: VideoJob, track: int, seconds: float, left: int, right: int) -> Fa
 
 
 def face_input(job: VideoJob, track: int, seconds: float, pixels: NDArray[np.uint8]) -> FaceInput:
-    return FaceInput(job, (0,), track, seconds, seconds, pixels)
+    return FaceInput(job, (0,), track, seconds, seconds, 1, pixels)
 
 
 def logit_of(left: int, right: int) -> float:
@@ -78,7 +78,7 @@ def stage_of(backend: BrightnessBackend, *, mirror: bool = False, aggregate: Agg
         model="lite",
         spec=spec_with(size=SIDE),
         aggregate=aggregate,
-        decisive_clips=2,
+        decisive_frames=2,
         mirror=mirror,
         weights_sha256="weights",
         settings_sha256="settings",
@@ -190,7 +190,7 @@ def verdict_of(model: str, *, mirror: bool = False) -> Verdict:
         model=model,
         spec=spec_with(size=SIDE),
         aggregate="mean",
-        decisive_clips=1,
+        decisive_frames=1,
         mirror=mirror,
         weights_sha256=model,
         settings_sha256="settings",
@@ -206,7 +206,7 @@ def test_each_detector_scores_what_it_wants_and_has_rows_of_its_own(batch: int) 
     jobs = [VideoJob(index, f"video{index}") for index in range(2)]
     halves = {(0,): (200, 20), (1,): (30, 90), (0, 1): (140, 150)}
     messages: list[ToInfer] = [
-        FaceInput(job, detectors, 0, job.index, job.index, crop(job, 0, 0.0, *sides).pixels)
+        FaceInput(job, detectors, 0, job.index, job.index, 1, crop(job, 0, 0.0, *sides).pixels)
         for job in jobs
         for detectors, sides in halves.items()
     ]
@@ -271,7 +271,7 @@ def test_a_mirrored_batch_gives_the_mean_of_both_views(real_crops: NDArray[np.ui
         model="lite",
         spec=LITE,
         aggregate="mean",
-        decisive_clips=1,
+        decisive_frames=1,
         mirror=True,
         weights_sha256="",
         settings_sha256="",

@@ -9,7 +9,9 @@ from deepscan.errors import ModelError
 from deepscan.runtime.weights_store import (
     HOME_VARIABLE,
     RECORD,
+    Kind,
     Record,
+    damaged_folders,
     data_folder,
     find_installed,
     installed,
@@ -24,10 +26,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def add(name: str, sha256: str, added: float) -> Record:
-    record = Record(name=name, kind="detector", sha256=sha256, file=f"{name}.pth", trained=True, added=added, note="")
-    weights_folder(sha256).mkdir(parents=True)
-    (weights_folder(sha256) / RECORD).write_bytes(msgspec.json.encode(record))
+def add(name: str, sha256: str, added: float, *, trained: bool = True) -> Record:
+    kind: Kind = "face detector" if name == "retinaface" else "detector"
+    record = Record(name=name, kind=kind, sha256=sha256, file=f"{name}.pth", trained=trained, added=added, note="")
+    weights_folder(name, sha256).mkdir(parents=True)
+    (weights_folder(name, sha256) / RECORD).write_bytes(msgspec.json.encode(record))
     return record
 
 
@@ -57,13 +60,36 @@ def test_the_latest_of_a_name_is_found_and_others_by_their_hash() -> None:
         find_installed("ftcn@b1b1")
 
 
-def test_a_hash_that_could_be_several_or_is_too_short_is_refused() -> None:
+def test_a_hash_that_could_be_several_or_none_is_refused() -> None:
     add("ftcn", "abcd1" + "0" * 59, 1.0)
     add("ftcn", "abcd2" + "0" * 59, 2.0)
-    for prefix in ("abcd", "abc"):
-        with pytest.raises(ModelError, match="more digits"):
-            find_installed(f"ftcn@{prefix}")
+    with pytest.raises(ModelError, match="more digits"):
+        find_installed("ftcn@abcd")
+    for nothing in ("ftcn@", "ftcn@zz"):
+        with pytest.raises(ModelError, match="begin with"):
+            find_installed(nothing)
     assert find_installed("ftcn@abcd1").record.added == 1.0
+
+
+def test_random_weights_never_come_before_trained_ones() -> None:
+    trained, random = add("ftcn", "a1" * 32, 1.0), add("ftcn", "a2" * 32, 2.0, trained=False)
+    assert find_installed("ftcn").record == trained
+    assert find_installed("ftcn@a2").record == random
+    remove_installed(find_installed("ftcn@a1"))
+    assert find_installed("ftcn").record == random
+
+
+def test_one_file_may_be_there_as_both_variants() -> None:
+    add("ftcn", "a1" * 32, 1.0)
+    add("ftcn-deepfakebench", "a1" * 32, 2.0)
+    assert [entry.record.name for entry in installed()] == ["ftcn", "ftcn-deepfakebench"]
+
+
+def test_a_face_detector_is_no_detector() -> None:
+    add("retinaface", "a1" * 32, 1.0)
+    assert find_installed("retinaface", "face detector").record.added == 1.0
+    with pytest.raises(ModelError, match="a detector called 'retinaface'"):
+        find_installed("retinaface")
 
 
 def test_what_was_removed_is_gone() -> None:
@@ -74,8 +100,11 @@ def test_what_was_removed_is_gone() -> None:
     assert not entry.folder.exists()
 
 
-def test_a_damaged_record_is_one_sentence() -> None:
+def test_a_damaged_record_harms_no_other() -> None:
     add("ftcn", "a1" * 32, 1.0)
-    (weights_folder("a1" * 32) / RECORD).write_text('{"name": 3}')
-    with pytest.raises(ModelError, match=r"record\.json cannot be read .* add the weights again\.$"):
-        installed()
+    recce = add("recce", "b1" * 32, 1.0)
+    (weights_folder("ftcn", "a1" * 32) / RECORD).write_text('{"name": 3}')
+    assert [entry.record for entry in installed()] == [recce]
+    assert damaged_folders() == [weights_folder("ftcn", "a1" * 32)]
+    with pytest.raises(ModelError, match="'ftcn' are installed"):
+        find_installed("ftcn")
