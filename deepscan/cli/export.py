@@ -10,7 +10,10 @@ import typer
 
 def export(
     detector: Annotated[str, typer.Argument(help="Name of the detector.")],
-    weights: Annotated[Path, typer.Option(help="Its trained weights, as the authors publish them.")],
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Its trained weights, as the authors publish them.", show_default="those that were added"),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the .onnx file and its manifest.")] = Path(),
     variant: Annotated[
         Literal["deepfakebench"] | None,

@@ -16,11 +16,12 @@ from deepscan.errors import OutputError
 from deepscan.export.half_weights import store_exact_halves
 from deepscan.export.onnx_from_module import OPSET, onnx_from_module, refuse_invalid
 from deepscan.export.wrappers import ArtefactGraph
-from deepscan.models.checkpoints import load_weights
+from deepscan.models.checkpoints import load_state, load_weights
 from deepscan.models.registry import BUILDERS
 from deepscan.models.specs import spec_of
 from deepscan.runtime.artefacts import METADATA_PREFIX, Manifest, manifest_name
 from deepscan.runtime.replacing import replace_files
+from deepscan.runtime.weights_store import WEIGHTS, find_installed
 from deepscan.spec import DetectorSpec
 
 TOOLS = ("deepscan", "torch", "onnx", "onnxscript")
@@ -41,12 +42,13 @@ class WeightsOrigin:
     trained: bool = True
 
 
-def export_artefact(name: str, weights: Path, folder: Path, *, variant: str | None = None) -> Manifest:
+def export_artefact(name: str, weights: Path | None, folder: Path, *, variant: str | None = None) -> Manifest:
     """Export a detector as `folder`/`name`.onnx with `name`.manifest.json beside it.
 
     Args:
         name: of the detector.
-        weights: its checkpoint; see `deepscan.models.checkpoints` for what can be read.
+        weights: its checkpoint, see `deepscan.models.checkpoints` for what can be read; None takes those that were added
+            on this machine.
         folder: is made if it is missing; files of these names are replaced.
         variant: whose training of the detector it is, where it is not the authors'.
 
@@ -55,13 +57,18 @@ def export_artefact(name: str, weights: Path, folder: Path, *, variant: str | No
 
     Raises:
         UsageError: there is no such detector.
-        ModelError: the weights are not that detector's.
+        ModelError: the weights are not that detector's, or none were added.
         OutputError: the files cannot be written.
     """
     spec = spec_of(name, variant)
     network = BUILDERS[spec.name]()
-    loaded = load_weights(network, weights, name=spec.name)
-    return write_artefact(network, spec, WeightsOrigin(weights.name, loaded.sha256), folder)
+    if weights is None:
+        entry = find_installed(spec.name)
+        load_state(network, entry.folder / WEIGHTS)
+        origin = WeightsOrigin(entry.record.file, entry.record.sha256, entry.record.trained)
+    else:
+        origin = WeightsOrigin(weights.name, load_weights(network, weights, name=spec.name).sha256)
+    return write_artefact(network, spec, origin, folder)
 
 
 def write_artefact(network: nn.Module, spec: DetectorSpec, origin: WeightsOrigin, folder: Path) -> Manifest:

@@ -101,6 +101,21 @@ def load_weights(module: nn.Module, path: Path, *, name: str) -> LoadedWeights:
     return load_checkpoint(module, read_tensors(path), name=name, path=path)
 
 
+def load_state(module: nn.Module, path: Path) -> None:
+    """Load safetensors that `module` itself once gave, name by name, and put it in evaluation mode.
+
+    Raises:
+        ModelError: the file cannot be read, or is another network's.
+    """
+    tensors = read_tensors(path).tensors
+    if {name: tensor.shape for name, tensor in tensors.items()} != {
+        name: tensor.shape for name, tensor in module.state_dict().items()
+    }:
+        raise ModelError(f"{path} does not hold what was stored there: remove these weights and add them again.")
+    module.load_state_dict(dict(tensors))
+    module.eval()
+
+
 def load_checkpoint(module: nn.Module, checkpoint: Checkpoint, *, name: str, path: Path) -> LoadedWeights:
     """Load what was read from a file into a network; see `load_weights`.
 

@@ -14,6 +14,7 @@ from tests.goldens import golden_weights
 from tests.models.goldens import FOLDER
 
 Store = dict[str, str]
+WEIGHTS = Path(__file__).parents[2] / "weights"
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,19 @@ def test_one_scan_with_a_clip_detector_and_a_frame_detector(store: Store, tmp_pa
     assert 0.0 < float(rows[0]["score"]) < 1.0
     alone = deepscan("scan", ASTRONAUT, "--model", "ftcn", "--clips", "2", "--out", "-", env=store).rows
     assert [row["score"] for row in alone] == [rows[0]["score"]]
+
+
+def test_what_was_added_can_be_exported_again(store: Store, tmp_path: Path) -> None:
+    ran = deepscan("export", "ftcn", "--out", tmp_path, env=store)
+    assert ran.code == 0, ran.err
+    (folder,) = (Path(store["DEEPSCAN_HOME"]) / "weights").iterdir()
+    assert (tmp_path / "ftcn.onnx").read_bytes() == (folder / "ftcn.onnx").read_bytes()
+    (folder / "weights.safetensors").rename(folder / "kept")
+    (folder / "weights.safetensors").write_bytes((WEIGHTS / "lite2.safetensors").read_bytes())
+    spoilt = deepscan("export", "ftcn", "--out", tmp_path, env=store)
+    (folder / "kept").replace(folder / "weights.safetensors")
+    assert_one_line(spoilt, 3)
+    assert "add them again" in spoilt.err
 
 
 def test_full_takes_every_frame_of_every_face_into_a_clip(store: Store) -> None:
@@ -171,5 +185,4 @@ def test_the_embedded_detector_and_unknown_names_take_no_weights(tmp_path: Path)
     env = {"DEEPSCAN_HOME": str(tmp_path / "home")}
     for name in ("lite", "nonsense"):
         assert_one_line(deepscan("weights", "random", name, env=env), 2)
-    weights = Path(__file__).parents[2] / "weights" / "lite2.safetensors"
-    assert_one_line(deepscan("weights", "add", weights, env=env), 2)
+    assert_one_line(deepscan("weights", "add", WEIGHTS / "lite2.safetensors", env=env), 2)
