@@ -47,8 +47,8 @@ def export_artefact(name: str, weights: Path | None, folder: Path, *, variant: s
 
     Args:
         name: of the detector.
-        weights: its checkpoint, see `deepscan.models.checkpoints` for what can be read; None takes those that were added
-            on this machine.
+        weights: its checkpoint; see `deepscan.models.checkpoints` for what can be read. None takes those that were
+            added on this machine.
         folder: is made if it is missing; files of these names are replaced.
         variant: whose training of the detector it is, where it is not the authors'.
 

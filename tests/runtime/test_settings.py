@@ -12,20 +12,26 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 from deepscan.errors import ModelError, UsageError
 from deepscan.models.specs import LITE
 from deepscan.runtime import yunet
 from deepscan.runtime.artefacts import METADATA_PREFIX, Manifest, manifest_name
 from deepscan.runtime.face_detectors import AUTHORS_FACE_SCORE, DETECTION_SIDE, WholePicture, face_detector
-from deepscan.runtime.retinaface import INPUT_NAME, OUTPUT_NAMES, RetinaFace
+from deepscan.runtime.retinaface import RetinaFace
 from deepscan.runtime.sampling import Sampling
 from deepscan.runtime.settings import FULL_SIDE, ScanSettings, Wishes, chosen_settings
-from deepscan.runtime.weights_store import HOME_VARIABLE, RECORD, Record
+from deepscan.runtime.weights_store import HOME_VARIABLE
 from deepscan.runtime.yunet import YuNet
 from deepscan.spec import DetectorSpec, LabelBand
-from tests.runtime.tiny_detectors import TINY_CLIP, TINY_FRAME, tiny_clip_artefact, tiny_frame_artefact
+from tests.runtime.tiny_detectors import (
+    TINY_CLIP,
+    TINY_FRAME,
+    install_retinaface,
+    tiny_clip_artefact,
+    tiny_frame_artefact,
+)
 
 PLAIN = Wishes(
     mode="full",
@@ -347,37 +353,6 @@ def test_without_its_weights_retinaface_is_refused(frame: str, tmp_path: Path, m
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
     with pytest.raises(ModelError, match="retinaface"):
         chosen(frame, face_detector="retinaface")
-
-
-def install_retinaface(home: Path) -> Path:
-    """Put a graph that sees nothing into the store, as RetinaFace; return its file."""
-    maps = [np.zeros(shape, dtype=np.float32) for shape in [(1, 2, 4), (1, 2), (1, 2, 10)]]
-    nodes = [
-        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(values, name))
-        for name, values in zip(OUTPUT_NAMES, maps, strict=True)
-    ]
-    outputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, values.shape)
-        for name, values in zip(OUTPUT_NAMES, maps, strict=True)
-    ]
-    pictures = helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, ["N", "H", "W", 3])
-    graph = helper.make_graph(nodes, "nothing", [pictures], outputs)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    record = Record(
-        name="retinaface",
-        kind="face detector",
-        sha256="a" * 64,
-        file="mobilenet0.25_Final.pth",
-        trained=True,
-        added=0.0,
-        note="",
-    )
-    folder = home / "weights" / f"{record.name}-{record.sha256}"
-    folder.mkdir(parents=True)
-    (folder / RECORD).write_bytes(msgspec.json.encode(record))
-    path = folder / "retinaface.onnx"
-    path.write_bytes(model.SerializeToString())
-    return path
 
 
 def test_retinaface_searches_at_full_size_where_its_authors_rules_are_followed(
