@@ -19,6 +19,10 @@ def export(
         Literal["deepfakebench"] | None,
         typer.Option(help="Whose training it is, if not the authors'.", show_default="the authors'"),
     ] = None,
+    form: Annotated[
+        Literal["3d", "2d", "auto"],
+        typer.Option(help="Of a clip detector's convolutions; auto measures which is faster here."),
+    ] = "auto",
 ) -> None:
     """Turn trained weights into an artefact: an ONNX file that takes uint8 RGB, and its manifest."""
     from rich.console import Console
@@ -32,8 +36,10 @@ def export(
         raise MachineError(message) from error
     console = Console(stderr=True)
     with console.status(f"Exporting {detector} ..."):
-        manifest = export_artefact(detector, weights, out, variant=variant)
+        manifest = export_artefact(detector, weights, out, variant=variant, form=form)
     console.print(
         f"{out / manifest.file}: {manifest.size_bytes / 1e6:.2f} MB, {manifest.precision}, opset {manifest.opset}",
         highlight=False,
     )
+    if manifest.form is not None:
+        console.print(f"Form: {manifest.form} ({manifest.form_reason}).", highlight=False, soft_wrap=True)

@@ -13,9 +13,9 @@ import onnx
 from torch import nn
 
 from deepscan.errors import OutputError
+from deepscan.export.forms import FormChoice, exported
 from deepscan.export.half_weights import store_exact_halves
-from deepscan.export.onnx_from_module import OPSET, onnx_from_module, refuse_invalid
-from deepscan.export.wrappers import ArtefactGraph
+from deepscan.export.onnx_from_module import OPSET, refuse_invalid
 from deepscan.models.checkpoints import load_state, load_weights
 from deepscan.models.registry import BUILDERS
 from deepscan.models.specs import spec_of
@@ -42,7 +42,9 @@ class WeightsOrigin:
     trained: bool = True
 
 
-def export_artefact(name: str, weights: Path | None, folder: Path, *, variant: str | None = None) -> Manifest:
+def export_artefact(
+    name: str, weights: Path | None, folder: Path, *, variant: str | None = None, form: FormChoice = "auto"
+) -> Manifest:
     """Export a detector as `folder`/`name`.onnx with `name`.manifest.json beside it.
 
     Args:
@@ -51,12 +53,13 @@ def export_artefact(name: str, weights: Path | None, folder: Path, *, variant: s
             added on this machine.
         folder: is made if it is missing; files of these names are replaced.
         variant: whose training of the detector it is, where it is not the authors'.
+        form: of a clip detector's convolutions; `auto` takes what is faster here.
 
     Returns:
         What was written into the manifest.
 
     Raises:
-        UsageError: there is no such detector.
+        UsageError: there is no such detector, or it has not several forms.
         ModelError: the weights are not that detector's, or none were added.
         OutputError: the files cannot be written.
     """
@@ -68,12 +71,15 @@ def export_artefact(name: str, weights: Path | None, folder: Path, *, variant: s
         origin = WeightsOrigin(entry.record.file, entry.record.sha256, entry.record.trained)
     else:
         origin = WeightsOrigin(weights.name, load_weights(network, weights, name=spec.name).sha256)
-    return write_artefact(network, spec, origin, folder)
+    return write_artefact(network, spec, origin, folder, form=form)
 
 
-def write_artefact(network: nn.Module, spec: DetectorSpec, origin: WeightsOrigin, folder: Path) -> Manifest:
+def write_artefact(
+    network: nn.Module, spec: DetectorSpec, origin: WeightsOrigin, folder: Path, *, form: FormChoice = "auto"
+) -> Manifest:
     """Export a network that has its weights; see `export_artefact`."""
-    model = onnx_from_module(ArtefactGraph(network, spec), spec.item_shape, input_name=spec.input_name)
+    made = exported(network, spec, form)
+    model = made.model
     store_exact_halves(model)
     refuse_invalid(model)
     tools = {"python": platform.python_version(), **{tool: version(tool) for tool in TOOLS}}
@@ -86,6 +92,8 @@ def write_artefact(network: nn.Module, spec: DetectorSpec, origin: WeightsOrigin
         weights_sha256=origin.sha256,
         trained=origin.trained,
         precision="fp32",
+        form=made.form,
+        form_reason=made.reason,
         opset=OPSET,
         tools=tools,
     )

@@ -17,6 +17,7 @@ from deepscan.runtime.weights_store import find_installed
 from deepscan.spec import DetectorSpec, spec_from_json
 
 Precision = Literal["fp32", "fp16", "int8"]
+Form = Literal["3d", "2d"]
 EMBEDDED = ("lite",)
 METADATA_PREFIX = "deepscan."
 
@@ -34,6 +35,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         weights_sha256: of that file.
         trained: False where the weights are random, so that scores mean nothing.
         precision: of the arithmetic.
+        form: of a clip detector's convolutions; None where there is one form only.
+        form_reason: why this form, for people.
         opset: version of the ONNX operator set.
         tools: name and version of everything that took part in the export.
     """
@@ -47,6 +50,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     weights_sha256: str
     trained: bool
     precision: Precision
+    form: Form | None
+    form_reason: str
     opset: int
     tools: dict[str, str]
 

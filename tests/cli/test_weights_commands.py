@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -75,9 +76,11 @@ def test_one_scan_with_a_clip_detector_and_a_frame_detector(store: Store, tmp_pa
 
 
 def test_what_was_added_can_be_exported_again(store: Store, tmp_path: Path) -> None:
-    ran = deepscan("export", "ftcn", "--out", tmp_path, env=store)
-    assert ran.code == 0, ran.err
     (folder,) = (Path(store["DEEPSCAN_HOME"]) / "weights").iterdir()
+    form = json.loads((folder / "ftcn.manifest.json").read_text())["form"]
+    ran = deepscan("export", "ftcn", "--form", form, "--out", tmp_path, env=store)
+    assert ran.code == 0, ran.err
+    assert f"Form: {form} (it was asked for)." in ran.err
     assert (tmp_path / "ftcn.onnx").read_bytes() == (folder / "ftcn.onnx").read_bytes()
     (folder / "weights.safetensors").rename(folder / "kept")
     (folder / "weights.safetensors").write_bytes((WEIGHTS / "lite2.safetensors").read_bytes())

@@ -1,0 +1,104 @@
+"""The 2-D form of the clip detectors: the same answers, in torch and as a graph, and nothing 3-D left in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from deepscan.errors import UsageError
+from deepscan.export.artefact import WeightsOrigin, write_artefact
+from deepscan.export.forms import exported
+from deepscan.export.lowering import lowered
+from deepscan.export.wrappers import ArtefactGraph
+from deepscan.models.altfreezing import AltFreezing
+from deepscan.models.ftcn import FTCN
+from deepscan.models.registry import BUILDERS
+from deepscan.models.specs import SPECS
+from deepscan.models.untrained import untrained_network
+from deepscan.runtime.artefacts import load_artefact
+from deepscan.runtime.backends import OnnxRuntimeBackend
+from tests.models.goldens import golden
+from tests.runtime.tiny_detectors import TINY_CLIP, Brightness
+
+SAME = 1e-5
+
+
+@pytest.fixture(scope="module", params=["altfreezing", "ftcn"])
+def network(request: pytest.FixtureRequest) -> AltFreezing | FTCN:
+    """A clip detector with its golden weights."""
+    name: str = request.param
+    with torch.device("meta"):
+        built = BUILDERS[name]()
+    built.load_state_dict(golden(name).tensors(), assign=True)
+    assert isinstance(built, (AltFreezing, FTCN))
+    return built.eval()
+
+
+def name_of(network: nn.Module) -> str:
+    return type(network).__name__.lower()
+
+
+def probabilities(network: nn.Module, name: str, clips: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        score: torch.Tensor = ArtefactGraph(network, SPECS[name]).eval()(clips)[1]
+    return score
+
+
+def test_both_forms_give_the_authors_numbers(network: AltFreezing | FTCN, tmp_path: Path) -> None:
+    name = name_of(network)
+    spec, clips = SPECS[name], golden(name).inputs()
+    flat = probabilities(lowered(network, frames=spec.frames), name, torch.from_numpy(clips)).numpy()
+    np.testing.assert_allclose(flat, golden(name).fake(), rtol=0, atol=SAME)
+    manifest = write_artefact(network, spec, WeightsOrigin("golden", "0" * 64), tmp_path, form="2d")
+    assert manifest.form == "2d"
+    artefact = load_artefact(str(tmp_path / manifest.file))
+    _refuse_3d(onnx.load_model_from_string(artefact.model))
+    backend = OnnxRuntimeBackend(artefact, device="cpu", threads=2)
+    logits = np.array([backend.logits(clip[None])[0] for clip in clips])
+    np.testing.assert_allclose(1 / (1 + np.exp(-logits)), golden(name).fake(), rtol=0, atol=SAME)
+
+
+def _refuse_3d(model: onnx.ModelProto) -> None:
+    shapes = {tensor.name: numpy_helper.to_array(tensor).shape for tensor in model.graph.initializer}
+    widened = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Cast"}
+    kernels = [node.input[1] for node in model.graph.node if node.op_type == "Conv"]
+    assert len(kernels) > 40
+    assert {len(shapes[widened.get(kernel, kernel)]) for kernel in kernels} == {4}
+    assert not [node for node in model.graph.node if node.op_type == "BatchNormalization"]
+
+
+@pytest.mark.parametrize("name", ["altfreezing-deepfakebench", "ftcn-deepfakebench"])
+def test_the_variants_of_sixteen_frames_are_lowered_too(name: str) -> None:
+    network = untrained_network(name, seed=1)
+    assert isinstance(network, (AltFreezing, FTCN))
+    draws = torch.Generator().manual_seed(2)
+    clips = torch.randint(0, 256, (2, *SPECS[name].item_shape), dtype=torch.uint8, generator=draws)
+    flat = probabilities(lowered(network, frames=16), name, clips)
+    torch.testing.assert_close(flat, probabilities(network, name, clips), rtol=0, atol=SAME)
+
+
+def test_the_network_itself_is_not_changed(network: AltFreezing | FTCN) -> None:
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    lowered(network, frames=32)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_auto_says_what_it_measured() -> None:
+    network = untrained_network("ftcn-deepfakebench", seed=0)
+    made = exported(network, SPECS["ftcn-deepfakebench"], "auto")
+    assert made.form in ("2d", "3d")
+    assert made.reason.startswith("3d 0.")
+    assert ", 2d 0." in made.reason
+    assert "ONNX Runtime" in made.reason
+
+
+def test_other_networks_have_one_form() -> None:
+    assert exported(Brightness(), TINY_CLIP, "auto").form is None
+    with pytest.raises(UsageError, match="leave out --form"):
+        exported(Brightness(), TINY_CLIP, "2d")
