@@ -52,7 +52,7 @@ def _findings() -> list[Finding]:
         _onnxruntime(),
         *_gpu(),
         _tensorrt(),
-        _package("torch", "for `deepscan export`", "pip install 'deepscan[export]'"),
+        _package("torch", "for `deepscan weights add` and `deepscan export`", "pip install 'deepscan[export]'"),
         _package("openvino", "not used by this version", "pip install 'deepscan[openvino]'"),
         *_rivals(),
     ]
