@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from deepscan.cli.extras import needing_torch
+
 
 def export(
     detector: Annotated[str, typer.Argument(help="Name of the detector.")],
@@ -27,13 +29,8 @@ def export(
     """Turn trained weights into an artefact: an ONNX file that takes uint8 RGB, and its manifest."""
     from rich.console import Console
 
-    from deepscan.errors import MachineError
-
-    try:
+    with needing_torch("Exporting"):
         from deepscan.export.artefact import export_artefact
-    except ModuleNotFoundError as error:
-        message = f"Exporting needs the package {error.name}: run `pip install 'deepscan[export]'`."
-        raise MachineError(message) from error
     console = Console(stderr=True)
     with console.status(f"Exporting {detector} ..."):
         manifest = export_artefact(detector, weights, out, variant=variant, form=form)

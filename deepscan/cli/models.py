@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from deepscan.models.publications import Figure, Publication
     from deepscan.spec import DetectorSpec
 
-HASH_DIGITS = 12
 NAME_WIDTH = 18
 FACE_DETECTORS = {"retinaface": "RetinaFace, MobileNet-0.25, for --face-detector retinaface"}
 
@@ -46,7 +45,7 @@ def _weights_here(name: str) -> Text:
     from rich.text import Text
 
     from deepscan.runtime.artefacts import EMBEDDED, embedded_manifest
-    from deepscan.runtime.weights_store import installed
+    from deepscan.runtime.weights_store import HASH_DIGITS, installed
 
     if name in EMBEDDED:
         manifest = embedded_manifest(name)
@@ -57,7 +56,7 @@ def _weights_here(name: str) -> Text:
         return Text("no", "yellow")
     latest = found[0]
     day = time.strftime("%Y-%m-%d", time.localtime(latest.added))
-    said = f"yes: {latest.file}, sha256 {latest.sha256[:HASH_DIGITS]}, added {day}"
+    said = f"yes: {latest.file}, sha256 {latest.short_hash}, added {day}"
     more = f"; {len(found) - 1} more" if len(found) > 1 else ""
     return Text(f"{said}{more}", "green") if latest.trained else Text(f"{said}, UNTRAINED{more}", "bold red")
 

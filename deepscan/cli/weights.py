@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from deepscan.cli.extras import needing_torch
+
 if TYPE_CHECKING:
     from types import ModuleType
+
+    from rich.console import Console
 
     from deepscan.runtime.weights_store import Installed
 
 app = typer.Typer(no_args_is_help=True, help="Add, list and remove the weights of detectors.")
-HASH_DIGITS = 12
 
 
 @app.command()
@@ -69,7 +72,7 @@ def list_() -> None:
         day = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.added))
         facts = f"{printable(record.file)}, added {day}, {entry.size_bytes() / 1e6:.0f} MB"
         mark = Text("" if record.trained else "(untrained) ", "bold red")
-        title = Text(f"{record.name}@{record.sha256[:HASH_DIGITS]}  ")
+        title = Text(f"{record.name}@{record.short_hash}  ")
         console.print(title, mark, Text(facts), sep="", soft_wrap=True)
     for folder in damaged_folders():
         console.print(Text(f"{folder}: its record cannot be read; delete this folder.", "yellow"), soft_wrap=True)
@@ -90,26 +93,24 @@ def remove(
         of_name = [entry for entry in installed() if entry.record.name == detector]
         fitting = [entry for entry in of_name if entry.record.sha256.startswith(prefix)]
         if len(fitting) != 1:
-            having = ", ".join(f"{detector}@{entry.record.sha256[:HASH_DIGITS]}" for entry in of_name)
+            having = ", ".join(f"{detector}@{entry.record.short_hash}" for entry in of_name)
             few = f"{len(fitting)} sets of weights" if fitting else "No weights"
             use = f"name one of {having}" if having else "see `deepscan weights list`"
             raise UsageError(f"{few} here are called {name}: {use}.")
         [entry] = fitting
         remove_installed(entry)
         Console(stderr=True).print(
-            f"Removed {entry.record.name}@{entry.record.sha256[:HASH_DIGITS]} ({entry.record.file}).", highlight=False
+            f"Removed {entry.record.name}@{entry.record.short_hash} ({entry.record.file}).", highlight=False
         )
 
 
-def _say_added(console: object, entry: Installed) -> None:
-    from rich.console import Console
+def _say_added(console: Console, entry: Installed) -> None:
     from rich.text import Text
 
-    assert isinstance(console, Console)
     record = entry.record
     use = f"--face-detector {record.name}" if record.kind == "face detector" else f"--model {record.name}"
     console.print(
-        Text(f"{record.file}: {record.name}, sha256 {record.sha256[:HASH_DIGITS]}. Use it with `deepscan scan {use}`."),
+        Text(f"{record.file}: {record.name}, sha256 {record.short_hash}. Use it with `deepscan scan {use}`."),
         soft_wrap=True,
     )
     if record.note:
@@ -119,11 +120,6 @@ def _say_added(console: object, entry: Installed) -> None:
 
 
 def _install_module() -> ModuleType:
-    from deepscan.errors import MachineError
-
-    try:
+    with needing_torch("Adding weights"):
         from deepscan.export import install
-    except ModuleNotFoundError as error:
-        message = f"Adding weights needs the package {error.name}: run `pip install 'deepscan[export]'`."
-        raise MachineError(message) from error
     return install

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -67,10 +67,7 @@ def cuts_for(specs: Sequence[DetectorSpec], *, whole_pictures: bool) -> tuple[Cu
         smallest = 1 if whole_pictures else spec.min_face_pixels
         cut = Cut((), crop, spec.size, spec.frames, spec.min_frames, smallest)
         wanted.setdefault(cut, []).append(number)
-    return tuple(
-        Cut(tuple(numbers), cut.crop, cut.size, cut.frames, cut.min_frames, cut.min_face_pixels)
-        for cut, numbers in wanted.items()
-    )
+    return tuple(replace(cut, detectors=tuple(numbers)) for cut, numbers in wanted.items())
 
 
 # What waits for a clip to be complete: finished crops, or regions that are aligned together.
@@ -96,6 +93,13 @@ def clip_of(pieces: Iterable[Piece], cut: Cut) -> NDArray[np.uint8]:
     return np.stack([piece for piece in pieces if isinstance(piece, np.ndarray)])
 
 
+def clip_input(job: VideoJob, cut: Cut, track: int, pieces: Sequence[Timed]) -> FaceInput:
+    """Make what the detectors get of a clip's pieces."""
+    seconds = [time for time, _ in pieces]
+    pixels = clip_of((piece for _, piece in pieces), cut)
+    return FaceInput(job, cut.detectors, track, min(seconds), max(seconds), len(set(seconds)), pixels)
+
+
 class Cutter:
     """Cuts the faces of one video in one way.
 
@@ -118,7 +122,7 @@ class Cutter:
             return
         assembler = self._assemblers.setdefault(track, ClipAssembler(self.cut.frames, self.cut.min_frames))
         for pieces in assembler.add(position, (frame.seconds, piece)):
-            yield self._clip(track, pieces)
+            yield clip_input(self._job, self.cut, track, pieces)
 
     def end(self, tracks: Iterable[int]) -> Iterator[FaceInput]:
         """Close the clips of tracks that get no more faces."""
@@ -127,11 +131,5 @@ class Cutter:
             if assembler is None:
                 continue
             for pieces in assembler.finish():
-                yield self._clip(track, pieces)
+                yield clip_input(self._job, self.cut, track, pieces)
             self.longest_dropped = max(self.longest_dropped, assembler.longest_dropped)
-
-    def _clip(self, track: int, pieces: Sequence[Timed]) -> FaceInput:
-        seconds = [time for time, _ in pieces]
-        pixels = clip_of((piece for _, piece in pieces), self.cut)
-        shown = len(set(seconds))
-        return FaceInput(self._job, self.cut.detectors, track, min(seconds), max(seconds), shown, pixels)

@@ -108,15 +108,13 @@ class PyAVReader:
         Raises:
             UnreadableInput: not a single frame can be decoded.
         """
-        if "matroska" in self._container.format.name:
-            self._seek(0.0)  # Matroska reads its index at the first seek; other demuxers may lose their place.
+        self._read_index()
         half_frame = self.info.frame_seconds / 2
         frames, latest, yielded, reached = self._decode(), None, False, -math.inf
         for target in seconds:
             if target <= reached + half_frame:
                 continue
-            start = target - self._reordering_seconds
-            if self._key_frame_before(start) > reached + half_frame and self._seek(start):
+            if self._jumps(target, reached):
                 frames = self._decode()
             for latest in frames:
                 if latest.seconds <= reached:  # The seek went further back than the index promised.
@@ -143,13 +141,11 @@ class PyAVReader:
         Raises:
             UnreadableInput: not a single frame can be decoded.
         """
-        if "matroska" in self._container.format.name:
-            self._seek(0.0)
+        self._read_index()
         half_frame = self.info.frame_seconds / 2
         frames, latest, reached, yielded = self._decode(), None, -math.inf, False
         for number, target in enumerate(starts):
-            start = target - self._reordering_seconds
-            if self._key_frame_before(start) > reached + half_frame and self._seek(start):
+            if self._jumps(target, reached):
                 frames = self._decode()
             taken = 0
             for latest in frames:
@@ -283,6 +279,16 @@ class PyAVReader:
         self._decoded += 1
         self._position = seconds
         return frame
+
+    def _read_index(self) -> None:
+        """Matroska reads its index at the first seek; other demuxers may lose their place by one."""
+        if "matroska" in self._container.format.name:
+            self._seek(0.0)
+
+    def _jumps(self, target: float, reached: float) -> bool:
+        """Seek to the last key frame up to `target`, if it lies behind what was `reached`; tell whether it did."""
+        start = target - self._reordering_seconds
+        return self._key_frame_before(start) > reached + self.info.frame_seconds / 2 and self._seek(start)
 
     def _key_frame_before(self, target: float) -> float:
         """Return the time of the last key frame up to `target` by the container's index, or -inf."""

@@ -16,6 +16,7 @@ from deepscan.runtime.face_detectors import DETECTION_SIDE, FaceDetectorChoice, 
 from deepscan.runtime.infer_stage import Verdict
 from deepscan.runtime.sampling import Sampling, SamplingMode
 from deepscan.runtime.scoring import Aggregate, band_with_threshold
+from deepscan.runtime.weights_store import HASH_DIGITS
 
 if TYPE_CHECKING:
     from deepscan.runtime.sessions import Device
@@ -36,7 +37,6 @@ DECISIVE_CROPS_SPARSE: Final = 3
 # Larger than any picture: faces are searched for at the video's own size.
 FULL_SIDE: Final = 1 << 20
 UNTRAINED: Final = " (untrained)"
-HASH_DIGITS: Final = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -186,5 +186,4 @@ def _in_frame(faces: Faces, shape: tuple[int, ...], frame: Frame) -> Faces:
     limit = MOST_OUTSIDE * max(width, height)
     possible = (np.abs(numbers) < limit).all(axis=1)  # False where there is no number
     possible[possible] = (faces.boxes[possible, 2:] > faces.boxes[possible, :2]).all(axis=1)
-    faces = Faces(faces.boxes[possible], faces.points[possible], faces.scores[possible])
-    return faces.scaled(frame.geometry.width / shape[1], frame.geometry.height / shape[0])
+    return faces.where(possible).scaled(frame.geometry.width / width, frame.geometry.height / height)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from deepscan.runtime.clips import paper_windows
-from deepscan.runtime.cutting import Cut, FaceAt, Piece, clip_of, piece_of
+from deepscan.runtime.cutting import Cut, FaceAt, Timed, clip_input, piece_of
 from deepscan.runtime.messages import FaceInput, LeftOut, Look, TracksEnded, VideoJob
 from deepscan.runtime.unbroken_tracks import UnbrokenTrack, unbroken_tracks
 from deepscan.runtime.yunet import Faces
@@ -67,17 +67,14 @@ class UnbrokenFollower:
     def _large_enough(self, faces: Faces) -> Faces:
         large = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(axis=1) >= self._cut.min_face_pixels
         self._small_faces += int((~large).sum())
-        return Faces(faces.boxes[large], faces.points[large], faces.scores[large])
+        return faces.where(large)
 
     def _cut_face(self, look: Look, number: int, windows: _Windows, place: int) -> Iterator[FaceInput]:
         faces = self._faces[self._frame]
         chosen = windows.track.faces[place]
         piece = piece_of(look.frame, FaceAt(faces.boxes[chosen], faces.points[chosen]), self._cut)
-        for pieces in windows.add(place, look.frame.seconds, piece):
-            seconds = [time for time, _ in pieces]
-            pixels = clip_of((part for _, part in pieces), self._cut)
-            shown = len(set(seconds))
-            yield FaceInput(self._job, self.detectors, number, min(seconds), max(seconds), shown, pixels)
+        for pieces in windows.add(place, (look.frame.seconds, piece)):
+            yield clip_input(self._job, self._cut, number, pieces)
 
 
 class _Windows:
@@ -89,11 +86,11 @@ class _Windows:
         # The earliest frame that the windows from each one on still need.
         self._needed = list(accumulate(map(min, reversed(self._windows)), min))[::-1]
         self._next = 0
-        self._held: dict[int, tuple[float, Piece]] = {}
+        self._held: dict[int, Timed] = {}
 
-    def add(self, place: int, seconds: float, piece: Piece) -> Iterator[list[tuple[float, Piece]]]:
+    def add(self, place: int, timed: Timed) -> Iterator[list[Timed]]:
         """Take the piece of frame `place` of the track."""
-        self._held[place] = (seconds, piece)
+        self._held[place] = timed
         while self._next < len(self._windows) and max(self._windows[self._next]) <= place:
             yield [self._held[index] for index in self._windows[self._next]]
             self._next += 1

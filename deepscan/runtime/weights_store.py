@@ -21,6 +21,7 @@ from deepscan.errors import ModelError, OutputError
 HOME_VARIABLE: Final = "DEEPSCAN_HOME"
 RECORD: Final = "record.json"
 WEIGHTS: Final = "weights.safetensors"
+HASH_DIGITS: Final = 12  # of a hash, shown to people
 PRIVATE: Final = 0o700
 
 
@@ -49,6 +50,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     trained: bool
     added: float
     note: str
+
+    @property
+    def short_hash(self) -> str:
+        """The digits of the hash that people see and type."""
+        return self.sha256[:HASH_DIGITS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +122,7 @@ def find_installed(name: str, kind: Kind = "detector") -> Installed:
         )
     fitting = [entry for entry in entries if entry.record.sha256.startswith(prefix)]
     if at and not (prefix and fitting):
-        having = ", ".join(entry.record.sha256[:12] for entry in entries)
+        having = ", ".join(entry.record.short_hash for entry in entries)
         raise ModelError(f"No weights of {detector} begin with {prefix!r}: use one of {having}.")
     if at and len(fitting) > 1:
         raise ModelError(f"{name!r} could mean several weights: give more digits (see `deepscan weights list`).")

@@ -56,6 +56,10 @@ class Faces:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def where(self, wanted: NDArray[np.bool_]) -> Faces:
+        """Return those for which `wanted` [K] is true, in the same order."""
+        return Faces(self.boxes[wanted], self.points[wanted], self.scores[wanted])
+
     def scaled(self, across: float, down: float) -> Faces:
         """Return the same faces in a picture that is `across` times wider and `down` times higher."""
         factors = np.array([across, down], dtype=np.float32)
