@@ -27,7 +27,7 @@ from deepscan.export.wrappers import ArtefactGraph
 from deepscan.models.specs import DEEPFAKEBENCH, SPECS
 from deepscan.models.untrained import untrained_network
 from deepscan.runtime.artefacts import load_artefact
-from deepscan.runtime.backends import OnnxRuntimeBackend
+from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.machine import cpu_count
 
 ROUNDS = 7
@@ -57,7 +57,7 @@ def measured(name: str, rounds: int) -> Speed:
     with tempfile.TemporaryDirectory() as folder:
         manifest = write_artefact(network, spec, WeightsOrigin("random", "", trained=False), Path(folder))
         artefact = load_artefact(str(Path(folder) / manifest.file))
-    backend = OnnxRuntimeBackend(artefact, device="cpu", threads=cpu_count())
+    backend = OnnxRuntimeBackend(artefact, device="cpu", threads=cpu_count(), precision="fp32")
     items = np.random.default_rng(SEED).integers(0, 256, (backend.max_batch, *spec.item_shape), dtype=np.uint8)
     tensors = torch.from_numpy(items)
     normalised = _normalised(tensors[:1], plain)

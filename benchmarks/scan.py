@@ -25,7 +25,7 @@ from benchmarks.footage import SIZES, copies, make_video
 from benchmarks.measure import Cost, cost_of, machine, peak_megabytes
 from benchmarks.yardstick import gigaflops_of, matmul_gigaflops
 from deepscan.runtime.artefacts import load_artefact
-from deepscan.runtime.backends import OnnxRuntimeBackend
+from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.cutting import cuts_for
 from deepscan.runtime.face_detectors import DETECTION_SIDE
 from deepscan.runtime.following import FaceFollower
@@ -69,7 +69,7 @@ class Stages:
             weights_sha256="",
             settings_sha256="",
         )
-        backend = OnnxRuntimeBackend(artefact, device="cpu", threads=cpu_count())
+        backend = OnnxRuntimeBackend(artefact, device="cpu", threads=cpu_count(), precision="fp32")
         self._infer = partial(InferStage, [(backend, verdict)], progress=Progress())
 
     def costs(self, video: Path) -> dict[str, Cost]:

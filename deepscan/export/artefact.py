@@ -94,6 +94,8 @@ def write_artefact(
         precision="fp32",
         form=made.form,
         form_reason=made.reason,
+        calibration=None,
+        parity_loss="",
         opset=OPSET,
         tools=tools,
     )

@@ -24,7 +24,7 @@ from deepscan.models.registry import BUILDERS, FACE_DETECTORS
 from deepscan.models.specs import SPECS
 from deepscan.models.untrained import untrained_network
 from deepscan.runtime.artefacts import EMBEDDED, load_artefact
-from deepscan.runtime.backends import OnnxRuntimeBackend
+from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.machine import cpu_count
 from deepscan.runtime.retinaface import RetinaFace
 from deepscan.runtime.weights_store import PRIVATE, RECORD, WEIGHTS, Installed, Record, weights_folder
@@ -113,7 +113,7 @@ def _try(folder: Path, record: Record) -> None:
     if record.kind == "detector":
         artefact = load_artefact(str(path))
         batch = np.full((1, *artefact.manifest.spec.item_shape), GREY, dtype=np.uint8)
-        OnnxRuntimeBackend(artefact, device="cpu", threads=cpu_count()).logits(batch)
+        OnnxRuntimeBackend(artefact, device="cpu", threads=cpu_count(), precision="fp32").logits(batch)
     else:
         picture = np.full((1, *TRIED_SIZE, 3), GREY, dtype=np.uint8)
         RetinaFace(path.read_bytes(), source=record.file, device="cpu", threads=cpu_count()).detect(picture)

@@ -28,8 +28,8 @@ class ArtefactGraph(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """uint8 [N, H, W, 3] or [N, T, H, W, 3] -> logit float32 [N], score float32 [N]."""
-        x = pixels.permute(0, 4, 1, 2, 3) if self.is_clip else pixels.permute(0, 3, 1, 2)
-        x = x.to(torch.float32)
+        x = pixels.to(torch.float32)  # first of all: TensorRT can do nothing else with uint8
+        x = x.permute(0, 4, 1, 2, 3) if self.is_clip else x.permute(0, 3, 1, 2)
         if self.reverses_channels:
             x = x.flip(1)
         mean, std = self.get_buffer("mean"), self.get_buffer("std")

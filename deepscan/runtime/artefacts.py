@@ -18,8 +18,30 @@ from deepscan.spec import DetectorSpec, spec_from_json
 
 Precision = Literal["fp32", "fp16", "int8"]
 Form = Literal["3d", "2d"]
+CalibrationMethod = Literal["minmax", "entropy", "percentile"]
+Activations = Literal["affine", "symmetric"]
 EMBEDDED = ("lite",)
 METADATA_PREFIX = "deepscan."
+
+
+class CalibrationRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the ranges of a quantised artefact come from.
+
+    Attributes:
+        method: how a range was chosen from what was seen.
+        activations: `affine` is uint8 with a zero point, `symmetric` int8 around zero, which TensorRT wants.
+        items: how many crops or clips were looked at.
+        sha256: of their pixels.
+        seed: of their choice.
+        kept: names of the layers that were left in higher precision because they hurt most.
+    """
+
+    method: CalibrationMethod
+    activations: Activations
+    items: int
+    sha256: str
+    seed: int
+    kept: tuple[str, ...]
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,14 +56,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         weights_file: name of the file the weights came from.
         weights_sha256: of that file.
         trained: False where the weights are random, so that scores mean nothing.
-        precision: of the arithmetic.
+        precision: of the graph's arithmetic.
         form: of a clip detector's convolutions; None where there is one form only.
         form_reason: why this form, for people.
+        calibration: where the ranges of an int8 artefact come from; None for others.
+        parity_loss: what the parity gate found too large and somebody accepted, for people; empty within the budget.
         opset: version of the ONNX operator set.
         tools: name and version of everything that took part in the export.
     """
 
-    schema: Literal[2] = 2
+    schema: Literal[3] = 3
     spec: DetectorSpec
     file: str
     sha256: str
@@ -52,6 +76,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     precision: Precision
     form: Form | None
     form_reason: str
+    calibration: CalibrationRecord | None
+    parity_loss: str
     opset: int
     tools: dict[str, str]
 

@@ -1,34 +1,29 @@
-"""Backends: what executes an artefact. The contract is `logits` and three facts."""
+"""Backends: what executes an artefact. The contract is `logits` and three facts; see `backend_choice` for which is taken."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import numpy as np
-
-from deepscan.errors import ModelError
-from deepscan.runtime.sessions import Device, Session
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepscan.runtime.artefacts import Artefact, Precision
-
-
-CROPS_AT_ONCE = 8
-CLIPS_AT_ONCE = 1
+# What computes: an artefact of one precision may be computed in another (float32 in bfloat16, half in float32).
+Arithmetic: TypeAlias = Literal["fp32", "bf16", "fp16", "int8"]
+BackendName: TypeAlias = Literal["onnxruntime", "openvino", "torch", "tensorrt"]
 
 
 class Backend(Protocol):
-    """Executes one detector."""
+    """Executes one artefact. Made by a class that takes (artefact, *, device, threads, precision)."""
 
     @property
     def name(self) -> str:
-        """What runs it and where, as results show it."""
+        """What runs it and where, as results show it: `onnxruntime-cpu`."""
 
     @property
-    def precision(self) -> Precision:
-        """Of the arithmetic."""
+    def precision(self) -> Arithmetic:
+        """What the arithmetic really is."""
 
     @property
     def max_batch(self) -> int:
@@ -43,35 +38,5 @@ class Backend(Protocol):
             ModelError: a logit is not a finite number.
         """
 
-
-class OnnxRuntimeBackend:
-    """Executes an artefact with ONNX Runtime.
-
-    Measured on two cores, a batch of 8 is the fastest for `lite`; larger ones leave the cache. Clips, of which one
-    takes hundreds of megabytes inside, go one by one.
-
-    Raises:
-        MachineError: the device cannot be used.
-        ModelError: the graph cannot be run, or does not take and give what its record says.
-    """
-
-    def __init__(self, artefact: Artefact, *, device: Device, threads: int) -> None:
-        manifest, spec = artefact.manifest, artefact.manifest.spec
-        self._session = Session(artefact.model, source=manifest.file, device=device, threads=threads)
-        self._input = spec.input_name
-        item = list(spec.item_shape)
-        taken = {name: (kind, shape[1:]) for name, (kind, shape) in self._session.inputs().items()}
-        if taken != {self._input: ("tensor(uint8)", item)} or "logit" not in self._session.output_names():
-            wanted = f"uint8 {self._input} [N, {', '.join(map(str, item))}]"
-            raise ModelError(f"{manifest.file} does not turn {wanted} into logit: export the detector again.")
-        self._source = manifest.file
-        self.name = f"onnxruntime-{device}"
-        self.precision = manifest.precision
-        self.max_batch = CLIPS_AT_ONCE if spec.kind == "clip" else CROPS_AT_ONCE
-
-    def logits(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See `Backend.logits`."""
-        (logits,) = self._session.run(["logit"], {self._input: batch})
-        if not np.isfinite(logits).all():
-            raise ModelError(f"{self._source} gave a logit that is not a finite number: export it in higher precision.")
-        return logits
+    def close(self) -> None:
+        """Give back what it holds; `logits` must not be called afterwards."""

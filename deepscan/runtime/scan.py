@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final, get_args
 
 from deepscan.errors import UsageError
-from deepscan.runtime.backends import OnnxRuntimeBackend
+from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.cutting import cuts_for
 from deepscan.runtime.face_detectors import FaceDetectorChoice
 from deepscan.runtime.following import FaceFollower, Follower
@@ -159,7 +159,10 @@ class Scan:
         self._jobs = [VideoJob(index, planned.path, planned.problem) for index, planned in enumerate(plan.inputs)]
         threads = cpu_count()
         faces = FacesStage(settings.face_detector, _followers_maker(settings), progress=self.progress)
-        backends = [OnnxRuntimeBackend(artefact, device=device, threads=threads) for artefact in settings.artefacts]
+        backends = [
+            OnnxRuntimeBackend(artefact, device=device, threads=threads, precision="fp32")
+            for artefact in settings.artefacts
+        ]
         infer = InferStage(list(zip(backends, settings.verdicts, strict=True)), progress=self.progress)
         decode = DecodeStage(
             partial(open_input, threads=max(1, threads // self.jobs)),

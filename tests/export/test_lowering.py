@@ -22,7 +22,7 @@ from deepscan.models.registry import BUILDERS
 from deepscan.models.specs import SPECS
 from deepscan.models.untrained import untrained_network
 from deepscan.runtime.artefacts import load_artefact
-from deepscan.runtime.backends import OnnxRuntimeBackend
+from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from tests.models.goldens import golden
 from tests.runtime.tiny_detectors import TINY_CLIP, Brightness
 
@@ -59,7 +59,7 @@ def test_both_forms_give_the_authors_numbers(network: AltFreezing | FTCN, tmp_pa
     assert manifest.form == "2d"
     artefact = load_artefact(str(tmp_path / manifest.file))
     _refuse_3d(onnx.load_model_from_string(artefact.model))
-    backend = OnnxRuntimeBackend(artefact, device="cpu", threads=2)
+    backend = OnnxRuntimeBackend(artefact, device="cpu", threads=2, precision="fp32")
     logits = np.array([backend.logits(clip[None])[0] for clip in clips])
     np.testing.assert_allclose(1 / (1 + np.exp(-logits)), golden(name).fake(), rtol=0, atol=SAME)
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from deepscan.errors import MachineError, ModelError
 from deepscan.models.specs import LITE
 from deepscan.runtime.artefacts import Artefact, embedded_manifest, load_artefact
-from deepscan.runtime.backends import OnnxRuntimeBackend
+from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.sessions import PROVIDERS, Session, available_providers
 from deepscan.spec import spec_from_json
 
@@ -135,7 +135,7 @@ def test_an_artefact_of_which_one_file_is_missing_is_refused(copied: Path, name:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        (b'"schema": 2,\n  "spec"', b'"schema": 1,\n  "spec"'),
+        (b'"schema": 3,\n  "spec"', b'"schema": 1,\n  "spec"'),
         (b'"spec": {\n    "schema": 2', b'"spec": {\n    "schema": 7'),
         (b'"precision": "fp32"', b'"precision": "fp8"'),
         (b'"opset": 18', b'"opset": "18"'),
@@ -165,7 +165,7 @@ def test_an_unknown_name_is_refused_with_the_way_to_add_its_weights(name: str) -
 
 
 def test_a_graph_of_the_right_form_runs(tmp_path: Path) -> None:
-    backend = OnnxRuntimeBackend(artefact_of(graph(), tmp_path / "x.onnx"), device="cpu", threads=1)
+    backend = OnnxRuntimeBackend(artefact_of(graph(), tmp_path / "x.onnx"), device="cpu", threads=1, precision="fp32")
     batch = np.stack([np.full((224, 224, 3), value, dtype=np.uint8) for value in (7, 40)])
     assert backend.logits(batch) == pytest.approx([7.0, 40.0], rel=1e-4)
     assert (backend.name, backend.precision) == ("onnxruntime-cpu", "fp32")
@@ -175,7 +175,7 @@ def test_a_logit_that_is_no_number_is_an_error_and_not_a_score(tmp_path: Path) -
     model = graph()
     model.graph.node[1].output[0] = "mean"
     model.graph.node.append(helper.make_node("Log", ["mean"], ["logit"]))
-    backend = OnnxRuntimeBackend(artefact_of(model, tmp_path / "x.onnx"), device="cpu", threads=1)
+    backend = OnnxRuntimeBackend(artefact_of(model, tmp_path / "x.onnx"), device="cpu", threads=1, precision="fp32")
     assert np.isfinite(backend.logits(np.ones((1, 224, 224, 3), dtype=np.uint8))).all()
     with pytest.raises(ModelError, match=r"x\.onnx gave a logit that is not a finite number") as error:
         backend.logits(np.zeros((1, 224, 224, 3), dtype=np.uint8))
@@ -198,7 +198,7 @@ def test_a_graph_that_is_no_such_detector_is_refused_whatever_its_manifest_says(
 ) -> None:
     artefact = artefact_of(model, tmp_path / "x.onnx")
     with pytest.raises(ModelError, match=r"x\.onnx does not turn uint8 faces \[N, 224, 224, 3\]") as error:
-        OnnxRuntimeBackend(artefact, device="cpu", threads=1)
+        OnnxRuntimeBackend(artefact, device="cpu", threads=1, precision="fp32")
     assert_one_sentence(error)
 
 

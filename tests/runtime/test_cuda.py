@@ -7,7 +7,7 @@ import pytest
 
 import deepscan
 from deepscan.runtime.artefacts import load_artefact
-from deepscan.runtime.backends import OnnxRuntimeBackend
+from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from tests.footage import ASTRONAUT
 
 pytestmark = pytest.mark.gpu
@@ -16,7 +16,7 @@ GOLDEN = Path(__file__).parent.parent / "models" / "lite_golden.npz"
 
 
 def test_the_embedded_detector_gives_its_golden_logits_on_cuda() -> None:
-    backend = OnnxRuntimeBackend(load_artefact("lite"), device="cuda", threads=1)
+    backend = OnnxRuntimeBackend(load_artefact("lite"), device="cuda", threads=1, precision="fp32")
     with np.load(GOLDEN) as golden:
         assert backend.logits(golden["faces"]) == pytest.approx(golden["logit"], abs=2e-3)
     assert backend.name == "onnxruntime-cuda"

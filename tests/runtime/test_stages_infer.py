@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from deepscan.errors import UnsupportedInput
 from deepscan.models.specs import LITE
 from deepscan.runtime.artefacts import Precision, load_artefact
-from deepscan.runtime.backends import OnnxRuntimeBackend
+from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.crops import crop_rgb
 from deepscan.runtime.frames import VideoInfo
 from deepscan.runtime.infer_stage import InferStage, Verdict
@@ -257,7 +257,7 @@ def real_crops() -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_logit_of_a_crop_does_not_depend_on_its_neighbours(real_crops: NDArray[np.uint8], threads: int) -> None:
-    backend = OnnxRuntimeBackend(load_artefact("lite"), device="cpu", threads=threads)
+    backend = OnnxRuntimeBackend(load_artefact("lite"), device="cpu", threads=threads, precision="fp32")
     alone = np.array([backend.logits(picture[None])[0] for picture in real_crops])
     assert len(set(alone.tolist())) == 8
     for size in range(1, backend.max_batch + 1):
@@ -266,7 +266,7 @@ def test_the_logit_of_a_crop_does_not_depend_on_its_neighbours(real_crops: NDArr
 
 
 def test_a_mirrored_batch_gives_the_mean_of_both_views(real_crops: NDArray[np.uint8]) -> None:
-    backend = OnnxRuntimeBackend(load_artefact("lite"), device="cpu", threads=1)
+    backend = OnnxRuntimeBackend(load_artefact("lite"), device="cpu", threads=1, precision="fp32")
     verdict = Verdict(
         model="lite",
         spec=LITE,
