@@ -27,8 +27,8 @@ from deepscan.export.wrappers import ArtefactGraph
 from deepscan.models.specs import DEEPFAKEBENCH, SPECS
 from deepscan.models.untrained import untrained_network
 from deepscan.runtime.artefacts import load_artefact
-from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.machine import cpu_count
+from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
 
 ROUNDS = 7
 WARM_UPS = 3

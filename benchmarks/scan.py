@@ -25,13 +25,13 @@ from benchmarks.footage import SIZES, copies, make_video
 from benchmarks.measure import Cost, cost_of, machine, peak_megabytes
 from benchmarks.yardstick import gigaflops_of, matmul_gigaflops
 from deepscan.runtime.artefacts import load_artefact
-from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.cutting import cuts_for
 from deepscan.runtime.face_detectors import DETECTION_SIDE
 from deepscan.runtime.following import FaceFollower
 from deepscan.runtime.infer_stage import InferStage, Verdict
 from deepscan.runtime.machine import cpu_count
 from deepscan.runtime.messages import VideoJob
+from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.open_input import open_input
 from deepscan.runtime.sampling import Sampling
 from deepscan.runtime.scan import CROPS_AT_ONCE, DETECT_EVERY, FRAMES_AT_ONCE, MAX_GAP_SECONDS

@@ -24,8 +24,8 @@ from deepscan.models.registry import BUILDERS, FACE_DETECTORS
 from deepscan.models.specs import SPECS
 from deepscan.models.untrained import untrained_network
 from deepscan.runtime.artefacts import EMBEDDED, load_artefact
-from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.machine import cpu_count
+from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.retinaface import RetinaFace
 from deepscan.runtime.weights_store import PRIVATE, RECORD, WEIGHTS, Installed, Record, weights_folder
 

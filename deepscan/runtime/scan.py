@@ -9,7 +9,6 @@ from functools import partial
 from typing import Final, get_args
 
 from deepscan.errors import UsageError
-from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.cutting import cuts_for
 from deepscan.runtime.face_detectors import FaceDetectorChoice
 from deepscan.runtime.following import FaceFollower, Follower
@@ -17,6 +16,7 @@ from deepscan.runtime.infer_stage import InferStage
 from deepscan.runtime.inputs import InputPlan, plan_inputs
 from deepscan.runtime.machine import DeviceChoice, chosen_device, cpu_count
 from deepscan.runtime.messages import VideoJob
+from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.open_input import open_input
 from deepscan.runtime.pipeline import Pipeline, Source, Stage, StageTimes
 from deepscan.runtime.results import VideoResult

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from deepscan.errors import UnsupportedInput
 from deepscan.models.specs import LITE
-from deepscan.runtime.artefacts import Precision, load_artefact
-from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
+from deepscan.runtime.artefacts import load_artefact
+from deepscan.runtime.backends import Arithmetic
 from deepscan.runtime.crops import crop_rgb
 from deepscan.runtime.frames import VideoInfo
 from deepscan.runtime.infer_stage import InferStage, Verdict
@@ -22,6 +22,7 @@ from deepscan.runtime.messages import (
     VideoFollowed,
     VideoJob,
 )
+from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.pyav_reader import open_video
 from deepscan.runtime.results import VideoResult
 from deepscan.runtime.scoring import Aggregate
@@ -37,7 +38,7 @@ class BrightnessBackend:
     """Computes a logit from the pixels: twice as much from the left half as from the right one."""
 
     name = "brightness-cpu"
-    precision: Precision = "fp32"
+    precision: Arithmetic = "fp32"
 
     def __init__(self, max_batch: int = 8) -> None:
         self.max_batch = max_batch
@@ -50,6 +51,9 @@ class BrightnessBackend:
         means = 2 * left.mean(axis=(1, 2, 3), dtype=np.float32) + right.mean(axis=(1, 2, 3), dtype=np.float32)
         logits: NDArray[np.float32] = means / np.float32(100) - np.float32(3)
         return logits
+
+    def close(self) -> None:
+        pass
 
 
 def crop(job: VideoJob, track: int, seconds: float, left: int, right: int) -> FaceInput:
