@@ -12,21 +12,19 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import cost_of, machine
-from deepscan.export.artefact import WeightsOrigin, write_artefact
+from deepscan.export.forms import exported
+from deepscan.export.packing import WeightsOrigin, packed
 from deepscan.export.wrappers import ArtefactGraph
 from deepscan.models.specs import DEEPFAKEBENCH, SPECS
 from deepscan.models.untrained import untrained_network
-from deepscan.runtime.artefacts import load_artefact
 from deepscan.runtime.machine import cpu_count
 from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
 
@@ -54,9 +52,8 @@ def measured(name: str, rounds: int) -> Speed:
     spec = SPECS[name]
     network = untrained_network(name, seed=SEED)
     plain = ArtefactGraph(network, spec).eval()
-    with tempfile.TemporaryDirectory() as folder:
-        manifest = write_artefact(network, spec, WeightsOrigin("random", "", trained=False), Path(folder))
-        artefact = load_artefact(str(Path(folder) / manifest.file))
+    traced = exported(network, spec, "auto")
+    artefact = packed(traced.model, spec, WeightsOrigin("random", "", trained=False), form=traced.form)
     backend = OnnxRuntimeBackend(artefact, device="cpu", threads=cpu_count(), precision="fp32")
     items = np.random.default_rng(SEED).integers(0, 256, (backend.max_batch, *spec.item_shape), dtype=np.uint8)
     tensors = torch.from_numpy(items)

@@ -14,7 +14,9 @@ from torch import nn
 from torch.nn import functional
 
 import deepscan
-from deepscan.export.artefact import WeightsOrigin, write_artefact
+from deepscan.export.artefact import store_artefact
+from deepscan.export.forms import graph_of
+from deepscan.export.packing import WeightsOrigin, packed
 from deepscan.models.specs import SPECS, VIDEO_TARGET
 from deepscan.runtime.crops import region_rgb
 from deepscan.runtime.pyav_reader import open_video
@@ -97,7 +99,7 @@ def window_score(
 
 @pytest.mark.parametrize("path", [ASTRONAUT, PHONE], ids=lambda path: path.stem)
 def test_a_scan_gives_the_mean_over_every_window(path: Path, tmp_path: Path) -> None:
-    write_artefact(Linear(), SPEC, WeightsOrigin("linear", "0" * 64), tmp_path)
+    store_artefact(packed(graph_of(Linear(), SPEC), SPEC, WeightsOrigin("linear", "0" * 64)), tmp_path)
     scan = deepscan.scan(path, model=str(tmp_path / "linear.onnx"), sampling="paper", frames=FRAMES)
     (result,) = list(scan)
     expected = plain_script(path)

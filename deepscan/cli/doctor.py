@@ -52,8 +52,10 @@ def _findings() -> list[Finding]:
         _onnxruntime(),
         *_gpu(),
         _tensorrt(),
-        _package("torch", "for `deepscan weights add` and `deepscan export`", "pip install 'deepscan[export]'"),
-        _package("openvino", "not used by this version", "pip install 'deepscan[openvino]'"),
+        _package(
+            "torch", "for `deepscan weights add`, `deepscan export`, --backend torch", "pip install 'deepscan[export]'"
+        ),
+        _package("openvino", "for --backend openvino, on the CPU", "pip install 'deepscan[openvino]'"),
         *_rivals(),
     ]
 
@@ -91,8 +93,9 @@ def _gpu() -> list[Finding]:
 def _tensorrt() -> Finding:
     from deepscan.runtime.machine import installed_version
 
-    found = [f"{name} {number}" for name in ("tensorrt", "tensorrt-rtx") if (number := installed_version(name))]
-    fact = f"{', '.join(found) or 'not installed'}; not used by this version"
+    names = ("tensorrt", "tensorrt-rtx", "cuda-python")
+    found = [f"{name} {number}" for name in names if (number := installed_version(name))]
+    fact = f"{', '.join(found) or 'not installed'}, for `deepscan export --engine` and --backend tensorrt"
     return Finding("TensorRT", bool(found), fact, "" if found else "pip install 'deepscan[tensorrt]'")
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from deepscan.cli.bench import bench
 from deepscan.cli.doctor import doctor
 from deepscan.cli.export import export
 from deepscan.cli.models import models
@@ -25,6 +26,7 @@ app.command()(scan)
 app.command()(models)
 app.command()(doctor)
 app.command()(export)
+app.command()(bench)
 app.add_typer(weights, name="weights")
 
 

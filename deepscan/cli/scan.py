@@ -70,8 +70,13 @@ def scan(
         int | None, typer.Option(min=1, help="Videos decoded at once.", show_default="one per processor")
     ] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the detector runs.")] = "auto",
+    backend: Annotated[
+        Literal["auto", "onnxruntime", "openvino", "torch", "tensorrt"] | None,
+        typer.Option(help="What runs the detector; auto measures once and remembers.", show_default="auto"),
+    ] = None,
     precision: Annotated[
-        Literal["auto", "fp32", "fp16", "int8"], typer.Option(help="Refuse a detector of another precision.")
+        Literal["auto", "fp32", "bf16", "fp16", "int8"],
+        typer.Option(help="Of the arithmetic; auto takes the fastest that was measured to agree."),
     ] = "auto",
     stats: Annotated[bool, typer.Option("--stats", help="Show where the time went, stage by stage.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing; the exit code tells.")] = False,
@@ -103,6 +108,7 @@ def scan(
         face_detector=face_detector,
         jobs=jobs,
         device=device,
+        backend=backend,
         precision=precision,
     )
     display = ScanDisplay(running, quiet=quiet, verbose=verbose)

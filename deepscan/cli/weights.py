@@ -31,11 +31,13 @@ def add(
     """Recognise the detector of a checkpoint, verify it, and make it ready for `deepscan scan --model`."""
     from rich.console import Console
 
+    from deepscan.cli.spinner import shown
+
     install = _install_module()
     console = Console(stderr=True)
     for file in files:
-        with console.status(f"Adding {file} ..."):
-            entry = install.add_weights(file, variant=variant)
+        with console.status(f"Adding {file} ...") as status:
+            entry = install.add_weights(file, variant=variant, report=shown(status, file))
         _say_added(console, entry)
 
 
@@ -47,10 +49,12 @@ def random(
     """Make random weights, to measure speed without trained ones. Their scores mean nothing, and results say so."""
     from rich.console import Console
 
+    from deepscan.cli.spinner import shown
+
     install = _install_module()
     console = Console(stderr=True)
-    with console.status(f"Making random weights of {detector} ..."):
-        entry = install.add_random_weights(detector, seed=seed)
+    with console.status(f"Making random weights of {detector} ...") as status:
+        entry = install.add_random_weights(detector, seed=seed, report=shown(status, detector))
     _say_added(console, entry)
 
 

@@ -1,51 +1,106 @@
-"""From weights to an artefact on the disk: the ONNX file with its record inside, and the manifest beside it."""
+"""From weights to an artefact on the disk that is proven against its original: ONNX file, manifest, parity report."""
 
 from __future__ import annotations
 
-import hashlib
-import platform
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import onnx
+import torch
 from torch import nn
 
 from deepscan.errors import OutputError
 from deepscan.export.forms import FormChoice, exported
+from deepscan.export.gate import Gate, gate_for
+from deepscan.export.half_ranges import largest_values
+from deepscan.export.half_search import half_precision
 from deepscan.export.half_weights import store_exact_halves
-from deepscan.export.onnx_from_module import OPSET, refuse_invalid
+from deepscan.export.packing import WeightsOrigin, packed
+from deepscan.export.parity_report import ParityMiss, ParityReport, readable, report_name
+from deepscan.export.real_data import joined
+from deepscan.export.simplify import folded_batch_norm
+from deepscan.export.steps import Steps
 from deepscan.models.checkpoints import load_state, load_weights
 from deepscan.models.registry import BUILDERS
 from deepscan.models.specs import spec_of
-from deepscan.runtime.artefacts import METADATA_PREFIX, Manifest, manifest_name
+from deepscan.runtime.artefacts import Artefact, CalibrationRecord, Manifest, Precision, manifest_name
+from deepscan.runtime.conversion import Converted, Judge, Report
+from deepscan.runtime.parity import BUDGETS, misses
 from deepscan.runtime.replacing import replace_files
+from deepscan.runtime.samples import Samples, packaged_samples
+from deepscan.runtime.sessions import onnxruntime_version
 from deepscan.runtime.weights_store import WEIGHTS, find_installed
 from deepscan.spec import DetectorSpec
 
-TOOLS = ("deepscan", "torch", "onnx", "onnxscript")
+# What the gate looks at when nobody gives more: enough to see a graph that is wrong, few enough for clips.
+PACKAGED_CROPS: Final = 48
+PACKAGED_CLIPS: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
-class WeightsOrigin:
-    """Where the weights of an artefact come from.
+@dataclass(frozen=True, eq=False)
+class Quantisation:
+    """How int8 is made; `deepscan.calibration` does it.
 
     Attributes:
-        file: its name.
-        sha256: of the file.
-        trained: False for random weights.
+        convert: float32 graph to Q/DQ graph.
+        record: where the ranges come from; what was kept is filled in.
     """
 
-    file: str
-    sha256: str
-    trained: bool = True
+    convert: Callable[[onnx.ModelProto, Judge, Report], Converted]
+    record: CalibrationRecord
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Order:
+    """What is to be made.
+
+    Attributes:
+        precision: of the graph.
+        form: of a clip detector's convolutions; `auto` takes what is faster here.
+        for_engine: a TensorRT engine will be built from it.
+        quantisation: for int8.
+        samples: real crops or clips for the parity gate, besides those that come with the package.
+        accept_parity_loss: go on where the gate finds too large a difference, and record it.
+    """
+
+    precision: Precision = "fp32"
+    form: FormChoice = "auto"
+    for_engine: bool = False
+    quantisation: Quantisation | None = None
+    samples: Samples | None = None
+    accept_parity_loss: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What an export made.
+
+    Attributes:
+        artefact: as it was written.
+        report: of the parity gate.
+        steps: the title of each step and its duration in seconds.
+    """
+
+    artefact: Artefact
+    report: ParityReport
+    steps: list[tuple[str, float]]
 
 
 def export_artefact(
-    name: str, weights: Path | None, folder: Path, *, variant: str | None = None, form: FormChoice = "auto"
-) -> Manifest:
-    """Export a detector as `folder`/`name`.onnx with `name`.manifest.json beside it.
+    name: str,
+    weights: Path | None,
+    folder: Path,
+    *,
+    variant: str | None = None,
+    order: Order | None = None,
+    report: Report,
+) -> Made:
+    """Export a detector as `folder`/`name`.onnx, with its manifest and its parity report beside it.
 
     Args:
         name: of the detector.
@@ -53,17 +108,17 @@ def export_artefact(
             added on this machine.
         folder: is made if it is missing; files of these names are replaced.
         variant: whose training of the detector it is, where it is not the authors'.
-        form: of a clip detector's convolutions; `auto` takes what is faster here.
-
-    Returns:
-        What was written into the manifest.
+        order: what is to be made; float32 if not given.
+        report: takes a line for people at every step.
 
     Raises:
         UsageError: there is no such detector, or it has not several forms.
         ModelError: the weights are not that detector's, or none were added.
+        ParityMiss: the artefact differs from the original by more than its budget.
         OutputError: the files cannot be written.
     """
     spec = spec_of(name, variant)
+    _refuse_unwritable(folder)
     network = BUILDERS[spec.name]()
     if weights is None:
         entry = find_installed(spec.name)
@@ -71,54 +126,118 @@ def export_artefact(
         origin = WeightsOrigin(entry.record.file, entry.record.sha256, entry.record.trained)
     else:
         origin = WeightsOrigin(weights.name, load_weights(network, weights, name=spec.name).sha256)
-    return write_artefact(network, spec, origin, folder, form=form)
+    made = make_artefact(network, spec, origin, order or Order(), report=report)
+    store_artefact(made.artefact, folder, report=made.report)
+    return made
 
 
-def write_artefact(
-    network: nn.Module, spec: DetectorSpec, origin: WeightsOrigin, folder: Path, *, form: FormChoice = "auto"
-) -> Manifest:
-    """Export a network that has its weights; see `export_artefact`."""
-    made = exported(network, spec, form)
-    model = made.model
-    store_exact_halves(model)
-    refuse_invalid(model)
-    tools = {"python": platform.python_version(), **{tool: version(tool) for tool in TOOLS}}
-    manifest = Manifest(
-        spec=spec,
-        file=f"{spec.name}.onnx",
-        sha256="",
-        size_bytes=0,
-        weights_file=origin.file,
+def make_artefact(
+    network: nn.Module, spec: DetectorSpec, origin: WeightsOrigin, order: Order, *, report: Report
+) -> Made:
+    """Export a network that has its weights, and compare; see `export_artefact`."""
+    steps = Steps(report)
+    with steps.step("cutting real faces for the parity gate"):
+        samples = _samples(spec, order.samples)
+    with steps.step(f"asking the original about {len(samples.items)} {spec.input_name}"):
+        gate = gate_for(network, spec, samples)
+    with steps.step("tracing the network to ONNX"):
+        traced = exported(network, spec, order.form, for_engine=order.for_engine)
+    with steps.step(f"converting to {order.precision}"):
+        converted, calibration = _converted(traced.model, gate, order, report)
+    with steps.step("comparing with the original"):
+        parity = gate(converted.stand_in or converted.model)
+    missed = misses(parity, BUDGETS[order.precision])
+    artefact = packed(
+        converted.model,
+        spec,
+        origin,
+        precision=order.precision,
+        form=traced.form,
+        form_reason=traced.reason,
+        calibration=calibration,
+        parity_loss="; ".join(missed),
+    )
+    emulated = "" if converted.stand_in is None else ", every half tensor rounded as a GPU does"
+    compared = ParityReport(
+        detector=spec.name,
+        file=artefact.manifest.file,
+        sha256=artefact.manifest.sha256,
         weights_sha256=origin.sha256,
         trained=origin.trained,
-        precision="fp32",
-        form=made.form,
-        form_reason=made.reason,
-        calibration=None,
-        parity_loss="",
-        opset=OPSET,
-        tools=tools,
+        precision=order.precision,
+        form=traced.form,
+        reference=f"torch {torch.__version__}, float32, CPU",
+        executed_by=f"ONNX Runtime {onnxruntime_version()}, CPU{emulated}",
+        videos=len(set(samples.videos)),
+        samples_sha256=samples.sha256,
+        parity=parity,
+        budget=BUDGETS[order.precision],
+        misses=missed,
+        accepted=bool(missed) and order.accept_parity_loss,
+        kept=converted.notes,
+        summary=converted.summary,
     )
-    _embed(model, manifest)
-    data = model.SerializeToString(deterministic=True)
-    manifest = msgspec.structs.replace(manifest, sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
-    record = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    if missed and not order.accept_parity_loss:
+        raise ParityMiss(compared)
+    return Made(artefact, compared, steps.taken)
+
+
+def store_artefact(artefact: Artefact, folder: Path, *, report: ParityReport | None = None) -> Path:
+    """Write an artefact, its manifest and its parity report, all or nothing; return the path of the ONNX file.
+
+    Raises:
+        OutputError: the files cannot be written.
+    """
+    manifest = artefact.manifest
+    stem = Path(manifest.file).stem
+    contents = {manifest.file: artefact.model, manifest_name(stem): _json(manifest)}
+    if report is not None:
+        contents[report_name(stem, ending="json")] = _json(report)
+        contents[report_name(stem, ending="md")] = readable(report).encode()
+    try:
+        replace_files({folder / file: [data] for file, data in contents.items()})
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return folder / manifest.file
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """Find out now, and not after minutes of work.
+
+    Raises:
+        OutputError: nothing can be written there.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        replace_files({folder / manifest.file: [data], folder / manifest_name(spec.name): [record]})
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
-        raise OutputError(f"{folder} cannot be written to ({error.strerror}): choose another place.") from error
-    return manifest
+        raise _unwritable(folder, error) from error
 
 
-def _embed(model: onnx.ModelProto, manifest: Manifest) -> None:
-    """Put the record into the ONNX metadata, under keys that begin with `deepscan.`."""
-    values = {
-        "spec": manifest.spec.to_json(),
-        "weights_sha256": manifest.weights_sha256,
-        "trained": str(manifest.trained).lower(),
-        "precision": manifest.precision,
-        "opset": str(manifest.opset),
-        "tools": msgspec.json.encode(manifest.tools).decode(),
-    }
-    onnx.helper.set_model_props(model, {f"{METADATA_PREFIX}{key}": value for key, value in values.items()})
+def _unwritable(folder: Path, error: OSError) -> OutputError:
+    return OutputError(f"{folder} cannot be written to ({error.strerror}): choose another place.")
+
+
+def _samples(spec: DetectorSpec, given: Samples | None) -> Samples:
+    packaged = packaged_samples(spec, count=PACKAGED_CLIPS if spec.kind == "clip" else PACKAGED_CROPS)
+    return joined([packaged] if given is None else [packaged, given])
+
+
+def _converted(
+    model: onnx.ModelProto, gate: Gate, order: Order, report: Report
+) -> tuple[Converted, CalibrationRecord | None]:
+    if order.precision == "fp32":
+        store_exact_halves(model)
+        return Converted(model, {}, ""), None
+    folded = folded_batch_norm(model)
+    if order.precision == "fp16":
+        return half_precision(folded, gate, partial(largest_values, items=gate.samples.items), report), None
+    quantisation = order.quantisation
+    assert quantisation is not None
+    converted = quantisation.convert(folded, gate, report)
+    return converted, msgspec.structs.replace(quantisation.record, kept=tuple(converted.notes))
+
+
+def _json(record: Manifest | ParityReport) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"

@@ -1,12 +1,14 @@
 """In which form a clip detector is exported: with its 3-D convolutions, or lowered to 2-D ones.
 
-Which is faster depends on the runtime and the machine, so `auto` measures both where the export runs.
+Which is faster depends on the runtime and the machine, so `auto` measures both, with every backend that is there,
+where the export runs.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -17,10 +19,12 @@ from torch import nn
 from deepscan.errors import UsageError
 from deepscan.export.lowering import can_be_lowered, lowered
 from deepscan.export.onnx_from_module import onnx_from_module
+from deepscan.export.packing import WeightsOrigin, packed
 from deepscan.export.wrappers import ArtefactGraph
 from deepscan.runtime.artefacts import Form
-from deepscan.runtime.machine import cpu_count
-from deepscan.runtime.sessions import Session
+from deepscan.runtime.backend_choice import candidates, open_backend
+from deepscan.runtime.backends import Backend
+from deepscan.runtime.machine import chosen_device, cpu_count
 from deepscan.spec import DetectorSpec
 
 FormChoice = Literal["3d", "2d", "auto"]
@@ -42,13 +46,14 @@ class Exported:
     reason: str
 
 
-def exported(network: nn.Module, spec: DetectorSpec, choice: FormChoice) -> Exported:
+def exported(network: nn.Module, spec: DetectorSpec, choice: FormChoice, *, for_engine: bool = False) -> Exported:
     """Export a network in the form that is asked for, or in the one that is faster here.
 
     Args:
         network: with its weights.
         spec: of the detector.
-        choice: `auto` measures both forms with ONNX Runtime on the processors of this machine.
+        choice: `auto` measures both forms in float32 and, where it is there, bfloat16.
+        for_engine: a TensorRT engine will be built from it; there is nothing to measure before, so `auto` is 2-D.
 
     Raises:
         UsageError: the network has no 3-D convolutions, and one of the forms was asked for.
@@ -57,35 +62,43 @@ def exported(network: nn.Module, spec: DetectorSpec, choice: FormChoice) -> Expo
     if not can_be_lowered(network):
         if choice != "auto":
             raise UsageError(f"{spec.name} has no 3-D convolutions: leave out --form.")
-        return Exported(_graph(network, spec), None, "")
+        return Exported(graph_of(network, spec), None, "")
     if choice == "3d":
-        return Exported(_graph(network, spec), "3d", "it was asked for")
-    flat = _graph(lowered(network, frames=spec.frames), spec)
+        return Exported(graph_of(network, spec), "3d", "it was asked for")
+    flat = graph_of(lowered(network, frames=spec.frames), spec)
     if choice == "2d":
         return Exported(flat, "2d", "it was asked for")
-    graphs: dict[Form, onnx.ModelProto] = {"3d": _graph(network, spec), "2d": flat}
+    if for_engine:
+        return Exported(flat, "2d", "engines have fast 2-D kernels for every precision; not measured")
+    graphs: dict[Form, onnx.ModelProto] = {"3d": graph_of(network, spec), "2d": flat}
     seconds = _seconds_per_clip(graphs, spec)
-    best = min(seconds, key=lambda form: seconds[form])
-    figures = ", ".join(f"{form} {value:.3f} s per clip" for form, value in seconds.items())
-    return Exported(graphs[best], best, f"{figures} with ONNX Runtime on {cpu_count()} processors")
+    best = min(seconds, key=lambda way: seconds[way])[0]
+    figures = ", ".join(f"{form} {value:.3f} s per clip on {name}" for (form, name), value in seconds.items())
+    return Exported(graphs[best], best, f"{figures}, {cpu_count()} processors")
 
 
-def _graph(network: nn.Module, spec: DetectorSpec) -> onnx.ModelProto:
+def graph_of(network: nn.Module, spec: DetectorSpec) -> onnx.ModelProto:
+    """Trace a network as it is, with what the artefact contract wants around it."""
     return onnx_from_module(ArtefactGraph(network, spec), spec.item_shape, input_name=spec.input_name)
 
 
-def _seconds_per_clip(graphs: dict[Form, onnx.ModelProto], spec: DetectorSpec) -> dict[Form, float]:
-    """Time the graphs in turns, after one run each to warm up; return medians."""
+def _seconds_per_clip(graphs: Mapping[Form, onnx.ModelProto], spec: DetectorSpec) -> dict[tuple[Form, str], float]:
+    """Time each graph on each backend in turns, after one run each to warm up; return medians."""
     clip = np.random.default_rng(0).integers(0, 256, (1, *spec.item_shape), dtype=np.uint8)
-    sessions = {
-        form: Session(model.SerializeToString(), source=f"{spec.name}, {form}", device="cpu", threads=cpu_count())
-        for form, model in graphs.items()
-    }
-    taken: dict[Form, list[float]] = {form: [] for form in graphs}
+    device = chosen_device("auto")
+    backends: dict[tuple[Form, str], Backend] = {}
+    for form, model in graphs.items():
+        artefact = packed(model, spec, WeightsOrigin("", ""), form=form)
+        for candidate in candidates(artefact, device):
+            backend = open_backend(candidate, artefact, device=device, threads=cpu_count())
+            backends[form, f"{backend.name} {backend.precision}"] = backend
+    taken: dict[tuple[Form, str], list[float]] = {way: [] for way in backends}
     for turn in range(ROUNDS + 1):
-        for form, session in sessions.items():
+        for way, backend in backends.items():
             started = time.perf_counter()
-            session.run(["logit"], {spec.input_name: clip})
+            backend.logits(clip)
             if turn:
-                taken[form].append(time.perf_counter() - started)
-    return {form: statistics.median(values) for form, values in taken.items()}
+                taken[way].append(time.perf_counter() - started)
+    for backend in backends.values():
+        backend.close()
+    return {way: statistics.median(values) for way, values in taken.items()}

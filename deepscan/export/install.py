@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from deepscan.errors import OutputError, UsageError
-from deepscan.export.artefact import WeightsOrigin, write_artefact
+from deepscan.export.artefact import Order, make_artefact, store_artefact
+from deepscan.export.packing import WeightsOrigin
 from deepscan.export.retinaface import export_retinaface
 from deepscan.models.checkpoints import load_checkpoint, read_tensors
 from deepscan.models.recognise import recognise
@@ -24,6 +25,7 @@ from deepscan.models.registry import BUILDERS, FACE_DETECTORS
 from deepscan.models.specs import SPECS
 from deepscan.models.untrained import untrained_network
 from deepscan.runtime.artefacts import EMBEDDED, load_artefact
+from deepscan.runtime.conversion import Report
 from deepscan.runtime.machine import cpu_count
 from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.retinaface import RetinaFace
@@ -33,12 +35,13 @@ GREY: Final = 128
 TRIED_SIZE: Final = (96, 128)
 
 
-def add_weights(path: Path, *, variant: str | None = None) -> Installed:
+def add_weights(path: Path, *, variant: str | None = None, report: Report) -> Installed:
     """Add a checkpoint to the store.
 
     Args:
         path: the file, as its authors publish it.
         variant: whose training of the detector it is, where it is not the authors'.
+        report: takes a line for people at every step.
 
     Raises:
         UsageError: its detector needs no weights, or has no such variant.
@@ -52,11 +55,16 @@ def add_weights(path: Path, *, variant: str | None = None) -> Installed:
     network = {**BUILDERS, **FACE_DETECTORS}[name]()
     loaded = load_checkpoint(network, checkpoint, name=name, path=path)
     note = " ".join(part for part in (_unwrapped(loaded.wrapping), _dropped(loaded.dropped)) if part)
-    return _store(network, name, WeightsOrigin(path.name, loaded.sha256), note)
+    return _store(network, name, WeightsOrigin(path.name, loaded.sha256), note, report)
 
 
-def add_random_weights(name: str, *, seed: int) -> Installed:
+def add_random_weights(name: str, *, seed: int, report: Report) -> Installed:
     """Add random weights of a detector, for measuring speed; on one machine, equal seeds give equal weights.
+
+    Args:
+        name: of the detector.
+        seed: of the weights.
+        report: takes a line for people at every step.
 
     Raises:
         UsageError: no such detector can be built, or it needs no weights.
@@ -67,10 +75,10 @@ def add_random_weights(name: str, *, seed: int) -> Installed:
         raise UsageError(f"No detector that takes weights is called {name!r}: use one of {', '.join(names)}.")
     file = f"random-{seed}"
     identity = hashlib.sha256(f"deepscan {name} {file} torch {torch.__version__}".encode()).hexdigest()
-    return _store(untrained_network(name, seed=seed), name, WeightsOrigin(file, identity, trained=False), "")
+    return _store(untrained_network(name, seed=seed), name, WeightsOrigin(file, identity, trained=False), "", report)
 
 
-def _store(network: nn.Module, name: str, origin: WeightsOrigin, note: str) -> Installed:
+def _store(network: nn.Module, name: str, origin: WeightsOrigin, note: str, report: Report) -> Installed:
     """Write everything into a folder beside the final one, then give it its name."""
     folder = weights_folder(name, origin.sha256)
     record = Record(
@@ -89,7 +97,8 @@ def _store(network: nn.Module, name: str, origin: WeightsOrigin, note: str) -> I
             made.mkdir(mode=PRIVATE)
             save_file(_tensors(network), made / WEIGHTS)
             if record.kind == "detector":
-                write_artefact(network, SPECS[name], origin, made)
+                exported = make_artefact(network, SPECS[name], origin, Order(), report=report)
+                store_artefact(exported.artefact, made, report=exported.report)
             else:
                 onnx.save_model(export_retinaface(network), made / f"{name}.onnx")
             (made / RECORD).write_bytes(msgspec.json.encode(record))

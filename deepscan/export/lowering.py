@@ -1,8 +1,9 @@
 """AltFreezing and FTCN with 2-D convolutions only: the same function, in a form that every runtime is fast with.
 
 Frames lie one behind another, [N * T, C, H, W]. A convolution that sees one frame is a 2-D one as it stands. One that
-sees three frames is three 1x1 convolutions, whose outputs are moved by a frame and added. The stem sees five frames,
-stacked as fifteen channels. Batch normalisation is folded into the convolutions, in float64.
+sees three frames is three 1x1 convolutions, whose outputs are moved by a frame and added: what is moved is small then,
+because these convolutions have fewer outputs than inputs. The stem sees five frames, stacked as fifteen channels. Batch
+normalisation is folded into the convolutions, in float64.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from deepscan.models import altfreezing, ftcn
 from deepscan.models.altfreezing import AltFreezing
 from deepscan.models.ftcn import FTCN
 from deepscan.models.i3d import I3D, Block, Stem
@@ -25,8 +27,10 @@ def can_be_lowered(network: nn.Module) -> TypeGuard[AltFreezing | FTCN]:
     return isinstance(network, (AltFreezing, FTCN))
 
 
-def lowered(network: AltFreezing | FTCN, *, frames: int) -> nn.Module:
+def lowered(network: AltFreezing | FTCN, *, frames: int) -> Lowered:
     """Return a network of 2-D convolutions that computes what `network` does, in evaluation mode.
+
+    It takes clips with frames before channels, [N, T, 3, H, W]; `ArtefactGraph` knows that.
 
     Args:
         network: with its weights; not changed.
@@ -76,6 +80,11 @@ def _last(sizes: object) -> int:
     return int(sizes[-1])
 
 
+def moved(clips: torch.Tensor, *, by: int) -> torch.Tensor:
+    """Move [N, T, C, H, W] by so many frames towards the end; zeros come in, and what falls off is lost."""
+    return functional.pad(clips, (0, 0, 0, 0, 0, 0, by, -by))
+
+
 class Temporal(nn.Module):
     """A 3x1x1 convolution over frames that lie one behind another."""
 
@@ -90,8 +99,7 @@ class Temporal(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[N * T, I, H, W] -> [N * T, O, H, W]; beyond the ends of a clip there are zeros."""
         clips = (-1, self.frames, *self.here.weight.shape[:1], *x.shape[2:])
-        before = functional.pad(self.before(x).view(clips)[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0))
-        after = functional.pad(self.after(x).view(clips)[:, 1:], (0, 0, 0, 0, 0, 0, 0, 1))
+        before, after = moved(self.before(x).view(clips), by=1), moved(self.after(x).view(clips), by=-1)
         total: torch.Tensor = self.here(x).view(clips) + before + after
         return total.view(-1, *clips[2:])
 
@@ -99,21 +107,20 @@ class Temporal(nn.Module):
 class LoweredStem(nn.Module):
     """The stem's convolution over five frames, as one over their fifteen channels; then its pools."""
 
-    def __init__(self, stem: Stem, *, frames: int) -> None:
+    def __init__(self, stem: Stem) -> None:
         super().__init__()
         weight, bias = folded(stem.conv, stem.bn)
-        self.frames, self.reach = frames, weight.shape[2]
+        self.reach = weight.shape[2]
         stacked = weight.transpose(1, 2).flatten(1, 2)  # [O, 5 * 3, H, W]
         stride, padding = _last(stem.conv.stride), _last(stem.conv.padding)
         self.conv = convolution_2d(stacked, bias, stride=stride, padding=padding)
         self.pool = nn.MaxPool2d(2) if isinstance(stem.bn, nn.Sequential) else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[N, 3, T, H, W] -> [N * T, 64, H / 4, W / 4]."""
+        """[N, T, 3, H, W] -> [N * T, 64, H / 4, W / 4]."""
         side = self.reach // 2
-        padded = functional.pad(x.transpose(1, 2), (0, 0, 0, 0, 0, 0, side, side))
-        stacked = torch.cat([padded[:, step : step + self.frames] for step in range(self.reach)], dim=2)
-        y = self.pool(self.conv(stacked.flatten(0, 1)))
+        steps = [moved(x, by=step) if step else x for step in range(side, -side - 1, -1)]
+        y = self.pool(self.conv(torch.cat(steps, dim=2).flatten(0, 1)))
         return functional.relu(functional.max_pool2d(y, 3, 2, 1))
 
 
@@ -141,9 +148,11 @@ class Lowered(nn.Module):
     def __init__(self, trunk: I3D, *, frames: int) -> None:
         super().__init__()
         parts = dict(trunk.named_children())
-        self.head = parts.pop("head")
+        head = parts.pop("head")
+        assert isinstance(head, (altfreezing.Head, ftcn.Head))
+        self.head = head
         stem = parts.pop("s1")[0]  # type: ignore[index]
-        self.stem = LoweredStem(stem, frames=frames)
+        self.stem = LoweredStem(stem)
         pool = parts.pop("pathway0_pool")
         assert isinstance(pool, nn.MaxPool3d)
         self.pooled = int(pool.kernel_size[0])  # type: ignore[index]
@@ -155,11 +164,17 @@ class Lowered(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalised RGB clips [N, 3, T, 224, 224] -> logit of *fake* [N]."""
+        """Normalised RGB clips [N, T, 3, 224, 224], frames before channels, -> logit of *fake* [N]."""
         y = self.first(self.stem(x))
         if self.pooled > 1:
             y = y.view(-1, self.pooled, *y.shape[1:]).amax(1)
-        y = self.others(y)
-        clips = y.view(-1, self.frames, *y.shape[1:]).transpose(1, 2)
-        logit: torch.Tensor = self.head(clips)
+        return self.read(self.others(y))
+
+    def read(self, y: torch.Tensor) -> torch.Tensor:
+        """[N * T, C, H, W] -> logit [N]: what the head does, without moving channels before frames."""
+        logit: torch.Tensor
+        if isinstance(self.head, ftcn.Head):
+            logit = self.head.time_T(y.mean((2, 3)).view(-1, self.frames, y.shape[1]))
+        else:
+            logit = self.head.projection(y.view(-1, self.frames, *y.shape[1:]).mean((1, 3, 4)))[:, 0]
         return logit

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from typing import Final
 
 import onnx
-import onnxscript.optimizer
 import torch
-from onnx import numpy_helper
 from torch import nn
 
 from deepscan.errors import ModelError
+from deepscan.export.simplify import simplify
 
 OPSET: Final = 18
 # Traced with more than one item, so that nothing of the batch size is baked in.
@@ -45,8 +44,8 @@ def traced_onnx(
 ) -> onnx.ModelProto:
     """Trace a module with one input in evaluation mode.
 
-    Constants are folded, but batch normalisation stays as it is: its weights then remain the ones that were trained,
-    and the runtime folds them into the convolutions when it loads the model.
+    The graph is simplified, but batch normalisation stays as it is: its weights then remain the ones that were
+    trained, and the runtime folds them into the convolutions when it loads the model.
 
     Args:
         module: any.
@@ -73,10 +72,8 @@ def traced_onnx(
             verbose=False,
         )
     assert program is not None
-    onnxscript.optimizer.fold_constants(program.model, onnx_shape_inference=True)
-    onnxscript.optimizer.remove_unused_nodes(program.model)
+    simplify(program.model)
     model: onnx.ModelProto = program.model_proto
-    _drop_zero_biases(model)
     _strip_traces(model)
     for axis, name in zip(model.graph.input[0].type.tensor_type.shape.dim, free_axes, strict=False):
         if not axis.dim_param:
@@ -94,20 +91,6 @@ def refuse_invalid(model: onnx.ModelProto) -> None:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"The exported graph is not valid ONNX ({error}): report this.") from error
-
-
-def _drop_zero_biases(model: onnx.ModelProto) -> None:
-    """Remove the zeros that the exporter adds to convolutions without bias; for 3-D ones their very shape is wrong."""
-    values = {tensor.name: tensor for tensor in model.graph.initializer}
-    zeros = set()
-    for node in model.graph.node:
-        bias = values.get(node.input[2]) if node.op_type == "Conv" and len(node.input) == 3 else None
-        if bias is not None and not numpy_helper.to_array(bias).any():
-            zeros.add(node.input.pop(2))
-    unused = zeros - {name for node in model.graph.node for name in node.input}
-    for index in reversed(range(len(model.graph.initializer))):
-        if model.graph.initializer[index].name in unused:
-            del model.graph.initializer[index]
 
 
 def _strip_traces(model: onnx.ModelProto) -> None:

@@ -42,8 +42,26 @@ def enlarging(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def resized(pictures: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Resample bilinearly to the height and width of `like`, corners on corners."""
-    return functional.interpolate(pictures, size=like.shape[2:], mode="bilinear", align_corners=True)
+    """Resample bilinearly to the height and width of `like`, corners on corners.
+
+    As two products of matrices: runtimes disagree about a resize to a given size, above all where the batch is free.
+    """
+    rows = interpolation(pictures.shape[2], like.shape[2], pictures.device)
+    columns = interpolation(pictures.shape[3], like.shape[3], pictures.device)
+    return rows.to(pictures.dtype) @ pictures @ columns.to(pictures.dtype).T
+
+
+def interpolation(places: int, samples: int, device: torch.device) -> torch.Tensor:
+    """Return weights [samples, places] of linear interpolation; the first sample is the first place, the last the last.
+
+    Args:
+        places: how many there are.
+        samples: how many are wanted; at least two.
+        device: where the weights are to be.
+    """
+    wanted = torch.arange(samples, dtype=torch.float64, device=device) * ((places - 1) / (samples - 1))
+    distances = (wanted[:, None] - torch.arange(places, device=device)).abs()
+    return (1 - distances).clamp(min=0)
 
 
 def embedding(inputs: int) -> nn.Sequential:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 HEADS = 16
 HEAD_CHANNELS = 64
@@ -107,6 +108,8 @@ class TimeTransformer(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[N, steps, channels] -> logit [N]."""
-        tokens = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1) + self.pos_embedding
+        # The class token is added to a step of zeros: repeating it would need the batch's size inside exported graphs.
+        first, others = self.pos_embedding[:, :1], self.pos_embedding[:, 1:]
+        tokens = functional.pad(x, (0, 0, 1, 0)) + torch.cat([self.cls_token + first, others], dim=1)
         logit: torch.Tensor = self.mlp_head(self.transformer(tokens)[:, 0])[:, 0]
         return logit

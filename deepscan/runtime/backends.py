@@ -1,8 +1,8 @@
-"""Backends: what executes an artefact. The contract is `logits` and three facts; see `backend_choice` for which is taken."""
+"""Backends: what executes an artefact. `backend_choice` says which one is taken."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 # What computes: an artefact of one precision may be computed in another (float32 in bfloat16, half in float32).
 Arithmetic: TypeAlias = Literal["fp32", "bf16", "fp16", "int8"]
+# What stands in for `auto`, for a whole machine or session.
+BACKEND_VARIABLE: Final = "DEEPSCAN_BACKEND"
 BackendName: TypeAlias = Literal["onnxruntime", "openvino", "torch", "tensorrt"]
 
 

@@ -25,8 +25,10 @@ class Converted:
         model: takes and gives what the artefact contract says.
         notes: for each node that was left in higher precision, by its name, why.
         summary: one line for people.
+        stand_in: what ONNX Runtime must run on a CPU to compute what `model` computes on a GPU; None: `model` itself.
     """
 
     model: onnx.ModelProto
     notes: Mapping[str, str]
     summary: str
+    stand_in: onnx.ModelProto | None = None

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import onnx
 
 from deepscan.errors import ModelError
-from deepscan.runtime.sessions import Device, Session
+from deepscan.runtime.machine import nvidia_gpus
+from deepscan.runtime.sessions import PROVIDERS, Bound, Device, Session, available_providers
+from deepscan.runtime.streams import streams_for
+from deepscan.runtime.tensor_sizes import CUDA_LIMIT_BYTES, largest_batch
+from deepscan.runtime.tensorrt_batches import batch_sizes, fill, size_for
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -15,8 +21,14 @@ if TYPE_CHECKING:
     from deepscan.runtime.artefacts import Artefact, Precision
     from deepscan.runtime.backends import Arithmetic
 
-CROPS_AT_ONCE = 8
-CLIPS_AT_ONCE = 1
+LOGIT: Final = "logit"
+# Name of the free axis in the graphs that deepscan exports.
+BATCH_AXIS: Final = "N"
+# Larger batches gain little, and every size that is used keeps its own memory.
+CROPS_AT_ONCE_CUDA: Final = 64
+CLIPS_AT_ONCE_CUDA: Final = 16
+# No tensor may take more than this share of the GPU's memory: beside the largest there are others, and other sizes.
+MEMORY_SHARE: Final = 16
 
 
 def arithmetic(precision: Precision, device: Device) -> tuple[Arithmetic, ...]:
@@ -24,6 +36,8 @@ def arithmetic(precision: Precision, device: Device) -> tuple[Arithmetic, ...]:
 
     On a CPU, ONNX Runtime widens half to float32; on CUDA it computes quantised convolutions in float32.
     """
+    if PROVIDERS[device] not in available_providers():
+        return ()
     if device == "cpu":
         return ("int8",) if precision == "int8" else ("fp32",)
     return ("fp16",) if precision == "fp16" else ("fp32",)
@@ -32,8 +46,8 @@ def arithmetic(precision: Precision, device: Device) -> tuple[Arithmetic, ...]:
 class OnnxRuntimeBackend:
     """Executes an artefact with ONNX Runtime.
 
-    Measured on two cores, a batch of 8 is the fastest for `lite`; larger ones leave the cache. Clips, of which one
-    takes hundreds of megabytes inside, go one by one.
+    On a CPU item by item, with N fixed to 1, side by side as `streams` says. On CUDA in batches that are as large as
+    tensors may become, as CUDA graphs.
 
     Raises:
         MachineError: the device cannot be used.
@@ -42,25 +56,120 @@ class OnnxRuntimeBackend:
 
     def __init__(self, artefact: Artefact, *, device: Device, threads: int, precision: Arithmetic) -> None:
         manifest, spec = artefact.manifest, artefact.manifest.spec
-        self._session = Session(artefact.model, source=manifest.file, device=device, threads=threads)
-        self._input = spec.input_name
+        possible = arithmetic(manifest.precision, device)
+        if possible and precision not in possible:
+            raise ModelError(
+                f"ONNX Runtime cannot compute {manifest.file}, which is {manifest.precision}, in {precision} on "
+                f"{device}: leave out --precision."
+            )
+        on_cuda, streams = device == "cuda", streams_for(spec.kind, threads)
+        session = Session(
+            artefact.model,
+            source=manifest.file,
+            device=device,
+            threads=streams.threads,
+            axes={} if on_cuda else {BATCH_AXIS: 1},
+            captures=on_cuda,
+        )
         item = list(spec.item_shape)
-        taken = {name: (kind, shape[1:]) for name, (kind, shape) in self._session.inputs().items()}
-        if taken != {self._input: ("tensor(uint8)", item)} or "logit" not in self._session.output_names():
-            wanted = f"uint8 {self._input} [N, {', '.join(map(str, item))}]"
+        taken = {name: (kind, shape[1:]) for name, (kind, shape) in session.inputs().items()}
+        if taken != {spec.input_name: ("tensor(uint8)", item)} or LOGIT not in session.output_names():
+            wanted = f"uint8 {spec.input_name} [N, {', '.join(map(str, item))}]"
             raise ModelError(f"{manifest.file} does not turn {wanted} into logit: export the detector again.")
         self._source = manifest.file
         self.name = f"onnxruntime-{device}"
         self.precision: Arithmetic = precision
-        self.max_batch = CLIPS_AT_ONCE if spec.kind == "clip" else CROPS_AT_ONCE
+        self._items: FixedBatches | SingleItems
+        if on_cuda:
+            self.max_batch = most_on_cuda(artefact, memory_bytes=nvidia_gpus()[0].memory_bytes)
+            self._items = FixedBatches(session, spec.input_name, spec.item_shape, self.max_batch)
+        else:
+            self.max_batch = streams.max_batch
+            self._items = SingleItems(session, spec.input_name, streams.count)
 
     def logits(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See `Backend.logits`."""
-        (logits,) = self._session.run(["logit"], {self._input: batch})
+        logits = self._items.logits(batch)
         if not np.isfinite(logits).all():
             raise ModelError(f"{self._source} gave a logit that is not a finite number: export it in higher precision.")
         return logits
 
     def close(self) -> None:
         """See `Backend.close`."""
-        del self._session
+        self._items.close()
+        del self._items
+
+
+class SingleItems:
+    """Runs a batch item by item, several side by side.
+
+    Args:
+        session: takes one item.
+        feed: name of the input.
+        streams: how many items side by side.
+    """
+
+    def __init__(self, session: Session, feed: str, streams: int) -> None:
+        self._session = session
+        self._feed = feed
+        self._pool = ThreadPoolExecutor(streams, thread_name_prefix="onnxruntime")
+
+    def logits(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the logits [N] of a batch [N, ...]."""
+        return np.concatenate(list(self._pool.map(self._logit, batch)))
+
+    def _logit(self, item: NDArray[np.uint8]) -> NDArray[np.float32]:
+        (logit,) = self._session.run([LOGIT], {self._feed: item[None]})
+        return logit
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._pool.shutdown()
+
+
+class FixedBatches:
+    """Runs batches of any size in a few sizes, each of which keeps its buffers and its CUDA graph.
+
+    A batch is filled up with black items to the next size. Buffers are made when a size is first needed, in the thread
+    that needs it: ONNX Runtime records CUDA graphs for each thread.
+
+    Args:
+        session: made with `captures` on CUDA.
+        feed: name of the input.
+        item_shape: of an item of the batch.
+        most: the largest batch.
+    """
+
+    def __init__(self, session: Session, feed: str, item_shape: tuple[int, ...], most: int) -> None:
+        self._session = session
+        self._feed = feed
+        self._item_shape = item_shape
+        self._sizes = batch_sizes(most)
+        self.bound: dict[int, Bound] = {}
+
+    def close(self) -> None:
+        """Give back the buffers."""
+        self.bound.clear()
+
+    def logits(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the logits [N] of a batch [N, *item_shape] of at most `most` items."""
+        size = size_for(len(batch), self._sizes)
+        if size not in self.bound:
+            shape = (size, *self._item_shape)
+            self.bound[size] = self._session.bound(self._feed, shape, LOGIT, number=size)
+        if len(batch) == size:
+            return self.bound[size].run(batch)
+        filled = np.empty((size, *self._item_shape), dtype=np.uint8)
+        fill(filled, batch, size)
+        return self.bound[size].run(filled)[: len(batch)]
+
+
+def most_on_cuda(artefact: Artefact, *, memory_bytes: int) -> int:
+    """Return the largest batch for a GPU with so much memory; FTCN's stem would pass 2^31 bytes at 32 clips.
+
+    Raises:
+        ModelError: it is none.
+    """
+    most = CLIPS_AT_ONCE_CUDA if artefact.manifest.spec.kind == "clip" else CROPS_AT_ONCE_CUDA
+    limit = min(CUDA_LIMIT_BYTES, memory_bytes // MEMORY_SHARE)
+    return min(most, largest_batch(onnx.load_model_from_string(artefact.model), limit))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,7 @@ class Pipeline:
         for number, stage in enumerate(stages):
             self._threads.append(self._thread(stage.name, self._run_stage, stage, number))
 
-    def results(self) -> Iterator[Any]:
+    def results(self) -> Generator[Any, None, None]:
         """Start the threads and yield what the last stage yields; the end of this, however it comes, stops them.
 
         Raises:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
-from typing import Final, get_args
+from typing import Final, cast, get_args
 
 from deepscan.errors import UsageError
+from deepscan.runtime.backend_choice import BackendChoice, PrecisionChoice, chosen_backend
+from deepscan.runtime.backends import BACKEND_VARIABLE, Backend
 from deepscan.runtime.cutting import cuts_for
 from deepscan.runtime.face_detectors import FaceDetectorChoice
 from deepscan.runtime.following import FaceFollower, Follower
@@ -16,14 +19,13 @@ from deepscan.runtime.infer_stage import InferStage
 from deepscan.runtime.inputs import InputPlan, plan_inputs
 from deepscan.runtime.machine import DeviceChoice, chosen_device, cpu_count
 from deepscan.runtime.messages import VideoJob
-from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.open_input import open_input
 from deepscan.runtime.pipeline import Pipeline, Source, Stage, StageTimes
 from deepscan.runtime.results import VideoResult
 from deepscan.runtime.sampling import SamplingMode
 from deepscan.runtime.scoring import Aggregate
 from deepscan.runtime.sessions import Device
-from deepscan.runtime.settings import PrecisionChoice, ScanSettings, Wishes, chosen_settings
+from deepscan.runtime.settings import ScanSettings, Wishes, chosen_settings
 from deepscan.runtime.stages import DecodeStage, FacesStage, Progress
 from deepscan.runtime.tracking import LargestFace, Tracker
 from deepscan.runtime.unbroken_follower import UnbrokenFollower
@@ -59,6 +61,7 @@ def scan(
     face_detector: FaceDetectorChoice = "yunet",
     jobs: int | None = None,
     device: DeviceChoice = "auto",
+    backend: BackendChoice | None = None,
     precision: PrecisionChoice = "auto",
 ) -> Scan:
     """Prepare a scan; iterate over it to run it.
@@ -93,18 +96,22 @@ def scan(
             crop of a face already.
         jobs: videos decoded at once; by default one per processor, at most 8.
         device: `auto`, `cpu` or `cuda`.
-        precision: refuse an artefact of another precision.
+        backend: what executes the detectors; by default what $DEEPSCAN_BACKEND says, else `auto`: what is there is
+            measured once and remembered; see `deepscan.runtime.backend_choice`.
+        precision: of the arithmetic; `auto` takes the detector's own, or a lower one that was measured to agree.
 
     Raises:
         UsageError: the arguments contradict each other, or there is nothing to scan.
         ModelError: the detector cannot be loaded.
         MachineError: the device cannot be used.
     """
+    backend = backend or cast("BackendChoice", os.environ.get(BACKEND_VARIABLE) or "auto")
     for name, value, accepted in (
         ("sampling", sampling or "full", SamplingMode),
         ("aggregate", aggregate or "max", Aggregate),
         ("face_detector", face_detector, FaceDetectorChoice),
         ("device", device, DeviceChoice),
+        ("backend", backend, BackendChoice),
         ("precision", precision, PrecisionChoice),
     ):
         if value not in get_args(accepted):
@@ -126,13 +133,17 @@ def scan(
         aggregate=aggregate,
         threshold=threshold,
         face_detector=face_detector,
-        precision=precision,
     )
     names = [name.strip() for name in model.split(",")] if isinstance(model, str) else list(model)
     settings = chosen_settings(names, wishes, device=used)
+    backends = [
+        chosen_backend(artefact, backend=backend, precision=precision, device=used, threads=cpu_count())
+        for artefact in settings.artefacts
+    ]
     return Scan(
         plan,
         settings=settings,
+        backends=backends,
         jobs=jobs or min(cpu_count(), MOST_DEFAULT_JOBS),
         device=used,
     )
@@ -149,20 +160,19 @@ class Scan:
         jobs: how many videos are decoded at once.
     """
 
-    def __init__(self, plan: InputPlan, *, settings: ScanSettings, jobs: int, device: Device) -> None:
+    def __init__(
+        self, plan: InputPlan, *, settings: ScanSettings, backends: Sequence[Backend], jobs: int, device: Device
+    ) -> None:
         self.plan = plan
         self.progress = Progress()
         self._begun = False
         self.device = device
         self.models = [verdict.model for verdict in settings.verdicts]
         self.jobs = min(jobs, len(plan.inputs))
+        self._backends = backends
         self._jobs = [VideoJob(index, planned.path, planned.problem) for index, planned in enumerate(plan.inputs)]
         threads = cpu_count()
         faces = FacesStage(settings.face_detector, _followers_maker(settings), progress=self.progress)
-        backends = [
-            OnnxRuntimeBackend(artefact, device=device, threads=threads, precision="fp32")
-            for artefact in settings.artefacts
-        ]
         infer = InferStage(list(zip(backends, settings.verdicts, strict=True)), progress=self.progress)
         decode = DecodeStage(
             partial(open_input, threads=max(1, threads // self.jobs)),
@@ -183,8 +193,12 @@ class Scan:
         if self._begun:
             raise UsageError("A scan runs once: call scan() again.")
         self._begun = True
-        for scored in self._pipeline.results():
-            yield scored.result
+        with ExitStack() as stack:
+            for backend in self._backends:
+                stack.callback(backend.close)
+            # Closed first: then no thread computes any more.
+            for scored in stack.enter_context(closing(self._pipeline.results())):
+                yield scored.result
 
     def stage_times(self) -> list[StageTimes]:
         """Return where the time went, stage by stage, so far."""

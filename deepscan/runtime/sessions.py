@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import onnxruntime
 
 from deepscan.errors import MachineError, ModelError
@@ -18,9 +19,21 @@ ERRORS_ONLY = 3
 
 
 class Session:
-    """A loaded ONNX model on one device."""
+    """A loaded ONNX model on one device.
 
-    def __init__(self, model: bytes, *, source: str, device: Device, threads: int) -> None:
+    On CUDA float32 is float32: without `use_tf32` = 0, convolutions would round their inputs to ten bits.
+    """
+
+    def __init__(
+        self,
+        model: bytes,
+        *,
+        source: str,
+        device: Device,
+        threads: int,
+        axes: Mapping[str, int] | None = None,
+        captures: bool = False,
+    ) -> None:
         """Load a model.
 
         Args:
@@ -28,6 +41,9 @@ class Session:
             source: its name, for messages.
             device: where it must run; anything else is an error, never a silent fallback.
             threads: of one run, on a CPU.
+            axes: sizes of free axes, by their names in the model, for whoever always gives the same.
+            captures: on CUDA, runs are recorded as CUDA graphs; then `bound` is the only way to run. ONNX Runtime
+                refuses a model of which it would have to compute anything but shapes on the CPU.
 
         Raises:
             MachineError: the device cannot be used.
@@ -44,22 +60,49 @@ class Session:
         options.log_severity_level = ERRORS_ONLY
         # Idle threads that spin would take the processor from the decoders.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        for name, size in (axes or {}).items():
+            options.add_free_dimension_override_by_name(name, size)
+        settings: dict[str, str] = {}
         if device == "cuda":
             onnxruntime.preload_dlls()
+            settings = {"use_tf32": "0", "enable_cuda_graph": str(int(captures))}
+        self._device = device
         try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=[provider])
+            # Without `enable_fallback` = 0 its Python side would, after a failure, print a line and go on on the CPU.
+            self._session = onnxruntime.InferenceSession(
+                model, options, providers=[(provider, settings)], enable_fallback=0
+            )
         except Exception as error:  # ONNX Runtime raises its own, unexported types.
-            raise ModelError(f"{source} is no model that ONNX Runtime can run ({error}): export it again.") from error
+            raise ModelError(
+                f"{source} is no model that ONNX Runtime can run on {device} ({error}): export it again."
+            ) from error
         if self._session.get_providers()[0] != provider:
             raise MachineError(
                 f"{source} was to run on {provider} but got {self._session.get_providers()[0]}: "
                 "run `deepscan doctor` to see which CUDA or cuDNN library is missing."
+            )
+        ran_by = {part.ep_name for part in self._session.get_provider_graph_assignment_info()}
+        if ran_by and provider not in ran_by:
+            raise MachineError(
+                f"{source} was to run on {provider}, which is loaded but takes no part of it: use --device cpu."
             )
 
     def run(self, outputs: Sequence[str] | None, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Run the model; `outputs` None gives all, in the model's order."""
         results: list[NDArray[Any]] = self._session.run(outputs, dict(feeds))
         return results
+
+    def bound(self, feed: str, shape: tuple[int, ...], output: str, *, number: int) -> Bound:
+        """Return what runs the model on inputs of one shape, in buffers on the device that are made now.
+
+        Args:
+            feed: the input, which is uint8.
+            shape: of it, the batch first.
+            output: a float32 output [N], the only one that is computed.
+            number: of the CUDA graph, at least 1; each shape needs its own.
+        """
+        return Bound(self._session, self._device, feed, shape, output, number)
 
     def inputs(self) -> dict[str, tuple[str, list[int | str | None]]]:
         """Return the type and the shape of each input, by its name; a dimension that is not fixed is no number."""
@@ -68,6 +111,38 @@ class Session:
     def output_names(self) -> list[str]:
         """Return the names of the outputs, in the model's order."""
         return [output.name for output in self._session.get_outputs()]
+
+
+class Bound:
+    """Runs a model on inputs of one shape, in buffers on the device whose addresses never change.
+
+    A CUDA graph needs that: it is recorded in the first run and holds addresses. Copied are the input to the device
+    and the answer back, nothing else.
+    """
+
+    def __init__(
+        self, session: Any, device: Device, feed: str, shape: tuple[int, ...], output: str, number: int
+    ) -> None:
+        self._session = session
+        self._input = onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, np.uint8, device, 0)
+        self._output = onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape[:1], np.float32, device, 0)
+        self._binding = session.io_binding()
+        self._binding.bind_ortvalue_input(feed, self._input)
+        self._binding.bind_ortvalue_output(output, self._output)
+        self._options = onnxruntime.RunOptions()
+        self._options.add_run_config_entry("gpu_graph_id", str(number))
+
+    def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Run the model on a batch of the shape; return its answers [N]."""
+        self._input.update_inplace(batch)
+        self._session.run_with_iobinding(self._binding, self._options)
+        # A copy: on a CPU `numpy` shows the buffer itself, which the next run overwrites.
+        answers: NDArray[np.float32] = self._output.numpy().copy()
+        return answers
+
+    def addresses(self) -> tuple[int, int]:
+        """Return where the buffers of the input and of the answers begin."""
+        return self._input.data_ptr(), self._output.data_ptr()
 
 
 def available_providers() -> list[str]:

@@ -6,11 +6,11 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from deepscan.errors import ModelError, UsageError
+from deepscan.errors import UsageError
 from deepscan.runtime.artefacts import Artefact, load_artefact
 from deepscan.runtime.face_detectors import DETECTION_SIDE, FaceDetectorChoice, face_detector
 from deepscan.runtime.infer_stage import Verdict
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from deepscan.runtime.sessions import Device
     from deepscan.runtime.stages import FaceDetector
     from deepscan.spec import DetectorSpec
-
-PrecisionChoice = Literal["auto", "fp32", "fp16", "int8"]
 
 # Goes into `settings_sha256`: raised whenever the same settings begin to mean other scores.
 SCORING_VERSION: Final = 2
@@ -52,7 +50,6 @@ class Wishes:
     aggregate: Aggregate | None
     threshold: float | None
     face_detector: FaceDetectorChoice
-    precision: PrecisionChoice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,10 +88,6 @@ def chosen_settings(models: Sequence[str], wishes: Wishes, *, device: Device) ->
     if not models or not all(models) or len(set(models)) < len(models):
         raise UsageError(f"--model {','.join(models)!r} must name each detector once, with commas between them.")
     artefacts = tuple(load_artefact(name) for name in models)
-    for artefact in artefacts:
-        if wishes.precision not in ("auto", artefact.manifest.precision):
-            manifest = artefact.manifest
-            raise ModelError(f"{manifest.file} is {manifest.precision}, not {wishes.precision}: leave out --precision.")
     if len({artefact.manifest.sha256 for artefact in artefacts}) < len(artefacts):
         raise UsageError(f"--model {','.join(models)!r} names one detector with the same weights twice.")
     specs = [artefact.manifest.spec for artefact in artefacts]

@@ -15,8 +15,8 @@ from deepscan.runtime.artefacts import embedded_manifest
 from deepscan.runtime.machine import nvidia_gpus
 from tests.cli.console import ENVIRONMENT, assert_one_line, deepscan
 
-HEAVY = {"av", "cv2", "numpy", "onnx", "onnxruntime", "torch", "PIL", "safetensors"}
-COMMANDS = ("scan", "models", "doctor", "export", "weights")
+HEAVY = {"av", "cv2", "numpy", "onnx", "onnxruntime", "torch", "PIL", "safetensors", "matplotlib", "openvino"}
+COMMANDS = ("scan", "models", "doctor", "export", "weights", "bench")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], []])
@@ -31,7 +31,7 @@ def test_the_help_of_scan_names_every_option_and_the_exit_codes() -> None:
     options = (
         "--out --model --recursive --no-recursive --include --exclude --from-file --sampling --frames --jobs "
         "--threshold --device --precision --stats --quiet --verbose --aggregate --detect-every --min-face --no-mirror "
-        "--clips --face-detector"
+        "--clips --face-detector --backend"
     )
     assert [option for option in options.split() if option not in text] == []
     assert "full|quick|paper" in text

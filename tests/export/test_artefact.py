@@ -16,7 +16,7 @@ from onnx import TensorProto, numpy_helper
 from safetensors.numpy import load_file
 
 from deepscan.errors import ModelError, OutputError, UsageError
-from deepscan.export.artefact import export_artefact
+from deepscan.export.artefact import export_artefact, store_artefact
 from deepscan.export.wrappers import ArtefactGraph
 from deepscan.models import lite
 from deepscan.models.checkpoints import load_weights
@@ -28,6 +28,7 @@ WEIGHTS = ROOT / "weights" / "lite2.safetensors"
 GOLDEN = np.load(ROOT / "tests" / "models" / "lite_golden.npz")
 EMBEDDED = Path(str(files("deepscan") / "assets" / "lite.onnx"))
 BatchFloat = NDArray[np.float32]
+LINES: list[str] = []
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def manifest(folder: Path) -> Manifest:
     """Export `lite` for real."""
-    return export_artefact("lite", WEIGHTS, folder)
+    return export_artefact("lite", WEIGHTS, folder, report=LINES.append).artefact.manifest
 
 
 @pytest.fixture(scope="module", params=["fresh", "embedded"])
@@ -139,7 +140,12 @@ def test_arithmetic_is_in_float32(model_path: Path) -> None:
 
 def test_the_manifest_describes_the_files_that_were_written(manifest: Manifest, folder: Path) -> None:
     data = (folder / "lite.onnx").read_bytes()
-    assert sorted(os.listdir(folder)) == ["lite.manifest.json", "lite.onnx"]
+    assert sorted(os.listdir(folder)) == [
+        "lite.manifest.json",
+        "lite.onnx",
+        "lite.parity.json",
+        "lite.parity.md",
+    ]
     assert (manifest.sha256, manifest.size_bytes) == (hashlib.sha256(data).hexdigest(), len(data))
     assert manifest.weights_sha256 == hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
     assert manifest.weights_file == WEIGHTS.name
@@ -163,7 +169,7 @@ def test_a_place_that_cannot_be_written_is_an_output_error_and_leaves_other_file
     (tmp_path / "lite.manifest.json").write_text("kept")
     for place in (tmp_path / "file" / "below", tmp_path):
         with pytest.raises(OutputError, match=r"cannot be written to \(.*\): choose another place\.$"):
-            export_artefact("lite", WEIGHTS, place)
+            store_artefact(load_artefact("lite"), place)
     assert sorted(os.listdir(tmp_path)) == ["file", "lite.manifest.json", "lite.onnx"]
     assert [(tmp_path / name).read_text() for name in ("file", "lite.manifest.json")] == ["kept", "kept"]
 
@@ -171,7 +177,14 @@ def test_a_place_that_cannot_be_written_is_an_output_error_and_leaves_other_file
 def test_nothing_is_written_where_the_weights_or_the_name_are_wrong(tmp_path: Path) -> None:
     (tmp_path / "w.safetensors").write_bytes(b"no weights")
     with pytest.raises(ModelError, match=r"w\.safetensors is no file of weights that is known here"):
-        export_artefact("lite", tmp_path / "w.safetensors", tmp_path / "out")
+        export_artefact("lite", tmp_path / "w.safetensors", tmp_path / "out", report=LINES.append)
     with pytest.raises(UsageError, match="No detector is called 'heavy'"):
-        export_artefact("heavy", WEIGHTS, tmp_path / "out")
-    assert os.listdir(tmp_path) == ["w.safetensors"]
+        export_artefact("heavy", WEIGHTS, tmp_path / "out", report=LINES.append)
+    assert sorted(os.listdir(tmp_path)) == ["out", "w.safetensors"]
+    assert os.listdir(tmp_path / "out") == []
+
+
+def test_a_place_that_cannot_be_written_is_found_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(OutputError, match=r"cannot be written to \(.*\): choose another place\.$"):
+        export_artefact("lite", tmp_path / "no weights", tmp_path / "file" / "below", report=LINES.append)

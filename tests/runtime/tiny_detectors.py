@@ -10,7 +10,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from deepscan.export.artefact import WeightsOrigin, write_artefact
+from deepscan.export.artefact import store_artefact
+from deepscan.export.forms import graph_of
+from deepscan.export.packing import WeightsOrigin, packed
 from deepscan.models.specs import HALF, SPECS
 from deepscan.runtime.retinaface import INPUT_NAME, OUTPUT_NAMES
 from deepscan.runtime.weights_store import RECORD, Record
@@ -58,7 +60,7 @@ def tiny_frame_artefact(folder: Path) -> Path:
 
 
 def _exported(spec: DetectorSpec, folder: Path) -> Path:
-    return folder / write_artefact(Brightness(), spec, ORIGIN, folder).file
+    return store_artefact(packed(graph_of(Brightness(), spec), spec, ORIGIN), folder)
 
 
 def install_retinaface(home: Path) -> Path:

@@ -1,0 +1,182 @@
+"""`deepscan bench`: how fast detectors run here, on each backend, and what they take."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from deepscan.runtime.bench_records import BenchReport, Setup
+    from deepscan.runtime.benching import Subject
+
+STDOUT = "-"
+INTERRUPTED = 130
+SOME_FAILED = 1
+PLOTS = (".png", ".svg")
+
+
+def bench(
+    detector: Annotated[
+        str, typer.Argument(help="Detectors, with commas: names from `deepscan models`, or exported .onnx files.")
+    ],
+    backend: Annotated[
+        Literal["all", "onnxruntime", "openvino", "torch", "tensorrt"], typer.Option(help="What runs them.")
+    ] = "all",
+    precision: Annotated[
+        Literal["all", "fp32", "bf16", "fp16", "int8"], typer.Option(help="Of the arithmetic.")
+    ] = "all",
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where they run.")] = "auto",
+    batch: Annotated[
+        str | None,
+        typer.Option(metavar="1,2,4", help="Batch sizes.", show_default="powers of two up to the backend's largest"),
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.001, help="To measure each batch size for, about.")] = 3.0,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of a backend, on a CPU.", show_default="one per processor")
+    ] = None,
+    json: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write everything as JSON; - for stdout.", show_default=False)
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw it, as .png or .svg.", show_default=False)
+    ] = None,
+) -> None:
+    """Measure latency, throughput and memory of detectors on real crops: per backend, precision and batch size.
+
+    Each backend and precision runs in a process of its own. Exit code: 0 everything was measured, 1 some of it failed,
+    2 wrong usage, 3 nothing could be measured or output failed, 130 interrupted.
+    """
+    from rich.console import Console
+
+    _refuse_bad_outputs(json, plot)
+    subjects, setup = _what_and_how(
+        detector, backend=backend, precision=precision, device=device, batch=batch, seconds=seconds, threads=threads
+    )
+    from deepscan.cli.bench_display import show_report
+
+    report = _run(subjects, setup, Console(stderr=True))
+    show_report(report, Console(stderr=json == STDOUT))
+    if json is not None:
+        _write_json(report, json)
+    if plot is not None and report.measurements:
+        from deepscan.cli.bench_plot import write_plot
+
+        write_plot(report, plot)
+    if not report.complete:
+        raise typer.Exit(INTERRUPTED)
+    if report.failures:
+        worst = max(failure.exit_code for failure in report.failures)
+        raise typer.Exit(SOME_FAILED if report.measurements else worst)
+
+
+def _what_and_how(
+    detector: str,
+    *,
+    backend: Literal["all", "onnxruntime", "openvino", "torch", "tensorrt"],
+    precision: Literal["all", "fp32", "bf16", "fp16", "int8"],
+    device: Literal["auto", "cpu", "cuda"],
+    batch: str | None,
+    seconds: float,
+    threads: int | None,
+) -> tuple[list[Subject], Setup]:
+    from deepscan.models.specs import spec_of
+    from deepscan.runtime.bench_records import Setup
+    from deepscan.runtime.benching import subjects_of
+    from deepscan.runtime.machine import chosen_device, cpu_count
+
+    models = [name.strip() for name in detector.split(",")]
+    for name in models:
+        if name and not name.endswith(".onnx"):
+            spec_of(name.partition("@")[0])  # tells a misspelt detector from one whose weights are missing
+    setup = Setup(
+        device=chosen_device(device),
+        threads=threads or cpu_count(),
+        batches=None if batch is None else _sizes(batch),
+        seconds=seconds,
+    )
+    return subjects_of(models, setup, backend=backend, precision=precision), setup
+
+
+def _sizes(batch: str) -> tuple[int, ...]:
+    from deepscan.errors import UsageError
+
+    parts = [part.strip() for part in batch.split(",")]
+    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+        raise UsageError(f"--batch {batch!r} is no list of sizes: write whole numbers from 1 on, as in 1,2,4.")
+    return tuple(sorted({int(part) for part in parts}))
+
+
+def _refuse_bad_outputs(json: str | None, plot: Path | None) -> None:
+    """Find out before anything is measured."""
+    from deepscan.errors import MachineError, OutputError, UsageError
+
+    files = [*([Path(json)] if json not in (None, STDOUT) else []), *([plot] if plot else [])]
+    for file in files:
+        if not file.parent.is_dir() or file.is_dir():
+            raise OutputError(f"{file} cannot be written: name a file in a folder that exists.")
+    if plot is None:
+        return
+    if plot.suffix.lower() not in PLOTS:
+        raise UsageError(f"--plot {plot} is no picture that can be drawn: let it end in {' or '.join(PLOTS)}.")
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError as error:
+        message = f"--plot needs the package {error.name}: run `pip install 'deepscan[plot]'`, or use --json."
+        raise MachineError(message) from error
+
+
+def _run(subjects: list[Subject], setup: Setup, console: Console) -> BenchReport:
+    """Measure everything; what fails is told at once, and an interrupt keeps what is there."""
+    from rich.text import Text
+
+    from deepscan.cli.bench_display import failure_line
+    from deepscan.cli.spinner import shown
+    from deepscan.runtime.bench_records import Benched, BenchReport, Failure, MatmulRate, Measurement
+    from deepscan.runtime.benching import Event, benchmarked
+    from deepscan.runtime.machine_facts import machine_facts
+
+    events: list[Event] = []
+    complete = True
+    with console.status("Measuring ...") as status:
+        try:
+            for event in benchmarked(subjects, setup, report=shown(status, "Measuring")):
+                events.append(event)
+                if isinstance(event, Failure):
+                    console.print(Text(failure_line(event), "yellow"), soft_wrap=True)
+        except KeyboardInterrupt:
+            complete = False
+            console.print(Text("Interrupted: what follows was measured before.", "bold yellow"))
+    return BenchReport(
+        complete=complete,
+        machine=machine_facts(),
+        setup=setup,
+        rates=tuple(event for event in events if isinstance(event, MatmulRate)),
+        artefacts=tuple(event for event in events if isinstance(event, Benched)),
+        measurements=tuple(event for event in events if isinstance(event, Measurement)),
+        failures=tuple(event for event in events if isinstance(event, Failure)),
+    )
+
+
+def _write_json(report: BenchReport, target: str) -> None:
+    import msgspec
+
+    from deepscan.errors import OutputError
+    from deepscan.runtime.replacing import replace_files
+
+    data = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+    try:
+        if target == STDOUT:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        else:
+            replace_files({Path(target): [data]})
+    except BrokenPipeError:  # the reader has seen enough
+        raise
+    except OSError as error:
+        where = "stdout" if target == STDOUT else target
+        raise OutputError(f"The figures cannot be written to {where} ({error.strerror}): use --json FILE.") from error

@@ -1,0 +1,98 @@
+"""What a benchmark shows on the screen: a table for each detector, and what its figures mean."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from deepscan.cli.scan_display import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from deepscan.runtime.bench_records import Benched, BenchReport, Failure, MatmulRate, Measurement
+
+MILLI = 1e3
+MEBIBYTE = 1 << 20
+ABSENT = "-"
+ABOVE_HUNDRED = 100.0
+
+
+def show_report(report: BenchReport, console: Console) -> None:
+    """Print everything that was measured."""
+    for benched in report.artefacts:
+        rows = [row for row in report.measurements if row.model == benched.model]
+        if rows:
+            console.print(_table(benched, rows, gpu=report.setup.device == "cuda"))
+    for line in _explanations(report) if report.measurements else ():
+        console.print(Text(line), soft_wrap=not console.is_terminal)
+
+
+def failure_line(failure: Failure) -> str:
+    """Say in one line what could not be measured."""
+    who = " ".join(part for part in (failure.backend, failure.precision) if part)
+    return printable(f"{failure.model}, {who}: not measured: {failure.reason}")
+
+
+def _table(benched: Benched, rows: list[Measurement], *, gpu: bool) -> Table:
+    form = f", {benched.form}" if benched.form else ""
+    needs = f", {benched.flop_per_item / 1e9:.2f} GFLOP per {benched.kind}" if benched.flop_per_item else ""
+    title = f"{printable(benched.model)}: {benched.precision}{form}, {benched.size_bytes / 1e6:.1f} MB{needs}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("backend, precision", no_wrap=True)
+    memory = ("RAM\nMiB", "GPU\nMiB") if gpu else ("RAM\nMiB",)
+    times = ("p50\nms", "p95\nms", "p99\nms")
+    for column in ("batch", f"{benched.kind}s\n/s", *times, "runs", *memory, "ready\ns", "of\nmatmul"):
+        table.add_column(column, justify="right", no_wrap=True)
+    best = max(row.items_per_second for row in rows)
+    for row in rows:
+        latency = row.latency
+        table.add_row(
+            f"{row.ran_as} {row.precision}",
+            str(row.batch),
+            Text(_digits(row.items_per_second), "bold" if row.items_per_second == best else ""),
+            *(
+                ABSENT if value is None else _digits(MILLI * value)
+                for value in (latency.p50_seconds, latency.p95_seconds, latency.p99_seconds)
+            ),
+            str(latency.runs),
+            _mebibytes(row.memory_bytes),
+            *([_mebibytes(row.gpu_memory_bytes)] if gpu else []),
+            f"{row.ready_seconds:.1f}",
+            ABSENT if row.matmul_fraction is None else f"{row.matmul_fraction:.0%}",
+        )
+    return table
+
+
+def _explanations(report: BenchReport) -> list[str]:
+    setup = report.setup
+    inputs = "; ".join(f"{each.inputs} real {each.kind}s for {printable(each.model)}" for each in report.artefacts)
+    lines = [
+        f"Each batch size for {setup.seconds:g} s after warming up, from pixels to logits.",
+        "p95 needs 20 runs and p99 100: of fewer, it would be the slowest run.",
+        f"Inputs: {inputs}. RAM is the process's largest so far, libraries and loading included.",
+    ]
+    if report.rates:
+        rates = "; ".join(_rate(rate, setup.threads) for rate in report.rates)
+        lines.append(f"of matmul: multiplications and additions per second, of the rate of matrix products ({rates}).")
+        if any(row.precision in ("bf16", "int8") for row in report.measurements):
+            lines[-1] += " bf16 and int8 are compared with more precise products and may exceed 100 %."
+    return [*lines, f"Machine: {report.machine}."]
+
+
+def _rate(rate: MatmulRate, threads: int) -> str:
+    where = f"{threads} threads" if rate.device == "cpu" else "CUDA"
+    size = f"{rate.side} x {rate.side}"
+    return f"{rate.flop_per_second / 1e9:.0f} GFLOP/s in {rate.precision}, {size}, ONNX Runtime, {where}"
+
+
+def _digits(value: float) -> str:
+    """Write at least three digits that count."""
+    return f"{value:.0f}" if value >= ABOVE_HUNDRED else f"{value:.3g}"
+
+
+def _mebibytes(size: int | None) -> str:
+    return ABSENT if size is None else f"{size / MEBIBYTE:.0f}"

@@ -1,0 +1,188 @@
+"""TensorRT engines from artefacts, with either of its packages, into the store.
+
+Precision is in the graph: TensorRT 11 and TensorRT-RTX know strongly typed networks only, and TensorRT 10 is asked for
+one. An engine takes batches from 1 to the largest, and is tuned for the largest: batches are full exactly where a scan
+waits for inference.
+
+TensorRT times kernels, so it builds on the GPU that will run them, and keeps those times between builds. TensorRT-RTX
+builds for any architecture it knows, without a GPU; it has no use for such times ("Timing Cache Migration" in its
+documentation).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import re
+import time
+from pathlib import Path
+
+from deepscan.errors import MachineError, ModelError, OutputError, UsageError
+from deepscan.export.engine_graph import refuse_unfit
+from deepscan.export.engine_plan import PlanRequest, built_plan
+from deepscan.runtime.artefacts import Artefact
+from deepscan.runtime.conversion import Report
+from deepscan.runtime.engine_store import (
+    Engine,
+    engine_folder,
+    engines_folder,
+    find_engine,
+    read_plan,
+    rebuilding,
+    save_engine,
+    sweep,
+    timings_path,
+)
+from deepscan.runtime.tensorrt_files import locked, make_private, read_sealed, refuse_open, write_sealed
+from deepscan.runtime.tensorrt_gpu import present_target
+from deepscan.runtime.tensorrt_manifest import BatchProfile, EngineManifest, Flavour, Target
+from deepscan.runtime.tensorrt_packages import Package, load_package
+
+
+def compute_capabilities(text: str) -> tuple[str, ...]:
+    """Read a list such as `86,89,120` or `8.6,12.0`, as --sm takes it.
+
+    Raises:
+        UsageError: it is no such list.
+    """
+    found = [re.fullmatch(r"(\d+)\.?(\d)", part.strip()) for part in text.split(",")]
+    known = [".".join(match.groups()) for match in found if match]
+    if len(known) < len(found):
+        raise UsageError(f"--sm {text} is no list of compute capabilities: write it like 86,89,120.")
+    return tuple(dict.fromkeys(known))
+
+
+def build_engine(
+    artefact: Artefact,
+    *,
+    flavour: Flavour,
+    compute_capability: str | None,
+    max_batch: int,
+    workspace_bytes: int,
+    report: Report,
+) -> Engine:
+    """Build the engine of an artefact into the store, or find that it is there already.
+
+    Where another process builds the same engine, this waits for it, and then finds it done.
+
+    Args:
+        artefact: of any precision; an int8 one without zero points.
+        flavour: the package that builds it, and will run it.
+        compute_capability: of the GPU that will run it, such as 8.6; None for the one in this machine.
+        max_batch: the largest batch it takes.
+        workspace_bytes: see `PlanRequest`. TensorRT-RTX needs about 0.3 GB per clip of FTCN in half precision, and
+            twice that in float32.
+        report: is told what happens.
+
+    Raises:
+        UsageError: that package cannot build for that GPU, or the batch makes no sense.
+        MachineError: the package, or a GPU that it needs, is missing.
+        ModelError: the package does not take the graph, or the store is open to others.
+        OutputError: the engine cannot be written; the one that was there still is.
+    """
+    if max_batch < 1:
+        raise UsageError(f"No engine can be built for batches of at most {max_batch}: give at least 1.")
+    package = load_package(flavour)
+    target = settled_target(package, compute_capability, present_target())
+    refuse_unfit(artefact)
+    request = PlanRequest(
+        artefact, package, target, BatchProfile(smallest=1, tuned=max_batch, largest=max_batch), workspace_bytes
+    )
+    folder = engine_folder(artefact.manifest, flavour, target.compute_capability)
+    try:
+        for private in (engines_folder(), folder):
+            make_private(private)
+            refuse_open(private, remedy=rebuilding(artefact.manifest, flavour))
+        with locked(folder, waiting=lambda: report("Another process is building this engine: waiting for it ...")):
+            sweep(folder)
+            there = _already_built(request)
+            if there is None:
+                return _build(request, folder, report)
+            report(f"The engine in {folder} is up to date.")
+            return there
+    except OSError as error:
+        raise OutputError(
+            f"The engine cannot be kept in {folder} ({error.strerror}): free some space there, or set DEEPSCAN_HOME to "
+            "another folder."
+        ) from error
+
+
+def settled_target(package: Package, compute_capability: str | None, present: Target | None) -> Target:
+    """Settle what to build for; with TensorRT-RTX that may be a GPU that is not here.
+
+    Args:
+        package: what builds.
+        compute_capability: what was asked for; None for the GPU in this machine.
+        present: that GPU, if there is one.
+
+    Raises:
+        UsageError: that package cannot build for that GPU.
+        MachineError: there is no GPU, and one is needed.
+    """
+    if package.flavour == "tensorrt":
+        if present is None:
+            raise MachineError(
+                "TensorRT builds an engine on the GPU that will run it, and there is none here: run this on that "
+                "machine, or use --engine tensorrt-rtx."
+            )
+        if compute_capability not in (None, present.compute_capability):
+            raise UsageError(
+                f"TensorRT builds for the GPU in this machine, which has compute capability "
+                f"{present.compute_capability}, not {compute_capability}: leave out --sm, or use --engine tensorrt-rtx."
+            )
+        return present
+    if compute_capability is None and present is None:
+        raise MachineError("There is no NVIDIA GPU here to build for: name one with --sm, as in --sm 86.")
+    here = present is not None and compute_capability in (None, present.compute_capability)
+    target = present if here and present is not None else Target(compute_capability=str(compute_capability))
+    if target.compute_capability not in package.capabilities():
+        raise UsageError(
+            f"{package.title} builds for compute capability {', '.join(package.capabilities())}, not for "
+            f"{target.compute_capability}: use --engine tensorrt on that machine."
+        )
+    return target
+
+
+def _already_built(request: PlanRequest) -> Engine | None:
+    """Return the engine that is in the store, if it is whole and what was asked for."""
+    package, manifest = request.package, request.artefact.manifest
+    try:
+        engine = find_engine(manifest, package.flavour, version=package.version, target=request.target)
+        read_plan(engine, remedy=rebuilding(manifest, package.flavour))
+    except (MachineError, ModelError):
+        return None
+    asked = (request.batches, request.workspace_bytes)
+    return engine if (engine.manifest.batches, engine.manifest.workspace_bytes) == asked else None
+
+
+def _build(request: PlanRequest, folder: Path, report: Report) -> Engine:
+    """Build into a folder that is locked."""
+    package, manifest = request.package, request.artefact.manifest
+    started = time.time()
+    timings = timings_path(package.version, request.target)
+    if package.flavour == "tensorrt":
+        request = dataclasses.replace(request, timings=read_sealed(timings) or b"")
+    plan = built_plan(request, report)
+    record = EngineManifest(
+        detector=manifest.spec.name,
+        precision=manifest.precision,
+        onnx_sha256=manifest.sha256,
+        weights_sha256=manifest.weights_sha256,
+        flavour=package.flavour,
+        version=package.version,
+        target=request.target,
+        batches=request.batches,
+        workspace_bytes=request.workspace_bytes,
+        sha256=hashlib.sha256(plan.content).hexdigest(),
+        size_bytes=len(plan.content),
+        built=started,
+        build_seconds=time.time() - started,
+        warnings=plan.warnings,
+    )
+    engine = Engine(record, folder)
+    save_engine(engine, plan.content)
+    if plan.timings:
+        with contextlib.suppress(OSError):  # they only save time
+            write_sealed(timings, plan.timings)
+    return engine

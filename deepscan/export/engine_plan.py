@@ -1,0 +1,179 @@
+"""The calls that make a plan, which is what TensorRT calls a built engine, out of an artefact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+from deepscan.errors import ModelError
+from deepscan.runtime.artefacts import Artefact
+from deepscan.runtime.conversion import Report
+from deepscan.runtime.tensorrt_manifest import BatchProfile, Target
+from deepscan.runtime.tensorrt_packages import Package, heard, plain
+
+STEPS_WORTH_COUNTING: Final = 10
+TENTH: Final = 10  # per cent
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlanRequest:
+    """What is to be built.
+
+    Attributes:
+        artefact: the graph.
+        package: what builds it.
+        target: the GPU it is for.
+        batches: the batch sizes it takes.
+        workspace_bytes: what a single layer may use beside its inputs and outputs. TensorRT-RTX makes one layer of a
+            whole network, so there this holds its weights and all that it computes in between.
+        timings: what TensorRT kept of earlier builds; empty without.
+    """
+
+    artefact: Artefact
+    package: Package
+    target: Target
+    batches: BatchProfile
+    workspace_bytes: int
+    timings: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """A built engine.
+
+    Attributes:
+        content: for TensorRT's eyes only.
+        warnings: what the package said while it was built.
+        timings: what it wants to see again at the next build; empty with TensorRT-RTX, which times nothing.
+    """
+
+    content: bytes
+    warnings: tuple[str, ...]
+    timings: bytes
+
+
+def built_plan(request: PlanRequest, report: Report) -> Plan:
+    """Build, in another thread: Ctrl-C reaches only this one, where TensorRT cannot swallow it.
+
+    Args:
+        request: what.
+        report: is told each phase, from that thread.
+
+    Raises:
+        ModelError: the package does not take the graph, or finds no way to run it on that GPU.
+    """
+    monitor = progress_monitor(request.package.module, report)
+    with ThreadPoolExecutor(1, "building") as executor:
+        build = executor.submit(_built, request, monitor)
+        try:
+            return build.result()
+        finally:
+            monitor.stopped = True
+
+
+def _built(request: PlanRequest, monitor: Any) -> Plan:
+    package, module = request.package, request.package.module
+    with package.lock:
+        package.said.clear()
+        builder = module.Builder(package.logger)
+        # TensorRT 11 and TensorRT-RTX know no others, and ignore the flag.
+        network = builder.create_network(1 << int(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+        _parse(network, request)
+        config = _config(builder, request)
+        config.progress_monitor = monitor
+        content = builder.build_serialized_network(network, config)
+        if monitor.failure is not None:
+            raise monitor.failure
+        without_gpu = request.target.gpu is None
+        if content is None:
+            errors = heard(package.said, errors=True, without_gpu=without_gpu) or ("it gives no reason",)
+            raise ModelError(
+                f"{package.title} could not build {request.artefact.manifest.file} for compute capability "
+                f"{request.target.compute_capability} and batches of up to {request.batches.largest} within "
+                f"{request.workspace_bytes >> 20} MiB ({errors[0]}): use a smaller --max-batch, or another backend."
+            )
+        timings = config.get_timing_cache() if package.flavour == "tensorrt" else None
+        return Plan(
+            content=bytes(content),
+            warnings=heard(package.said, errors=False, without_gpu=without_gpu),
+            timings=bytes(timings.serialize()) if timings is not None else b"",
+        )
+
+
+def _parse(network: Any, request: PlanRequest) -> None:
+    """Read the graph into the network."""
+    package, manifest = request.package, request.artefact.manifest
+    parser = package.module.OnnxParser(network, package.logger)
+    if not parser.parse(request.artefact.model):
+        first, more = parser.get_error(0), parser.num_errors - 1
+        node = f"{first.node_name() or first.node()} ({first.node_operator()}){f' and {more} more' if more else ''}"
+        reason = plain(first.desc(), without_gpu=request.target.gpu is None)
+        raise ModelError(
+            f"{package.title} does not take node {node} of {manifest.file} ({reason}): export the detector again, or "
+            "use another backend."
+        )
+
+
+def _config(builder: Any, request: PlanRequest) -> Any:
+    """Return the settings of a build."""
+    package, module = request.package, request.package.module
+    spec, batches = request.artefact.manifest.spec, request.batches
+    config, profile = builder.create_builder_config(), builder.create_optimization_profile()
+    shapes = [(size, *spec.item_shape) for size in (batches.smallest, batches.tuned, batches.largest)]
+    profile.set_shape(spec.input_name, *shapes)
+    config.add_optimization_profile(profile)
+    config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, request.workspace_bytes)
+    # Else float32 layers would round what they multiply to ten bits.
+    config.clear_flag(module.BuilderFlag.TF32)
+    if package.flavour == "tensorrt":
+        # TensorRT refuses times that another GPU or version took; then it starts anew.
+        if not config.set_timing_cache(config.create_timing_cache(request.timings), False):
+            config.set_timing_cache(config.create_timing_cache(b""), False)
+    else:
+        # Nothing may be allocated while the engine runs, or CUDA graphs could not be captured.
+        config.set_flag(module.BuilderFlag.REQUIRE_USER_ALLOCATION)
+        config.num_compute_capabilities = 1
+        name = f"SM{request.target.compute_capability.replace('.', '')}"
+        config.set_compute_capability(module.ComputeCapability.__members__[name], 0)
+    return config
+
+
+def progress_monitor(module: Any, report: Report) -> Any:
+    """Return an IProgressMonitor that reports phases, and tenths of those with many steps.
+
+    Setting `stopped` stops the build. So does what `report` raises, which is kept as `failure`: nothing may be thrown
+    through TensorRT's own code.
+    """
+
+    class Monitor(module.IProgressMonitor):  # type: ignore[misc]
+        """TensorRT calls it, from several threads."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.stopped = False
+            self.failure: BaseException | None = None
+            self._steps: dict[str, int] = {}
+
+        def phase_start(self, phase: str, parent: str | None, steps: int) -> None:  # noqa: ARG002
+            self._steps[phase] = steps
+            self._tell(lambda: report(f"{phase} ..."))
+
+        def step_complete(self, phase: str, step: int) -> bool:
+            steps = self._steps.get(phase, 0)
+            before, now = (TENTH * done // steps * TENTH if steps else 0 for done in (step, step + 1))
+            if steps >= STEPS_WORTH_COUNTING and now > before:
+                self._tell(lambda: report(f"{phase}: {now} %"))
+            return not self.stopped
+
+        def phase_finish(self, phase: str) -> None:
+            self._steps.pop(phase, None)
+
+        def _tell(self, line: Callable[[], None]) -> None:
+            try:
+                line()
+            except BaseException as error:
+                self.failure, self.stopped = self.failure or error, True
+
+    return Monitor()

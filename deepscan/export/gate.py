@@ -1,0 +1,64 @@
+"""The parity gate: what an exported graph computes, against the torch float32 network it was made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from deepscan.export.wrappers import ArtefactGraph
+from deepscan.runtime.machine import cpu_count
+from deepscan.runtime.parity import Parity, compared
+from deepscan.runtime.samples import Samples
+from deepscan.runtime.sessions import Session
+from deepscan.spec import DetectorSpec
+
+CROPS_AT_ONCE: Final = 8
+CLIPS_AT_ONCE: Final = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Gate:
+    """Real crops or clips with what the original network says of them; called with a graph, it compares.
+
+    Attributes:
+        spec: of the detector.
+        samples: the crops or clips.
+        reference: logits float32 [M] of the torch network, computed in float32.
+    """
+
+    spec: DetectorSpec
+    samples: Samples
+    reference: NDArray[np.float32]
+
+    def __call__(self, model: onnx.ModelProto) -> Parity:
+        """Run a graph with ONNX Runtime on the CPU, and compare."""
+        session = Session(model.SerializeToString(), source=self.spec.name, device="cpu", threads=cpu_count())
+        logits = [
+            session.run(["logit"], {self.spec.input_name: batch})[0] for batch in _batches(self.spec, self.samples)
+        ]
+        return compared(self.reference, np.concatenate(logits), self.spec, self.samples)
+
+
+def gate_for(network: nn.Module, spec: DetectorSpec, samples: Samples) -> Gate:
+    """Ask the original network about the samples.
+
+    Args:
+        network: with its weights, as its authors define it: not lowered, not folded.
+        spec: of the detector.
+        samples: real crops or clips, at least one.
+    """
+    graph = ArtefactGraph(network, spec).eval()
+    with torch.inference_mode():
+        logits = [graph(torch.from_numpy(batch))[0].numpy() for batch in _batches(spec, samples)]
+    return Gate(spec, samples, np.concatenate(logits))
+
+
+def _batches(spec: DetectorSpec, samples: Samples) -> list[NDArray[np.uint8]]:
+    size = CLIPS_AT_ONCE if spec.kind == "clip" else CROPS_AT_ONCE
+    return [samples.items[start : start + size] for start in range(0, len(samples.items), size)]

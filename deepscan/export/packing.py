@@ -1,0 +1,93 @@
+"""From a graph to an artefact: the record goes into the ONNX metadata, and its hash into the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import msgspec
+import onnx
+
+from deepscan.export.onnx_from_module import OPSET, refuse_invalid
+from deepscan.runtime.artefacts import (
+    METADATA_PREFIX,
+    Artefact,
+    CalibrationRecord,
+    Form,
+    Manifest,
+    Precision,
+)
+from deepscan.spec import DetectorSpec
+
+TOOLS = ("deepscan", "torch", "onnx", "onnxscript")
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsOrigin:
+    """Where the weights of an artefact come from.
+
+    Attributes:
+        file: its name.
+        sha256: of the file.
+        trained: False for random weights.
+    """
+
+    file: str
+    sha256: str
+    trained: bool = True
+
+
+def packed(
+    model: onnx.ModelProto,
+    spec: DetectorSpec,
+    origin: WeightsOrigin,
+    *,
+    precision: Precision = "fp32",
+    form: Form | None = None,
+    form_reason: str = "",
+    calibration: CalibrationRecord | None = None,
+    parity_loss: str = "",
+) -> Artefact:
+    """Check a graph and make it an artefact.
+
+    Args:
+        model: takes and gives what the artefact contract says; gets the record as metadata.
+        spec: of the detector.
+        origin: of its weights.
+        precision, form, form_reason, calibration, parity_loss: as in `Manifest`.
+
+    Raises:
+        ModelError: the graph is not valid ONNX.
+    """
+    refuse_invalid(model)
+    manifest = Manifest(
+        spec=spec,
+        file=f"{spec.name}.onnx" if precision == "fp32" else f"{spec.name}-{precision}.onnx",
+        sha256="",
+        size_bytes=0,
+        weights_file=origin.file,
+        weights_sha256=origin.sha256,
+        trained=origin.trained,
+        precision=precision,
+        form=form,
+        form_reason=form_reason,
+        calibration=calibration,
+        parity_loss=parity_loss,
+        opset=OPSET,
+        tools={"python": platform.python_version(), **{tool: version(tool) for tool in TOOLS}},
+    )
+    values = {
+        "spec": spec.to_json(),
+        "weights_sha256": origin.sha256,
+        "trained": str(origin.trained).lower(),
+        "precision": precision,
+        "opset": str(OPSET),
+        "tools": msgspec.json.encode(manifest.tools).decode(),
+    }
+    onnx.helper.set_model_props(model, {f"{METADATA_PREFIX}{key}": value for key, value in values.items()})
+    data = model.SerializeToString(deterministic=True)
+    return Artefact(
+        msgspec.structs.replace(manifest, sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data)), data
+    )

@@ -1,0 +1,132 @@
+"""The report of the parity gate: stored beside the artefact, for programs (JSON) and for people (a table)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from deepscan.errors import ModelError
+from deepscan.runtime.artefacts import Form, Precision
+from deepscan.runtime.parity import Budget, Parity
+
+ROWS_OF_KEPT_NODES = 40
+
+
+class ParityReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an artefact compares with the network it was made from.
+
+    Attributes:
+        schema: version of this record's format.
+        detector: name.
+        file, sha256: of the artefact.
+        weights_sha256: of the weights' file.
+        trained: False where the weights are random: then nothing about accuracy follows.
+        precision: of the artefact.
+        form: of a clip detector's convolutions.
+        reference: what the original ran on.
+        executed_by: what the artefact ran on.
+        videos: how many videos the samples are from.
+        samples_sha256: of the samples' pixels.
+        parity: the comparison.
+        budget: what was allowed.
+        misses: what was too large; empty within the budget.
+        accepted: whether somebody accepted the misses.
+        kept: nodes that were left in higher precision, each with the reason.
+        summary: what was done, in one line.
+    """
+
+    schema: Literal[1] = 1
+    detector: str
+    file: str
+    sha256: str
+    weights_sha256: str
+    trained: bool
+    precision: Precision
+    form: Form | None
+    reference: str
+    executed_by: str
+    videos: int
+    samples_sha256: str
+    parity: Parity
+    budget: Budget
+    misses: tuple[str, ...]
+    accepted: bool
+    kept: Mapping[str, str]
+    summary: str
+
+
+class ParityMiss(ModelError):
+    """An artefact differs from the network it was made from by more than its budget.
+
+    Attributes:
+        report: the comparison; nothing was written.
+    """
+
+    def __init__(self, report: ParityReport) -> None:
+        super().__init__(
+            f"{report.file} differs too much from the original ({'; '.join(report.misses)}): export it in higher "
+            "precision, or accept this with --accept-parity-loss."
+        )
+        self.report = report
+
+
+def report_name(stem: str, *, ending: Literal["json", "md"]) -> str:
+    """Return the file name of the report that belongs to `stem`.onnx."""
+    return f"{stem}.parity.{ending}"
+
+
+def readable(report: ParityReport) -> str:
+    """Return the report as Markdown."""
+    parity = report.parity
+    lines = [
+        f"# {report.file}: parity with the original",
+        "",
+        f"{report.detector}, {report.precision}{f', {report.form} form' if report.form else ''}; {_verdict(report)}",
+        "" if report.trained else "\nThe weights are random: nothing about accuracy follows from these numbers.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| original | {report.reference} |",
+        f"| artefact run by | {report.executed_by} |",
+        f"| samples | {parity.items} real {'crops' if report.form is None else 'clips'} from {report.videos} videos |",
+        f"| largest score difference | {parity.max_difference:.2e}{_allowed(report.budget.max_difference)} |",
+        f"| mean score difference | {parity.mean_difference:.2e}{_allowed(report.budget.mean_difference)} |",
+        f"| largest logit difference | {parity.max_logit_difference:.2e} |",
+        f"| rank correlation | {_number(parity.rank_correlation)} |",
+        f"| labels flipped, real and fake | {len(parity.flips)}{_allowed(None if report.budget.may_flip else 0)} |",
+        f"| AUC, original / artefact | {_number(parity.auc_reference)} / {_number(parity.auc)} |",
+        "",
+        "## Worst cases",
+        "",
+        "| sample | original | artefact |",
+        "|---|---|---|",
+        *(f"| {_cell(case.source)} | {case.reference:.6f} | {case.score:.6f} |" for case in parity.worst),
+    ]
+    if report.summary:
+        lines += ["", "## How it was made", "", report.summary]
+    if report.kept:
+        lines += ["", "## Left in higher precision", "", "| node | why |", "|---|---|"]
+        lines += [f"| `{_cell(node)}` | {_cell(why)} |" for node, why in list(report.kept.items())[:ROWS_OF_KEPT_NODES]]
+        if len(report.kept) > ROWS_OF_KEPT_NODES:
+            lines.append(f"| {len(report.kept) - ROWS_OF_KEPT_NODES} more | see the JSON beside this file |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _verdict(report: ParityReport) -> str:
+    if not report.misses:
+        return "**within the budget**."
+    return f"**over the budget** ({'; '.join(report.misses)}){', which was accepted' if report.accepted else ''}."
+
+
+def _allowed(value: float | None) -> str:
+    return "" if value is None else f" (allowed: {value:g})"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

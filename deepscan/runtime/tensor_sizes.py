@@ -1,0 +1,71 @@
+"""How large the tensors inside a graph are, and so how large a batch may be."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import onnx
+
+from deepscan.errors import ModelError
+
+# Larger tensors fail in the CUDA kernels of ONNX Runtime: they count bytes in 32 bits.
+CUDA_LIMIT_BYTES: Final = 2**31 - 1
+# Elements that a tensor with sizes or axes may have; larger ones are weights, whose values no shape depends on.
+LARGEST_SHAPE: Final = 1024
+
+
+def largest_batch(model: onnx.ModelProto, limit_bytes: int) -> int:
+    """Return for how many items at once no tensor inside a graph is larger than a limit.
+
+    Args:
+        model: with the number of items as the first dimension of its one input.
+        limit_bytes: of one tensor.
+
+    Returns:
+        0 if even a single item is too large.
+
+    Raises:
+        ModelError: shape inference does not tell how large a tensor is.
+    """
+    one, two = _tensor_bytes(model, 1), _tensor_bytes(model, 2)
+    # What grows with the batch grows by the same with every item.
+    fitting = [1 + (limit_bytes - size) // (two[name] - size) for name, size in one.items() if two[name] > size]
+    return max(0, min(fitting))
+
+
+def _tensor_bytes(model: onnx.ModelProto, items: int) -> dict[str, int]:
+    """Return how many bytes the input and the results of all nodes take, by name, for a batch of so many items."""
+    given = model.graph.input[0]
+    graph = onnx.GraphProto(node=model.graph.node, name=model.graph.name, input=[given])
+    graph.input[0].type.tensor_type.shape.dim[0].dim_value = items
+    # The outputs' own shapes are left out, as they name the free batch, and so is what weights hold.
+    graph.output.extend(onnx.ValueInfoProto(name=output.name) for output in model.graph.output)
+    for tensor in model.graph.initializer:
+        if math.prod(tensor.dims) <= LARGEST_SHAPE:
+            graph.initializer.append(tensor)
+        else:
+            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    bare = onnx.ModelProto(graph=graph, ir_version=model.ir_version, opset_import=model.opset_import)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(bare, strict_mode=True, data_prop=True).graph
+    except onnx.shape_inference.InferenceError as error:
+        reason = str(error).strip()
+        raise ModelError(f"{graph.name} contradicts itself ({reason}): export the detector again.") from error
+    values = {value.name: value.type.tensor_type for value in (*inferred.value_info, *inferred.output)}
+    sizes = {given.name: _bytes(graph.input[0].type.tensor_type)}
+    for name in (name for node in graph.node for name in node.output):
+        tensor = values.get(name)
+        if tensor is None or not tensor.HasField("shape") or not all(map(_is_known, tensor.shape.dim)):
+            raise ModelError(f"The size of {name} in {graph.name} is not known: export the detector again.")
+        sizes[name] = _bytes(tensor)
+    return sizes
+
+
+def _is_known(axis: onnx.TensorShapeProto.Dimension) -> bool:
+    return bool(axis.HasField("dim_value"))
+
+
+def _bytes(tensor: onnx.TypeProto.Tensor) -> int:
+    width: int = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
+    return width * math.prod(int(axis.dim_value) for axis in tensor.shape.dim)

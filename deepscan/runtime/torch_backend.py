@@ -1,0 +1,134 @@
+"""torch as a backend: the exported graph as a torch module, compiled where there is a GPU."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from deepscan.errors import MachineError, ModelError
+from deepscan.runtime.machine import nvidia_gpus
+from deepscan.runtime.onnxruntime_backend import most_on_cuda
+
+if TYPE_CHECKING:
+    from deepscan.runtime.artefacts import Artefact, Manifest, Precision
+    from deepscan.runtime.backends import Arithmetic
+    from deepscan.runtime.sessions import Device
+
+PACKAGE: Final = "torch"
+LOGIT: Final = "logit"
+Execution: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+def arithmetic(precision: Precision, device: Device) -> tuple[Arithmetic, ...]:
+    """Return in what an artefact of this precision can be computed here; empty where it cannot be.
+
+    On a processor half is widened to float32, as ONNX Runtime does: few processors multiply halves. Quantised graphs
+    are refused: torch would compute them in float32, with what was lost and without what was won.
+    """
+    if precision == "int8" or find_spec(PACKAGE) is None:
+        return ()
+    if device == "cpu":
+        return ("fp32",)
+    return (precision,) if _has_cuda() else ()
+
+
+class TorchBackend:
+    """Executes an artefact with torch, from the same ONNX file as all backends.
+
+    On a processor one item at a time, operator by operator; on a GPU compiled, in batches as large as tensors may be.
+    See `torch_graph` for the module and `torch_execution` for how it is run.
+
+    Raises:
+        MachineError: torch is not installed, or cannot use the device or the precision.
+        ModelError: the graph cannot be run, or does not take and give what its record says.
+    """
+
+    def __init__(self, artefact: Artefact, *, device: Device, threads: int, precision: Arithmetic) -> None:
+        manifest = artefact.manifest
+        try:
+            from deepscan.runtime.torch_execution import CompiledExecution, SingleExecution
+            from deepscan.runtime.torch_graph import module_from_onnx
+        except (ImportError, OSError) as error:
+            raise MachineError(f"torch cannot be loaded ({error}): run `pip install 'deepscan[export]'`.") from error
+        possible = arithmetic(manifest.precision, device)
+        if precision not in possible:
+            raise MachineError(
+                f"torch cannot compute {manifest.file}, which is {manifest.precision}, in {precision} on this "
+                f"{device}: use {' or '.join(possible) or 'another --backend'}."
+            )
+        try:
+            model = onnx.load_model_from_string(artefact.model)
+        except DecodeError as error:
+            raise ModelError(f"{manifest.file} is not an ONNX file: export the detector again.") from error
+        output = _logit_of(model, manifest)
+        module = module_from_onnx(model, source=manifest.file, widen=device == "cpu")
+        self._source = manifest.file
+        self.name = f"{PACKAGE}-{device}"
+        self.precision: Arithmetic = precision
+        self._execution: Execution
+        if device == "cpu":
+            self.max_batch = 1
+            self._execution = SingleExecution(module, output=output, threads=threads)
+        else:
+            self.max_batch = most_on_cuda(artefact, memory_bytes=nvidia_gpus()[0].memory_bytes)
+            self._execution = CompiledExecution(
+                module,
+                device=device,
+                output=output,
+                item_shape=manifest.spec.item_shape,
+                most=self.max_batch,
+                threads=threads,
+            )
+
+    def logits(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See `Backend.logits`."""
+        logits = self._execution(batch)
+        if not np.isfinite(logits).all():
+            raise ModelError(f"{self._source} gave a logit that is not a finite number: export it in higher precision.")
+        return logits
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        del self._execution
+        gc.collect()  # a module and its graph refer to each other
+        if self.name.endswith("cuda"):
+            import torch
+
+            torch.cuda.empty_cache()  # for others on the same GPU
+
+
+def _logit_of(model: onnx.ModelProto, manifest: Manifest) -> int:
+    """Return which of the graph's outputs is the logit.
+
+    Raises:
+        ModelError: the graph does not take and give what its record says.
+    """
+    spec = manifest.spec
+    taken = {
+        given.name: (
+            given.type.tensor_type.elem_type,
+            [axis.dim_value for axis in given.type.tensor_type.shape.dim[1:]],
+        )
+        for given in model.graph.input
+    }
+    given = [output.name for output in model.graph.output]
+    if taken != {spec.input_name: (onnx.TensorProto.UINT8, list(spec.item_shape))} or LOGIT not in given:
+        wanted = f"uint8 {spec.input_name} [N, {', '.join(map(str, spec.item_shape))}]"
+        raise ModelError(f"{manifest.file} does not turn {wanted} into logit: export the detector again.")
+    return given.index(LOGIT)
+
+
+def _has_cuda() -> bool:
+    """Tell whether torch sees a GPU; it is asked only where the driver does, as importing it takes seconds."""
+    if not nvidia_gpus():
+        return False
+    import torch
+
+    return torch.cuda.is_available()

@@ -1,0 +1,456 @@
+"""Engines that are really built, by TensorRT-RTX, which needs no GPU for that; running them does."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from deepscan.errors import MachineError, ModelError, OutputError, UsageError
+from deepscan.export.engine_builder import build_engine, compute_capabilities, settled_target
+from deepscan.export.forms import graph_of
+from deepscan.export.half import halved
+from deepscan.export.packing import packed
+from deepscan.models.registry import BUILDERS
+from deepscan.models.specs import SPECS
+from deepscan.runtime.artefacts import Artefact, load_artefact
+from deepscan.runtime.engine_store import MANIFEST, Engine, engine_folder, find_engine, read_plan
+from deepscan.runtime.tensorrt_files import LOCK
+from deepscan.runtime.tensorrt_manifest import BatchProfile, Target
+from deepscan.runtime.tensorrt_packages import Package, load_package
+from deepscan.runtime.weights_store import HOME_VARIABLE
+from deepscan.spec import DetectorSpec
+from tests.runtime.engines import contents, stored
+from tests.runtime.tiny_detectors import ORIGIN, TINY_CLIP, TINY_FRAME, Brightness
+
+ROOT = Path(__file__).parents[2]
+ARCHITECTURES = ("8.0", "8.6", "8.9", "12.0")
+WORKSPACE = 1 << 30
+ENGINE_FILES = 3
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@cache
+def tiny() -> Artefact:
+    return packed(graph_of(Brightness(), TINY_FRAME), TINY_FRAME, ORIGIN)
+
+
+def build(
+    artefact: Artefact,
+    architecture: str | None = "8.6",
+    *,
+    max_batch: int = 4,
+    workspace_bytes: int = WORKSPACE,
+    report: Callable[[str], None] = lambda _: None,
+) -> Engine:
+    return build_engine(
+        artefact,
+        flavour="tensorrt-rtx",
+        compute_capability=architecture,
+        max_batch=max_batch,
+        workspace_bytes=workspace_bytes,
+        report=report,
+    )
+
+
+# After `first` it prints each line of progress as it comes, then the hash of the plan, or the error.
+BUILD_LITE = """
+from deepscan.errors import DeepscanError
+from deepscan.export.engine_builder import build_engine
+from deepscan.runtime.artefacts import load_artefact
+{first}
+try:
+    engine = build_engine(load_artefact("lite"), flavour="tensorrt-rtx", compute_capability="8.6", max_batch=4,
+                          workspace_bytes=1 << 30, report=lambda line: print(line, flush=True))
+    print(engine.manifest.sha256, flush=True)
+except DeepscanError as error:
+    print(type(error).__name__, error, flush=True)
+"""
+
+
+@contextlib.contextmanager
+def building(*, first: str = "") -> Iterator[subprocess.Popen[str]]:
+    """Build `lite` in another process, after it has run `first`."""
+    command = [sys.executable, "-c", BUILD_LITE.replace("{first}", first)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def go_on(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def next_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().rstrip()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_lite_is_built_without_a_complaint(architecture: str, capfd: pytest.CaptureFixture[str]) -> None:
+    artefact = load_artefact("lite")
+    engine = build(artefact, architecture, max_batch=6)
+    made, rtx = engine.manifest, load_package("tensorrt-rtx")
+    assert made.warnings == ()
+    assert (made.detector, made.precision, made.onnx_sha256) == ("lite", "fp32", artefact.manifest.sha256)
+    assert (made.flavour, made.version, made.target.compute_capability) == ("tensorrt-rtx", rtx.version, architecture)
+    assert made.batches == BatchProfile(smallest=1, tuned=6, largest=6)
+    plan = read_plan(engine, remedy="")
+    assert (len(plan), hashlib.sha256(plan).hexdigest()) == (made.size_bytes, made.sha256)
+    assert made.size_bytes > 19_000_000  # its weights are in float32
+    target = Target(compute_capability=architecture)
+    assert find_engine(artefact.manifest, "tensorrt-rtx", version=rtx.version, target=target) == engine
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_detector_with_random_weights_is_built_in_half_precision_for_each_architecture() -> None:
+    spec = SPECS["caddm-resnet34"]
+    graph = halved(graph_of(BUILDERS[spec.name]().eval(), spec), islands=())
+    artefact = packed(graph, spec, ORIGIN, precision="fp16")
+    engines = [build(artefact, architecture) for architecture in ARCHITECTURES]
+    assert [engine.manifest.warnings for engine in engines] == [()] * 4
+    assert len({engine.folder for engine in engines}) == 4
+    assert len({engine.manifest.sha256 for engine in engines}) == 4
+
+
+def test_an_engine_that_is_there_is_not_built_again_unless_it_should_be_another() -> None:
+    engine = build(tiny())
+    said: list[str] = []
+    assert build(tiny(), report=said.append) == engine
+    assert said == [f"The engine in {engine.folder} is up to date."]
+    for other in (build(tiny(), max_batch=5), build(tiny(), workspace_bytes=WORKSPACE // 2)):
+        assert other.manifest != engine.manifest
+        assert len(os.listdir(engine.folder)) == ENGINE_FILES
+    engine = build(tiny())
+    engine.plan_path.write_bytes(b"damaged")
+    assert read_plan(build(tiny()), remedy="") != b"damaged"
+
+
+def test_progress_is_reported_while_it_builds() -> None:
+    said: list[str] = []
+    build(tiny(), report=said.append)
+    assert said[0] == "Building engine ..."
+    assert "Optimizing graph: 50 %" in said
+    assert len(said) > 10
+    assert not [line for line in said if "\n" in line or not line]
+
+
+def test_what_is_raised_while_reporting_stops_the_build(home: Path) -> None:
+    def stop(line: str) -> None:
+        raise UsageError(f"stopped at {line}")
+
+    with pytest.raises(UsageError, match="stopped at Building engine"):
+        build(tiny(), report=stop)
+    assert [Path(name).name for name, (_, written, _) in contents(home).items() if written] == [LOCK]
+    build(tiny())
+
+
+def other_graph(*nodes: onnx.NodeProto, weights: tuple[onnx.TensorProto, ...] = ()) -> onnx.ModelProto:
+    """A graph that takes and gives what the tiny detector does, with other nodes from `faces` to `logit`."""
+    size = TINY_FRAME.item_shape
+    graph = helper.make_graph(
+        [*nodes, helper.make_node("Sigmoid", ["logit"], ["score"])],
+        "other",
+        [helper.make_tensor_value_info("faces", TensorProto.UINT8, ["N", *size])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N"]) for name in ("logit", "score")],
+        [numpy_helper.from_array(np.array([1, 2, 3]), "axes"), *weights],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def test_a_graph_that_it_does_not_take_is_refused_in_one_sentence_that_names_the_node(home: Path) -> None:
+    graph = other_graph(
+        helper.make_node("Transpose", ["faces"], ["turned"], name="turn it", perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["turned"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels", "axes"], ["logit"], keepdims=0),
+    )
+    with pytest.raises(ModelError) as caught:
+        build(packed(graph, TINY_FRAME, ORIGIN))
+    text = str(caught.value)
+    assert text.startswith(
+        f"TensorRT-RTX {load_package('tensorrt-rtx').version} does not take node turn it (Transpose)"
+    )
+    assert "tiny-frame.onnx" in text
+    assert "UInt8" in text
+    assert text.endswith("): export the detector again, or use another backend.")
+    assert not [noise for noise in ("\n", "cudaError", ".cpp", "/_src") if noise in text]
+    assert not [name for name in contents(home) if MANIFEST in name]
+
+
+def quantised(spec: DetectorSpec, *, kind: type[np.int8 | np.uint8] = np.int8, zero: int = 0) -> Artefact:
+    """An artefact of one quantised convolution."""
+    steps = len(spec.item_shape) - 1
+    weights = {
+        "scale": np.float32(0.05),
+        "zero": kind(zero),
+        "kernel": np.arange(-40, 41, dtype=np.int8).repeat(4)[: 4 * 3 * 3**steps].reshape(4, 3, *[3] * steps)
+        if steps == 2
+        else np.arange(4 * 3 * 27, dtype=np.int8).reshape(4, 3, 3, 3, 3),
+        "kernel scales": np.full(4, 0.01, dtype=np.float32),
+        "kernel zeros": np.zeros(4, dtype=np.int8),
+        "axes": np.arange(1, steps + 2),
+    }
+    nodes = [
+        helper.make_node("Cast", [spec.input_name], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["float"], ["x"], perm=[0, steps + 1, *range(1, steps + 1)]),
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"], name="to int8"),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["dq"]),
+        helper.make_node("DequantizeLinear", ["kernel", "kernel scales", "kernel zeros"], ["w"], axis=0),
+        helper.make_node("Conv", ["dq", "w"], ["y"]),
+        helper.make_node("ReduceMean", ["y", "axes"], ["logit"], keepdims=0),
+        helper.make_node("Sigmoid", ["logit"], ["score"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "quantised",
+        [helper.make_tensor_value_info(spec.input_name, TensorProto.UINT8, ["N", *spec.item_shape])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N"]) for name in ("logit", "score")],
+        [numpy_helper.from_array(np.asarray(values), name) for name, values in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    return packed(model, spec, ORIGIN, precision="int8")
+
+
+@pytest.mark.parametrize("spec", [TINY_FRAME, TINY_CLIP], ids=["2-D", "3-D"])
+def test_symmetric_int8_is_taken_without_a_complaint(spec: DetectorSpec) -> None:
+    engines = [build(quantised(spec), architecture) for architecture in ARCHITECTURES]
+    assert [(engine.manifest.precision, engine.manifest.warnings) for engine in engines] == [("int8", ())] * 4
+
+
+@pytest.mark.parametrize(("kind", "zero"), [(np.int8, 3), (np.uint8, 128), (np.uint8, 0)])
+def test_int8_with_zero_points_is_refused(kind: type[np.int8 | np.uint8], zero: int) -> None:
+    with pytest.raises(ModelError, match=r"tiny-frame-int8\.onnx is quantised with zero points \(to int8\)"):
+        build(quantised(TINY_FRAME, kind=kind, zero=zero))
+
+
+def test_too_little_memory_is_said(home: Path) -> None:
+    expected = r"lite\.onnx for compute capability 8\.6 and batches of up to 4 within 1 MiB \(OutOfMemory"
+    with pytest.raises(ModelError, match=expected):
+        build(load_artefact("lite"), workspace_bytes=1 << 20)
+    assert not [name for name in contents(home) if MANIFEST in name]
+
+
+def other_side(graph: onnx.ModelProto) -> None:
+    graph.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 64
+
+
+def fixed_batch(graph: onnx.ModelProto) -> None:
+    graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+
+
+def other_type(graph: onnx.ModelProto) -> None:
+    graph.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT
+
+
+def second_input(graph: onnx.ModelProto) -> None:
+    graph.graph.input.add().CopyFrom(graph.graph.input[0])
+    graph.graph.input[1].name = "more"
+
+
+def other_output(graph: onnx.ModelProto) -> None:
+    del graph.graph.output[0]
+
+
+@pytest.mark.parametrize("change", [other_side, fixed_batch, other_type, second_input, other_output])
+def test_a_graph_that_is_not_what_its_record_says_is_refused(change: Callable[[onnx.ModelProto], None]) -> None:
+    graph = onnx.load_model_from_string(tiny().model)
+    change(graph)
+    changed = Artefact(tiny().manifest, graph.SerializeToString())
+    with pytest.raises(
+        ModelError, match=r"tiny-frame\.onnx does not turn uint8 faces \[N, 32, 32, 3\] into logit: export"
+    ):
+        build(changed)
+
+
+def test_no_other_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    graph = onnx.load_model_from_string(tiny().model)
+    weights = graph.graph.initializer[0]
+    (tmp_path / "weights.bin").write_bytes(numpy_helper.to_array(weights).tobytes())
+    weights.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weights), weights.name))
+    onnx.external_data_helper.set_external_data(weights, "weights.bin")
+    weights.ClearField("raw_data")
+    with pytest.raises(ModelError, match=r"tiny-frame\.onnx keeps .* in another file, which is not read"):
+        build(Artefact(tiny().manifest, graph.SerializeToString()))
+
+
+def test_bytes_that_are_no_model_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"tiny-frame\.onnx is not an ONNX file: export the detector again\."):
+        build(Artefact(tiny().manifest, b"not a model"))
+
+
+def test_the_second_process_waits_for_the_first_and_finds_its_engine() -> None:
+    ready = "print('ready', flush=True); input()"
+    with building(first=ready) as first, building(first=ready) as second:
+        assert [next_line(process) for process in (first, second)] == ["ready"] * 2
+        go_on(first)
+        assert next_line(first) == "Building engine ..."
+        go_on(second)
+        assert next_line(second) == "Another process is building this engine: waiting for it ..."
+        hashes = [process.communicate()[0].splitlines()[-1] for process in (first, second)]
+    assert hashes == [read_plan_hash()] * 2
+
+
+def read_plan_hash() -> str:
+    """Of the engine of `lite` in the store."""
+    artefact, rtx = load_artefact("lite").manifest, load_package("tensorrt-rtx")
+    engine = find_engine(artefact, "tensorrt-rtx", version=rtx.version, target=Target(compute_capability="8.6"))
+    return hashlib.sha256(read_plan(engine, remedy="")).hexdigest()
+
+
+def test_a_build_that_is_killed_leaves_no_engine_and_no_lock() -> None:
+    artefact = load_artefact("lite")
+    folder = engine_folder(artefact.manifest, "tensorrt-rtx", "8.6")
+    with building() as killed:
+        assert next_line(killed) == "Building engine ..."
+        killed.send_signal(signal.SIGKILL)
+        killed.communicate()
+    assert os.listdir(folder) == [LOCK]
+    (folder / ".left.by.a.write.partial").write_bytes(b"")
+    said: list[str] = []
+    engine = build(artefact, report=said.append)
+    assert said[0] == "Building engine ..."
+    assert sorted(os.listdir(folder)) == sorted([LOCK, MANIFEST, engine.plan_path.name])
+
+
+def test_ctrl_c_stops_a_build() -> None:
+    with building() as process:
+        assert next_line(process) == "Building engine ..."
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+    assert process.returncode == -signal.SIGINT
+    assert errors.splitlines()[-1] == "KeyboardInterrupt"
+    assert os.listdir(engine_folder(load_artefact("lite").manifest, "tensorrt-rtx", "8.6")) == [LOCK]
+
+
+def test_a_full_disk_is_an_output_error_and_leaves_the_engine_that_is_there(home: Path) -> None:
+    there = stored(flavour="tensorrt-rtx")
+    before = contents(home)
+    limit = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+"""
+    with building(first=limit) as process:
+        output, errors = process.communicate()
+    assert errors == ""
+    last = output.splitlines()[-1]
+    assert last.startswith(f"OutputError The engine cannot be kept in {there.folder} (File too large): free some space")
+    assert last.endswith("or set DEEPSCAN_HOME to another folder.")
+    assert contents(home) == before
+
+
+def test_a_store_that_cannot_be_made_is_an_output_error(home: Path) -> None:
+    home.write_text("no folder")
+    with pytest.raises(OutputError, match=r"cannot be kept in .* \((Not a directory|File exists)\)"):
+        build(tiny())
+
+
+def test_nothing_is_built_into_a_store_that_is_open_to_others(home: Path) -> None:
+    (home / "engines").mkdir(parents=True)
+    (home / "engines").chmod(0o770)
+    with pytest.raises(ModelError, match=r"open to other users \(mode 0770\)"):
+        build(tiny())
+    assert os.listdir(home / "engines") == []
+
+
+def test_two_threads_build_one_after_another() -> None:
+    engines: list[Engine] = []
+    threads = [threading.Thread(target=lambda sm=sm: engines.append(build(tiny(), sm))) for sm in ("8.0", "8.6", "8.0")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({engine.folder for engine in engines}) == 2
+    assert [engine.manifest.warnings for engine in engines] == [()] * 3
+
+
+@given(st.lists(st.tuples(st.integers(5, 99), st.integers(0, 9)), min_size=1), st.booleans())
+def test_a_list_of_architectures_is_read_as_it_is_written(pairs: list[tuple[int, int]], dotted: bool) -> None:
+    text = ", ".join(f"{major}{'.' if dotted else ''}{minor}" for major, minor in pairs)
+    assert compute_capabilities(text) == tuple(dict.fromkeys(f"{major}.{minor}" for major, minor in pairs))
+
+
+@pytest.mark.parametrize("text", ["", "8", "sm86", "86;89", "8.6.1", "86,", "-86"])
+def test_what_is_no_list_of_architectures_is_wrong_usage(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--sm .* is no list of compute capabilities: write it like 86,89,120\."):
+        compute_capabilities(text)
+
+
+HERE = Target(compute_capability="8.6", gpu="NVIDIA RTX A6000", driver="580.1")
+HOPPER = Target(compute_capability="9.0", gpu="NVIDIA H200", driver="580.1")
+
+
+def tensorrt() -> Package:
+    """What is known of the package that cannot be installed everywhere, as far as the choice of a GPU needs it."""
+    return Package("tensorrt", None, "10.13.3.9", None, deque(), threading.Lock())
+
+
+def test_tensorrt_builds_for_the_gpu_that_is_here() -> None:
+    assert settled_target(tensorrt(), None, HOPPER) == HOPPER
+    assert settled_target(tensorrt(), "9.0", HOPPER) == HOPPER
+    with pytest.raises(UsageError, match=r"which has compute capability 9\.0, not 8\.6: leave out --sm"):
+        settled_target(tensorrt(), "8.6", HOPPER)
+    with pytest.raises(MachineError, match=r"there is none here: .* use --engine tensorrt-rtx\.$"):
+        settled_target(tensorrt(), "8.6", None)
+
+
+def test_tensorrt_rtx_builds_for_what_it_knows() -> None:
+    rtx = load_package("tensorrt-rtx")
+    assert settled_target(rtx, None, HERE) == settled_target(rtx, "8.6", HERE) == HERE
+    assert settled_target(rtx, "8.9", HERE) == settled_target(rtx, "8.9", None) == Target(compute_capability="8.9")
+    with pytest.raises(UsageError, match=r"builds for compute capability .*8\.6, 8\.9, 12\.0.*, not for 9\.0"):
+        settled_target(rtx, None, HOPPER)
+    with pytest.raises(UsageError, match=r"not for 5\.0"):
+        settled_target(rtx, "5.0", HERE)
+    with pytest.raises(MachineError, match=r"no NVIDIA GPU here to build for: name one with --sm, as in --sm 86\.$"):
+        settled_target(rtx, None, None)
+
+
+def test_a_batch_of_nothing_is_wrong_usage() -> None:
+    with pytest.raises(UsageError, match="batches of at most 0: give at least 1"):
+        build(tiny(), max_batch=0)
+
+
+def test_a_package_that_is_not_installed_is_named_with_its_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)  # Python takes this for a module that is not there
+    load_package.cache_clear()
+    try:
+        with pytest.raises(
+            MachineError, match=r"TensorRT cannot be loaded .*: run `pip install 'deepscan\[tensorrt\]'`"
+        ):
+            build_engine(
+                tiny(),
+                flavour="tensorrt",
+                compute_capability=None,
+                max_batch=1,
+                workspace_bytes=WORKSPACE,
+                report=lambda _: None,
+            )
+    finally:
+        load_package.cache_clear()

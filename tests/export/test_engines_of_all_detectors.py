@@ -1,0 +1,90 @@
+"""Every detector, in half precision and in int8, is really built for every architecture, and nothing is complained of.
+
+The weights are random, and so are the ranges of int8: neither changes what TensorRT is asked to build. What it computes
+needs a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import pytest
+
+from deepscan.calibration.graph_reading import read_graph
+from deepscan.calibration.placement import placed, quantisable
+from deepscan.calibration.qdq import with_qdq
+from deepscan.calibration.scales import Range
+from deepscan.export.engine_builder import build_engine
+from deepscan.export.forms import FormChoice, exported
+from deepscan.export.half import halved
+from deepscan.export.packing import packed
+from deepscan.export.simplify import folded_batch_norm
+from deepscan.models.registry import BUILDERS
+from deepscan.models.specs import SPECS
+from deepscan.runtime.artefacts import Artefact
+from deepscan.runtime.weights_store import HOME_VARIABLE
+from deepscan.spec import DetectorSpec
+from tests.runtime.tiny_detectors import ORIGIN
+
+pytestmark = pytest.mark.slow
+
+ARCHITECTURES = ("8.0", "8.6", "8.9", "12.0")
+LARGEST_BATCH = 4
+WORKSPACE = 8 << 30
+# Others' trainings of a detector, such as hff-deepfakebench, have the same layers.
+DETECTORS = [name for name in BUILDERS if not name.endswith("-deepfakebench")]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    yield
+    for plan in tmp_path.rglob("*.plan"):  # pytest keeps folders, and these are gigabytes
+        plan.unlink()
+
+
+def graph(name: str, form: FormChoice) -> onnx.ModelProto:
+    """Trace a detector as an export for an engine does."""
+    return folded_batch_norm(exported(BUILDERS[name]().eval(), SPECS[name], form, for_engine=True).model)
+
+
+def in_half(model: onnx.ModelProto, spec: DetectorSpec) -> Artefact:
+    return packed(halved(model, islands=()), spec, ORIGIN, precision="fp16")
+
+
+def in_int8(model: onnx.ModelProto, spec: DetectorSpec) -> Artefact:
+    reading = read_graph(model)
+    placement = placed(reading, quantisable(reading, "symmetric"), "symmetric")
+    assert placement.layers
+    ranges = {root: Range(-3.0, 3.0) for root in placement.roots.values()}
+    return packed(with_qdq(reading, placement, ranges, "symmetric"), spec, ORIGIN, precision="int8")
+
+
+def refuse_complaints(artefact: Artefact) -> None:
+    for architecture in ARCHITECTURES:
+        engine = build_engine(
+            artefact,
+            flavour="tensorrt-rtx",
+            compute_capability=architecture,
+            max_batch=LARGEST_BATCH,
+            workspace_bytes=WORKSPACE,
+            report=lambda _: None,
+        )
+        assert engine.manifest.warnings == (), architecture
+        assert engine.manifest.size_bytes > artefact.manifest.size_bytes / 2
+        engine.plan_path.unlink()
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_in_half_precision_and_in_int8(name: str) -> None:
+    model = graph(name, "auto")
+    refuse_complaints(in_half(model, SPECS[name]))
+    if name != "caddm-efficientnet-b4":  # as b3, only larger, which takes half a minute
+        refuse_complaints(in_int8(model, SPECS[name]))
+
+
+@pytest.mark.parametrize("name", [name for name in DETECTORS if SPECS[name].kind == "clip"])
+def test_clip_detectors_in_their_3d_form_in_half_precision(name: str) -> None:
+    refuse_complaints(in_half(graph(name, "3d"), SPECS[name]))

@@ -1,0 +1,321 @@
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+from torch import nn
+
+from deepscan.export.half import emulated, halved
+from deepscan.export.half_graph import read_graph
+from deepscan.export.half_islands import LARGEST_HALF, bridged
+from deepscan.export.half_ranges import largest_values
+from deepscan.export.half_search import MOST_CALLS, half_precision
+from deepscan.export.onnx_from_module import onnx_from_module
+from deepscan.models.hff import CrossAttention
+from deepscan.models.specs import SPECS
+from deepscan.models.temporal_transformer import TimeTransformer
+from deepscan.runtime.artefacts import load_artefact
+from deepscan.runtime.conversion import Converted
+from deepscan.runtime.parity import BUDGETS, Parity, compared, misses
+from deepscan.runtime.samples import Samples, packaged_samples
+from deepscan.runtime.sessions import Session
+from deepscan.spec import DetectorSpec
+
+WIDTH = 8
+SPEC = SPECS["lite"]
+Edit = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+@dataclass
+class Gate:
+    """Compares graphs over pictures with a float32 graph, and counts how often it was asked."""
+
+    samples: Samples
+    reference: NDArray[np.float32]
+    calls: int = 0
+    lines: list[str] = field(default_factory=list)
+
+    def __call__(self, model: onnx.ModelProto) -> Parity:
+        self.calls += 1
+        return compared(self.reference, logits_of(model, self.samples.items), SPEC, self.samples)
+
+    def convert(self, model: onnx.ModelProto) -> Converted:
+        """Convert, and check what is true of every conversion."""
+        made = half_precision(model, self, lambda graph: largest_values(graph, self.samples.items), self.lines.append)
+        assert self.calls <= MOST_CALLS
+        assert made.model.SerializeToString() == halved(model, made.notes).SerializeToString()
+        assert made.stand_in is not None
+        assert made.stand_in.SerializeToString() == emulated(model, made.notes).SerializeToString()
+        onnx.checker.check_model(made.model, full_check=True)
+        assert all(made.notes.values())
+        return made
+
+
+def logits_of(model: onnx.ModelProto, items: NDArray[np.uint8]) -> NDArray[np.float32]:
+    session = Session(model.SerializeToString(), source="a test's graph", device="cpu", threads=1)
+    logits: NDArray[np.float32] = session.run(["logit"], {model.graph.input[0].name: items})[0]
+    return logits
+
+
+def gate_for(model: onnx.ModelProto, *, count: int = 16, edit: Edit = lambda logits: logits) -> Gate:
+    """A gate with pictures of noise; `edit` changes what is said to be right."""
+    shape = [size.dim_value for size in model.graph.input[0].type.tensor_type.shape.dim[1:]]
+    items = np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)
+    names = tuple(f"picture {number}" for number in range(count))
+    samples = Samples(items=items, sources=names, videos=names, fakes=(None,) * count, sha256="")
+    return Gate(samples, edit(logits_of(model, items)))
+
+
+def graph_of(middle: list[NodeProto], weights: dict[str, Any]) -> onnx.ModelProto:
+    """A model from pixels [N, 8] through nodes that turn `p`, in 0..1, into `q`, to the mean of `q` and its score."""
+    nodes = [
+        node("Cast", "x", "floats", to=TensorProto.FLOAT),
+        node("Mul", "floats scale", "p"),
+        *middle,
+        node("ReduceMean", "q last", "logit", keepdims=0),
+        node("Sigmoid", "logit", "score"),
+    ]
+    values = {"scale": 1 / 255, "last": np.array([1]), **weights}
+    held = [numpy_helper.from_array(array_of(value), name) for name, value in values.items()]
+    given = [helper.make_tensor_value_info("x", TensorProto.UINT8, ["N", WIDTH])]
+    results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N"]) for name in ("logit", "score")]
+    graph = helper.make_graph(nodes, "g", given, results, held)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def array_of(value: Any) -> NDArray[Any]:
+    """A scalar is float32."""
+    return np.array(value, dtype=np.float32) if isinstance(value, float | int) else value
+
+
+def node(kind: str, inputs: str, output: str, **attributes: Any) -> NodeProto:
+    """A node named like its output."""
+    return helper.make_node(kind, inputs.split(), [output], name=output, **attributes)
+
+
+def chain(count: int, start: str, end: str) -> list[NodeProto]:
+    """Harmless nodes from one tensor to another."""
+    names = [start, *(f"{end}{number}" for number in range(1, count)), end]
+    return [node("Mul", f"{before} one", after) for before, after in itertools.pairwise(names)]
+
+
+def test_a_graph_that_half_can_do_is_judged_once_and_only_the_score_stays() -> None:
+    model = graph_of(chain(10, "p", "q"), {"one": 1})
+    gate = gate_for(model)
+    made = gate.convert(model)
+    assert list(made.notes) == ["score"]
+    assert gate.calls == 1
+    assert "1 of 14 nodes in float32" in made.summary
+
+
+def test_what_overflows_becomes_an_island_and_nothing_else() -> None:
+    middle = [*chain(5, "p", "a"), node("Mul", "a large", "b"), node("Relu", "b", "c"), node("Div", "c large", "d")]
+    model = graph_of([*middle, *chain(5, "d", "q")], {"one": 1, "large": 30000})
+    gate = gate_for(model)
+    made = gate.convert(model)
+    assert made.notes == dict.fromkeys("bcd", "values reach 2.9e+04") | {"score": made.notes["score"]}
+    assert gate.calls == 1
+    assert not misses(gate(emulated(model, ["score"])), BUDGETS["fp16"])  # within the budget here, but too near
+
+
+@pytest.mark.parametrize(("large", "stays"), [(LARGEST_HALF / 4 - 10, False), (LARGEST_HALF / 4 + 10, True)])
+def test_a_quarter_of_what_half_can_hold_is_near(large: float, stays: bool) -> None:
+    model = graph_of([node("Mul", "p large", "a"), node("Div", "a large", "q")], {"large": large})
+    gate = gate_for(model)
+    gate.samples.items[0] = 255
+    assert {"a", "q"} <= gate.convert(model).notes.keys() or not stays
+    assert gate.convert(model).notes.keys().isdisjoint({"a", "q"}) or stays
+
+
+def test_a_weight_that_half_cannot_hold_makes_an_island_and_one_that_it_can_does_not() -> None:
+    model = graph_of(
+        [node("Div", "p huge", "a"), node("Mul", "a large", "b"), node("Mul", "b back", "q")],
+        {"huge": 1e6, "large": 60000, "back": 1e6 / 60000},
+    )
+    made = gate_for(model).convert(model)
+    assert made.notes["a"] == "a weight is 1e+06"
+    assert "b" not in made.notes or "weight" not in made.notes["b"]
+
+
+def test_a_mean_whose_sum_overflows_is_an_island() -> None:
+    model = graph_of([node("Mul", "p large", "q")], {"large": 12000})
+    made = gate_for(model, edit=lambda logits: logits).convert(model)
+    assert made.notes["logit"].startswith("sums reach ")
+    assert "q" not in made.notes
+
+
+def test_what_half_rounds_too_coarsely_is_found() -> None:
+    # Half has one number in eight between 8192 and 16384, so the sum forgets what was added to it.
+    middle = [*chain(40, "p", "a"), node("Add", "a large", "b"), node("Sub", "b large", "c"), *chain(40, "c", "q")]
+    model = graph_of(middle, {"one": 1, "large": 8192})
+    gate = gate_for(model)
+    made = gate.convert(model)
+    assert made.notes.keys() == {"b", "c", "score"}
+    assert made.notes["b"].startswith("in float16 it changes scores by up to 0.")
+    assert not misses(gate(emulated(model, made.notes)), BUDGETS["fp16"])
+    assert len(gate.lines) == gate.calls  # the last call is this test's own
+
+
+def test_two_places_that_hurt_are_found() -> None:
+    middle = [
+        *chain(20, "p", "a"),
+        node("Add", "a large", "b"),
+        node("Sub", "b large", "c"),
+        *chain(30, "c", "d"),
+        node("Sub", "d large", "e"),
+        node("Add", "e large", "f"),
+        *chain(20, "f", "q"),
+    ]
+    model = graph_of(middle, {"one": 1, "large": 8192})
+    assert gate_for(model).convert(model).notes.keys() == {"b", "c", "e", "f", "score"}
+
+
+def test_what_only_moves_values_between_islands_stays_with_them() -> None:
+    middle = [
+        *chain(9, "p", "a"),
+        node("Add", "a large", "b"),
+        node("Reshape", "b shape", "flat"),
+        node("Reshape", "flat shape", "c"),
+        node("Sub", "c large", "d"),
+        *chain(9, "d", "q"),
+    ]
+    model = graph_of(middle, {"one": 1, "large": 8192, "shape": np.array([-1, WIDTH])})
+    gate = gate_for(model)
+    made = gate.convert(model)
+    assert made.notes.keys() == {"b", "flat", "c", "d", "score"}
+    assert not misses(gate(emulated(model, made.notes)), BUDGETS["fp16"])
+
+
+def test_pixels_go_straight_to_an_island() -> None:
+    graph = read_graph(graph_of([node("Relu", "p", "q")], {}))
+    assert bridged(graph, ["p"]) == {"floats", "p"}
+    assert bridged(graph, ["q"]) == {"q"}
+    assert bridged(graph, ["p", "logit"]) == {"floats", "p", "q", "logit"}
+
+
+def test_a_budget_that_cannot_be_held_gives_the_best_of_what_was_tried() -> None:
+    middle = [*chain(20, "p", "a"), node("Add", "a large", "b"), node("Sub", "b large", "q")]
+    model = graph_of(middle, {"one": 1, "large": 8192})
+    gate = gate_for(model, edit=lambda logits: logits + np.float32(0.2))
+    made = gate.convert(model)
+    plain = gate(emulated(model, ["score"])).max_difference
+    best = gate(emulated(model, made.notes)).max_difference
+    assert misses(gate(emulated(model, made.notes)), BUDGETS["fp16"])
+    assert best < plain
+    assert f"{best:.2g}" in made.summary
+    assert any(item.name not in made.notes for item in model.graph.node)
+
+
+def test_a_graph_whose_judge_is_never_content_is_not_tried_for_ever() -> None:
+    model = graph_of(chain(100, "p", "q"), {"one": 1.001})
+    gate = gate_for(model, edit=lambda logits: np.full_like(logits, np.nan))
+    made = gate.convert(model)
+    assert made.notes.keys() < {item.name for item in model.graph.node}
+    assert "nan" in gate.lines[-1]
+
+
+def test_many_small_errors_end_within_the_budget_and_the_limit() -> None:
+    model = graph_of(chain(200, "p", "q"), {"one": 1.00048})
+    gate = gate_for(model)
+    made = gate.convert(model)
+    assert not misses(gate(emulated(model, made.notes)), BUDGETS["fp16"])
+    assert 1 < len(made.notes) < 190
+
+
+class Head(nn.Module):
+    """Turns pixels into what a part of a network takes, and its answer into a logit and a score."""
+
+    def __init__(self, part: nn.Module, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.part = part
+        self.shape = shape
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """uint8 [N, ...] -> logit [N], score [N]."""
+        x = (pixels.to(torch.float32) / 127.5 - 1).reshape(-1, *self.shape)
+        logit = self.part(x)
+        return logit, torch.sigmoid(logit)
+
+
+class Attended(nn.Module):
+    """HFF's attention between a map and its mirror image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = CrossAttention()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[N, 1, 16, 16] -> logit [N]."""
+        x = x.expand(-1, 728, -1, -1)
+        first, second = self.attention(x, x.flip(3))
+        logit: torch.Tensor = 4 * (first - second)[:, :7, 5:].mean((1, 2, 3))
+        return logit
+
+
+def test_hff_attention_stays_in_float32_where_its_energies_overflow() -> None:
+    torch.manual_seed(0)
+    part = Attended()
+    with torch.no_grad():
+        for parameter in (part.attention.gamma1, part.attention.gamma2):
+            parameter.fill_(0.5)
+        for layer in (part.attention.key_conv1, part.attention.key_conv2):
+            layer.weight.mul_(3000)
+        for linear in (part.attention.linear1, part.attention.linear2):
+            linear.weight.mul_(1e-5)
+    model = onnx_from_module(Head(part, (1, 16, 16)), (16, 16), input_name="faces")
+    gate = gate_for(model)
+    assert not math.isfinite(gate(emulated(model, ())).max_difference)
+    made = gate.convert(model)
+    assert not misses(gate(emulated(model, made.notes)), BUDGETS["fp16"])
+    inside = {item.name: item.op_type for item in model.graph.node if item.name in made.notes}
+    by_values = [inside[name] for name, why in made.notes.items() if why.startswith("values reach")]
+    assert by_values == ["MatMul", "MatMul", "Transpose", "MatMul"]  # the energies and the two layers that take them
+
+
+def test_ftcn_transformer_stays_in_float32_where_its_feed_forward_layer_overflows() -> None:
+    torch.manual_seed(0)
+    part = TimeTransformer(steps=4, channels=16)
+    first, _, _, second, _ = part.transformer.layers[0][1].fn.fn.net  # type: ignore[index]
+    with torch.no_grad():
+        first.weight.mul_(1e5)
+        second.weight.mul_(1e-5)
+    model = onnx_from_module(Head(part, (4, 16)), (4, 16), input_name="faces")
+    gate = gate_for(model)
+    assert misses(gate(emulated(model, ())), BUDGETS["fp16"])
+    made = gate.convert(model)
+    assert not misses(gate(emulated(model, made.notes)), BUDGETS["fp16"])
+    kinds = {item.op_type for item in model.graph.node if made.notes.get(item.name, "").startswith("values reach")}
+    assert {"MatMul", "Erf"} & kinds
+    assert "Softmax" not in kinds
+    assert len(made.notes) < len(model.graph.node) / 2
+
+
+def test_lite_is_within_the_budget_in_half_on_real_crops() -> None:
+    spec: DetectorSpec = load_artefact("lite").manifest.spec
+    model = onnx.load_model_from_string(load_artefact("lite").model)
+    samples = packaged_samples(spec, count=8)
+    gate = Gate(samples, logits_of(model, samples.items))
+    made = gate.convert(model)
+    assert gate.calls == 1
+    assert len(made.notes) <= 3
+    assert 0 < gate(made.stand_in or made.model).max_difference <= 0.01
+
+
+def test_largest_values_are_those_of_all_items_however_many_runs_it_takes() -> None:
+    model = graph_of([node("Mul", "p large", "a"), node("Neg", "a", "b"), node("Exp", "a", "q")], {"large": 1000})
+    items = np.zeros((3, WIDTH), dtype=np.uint8)
+    items[1, 2] = 51
+    expected = {"floats": 51, "p": 0.2, "a": 200, "b": 200, "q": math.inf, "logit": math.inf, "score": 1}
+    for kept_bytes in (1, 3 * 4 * WIDTH, 1 << 20):
+        assert largest_values(model, items, kept_bytes=kept_bytes) == pytest.approx(expected)

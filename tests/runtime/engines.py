@@ -1,0 +1,73 @@
+"""Engines for tests of the store: real in all but the plan, which is any bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+from deepscan.runtime.artefacts import Manifest, load_artefact
+from deepscan.runtime.engine_store import MANIFEST, Engine, engine_folder, engines_folder, rebuilding, save_engine
+from deepscan.runtime.tensorrt_files import locked, make_private
+from deepscan.runtime.tensorrt_manifest import BatchProfile, EngineManifest, Flavour, Target
+
+VERSION = "10.13.3.9"
+TARGET = Target(compute_capability="8.6", gpu="NVIDIA GeForce RTX 3090", driver="580.65.06")
+PLAN = bytes(range(256)) * 40
+
+
+@cache
+def lite() -> Manifest:
+    return load_artefact("lite").manifest
+
+
+def record(plan: bytes, flavour: Flavour = "tensorrt") -> EngineManifest:
+    return EngineManifest(
+        detector="lite",
+        precision="fp32",
+        onnx_sha256=lite().sha256,
+        weights_sha256=lite().weights_sha256,
+        flavour=flavour,
+        version=VERSION,
+        target=TARGET,
+        batches=BatchProfile(smallest=1, tuned=8, largest=8),
+        workspace_bytes=1 << 30,
+        sha256=hashlib.sha256(plan).hexdigest(),
+        size_bytes=len(plan),
+        built=0.0,
+        build_seconds=1.0,
+        warnings=(),
+    )
+
+
+def stored(plan: bytes = PLAN, flavour: Flavour = "tensorrt") -> Engine:
+    """Put an engine into the store as a build does."""
+    folder = engine_folder(lite(), flavour, TARGET.compute_capability)
+    make_private(engines_folder())
+    make_private(folder)
+    engine = Engine(record(plan, flavour), folder)
+    with locked(folder, waiting=lambda: None):
+        save_engine(engine, plan)
+    return engine
+
+
+def rewrite(engine: Engine, **changes: object) -> None:
+    """Change an engine's record on the disk."""
+    changed = msgspec.structs.replace(engine.manifest, **changes)
+    (engine.folder / MANIFEST).write_bytes(msgspec.json.encode(changed))
+
+
+def remedy(engine: Engine) -> str:
+    return rebuilding(lite(), engine.manifest.flavour)
+
+
+def contents(folder: Path) -> dict[str, tuple[int, int, bytes]]:
+    """All that is in a folder: by name the mode and, of a file, when it was written, and the bytes."""
+    found = {}
+    for path in folder.rglob("*"):
+        status, is_file = path.lstat(), path.is_file()
+        written = status.st_mtime_ns if is_file else 0
+        found[str(path.relative_to(folder))] = (status.st_mode, written, path.read_bytes() if is_file else b"")
+    return found

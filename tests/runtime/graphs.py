@@ -1,0 +1,86 @@
+"""Graphs that are detectors in form, made on the spot: one that works, and ones that do not."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import onnx
+import torch
+from onnx import TensorProto, helper
+from torch import nn
+
+from deepscan.export.forms import graph_of
+from deepscan.export.packing import WeightsOrigin, packed
+from deepscan.runtime.artefacts import Artefact
+from deepscan.spec import DetectorSpec
+from tests.runtime.tiny_detectors import TINY_CLIP, TINY_FRAME, Brightness
+
+ORIGIN = WeightsOrigin("made.pth", "0" * 64)
+
+
+class SmallClipNetwork(nn.Module):
+    """The kinds of layers that AltFreezing is made of, with few channels and random weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv3d(3, 8, (5, 7, 7), stride=(1, 2, 2), padding=(2, 3, 3), bias=False)
+        self.stem_bn = nn.BatchNorm3d(8)
+        self.pool = nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
+        self.along_time = nn.Conv3d(8, 16, (3, 1, 1), padding=(1, 0, 0), bias=False)
+        self.in_pictures = nn.Conv3d(16, 16, (1, 3, 3), padding=(0, 1, 1))
+        self.head = nn.Linear(16, 1)
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        """[N, 3, T, H, W] -> [N]."""
+        x = self.pool(torch.relu(self.stem_bn(self.stem(clips))))
+        x = torch.relu(self.along_time(x))
+        x = torch.relu(self.in_pictures(x))
+        logits: torch.Tensor = self.head(x.mean((2, 3, 4)))[:, 0]
+        return logits
+
+
+@cache
+def small_clip_artefact() -> Artefact:
+    """Return a detector of clips of 8 crops of 32 x 32 pixels with 3-D convolutions; its logits differ by some 0.1."""
+    torch.manual_seed(0)
+    network = SmallClipNetwork()
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights.mul_(3)
+    return packed(graph_of(network, TINY_CLIP), TINY_CLIP, ORIGIN)
+
+
+@cache
+def brightness_artefact(spec: DetectorSpec = TINY_CLIP) -> Artefact:
+    """Return the detector whose logit is the brightness, from -4 to 4."""
+    return packed(graph_of(Brightness(), spec), spec, ORIGIN)
+
+
+def mean_graph(
+    name: str = "faces",
+    kind: int = TensorProto.UINT8,
+    side: int = TINY_FRAME.size,
+    output: str = "logit",
+    inputs: int = 1,
+    then: str = "Relu",
+) -> onnx.ModelProto:
+    """Return a graph that gives something made of the mean of its input, 0..255."""
+    nodes = [
+        helper.make_node("Cast", [name], ["wide"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["wide", "axes"], ["mean"], keepdims=0),
+        # 0 / 0 is no number, and the mean over itself is 1 otherwise.
+        helper.make_node(then, ["mean", "mean"] if then == "Div" else ["mean"], [output]),
+    ]
+    taken = [
+        helper.make_tensor_value_info(name if number == 0 else f"more{number}", kind, ["N", side, side, 3])
+        for number in range(inputs)
+    ]
+    given = [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["N"])]
+    axes = helper.make_tensor("axes", TensorProto.INT64, [3], [1, 2, 3])
+    body = helper.make_graph(nodes, "mean", taken, given, [axes])
+    return helper.make_model(body, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def frame_artefact(model: onnx.ModelProto) -> Artefact:
+    """Return any graph with the record of a detector that takes crops of 32 x 32 pixels."""
+    return packed(model, TINY_FRAME, ORIGIN)
