@@ -107,7 +107,7 @@ def test_the_mirror_image_counts_by_default_and_can_be_left_out() -> None:
             ModelError,
             "No weights of a face detector called 'retinaface' are installed",
         ),
-        ({"precision": "int8"}, ModelError, "lite.onnx is fp32, not int8"),
+        ({"precision": "int8"}, ModelError, "lite.onnx, which is fp32, is not computed in int8"),
     ],
 )
 def test_what_makes_no_sense_raises_before_anything_runs(
@@ -135,6 +135,7 @@ def test_the_package_offers_what_it_lists_and_nothing_else() -> None:
         {"sampling": "bogus"},
         {"aggregate": "median"},
         {"device": "tpu"},
+        {"backend": "caffe"},
         {"precision": "fp8"},
         {"face_detector": "dlib"},
     ],

@@ -52,7 +52,8 @@ def quantisable(reading: Reading, activations: Activations) -> tuple[str, ...]:
     padded: set[str] = set()
     names = []
     for node in reading.model.graph.node:
-        if activations == "affine" and (node.op_type == "Pad" or (_moves(reading, node) and node.input[0] in padded)):
+        pads = node.op_type == "Pad" and len(reading.shapes.get(node.input[0], ())) > PICTURE_AXES
+        if activations == "affine" and (pads or (_moves(reading, node) and node.input[0] in padded)):
             padded.update(node.output)
         wanted = _wanted_by(reading, node)
         if wanted and padded.isdisjoint(wanted):

@@ -122,9 +122,7 @@ class _Search:
         if self.exact is None:
             self.report(f"looking for the nodes that hurt most, on {len(self.probes)} items")
             self.exact = self._logits(self.reading.model)
-        # What is no number hurts more than any number.
-        moved = np.abs(self._logits(self.graph(names)) - self.exact)
-        return float(np.nan_to_num(moved, nan=np.inf).mean())
+        return float(np.abs(self._logits(self.graph(names)) - self.exact).mean())
 
     def _logits(self, model: onnx.ModelProto) -> NDArray[np.float32]:
         name = model.graph.input[0].name

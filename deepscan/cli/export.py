@@ -90,6 +90,7 @@ def export(
     is_artefact = detector.endswith(ARTEFACT)
     if is_artefact and (engine is None or weights or variant or fp32 or fp16 or int8 or parity_data):
         raise UsageError(f"{detector} is exported already: only --engine, with what belongs to it, makes more of it.")
+    capabilities = _capabilities(sm)
     console = Console(stderr=True)
     with console.status(f"Exporting {detector} ...") as status:
         report = shown(status, detector)
@@ -128,7 +129,6 @@ def export(
             say_made(console, made, out)
             artefact = made.artefact
         if engine is not None:
-            capabilities = _capabilities(sm)
             for capability in capabilities:
                 _build(console, artefact, engine, capability, max_batch, workspace * MEBIBYTE, report)
 

@@ -110,6 +110,7 @@ def scan(
         device=device,
         backend=backend,
         precision=precision,
+        report=_silent if quiet else _said,
     )
     display = ScanDisplay(running, quiet=quiet, verbose=verbose)
     if out == STDOUT:
@@ -121,6 +122,16 @@ def scan(
         raise typer.Exit(INTERRUPTED)
     if display.failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def _said(line: str) -> None:
+    from deepscan.cli.scan_display import printable
+
+    print(f"deepscan: {printable(line)}", file=sys.stderr)
+
+
+def _silent(_: str) -> None:
+    """Tell nobody."""
 
 
 def _refuse_unknown_names(model: str) -> None:

@@ -83,6 +83,8 @@ def _built(request: PlanRequest, monitor: Any) -> Plan:
         _parse(network, request)
         config = _config(builder, request)
         config.progress_monitor = monitor
+        # Held until the engine is built, as TensorRT does not hold it.
+        times = _attached_times(config, request.timings) if package.flavour == "tensorrt" else None
         content = builder.build_serialized_network(network, config)
         if monitor.failure is not None:
             raise monitor.failure
@@ -94,11 +96,10 @@ def _built(request: PlanRequest, monitor: Any) -> Plan:
                 f"{request.target.compute_capability} and batches of up to {request.batches.largest} within "
                 f"{request.workspace_bytes >> 20} MiB ({errors[0]}): use a smaller --max-batch, or another backend."
             )
-        timings = config.get_timing_cache() if package.flavour == "tensorrt" else None
         return Plan(
             content=bytes(content),
             warnings=heard(package.said, errors=False, without_gpu=without_gpu),
-            timings=bytes(timings.serialize()) if timings is not None else b"",
+            timings=b"" if times is None else bytes(config.get_timing_cache().serialize()),
         )
 
 
@@ -127,17 +128,22 @@ def _config(builder: Any, request: PlanRequest) -> Any:
     config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, request.workspace_bytes)
     # Else float32 layers would round what they multiply to ten bits.
     config.clear_flag(module.BuilderFlag.TF32)
-    if package.flavour == "tensorrt":
-        # TensorRT refuses times that another GPU or version took; then it starts anew.
-        if not config.set_timing_cache(config.create_timing_cache(request.timings), False):
-            config.set_timing_cache(config.create_timing_cache(b""), False)
-    else:
+    if package.flavour == "tensorrt-rtx":
         # Nothing may be allocated while the engine runs, or CUDA graphs could not be captured.
         config.set_flag(module.BuilderFlag.REQUIRE_USER_ALLOCATION)
         config.num_compute_capabilities = 1
         name = f"SM{request.target.compute_capability.replace('.', '')}"
         config.set_compute_capability(module.ComputeCapability.__members__[name], 0)
     return config
+
+
+def _attached_times(config: Any, kept: bytes) -> Any:
+    """Have TensorRT use and extend the times of earlier builds; those of another GPU or version it refuses."""
+    times = config.create_timing_cache(kept)
+    if times is None or not config.set_timing_cache(times, False):
+        times = config.create_timing_cache(b"")
+        config.set_timing_cache(times, False)
+    return times
 
 
 def progress_monitor(module: Any, report: Report) -> Any:

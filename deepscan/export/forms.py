@@ -22,7 +22,7 @@ from deepscan.export.onnx_from_module import onnx_from_module
 from deepscan.export.packing import WeightsOrigin, packed
 from deepscan.export.wrappers import ArtefactGraph
 from deepscan.runtime.artefacts import Form
-from deepscan.runtime.backend_choice import candidates, open_backend
+from deepscan.runtime.backend_choice import auto_candidates, open_backend
 from deepscan.runtime.backends import Backend
 from deepscan.runtime.machine import chosen_device, cpu_count
 from deepscan.spec import DetectorSpec
@@ -89,7 +89,7 @@ def _seconds_per_clip(graphs: Mapping[Form, onnx.ModelProto], spec: DetectorSpec
     backends: dict[tuple[Form, str], Backend] = {}
     for form, model in graphs.items():
         artefact = packed(model, spec, WeightsOrigin("", ""), form=form)
-        for candidate in candidates(artefact, device):
+        for candidate in auto_candidates(artefact, device):
             backend = open_backend(candidate, artefact, device=device, threads=cpu_count())
             backends[form, f"{backend.name} {backend.precision}"] = backend
     taken: dict[tuple[Form, str], list[float]] = {way: [] for way in backends}

@@ -35,7 +35,7 @@ def largest_values(
     """
     sizes = _bytes_of_one(model)
     largest: dict[str, float] = {}
-    for names in _grouped(sizes, kept_bytes):
+    for names in grouped(sizes, kept_bytes):
         largest.update(zip(names, _largest_of(model, names, items), strict=True))
     return largest
 
@@ -56,7 +56,7 @@ def _largest_of(model: onnx.ModelProto, names: list[str], items: NDArray[np.uint
     return [float(value) for value in found.max(axis=0)]
 
 
-def _grouped(sizes: dict[str, int], limit: int) -> list[list[str]]:
+def grouped(sizes: dict[str, int], limit: int) -> list[list[str]]:
     """Divide tensors, in the order of the graph, into groups of at most so many bytes; a larger one stands alone."""
     groups: list[list[str]] = []
     room = 0

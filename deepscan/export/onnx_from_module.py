@@ -94,11 +94,12 @@ def refuse_invalid(model: onnx.ModelProto) -> None:
 
 
 def _strip_traces(model: onnx.ModelProto) -> None:
-    """Remove what the exporter notes about the Python source: it holds paths of the machine it ran on."""
-    del model.graph.value_info[:]
-    for holder in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
+    """Remove what the exporter notes about the Python source: it holds paths of the machine it ran on.
+
+    The shapes that it notes stay. They say which free sizes are equal, which no runtime can see past a Reshape with -1;
+    ONNX Runtime needs it to keep its fast layout across the additions of lowered networks.
+    """
+    graph = model.graph
+    for holder in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         del holder.metadata_props[:]
         holder.doc_string = ""
-    for tensor in model.graph.initializer:
-        del tensor.metadata_props[:]
-        tensor.doc_string = ""

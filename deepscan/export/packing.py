@@ -56,7 +56,11 @@ def packed(
         model: takes and gives what the artefact contract says; gets the record as metadata.
         spec: of the detector.
         origin: of its weights.
-        precision, form, form_reason, calibration, parity_loss: as in `Manifest`.
+        precision: of its arithmetic.
+        form: of a clip detector's convolutions.
+        form_reason: why this form.
+        calibration: where the ranges of an int8 graph come from.
+        parity_loss: what was accepted although it was too large.
 
     Raises:
         ModelError: the graph is not valid ONNX.

@@ -82,6 +82,7 @@ def folded_batch_norm(model: onnx.ModelProto) -> onnx.ModelProto:
     made = onnx.ModelProto()
     made.CopyFrom(model)
     graph = made.graph
+    del graph.value_info[:]  # whoever converts the graph further would have to keep it true
     stored = _stored(graph)
     uses = Counter(name for node in graph.node for name in node.input) + Counter(out.name for out in graph.output)
     makers = {name: node for node in graph.node for name in node.output}

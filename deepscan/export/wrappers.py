@@ -23,10 +23,9 @@ class ArtefactGraph(nn.Module):
         self.network = network
         self.reverses_channels = spec.channel_order == "BGR"
         self.scale, self.offset = spec.calibration.scale, spec.calibration.offset
+        self.order: tuple[int, ...] = (0, 4, 1, 2, 3) if spec.kind == "clip" else (0, 3, 1, 2)
         if isinstance(network, Lowered):
             self.order = (0, 1, 4, 2, 3)
-        else:
-            self.order = (0, 4, 1, 2, 3) if spec.kind == "clip" else (0, 3, 1, 2)
         self.channels = self.order.index(len(self.order) - 1)
         shape = [3 if axis == self.channels else 1 for axis in range(len(self.order))]
         self.subtracts, self.divides = any(spec.mean), any(value != 1.0 for value in spec.std)

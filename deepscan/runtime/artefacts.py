@@ -13,6 +13,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from deepscan.errors import ModelError
+from deepscan.runtime.external_data import refuse_external_data
 from deepscan.runtime.weights_store import find_installed
 from deepscan.spec import DetectorSpec, spec_from_json
 
@@ -133,9 +134,11 @@ def _checked(record: bytes, model: bytes, source: str) -> Artefact:
             f"{source} is not the file that its manifest describes: it was changed or cut; export it again."
         )
     try:
-        metadata = {entry.key: entry.value for entry in onnx.load_model_from_string(model).metadata_props}
+        parsed = onnx.load_model_from_string(model)
     except DecodeError as error:
         raise ModelError(f"{source} is not an ONNX file: export the detector again.") from error
+    refuse_external_data(parsed, source=source)
+    metadata = {entry.key: entry.value for entry in parsed.metadata_props}
     embedded = metadata.get(f"{METADATA_PREFIX}spec")
     if embedded is None:
         raise ModelError(f"{source} carries no detector spec: only models that deepscan exported can be used.")

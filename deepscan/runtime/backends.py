@@ -34,7 +34,7 @@ class Backend(Protocol):
     def logits(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Score a batch: RGB uint8 [N, H, W, 3] or [N, T, H, W, 3], 1 <= N <= max_batch, to logits float32 [N].
 
-        The answer for one picture does not depend on the others in its batch.
+        The answer for one picture does not depend on the others in its batch. One thread at a time may call it.
 
         Raises:
             ModelError: a logit is not a finite number.

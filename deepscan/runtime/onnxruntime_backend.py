@@ -36,10 +36,10 @@ def arithmetic(precision: Precision, device: Device) -> tuple[Arithmetic, ...]:
 
     On a CPU, ONNX Runtime widens half to float32; on CUDA it computes quantised convolutions in float32.
     """
-    if PROVIDERS[device] not in available_providers():
-        return ()
     if device == "cpu":
         return ("int8",) if precision == "int8" else ("fp32",)
+    if PROVIDERS[device] not in available_providers() or not nvidia_gpus():
+        return ()
     return ("fp16",) if precision == "fp16" else ("fp32",)
 
 
@@ -165,11 +165,7 @@ class FixedBatches:
 
 
 def most_on_cuda(artefact: Artefact, *, memory_bytes: int) -> int:
-    """Return the largest batch for a GPU with so much memory; FTCN's stem would pass 2^31 bytes at 32 clips.
-
-    Raises:
-        ModelError: it is none.
-    """
+    """Return the largest batch for a GPU with so much memory; a single item is tried on any."""
     most = CLIPS_AT_ONCE_CUDA if artefact.manifest.spec.kind == "clip" else CROPS_AT_ONCE_CUDA
     limit = min(CUDA_LIMIT_BYTES, memory_bytes // MEMORY_SHARE)
-    return min(most, largest_batch(onnx.load_model_from_string(artefact.model), limit))
+    return max(1, min(most, largest_batch(onnx.load_model_from_string(artefact.model), limit)))

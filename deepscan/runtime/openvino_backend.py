@@ -105,7 +105,7 @@ class OpenVinoBackend:
 
     def logits(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See `Backend.logits`."""
-        items = np.ascontiguousarray(batch)
+        items = np.ascontiguousarray(batch)  # the requests share its memory while they run
         logits = np.empty(len(items), dtype=np.float32)
         count = len(self._requests)
         try:

@@ -12,6 +12,7 @@ from typing import Final, cast, get_args
 from deepscan.errors import UsageError
 from deepscan.runtime.backend_choice import BackendChoice, PrecisionChoice, chosen_backend
 from deepscan.runtime.backends import BACKEND_VARIABLE, Backend
+from deepscan.runtime.conversion import Report
 from deepscan.runtime.cutting import cuts_for
 from deepscan.runtime.face_detectors import FaceDetectorChoice
 from deepscan.runtime.following import FaceFollower, Follower
@@ -43,6 +44,10 @@ FRAMES_AT_ONCE: Final = 4
 CROPS_AT_ONCE: Final = 16
 
 
+def _silence(_: str) -> None:
+    """Tell nobody."""
+
+
 def scan(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     *,
@@ -63,6 +68,7 @@ def scan(
     device: DeviceChoice = "auto",
     backend: BackendChoice | None = None,
     precision: PrecisionChoice = "auto",
+    report: Report = _silence,
 ) -> Scan:
     """Prepare a scan; iterate over it to run it.
 
@@ -99,6 +105,7 @@ def scan(
         backend: what executes the detectors; by default what $DEEPSCAN_BACKEND says, else `auto`: what is there is
             measured once and remembered; see `deepscan.runtime.backend_choice`.
         precision: of the arithmetic; `auto` takes the detector's own, or a lower one that was measured to agree.
+        report: takes a line for people when backends are measured, which is done once and takes a while.
 
     Raises:
         UsageError: the arguments contradict each other, or there is nothing to scan.
@@ -137,7 +144,9 @@ def scan(
     names = [name.strip() for name in model.split(",")] if isinstance(model, str) else list(model)
     settings = chosen_settings(names, wishes, device=used)
     backends = [
-        chosen_backend(artefact, backend=backend, precision=precision, device=used, threads=cpu_count())
+        chosen_backend(
+            artefact, backend=backend, precision=precision, device=used, threads=cpu_count(), report=report
+        )
         for artefact in settings.artefacts
     ]
     return Scan(

@@ -24,7 +24,8 @@ class SingleExecution:
     """Runs a module on the processor, item by item.
 
     torch takes other kernels for other sizes of a batch, with other last digits; one by one, an answer cannot depend
-    on its neighbours.
+    on its neighbours. Nothing is compiled: that needs a C++ compiler, which a machine may lack, and took 30 s for
+    `lite` and 72 s for AltFreezing on two busy cores.
 
     Args:
         module: takes uint8 [N, ...] and returns a tuple.
@@ -51,8 +52,8 @@ class SingleExecution:
 class CompiledExecution:
     """Runs a module as `torch.compile` makes it, in batches of a few sizes.
 
-    For each size kernels of fixed shapes are made when it is first needed, which takes up to a minute; shapes that stay
-    free would spare that, but not let cuDNN choose by measurement. A batch is filled up to the next size. Sizes grow by
+    For each size kernels of fixed shapes are made when it is first needed, which takes a while; shapes that stay free
+    would spare that, but not let cuDNN choose by measurement. A batch is filled up to the next size. Sizes grow by
     factors of four, because where batches are small the GPU is not what is waited for. CUDA graphs (the mode
     `reduce-overhead`) are left out: torch ties them to a thread, and detectors are loaded in another than they run in.
 

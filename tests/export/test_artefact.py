@@ -127,7 +127,7 @@ def test_weights_are_stored_as_float16_without_loss(model_path: Path) -> None:
         held = stored[f"network.{name}.half"]
         assert held.dtype == np.float16
         np.testing.assert_array_equal(held, value, err_msg=name)
-    assert {held.dtype for held in stored.values()} == {np.dtype(np.float16), np.dtype(np.int64)}
+    assert {held.dtype for name, held in stored.items() if name.startswith("network.")} == {np.dtype(np.float16)}
     assert 9.7e6 < model_path.stat().st_size < 10.1e6
 
 

@@ -30,7 +30,7 @@ from deepscan.models.registry import BUILDERS
 from deepscan.models.specs import SPECS
 from deepscan.runtime.artefacts import Artefact, load_artefact
 from deepscan.runtime.engine_store import MANIFEST, Engine, engine_folder, find_engine, read_plan
-from deepscan.runtime.tensorrt_files import LOCK
+from deepscan.runtime.tensorrt_files import LOCK, make_private
 from deepscan.runtime.tensorrt_manifest import BatchProfile, Target
 from deepscan.runtime.tensorrt_packages import Package, load_package
 from deepscan.runtime.weights_store import HOME_VARIABLE
@@ -161,6 +161,11 @@ def test_progress_is_reported_while_it_builds() -> None:
 
 
 def test_what_is_raised_while_reporting_stops_the_build(home: Path) -> None:
+    folder = engine_folder(tiny().manifest, "tensorrt-rtx", "8.6")
+    make_private(folder.parent)
+    make_private(folder)
+    (folder / ".left.partial").write_bytes(b"by a build that was killed")
+
     def stop(line: str) -> None:
         raise UsageError(f"stopped at {line}")
 
@@ -339,10 +344,13 @@ def test_a_build_that_is_killed_leaves_no_engine_and_no_lock() -> None:
 
 
 def test_ctrl_c_stops_a_build() -> None:
-    with building() as process:
+    # Whoever runs the tests in the background has it ignored.
+    heeded = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    with building(first=heeded) as process:
         assert next_line(process) == "Building engine ..."
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate()
+        output, errors = process.communicate()
+    assert "Determining refit engines ..." not in output  # the last phase
     assert process.returncode == -signal.SIGINT
     assert errors.splitlines()[-1] == "KeyboardInterrupt"
     assert os.listdir(engine_folder(load_artefact("lite").manifest, "tensorrt-rtx", "8.6")) == [LOCK]

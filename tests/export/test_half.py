@@ -198,6 +198,26 @@ def test_an_operator_that_onnx_has_in_float32_only_stays_so() -> None:
     assert types["boxes.float"] == TensorProto.FLOAT
 
 
+def test_a_shape_is_read_off_a_tensor_in_whatever_type_it_is_there() -> None:
+    nodes = [
+        node("Mul", "x w", "a"),
+        node("Shape", "a", "shape"),
+        node("Cast", "shape", "sizes", to=TensorProto.FLOAT),
+        node("ReduceMax", "sizes", "size", keepdims=0),
+        node("Mul", "a size", "y"),
+    ]
+    half = halved(graph_of(nodes, {"w": f32(0.1)}), ["a", "y"])
+    check_typing(half)
+    assert [(item.op_type, item.input[0]) for item in half.graph.node] == [
+        ("Mul", "x"),
+        ("Shape", "a"),
+        ("Cast", "shape"),
+        ("ReduceMax", "sizes"),
+        ("Cast", "size"),
+        ("Mul", "a"),
+    ]
+
+
 def test_pixels_become_half_at_once() -> None:
     model = graph_of([node("Cast", "x", "p", to=TensorProto.FLOAT), node("Mul", "p w", "y")], {"w": f32(0.1)})
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
 
 import numpy as np
 import onnx
@@ -12,16 +12,15 @@ from onnx import numpy_helper
 from torch import nn
 
 from deepscan.errors import UsageError
-from deepscan.export.artefact import WeightsOrigin, write_artefact
-from deepscan.export.forms import exported
+from deepscan.export.forms import exported, graph_of
 from deepscan.export.lowering import lowered
+from deepscan.export.packing import WeightsOrigin, packed
 from deepscan.export.wrappers import ArtefactGraph
 from deepscan.models.altfreezing import AltFreezing
 from deepscan.models.ftcn import FTCN
 from deepscan.models.registry import BUILDERS
 from deepscan.models.specs import SPECS
 from deepscan.models.untrained import untrained_network
-from deepscan.runtime.artefacts import load_artefact
 from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from tests.models.goldens import golden
 from tests.runtime.tiny_detectors import TINY_CLIP, Brightness
@@ -50,14 +49,13 @@ def probabilities(network: nn.Module, name: str, clips: torch.Tensor) -> torch.T
     return score
 
 
-def test_both_forms_give_the_authors_numbers(network: AltFreezing | FTCN, tmp_path: Path) -> None:
+def test_both_forms_give_the_authors_numbers(network: AltFreezing | FTCN) -> None:
     name = name_of(network)
     spec, clips = SPECS[name], golden(name).inputs()
     flat = probabilities(lowered(network, frames=spec.frames), name, torch.from_numpy(clips)).numpy()
     np.testing.assert_allclose(flat, golden(name).fake(), rtol=0, atol=SAME)
-    manifest = write_artefact(network, spec, WeightsOrigin("golden", "0" * 64), tmp_path, form="2d")
-    assert manifest.form == "2d"
-    artefact = load_artefact(str(tmp_path / manifest.file))
+    graph = graph_of(lowered(network, frames=spec.frames), spec)
+    artefact = packed(graph, spec, WeightsOrigin("golden", "0" * 64), form="2d")
     _refuse_3d(onnx.load_model_from_string(artefact.model))
     backend = OnnxRuntimeBackend(artefact, device="cpu", threads=2, precision="fp32")
     logits = np.array([backend.logits(clip[None])[0] for clip in clips])
@@ -93,9 +91,8 @@ def test_auto_says_what_it_measured() -> None:
     network = untrained_network("ftcn-deepfakebench", seed=0)
     made = exported(network, SPECS["ftcn-deepfakebench"], "auto")
     assert made.form in ("2d", "3d")
-    assert made.reason.startswith("3d 0.")
-    assert ", 2d 0." in made.reason
-    assert "ONNX Runtime" in made.reason
+    for form in ("3d", "2d"):
+        assert re.search(rf"{form} \d+\.\d+ s per clip on onnxruntime-cpu fp32", made.reason)
 
 
 def test_other_networks_have_one_form() -> None:

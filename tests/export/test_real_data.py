@@ -47,7 +47,7 @@ def test_the_split_depends_on_the_seed_and_on_nothing_else() -> None:
 
 def test_the_hash_is_of_the_items_that_were_picked() -> None:
     for part in split([ASTRONAUT], 6):
-        assert part.sha256 == hashlib.sha256(part.items).hexdigest()
+        assert part.sha256 == hashlib.sha256(part.items.data).hexdigest()
 
 
 def test_no_data_is_refused_with_what_to_give(tmp_path: Path) -> None:
@@ -71,4 +71,4 @@ def test_joining_keeps_the_order_and_what_belongs_to_each_item() -> None:
     assert whole.sources == (*parts[0].sources, *parts[1].sources)
     assert Counter(whole.fakes) == {False: len(parts[0].items), True: len(parts[1].items)}
     assert whole.videos == (*parts[0].videos, *parts[1].videos)
-    assert whole.sha256 == hashlib.sha256(whole.items).hexdigest()
+    assert whole.sha256 == hashlib.sha256(whole.items.data).hexdigest()

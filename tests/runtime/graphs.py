@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
+import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from deepscan.export.forms import graph_of
@@ -39,15 +43,51 @@ class SmallClipNetwork(nn.Module):
         return logits
 
 
+class SmallFrameNetwork(nn.Module):
+    """The kinds of layers that HFF is made of, with few channels and random weights.
+
+    ONNX Runtime adds up the mean over channels in another order when the batch is larger.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 24, 3, stride=2, padding=1)
+        self.query = nn.Conv2d(24, 12, 1)
+        self.key = nn.Conv2d(24, 12, 1)
+        self.value = nn.Conv2d(24, 24, 1)
+        self.mask = nn.Conv2d(2, 1, 7, padding=3)
+        self.head = nn.Linear(24, 1)
+
+    def forward(self, faces: torch.Tensor) -> torch.Tensor:
+        """[N, 3, H, W] -> [N]."""
+        x = torch.relu(self.stem(faces))
+        attention = torch.softmax(self.query(x).flatten(2).transpose(1, 2) @ self.key(x).flatten(2), -1)
+        x = x + (self.value(x).flatten(2) @ attention.transpose(1, 2)).view_as(x)
+        x = x * torch.sigmoid(self.mask(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)))
+        logits: torch.Tensor = self.head(x.mean((2, 3)))[:, 0]
+        return logits
+
+
 @cache
 def small_clip_artefact() -> Artefact:
-    """Return a detector of clips of 8 crops of 32 x 32 pixels with 3-D convolutions; its logits differ by some 0.1."""
+    """Return a detector of clips of 8 crops of 32 x 32 pixels with 3-D convolutions."""
     torch.manual_seed(0)
-    network = SmallClipNetwork()
+    return packed(graph_of(_larger(SmallClipNetwork(), 3), TINY_CLIP), TINY_CLIP, ORIGIN)
+
+
+@cache
+def small_frame_artefact() -> Artefact:
+    """Return a detector of crops of 32 x 32 pixels with attention."""
+    torch.manual_seed(0)
+    return packed(graph_of(_larger(SmallFrameNetwork(), 3), TINY_FRAME), TINY_FRAME, ORIGIN)
+
+
+def _larger(network: nn.Module, factor: float) -> nn.Module:
+    """Multiply the weights, so that logits differ enough to tell items apart."""
     with torch.no_grad():
         for weights in network.parameters():
-            weights.mul_(3)
-    return packed(graph_of(network, TINY_CLIP), TINY_CLIP, ORIGIN)
+            weights.mul_(factor)
+    return network
 
 
 @cache
@@ -79,6 +119,29 @@ def mean_graph(
     axes = helper.make_tensor("axes", TensorProto.INT64, [3], [1, 2, 3])
     body = helper.make_graph(nodes, "mean", taken, given, [axes])
     return helper.make_model(body, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def graph_from(nodes: Sequence[onnx.NodeProto], constants: Mapping[str, NDArray[Any]]) -> onnx.ModelProto:
+    """Return a graph that makes `logit` of `wide`, the pixels of crops in float32 [N, 32, 32, 3]."""
+    side = TINY_FRAME.size
+    body = helper.make_graph(
+        [helper.make_node("Cast", ["faces"], ["wide"], to=TensorProto.FLOAT), *nodes],
+        "made",
+        [helper.make_tensor_value_info("faces", TensorProto.UINT8, ["N", side, side, 3])],
+        [helper.make_tensor_value_info("logit", TensorProto.FLOAT, ["N"])],
+        [numpy_helper.from_array(np.asarray(values), name) for name, values in constants.items()],
+    )
+    return helper.make_model(body, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def determinant_artefact() -> Artefact:
+    """Return a detector with an operator, Det, that only ONNX Runtime's CPU side has."""
+    nodes = [
+        helper.make_node("ReduceMean", ["wide", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Reshape", ["mean", "squares"], ["square"]),
+        helper.make_node("Det", ["square"], ["logit"]),
+    ]
+    return frame_artefact(graph_from(nodes, {"axes": np.array([1, 2, 3]), "squares": np.array([-1, 1, 1])}))
 
 
 def frame_artefact(model: onnx.ModelProto) -> Artefact:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from numpy.typing import NDArray
+from onnx import helper
 
 from deepscan.errors import MachineError, ModelError
 from deepscan.runtime import backend_choice, backend_trials
@@ -34,7 +34,13 @@ from deepscan.runtime.machine_facts import machine_facts
 from deepscan.runtime.samples import Samples, packaged_samples
 from deepscan.runtime.weights_store import HOME_VARIABLE
 from deepscan.spec import DetectorSpec
-from tests.runtime.graphs import brightness_artefact, frame_artefact, small_clip_artefact
+from tests.runtime.graphs import (
+    brightness_artefact,
+    determinant_artefact,
+    frame_artefact,
+    graph_from,
+    small_clip_artefact,
+)
 from tests.runtime.tiny_detectors import TINY_FRAME
 
 FEW = 3
@@ -111,19 +117,6 @@ def bright() -> Artefact:
     return brightness_artefact(TINY_FRAME)
 
 
-def graph_with(nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray]) -> Artefact:
-    """Return a detector that computes `logit` from `wide`, its pixels in float32 [N, 32, 32, 3]."""
-    side = TINY_FRAME.size
-    graph = helper.make_graph(
-        [helper.make_node("Cast", ["faces"], ["wide"], to=TensorProto.FLOAT), *nodes],
-        "made",
-        [helper.make_tensor_value_info("faces", TensorProto.UINT8, ["N", side, side, 3])],
-        [helper.make_tensor_value_info("logit", TensorProto.FLOAT, ["N"])],
-        [numpy_helper.from_array(values, name) for name, values in constants.items()],
-    )
-    return frame_artefact(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10))
-
-
 def cancelling_artefact() -> Artefact:
     """A small difference of two large sums, which bfloat16 loses."""
     flat = 32 * 32 * 3
@@ -141,18 +134,7 @@ def cancelling_artefact() -> Artefact:
         "weights": np.concatenate([first, first * np.float32(1.01)], axis=1),
         "difference": np.array([[-1.0], [1.0]], dtype=np.float32),
     }
-    return graph_with(nodes, constants)
-
-
-def determinant_artefact() -> Artefact:
-    """ONNX Runtime has Det, OpenVINO does not."""
-    nodes = [
-        helper.make_node("ReduceMean", ["wide", "axes"], ["mean"], keepdims=0),
-        helper.make_node("Reshape", ["mean", "squares"], ["square"]),
-        helper.make_node("Det", ["square"], ["logit"]),
-    ]
-    constants = {"axes": np.array([1, 2, 3]), "squares": np.array([-1, 1, 1])}
-    return graph_with(nodes, constants)
+    return frame_artefact(graph_from(nodes, constants))
 
 
 def test_all_that_is_there_is_a_candidate_onnx_runtime_first() -> None:
@@ -200,7 +182,7 @@ def test_the_record_says_what_was_measured_and_the_figures_bear_it_out(choose: C
     assert choice.reference == "onnxruntime-cpu fp32"
     there = [(candidate.backend, candidate.precision) for candidate in auto_candidates(artefact, "cpu")]
     assert [(trial.backend, trial.precision) for trial in choice.trials] == there
-    timed = {}
+    timed: dict[tuple[str, str], float] = {}
     for trial in choice.trials:
         assert trial.open_seconds is not None
         assert trial.open_seconds > 0
@@ -327,7 +309,7 @@ class Failing:
     def __init__(self, real: Backend, good: int) -> None:
         self.real, self.good, self.closed = real, good, False
 
-    def logits(self, batch: np.ndarray) -> np.ndarray:
+    def logits(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         self.good -= 1
         if self.good < 0:
             raise RuntimeError("out of memory")

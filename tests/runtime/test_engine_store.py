@@ -268,12 +268,13 @@ def test_a_disk_that_is_full_leaves_the_old_engine(home: Path) -> None:
 def test_a_build_that_is_killed_while_it_writes_leaves_an_engine_that_is_whole(attempt: int) -> None:
     plans = [bytes([value]) * 30_000_000 for value in (1, 2)]
     stored(plans[0])
-    writer = child(f"while True:\n for value in (2, 1): stored(bytes([value]) * {len(plans[0])})")
     folder = engine_folder(lite(), "tensorrt", "8.6")
-    wait_until(lambda: any(name.endswith(".partial") for name in os.listdir(folder)), "a file being written")
-    time.sleep(0.005 * attempt)
-    writer.send_signal(signal.SIGKILL)
-    writer.communicate()
+    with child(f"while True:\n for value in (2, 1): stored(bytes([value]) * {len(plans[0])})") as writer:
+        try:
+            wait_until(lambda: any(name.endswith(".partial") for name in os.listdir(folder)), "a file being written")
+            time.sleep(0.005 * attempt)
+        finally:
+            writer.send_signal(signal.SIGKILL)
     assert read_plan(found(), remedy="") in plans
     waited: list[None] = []
     with locked(folder, waiting=lambda: waited.append(None)):
@@ -292,23 +293,24 @@ with locked(folder, waiting=lambda: None):
 
 def test_the_second_builder_waits_until_the_first_is_done_or_dead() -> None:
     folder = stored().folder
-    holder = child(HOLD)
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "locked\n"
     waiting, inside = threading.Event(), threading.Event()
 
     def second() -> None:
         with locked(folder, waiting=waiting.set):
             inside.set()
 
-    thread = threading.Thread(target=second)
-    thread.start()
-    wait_until(waiting.is_set, "the second builder to say that it waits")
-    assert not inside.wait(0.1)
-    holder.send_signal(signal.SIGKILL)
+    with child(HOLD) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "locked\n"
+            thread = threading.Thread(target=second, daemon=True)
+            thread.start()
+            wait_until(waiting.is_set, "the second builder to say that it waits")
+            assert not inside.wait(0.1)
+        finally:
+            holder.send_signal(signal.SIGKILL)
     wait_until(inside.is_set, "the lock of a killed process to be lifted")
     thread.join()
-    holder.communicate()
 
 
 def test_two_threads_exclude_each_other_too(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,10 +20,11 @@ from deepscan.runtime.artefacts import Artefact, load_artefact
 from deepscan.runtime.backends import Arithmetic
 from deepscan.runtime.external_data import refuse_external_data
 from deepscan.runtime.openvino_backend import OpenVinoBackend, arithmetic
-from tests.runtime.graphs import ORIGIN, small_clip_artefact
+from tests.runtime.graphs import ORIGIN, graph_from, small_clip_artefact
 from tests.runtime.tiny_detectors import TINY_FRAME
 
 GOLDEN = Path(__file__).parent.parent / "models" / "lite_golden.npz"
+SCALE = 1 / 128
 HAS_BF16 = "bf16" in arithmetic("fp32", "cpu")
 
 
@@ -35,35 +37,25 @@ def golden() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
 def quantised_artefact() -> Artefact:
     """A convolution with explicit int8 quantisation around it, and the mean of what comes out."""
     random = np.random.default_rng(0)
-    constants = {
-        "bright": np.float32(255.0),
-        "pixel_scale": np.float32(0.0078125),
-        "pixel_zero": np.uint8(0),
+    constants: dict[str, NDArray[Any]] = {
+        "bright": np.array(255.0, dtype=np.float32),
+        "pixel_scale": np.array(SCALE, dtype=np.float32),
+        "pixel_zero": np.array(0, dtype=np.uint8),
         "weights": random.integers(-90, 90, (16, 3, 3, 3), dtype=np.int8),
-        "weight_scale": np.float32(0.001),
-        "weight_zero": np.int8(0),
+        "weight_scale": np.array(0.001, dtype=np.float32),
+        "weight_zero": np.array(0, dtype=np.int8),
         "axes": np.array([1, 2, 3]),
     }
     nodes = [
-        helper.make_node("Transpose", ["faces"], ["turned"], perm=[0, 3, 1, 2]),
-        helper.make_node("Cast", ["turned"], ["wide"], to=TensorProto.FLOAT),
-        helper.make_node("Div", ["wide", "bright"], ["normalised"]),
+        helper.make_node("Transpose", ["wide"], ["turned"], perm=[0, 3, 1, 2]),
+        helper.make_node("Div", ["turned", "bright"], ["normalised"]),
         helper.make_node("QuantizeLinear", ["normalised", "pixel_scale", "pixel_zero"], ["small"]),
         helper.make_node("DequantizeLinear", ["small", "pixel_scale", "pixel_zero"], ["again"]),
         helper.make_node("DequantizeLinear", ["weights", "weight_scale", "weight_zero"], ["kernels"]),
         helper.make_node("Conv", ["again", "kernels"], ["maps"]),
         helper.make_node("ReduceMean", ["maps", "axes"], ["logit"], keepdims=0),
     ]
-    side = TINY_FRAME.size
-    graph = helper.make_graph(
-        nodes,
-        "quantised",
-        [helper.make_tensor_value_info("faces", TensorProto.UINT8, ["N", side, side, 3])],
-        [helper.make_tensor_value_info("logit", TensorProto.FLOAT, ["N"])],
-        [numpy_helper.from_array(np.asarray(values), name) for name, values in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    return packed(model, TINY_FRAME, ORIGIN, precision="int8")
+    return packed(graph_from(nodes, constants), TINY_FRAME, ORIGIN, precision="int8")
 
 
 def test_the_embedded_detector_gives_its_golden_logits(golden: tuple[NDArray[np.uint8], NDArray[np.float32]]) -> None:
@@ -89,7 +81,7 @@ def test_quantised_layers_are_computed_in_int8() -> None:
         face = np.full((1, 32, 32, 3), 100, dtype=np.uint8)
         initializers = onnx.load_model_from_string(artefact.model).graph.initializer
         (weights,) = [numpy_helper.to_array(tensor) for tensor in initializers if tensor.name == "weights"]
-        quantised = round(100 / 255 / 0.0078125) * 0.0078125
+        quantised = round(100 / 255 / SCALE) * SCALE
         expected = quantised * 0.001 * weights.sum(axis=(1, 2, 3)).mean()
         assert backend.logits(face) == pytest.approx([expected], rel=1e-3)
         assert backend.precision == "int8"

@@ -43,7 +43,6 @@ PLAIN = Wishes(
     aggregate=None,
     threshold=None,
     face_detector="yunet",
-    precision="auto",
 )
 
 
@@ -129,12 +128,6 @@ def test_wishes_that_fit_are_not_refused(clip: str, frame: str, detectors: str, 
     names = [known[name] for name in detectors.split()]
     settings = chosen(*names, **wishes)
     assert len(settings.artefacts) == len(settings.verdicts) == len(names)
-
-
-def test_an_artefact_of_another_precision_is_refused(frame: str) -> None:
-    assert chosen(frame, precision="fp32").artefacts[0].manifest.precision == "fp32"
-    with pytest.raises(ModelError, match=r"tiny-frame\.onnx is fp32, not fp16"):
-        chosen(frame, "lite", precision="fp16")
 
 
 def test_full_takes_all_frames(clip: str, frame: str) -> None:
@@ -236,7 +229,6 @@ def test_all_that_a_score_or_its_label_depends_on_is_in_the_hash(frame: str) -> 
 @pytest.mark.parametrize(
     ("model", "wishes", "same"),
     [
-        ("lite", {}, {"precision": "fp32"}),
         ("lite", {}, {"mirror": True}),
         ("lite", {}, {"min_face": 100}),
         ("lite", {}, {"aggregate": "max"}),

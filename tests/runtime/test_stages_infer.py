@@ -264,7 +264,7 @@ def test_the_logit_of_a_crop_does_not_depend_on_its_neighbours(real_crops: NDArr
     backend = OnnxRuntimeBackend(load_artefact("lite"), device="cpu", threads=threads, precision="fp32")
     alone = np.array([backend.logits(picture[None])[0] for picture in real_crops])
     assert len(set(alone.tolist())) == 8
-    for size in range(1, backend.max_batch + 1):
+    for size in range(1, min(8, backend.max_batch) + 1):
         for order in (np.arange(size), np.arange(8)[::-1][:size], np.roll(np.arange(8), 3)[:size]):
             assert np.array_equal(backend.logits(real_crops[order]), alone[order])
 

@@ -38,6 +38,7 @@ def test_the_largest_batch_is_the_last_one_that_fits(item: int, weights: int, li
     def fits(items: int) -> bool:
         return 4 * item * (items + weights) <= limit
 
+    assert most >= 0
     assert fits(most) or most == 0
     assert not fits(most + 1)
 

@@ -107,7 +107,6 @@ def test_every_detector_gives_the_scores_of_onnxruntime(name: str, form: Literal
 
 def live_storages() -> dict[int, int]:
     """The memory of all tensors that Python knows: bytes by address."""
-    gc.collect()
     tensors = [found for found in gc.get_objects() if issubclass(type(found), torch.Tensor)]
     return {found.untyped_storage().data_ptr(): found.untyped_storage().nbytes() for found in tensors}
 
@@ -116,9 +115,11 @@ def test_weights_are_in_memory_once_and_not_at_all_when_it_is_closed() -> None:
     artefact = load_artefact("lite")
     stored = onnx.load_model_from_string(artefact.model).graph.initializer
     float32_bytes = sum(4 * int(np.prod(tensor.dims)) for tensor in stored if len(tensor.dims) > 1)
+    gc.collect()
     before = live_storages()
     backend = TorchBackend(artefact, device="cpu", threads=THREADS, precision="fp32")
     backend.logits(faces()[:1])
+    gc.collect()
     held = {address: size for address, size in live_storages().items() if address not in before}
     # Biases and scalars come on top.
     assert float32_bytes < sum(held.values()) < 1.02 * float32_bytes

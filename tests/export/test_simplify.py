@@ -1,0 +1,230 @@
+"""Every detector's graph: no shape arithmetic, nothing that does nothing, any batch; and batch normalisation folded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from deepscan.export.forms import graph_of
+from deepscan.export.half_weights import store_exact_halves
+from deepscan.export.lowering import can_be_lowered, lowered
+from deepscan.export.onnx_from_module import OPSET
+from deepscan.export.simplify import folded_batch_norm
+from deepscan.export.wrappers import ArtefactGraph
+from deepscan.models.specs import SPECS
+from deepscan.models.untrained import untrained_network
+from deepscan.spec import DetectorSpec
+
+SAME = 1e-5  # of a score
+DETECTORS = [
+    "lite",
+    "altfreezing-3d",
+    "altfreezing-2d",
+    "ftcn-3d",
+    "ftcn-2d",
+    "hff",
+    "recce",
+    "caddm-resnet34",
+    pytest.param("caddm-efficientnet-b3", marks=pytest.mark.slow),
+    pytest.param("caddm-efficientnet-b4", marks=pytest.mark.slow),
+]
+# Loops, sizes that are computed, and what only `torch.onnx` would leave behind.
+FORBIDDEN = set(
+    "Shape Size ConstantOfShape NonZero Range Loop If Scan Expand Tile Where Identity Constant Dropout Einsum "
+    "ScatterND GatherND SequenceAt Squeeze".split()
+)
+FEW = 500  # nodes; RECCE's loop over 361 places, unrolled, has thousands
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    spec: DetectorSpec
+    model: onnx.ModelProto
+    items: NDArray[np.uint8]
+    scores: NDArray[np.float32]  # of torch
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+
+@pytest.fixture(scope="module", params=DETECTORS)
+def case(request: pytest.FixtureRequest) -> Case:
+    """A detector with random weights, as torch computes it, and its graph."""
+    chosen: str = request.param
+    name = chosen.removesuffix("-2d").removesuffix("-3d")
+    spec, network = SPECS[name], untrained_network(name, seed=3)
+    count = 3 if spec.kind == "clip" else 5  # not what was traced
+    items = np.random.default_rng(4).integers(0, 256, (count, *spec.item_shape), dtype=np.uint8)
+    with torch.inference_mode():
+        scores = ArtefactGraph(network, spec).eval()(torch.from_numpy(items))[1].numpy()
+    if chosen.endswith("-2d"):
+        assert can_be_lowered(network)
+        network = lowered(network, frames=spec.frames)
+    return Case(spec, graph_of(network, spec), items, scores)
+
+
+def constants(model: onnx.ModelProto) -> dict[str, TensorProto]:
+    return {tensor.name: tensor for tensor in model.graph.initializer}
+
+
+def answers(model: onnx.ModelProto, items: NDArray[np.uint8]) -> NDArray[np.float32]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 2
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    scores: NDArray[np.float32] = session.run(["score"], {model.graph.input[0].name: items})[0]
+    return scores
+
+
+def test_only_plain_operators_are_left(case: Case) -> None:
+    graph = case.model.graph
+    assert {node.op_type for node in graph.node} & FORBIDDEN == set()
+    assert {node.domain for node in graph.node} == {""}
+    assert [(entry.domain, entry.version) for entry in case.model.opset_import] == [("", OPSET)]
+    assert len(graph.node) < FEW
+    onnx.checker.check_model(case.model, full_check=True)
+
+
+def test_no_number_of_the_graph_is_a_size(case: Case) -> None:
+    inferred = onnx.shape_inference.infer_shapes(case.model, strict_mode=True, data_prop=True).graph
+    kinds = {value.name: value.type.tensor_type.elem_type for value in (*inferred.value_info, *inferred.output)}
+    assert {kinds[name] for node in inferred.node for name in node.output} == {TensorProto.FLOAT}
+
+
+def test_reshapes_have_constant_targets_that_leave_the_batch_free(case: Case) -> None:
+    stored = constants(case.model)
+    targets = [stored[node.input[1]] for node in case.model.graph.node if node.op_type == "Reshape"]
+    for target in targets:
+        sizes = numpy_helper.to_array(target).tolist()
+        assert sizes.count(-1) == 1, sizes
+        assert sizes.count(0) == 0, sizes
+    assert not [node for node in case.model.graph.node for attribute in node.attribute if attribute.name == "allowzero"]
+
+
+def test_padding_is_in_the_convolutions(case: Case) -> None:
+    nodes = case.model.graph.node
+    padded = {node.output[0] for node in nodes if node.op_type == "Pad"}
+    assert not [node.name for node in nodes if node.op_type == "Conv" and node.input[0] in padded]
+    if case.spec.kind == "frame":
+        assert not padded
+
+
+def test_nothing_is_there_twice_or_for_nothing(case: Case) -> None:
+    graph = case.model.graph
+    taken = {name for node in graph.node for name in node.input}
+    given = {name for node in graph.node for name in node.output}
+    assert {tensor.name for tensor in graph.initializer} <= taken
+    assert given <= taken | {"logit", "score"}
+    names = Counter(node.name for node in graph.node)
+    assert names.most_common(1)[0][1] == 1
+    assert "" not in names
+    small = Counter(
+        (tensor.data_type, tuple(tensor.dims), numpy_helper.to_array(tensor).tobytes())
+        for tensor in graph.initializer
+        if not tensor.name.startswith("network.")
+    )
+    assert max(small.values()) == 1
+    assert not [node.name for node in graph.node if does_nothing(node, constants(case.model))]
+
+
+def does_nothing(node: NodeProto, stored: dict[str, TensorProto]) -> bool:
+    """Tell whether a node gives one of its inputs as it is: x + 0, x * 1, or an untouched order of axes."""
+    neutral = {"Add": 0.0, "Sub": 0.0, "Mul": 1.0, "Div": 1.0}
+    if node.op_type in neutral and node.input[1] in stored:
+        return bool((numpy_helper.to_array(stored[node.input[1]]) == neutral[node.op_type]).all())
+    if node.op_type == "Transpose":
+        order = list(node.attribute[0].ints)
+        return order == sorted(order)
+    return False
+
+
+def test_layers_have_the_names_of_their_weights(case: Case) -> None:
+    layers = [node for node in case.model.graph.node if node.op_type == "Conv"]
+    assert [node.name for node in layers if not node.name.startswith(node.input[1].removesuffix(".weight"))] == []
+
+
+def test_the_graph_gives_the_scores_of_torch_at_any_batch(case: Case) -> None:
+    assert case.scores.std() > SAME  # else equal scores would prove little
+    for count in (1, 2, len(case.items)):
+        np.testing.assert_allclose(answers(case.model, case.items[:count]), case.scores[:count], rtol=0, atol=SAME)
+
+
+def test_folded_the_scores_are_the_same(case: Case) -> None:
+    before = case.model.SerializeToString(deterministic=True)
+    made = folded_batch_norm(case.model)
+    onnx.checker.check_model(made, full_check=True)
+    assert case.model.SerializeToString(deterministic=True) == before
+    operators = Counter(node.op_type for node in made.graph.node)
+    assert operators["BatchNormalization"] == 0
+    # Only HFF normalises what no convolution gave.
+    assert [node.name for node in made.graph.node if node.name.endswith((".scale", ".offset"))] == (
+        ["network.srm_sa_post.0.scale", "network.srm_sa_post.0.offset"] if case.name == "hff" else []
+    )
+    count = 1 if case.spec.kind == "clip" else 3
+    np.testing.assert_allclose(answers(made, case.items[:count]), case.scores[:count], rtol=SAME, atol=0)
+
+
+def test_weights_stored_as_halves_are_folded_too(case: Case) -> None:
+    if case.name not in ("lite", "hff", "caddm-resnet34"):
+        pytest.skip("three detectors are enough")
+    model = onnx.ModelProto()
+    model.CopyFrom(case.model)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            values = numpy_helper.to_array(tensor).astype(np.float16).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    expected = answers(model, case.items[:2])
+    assert store_exact_halves(model) > 100
+    made = folded_batch_norm(model)
+    folded = {tensor.name for tensor in made.graph.initializer if tensor.name.endswith(".folded")}
+    assert len(folded) > 80
+    assert {constants(made)[name].data_type for name in folded} == {TensorProto.FLOAT}
+    assert not [node for node in made.graph.node if node.op_type == "BatchNormalization"]
+    taken = {name for node in made.graph.node for name in node.input}
+    assert {tensor.name for tensor in made.graph.initializer} <= taken  # no half weights of before
+    np.testing.assert_allclose(answers(made, case.items[:2]), expected, rtol=SAME, atol=0)
+
+
+NORMALISED = ("scale", "shift", "mean", "variance")
+
+
+def small(nodes: list[NodeProto], shape: tuple[int, ...], held: dict[str, NDArray[np.float32]]) -> onnx.ModelProto:
+    """Make a graph of one float input `x` and one output `score`."""
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)]
+    outputs = [helper.make_tensor_value_info("score", TensorProto.FLOAT, None)]
+    tensors = [numpy_helper.from_array(value, name) for name, value in held.items()]
+    graph = helper.make_graph(nodes, "small", inputs, outputs, tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("used_elsewhere", [False, True])
+def test_a_convolution_is_folded_only_where_the_normalisation_is_its_one_use(
+    *, axes: int, biased: bool, used_elsewhere: bool
+) -> None:
+    draw = np.random.default_rng(axes)
+    held = {name: draw.uniform(0.5, 2, 4).astype(np.float32) for name in NORMALISED}
+    held["weight"] = draw.normal(size=(4, 3, *[3] * axes)).astype(np.float32)
+    held["bias"] = draw.normal(size=4).astype(np.float32)
+    conv = helper.make_node("Conv", ["x", "weight", *(["bias"] if biased else [])], ["y"], name="conv")
+    norm = helper.make_node("BatchNormalization", ["y", *NORMALISED], ["z"], name="norm", epsilon=0.25)
+    last = (
+        helper.make_node("Add", ["y", "z"], ["score"]) if used_elsewhere else helper.make_node("Relu", ["z"], ["score"])
+    )
+    model = small([conv, norm, last], (2, 3, *[5] * axes), held)
+    x = draw.normal(size=(2, 3, *[5] * axes)).astype(np.float32)
+    made = folded_batch_norm(model)
+    left = [node.op_type for node in made.graph.node]
+    assert left == (["Conv", "Mul", "Add", "Add"] if used_elsewhere else ["Conv", "Relu"])
+    sessions = [onnxruntime.InferenceSession(graph.SerializeToString()) for graph in (model, made)]
+    expected, got = (session.run(None, {"x": x})[0] for session in sessions)
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
