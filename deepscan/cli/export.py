@@ -68,7 +68,7 @@ def export(
         typer.Option(metavar="86,89", help="Compute capabilities to build for.", show_default="this machine's GPU"),
     ] = None,
     max_batch: Annotated[int | None, typer.Option(min=1, help="Of the engine.", show_default="8; clips 4")] = None,
-    workspace: Annotated[int, typer.Option(min=1, help="Of the engine, in MiB.")] = 2048,
+    workspace: Annotated[int, typer.Option(min=1, help="Of the engine, in MiB.")] = 8192,
 ) -> None:
     """Turn trained weights into an artefact: an ONNX file that takes uint8 RGB, proven against the original.
 

@@ -12,7 +12,8 @@ from onnx import NodeProto
 from deepscan.export.half_graph import MOVES, SHAPES_ONLY, FloatGraph
 
 LARGEST_HALF: Final = 65504.0
-# Other crops than those looked at may give larger values; beyond the end of float16 there is no gradual loss.
+# Other crops than those looked at may give larger values, and beyond the end of float16 there is no gradual loss. In
+# four networks, no tensor reached more than twice on 112 other crops what it had reached on 16; this is twice that.
 HEADROOM: Final = 4.0
 MEANS: Final = frozenset({"ReduceMean", "GlobalAveragePool"})
 

@@ -38,6 +38,7 @@ RULES: Final = (
 ROUNDS: Final = 2  # folding makes room for rules, and rules for folding
 LARGEST_FOLDED: Final = 1 << 20  # numbers; a larger constant is a weight, or should stay the formula that it is
 LARGEST_SHARED: Final = 16  # numbers; a larger tensor has a name that says whose it is, and keeps it
+LAYER_TENSORS: Final = (".weight", ".kernel")  # a node that takes one of these is called after its layer
 DEFAULT_EPSILON: Final = 1e-5  # of ONNX
 
 
@@ -65,8 +66,8 @@ def simplify(model: ir.Model) -> None:
         if node.op_type == "Reshape":
             node.attributes.pop("allowzero", None)  # no target has a zero, and not every runtime knows the attribute
         owner = next((value.name for value in node.inputs[1:] if value is not None and value.is_initializer()), None)
-        if owner is not None and owner.endswith(".weight"):
-            node.name = owner.removesuffix(".weight")
+        if owner is not None and owner.endswith(LAYER_TENSORS):
+            node.name = owner.rpartition(".")[0]
     passes.NameFixPass()(model)  # where a layer is run twice
 
 

@@ -80,7 +80,7 @@ class ArtefactDetection(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[N, C, 7, 7] -> [N, C]."""
         found: torch.Tensor = self.adm_extra_layers(x)
-        return found.flatten(1)
+        return found.squeeze((2, 3))
 
 
 class Caddm(nn.Module):

@@ -115,7 +115,12 @@ def test_export_writes_an_artefact_that_scans_like_the_embedded_one(tmp_path: Pa
     ran = deepscan("export", "lite", "--weights", root / "weights" / "lite2.safetensors", "--out", tmp_path / "made")
     assert (ran.code, ran.out) == (0, b"")
     assert "opset 18" in ran.err
-    assert sorted(os.listdir(tmp_path / "made")) == ["lite.manifest.json", "lite.onnx"]
+    assert sorted(os.listdir(tmp_path / "made")) == [
+        "lite.manifest.json",
+        "lite.onnx",
+        "lite.parity.json",
+        "lite.parity.md",
+    ]
     video = root / "examples" / "swapped_face_av1.mp4"
     common = ("scan", video, "--frames", "2", "--quiet", "--out", "-")
     made, embedded = deepscan(*common, "--model", tmp_path / "made" / "lite.onnx").rows, deepscan(*common).rows

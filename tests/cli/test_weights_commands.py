@@ -51,6 +51,8 @@ def test_the_store_is_private(store: Store) -> None:
     assert sorted(file.name for file in folder.iterdir()) == [
         "ftcn.manifest.json",
         "ftcn.onnx",
+        "ftcn.parity.json",
+        "ftcn.parity.md",
         "record.json",
         "weights.safetensors",
     ]

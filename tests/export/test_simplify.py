@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,6 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
+from torch import nn
 
 from deepscan.export.forms import graph_of
 from deepscan.export.half_weights import store_exact_halves
@@ -21,9 +23,11 @@ from deepscan.export.simplify import folded_batch_norm
 from deepscan.export.wrappers import ArtefactGraph
 from deepscan.models.specs import SPECS
 from deepscan.models.untrained import untrained_network
+from deepscan.runtime.artefacts import load_artefact
 from deepscan.spec import DetectorSpec
 
-SAME = 1e-5  # of a score
+FACES = np.load(Path(__file__).parents[1] / "models" / "lite_golden.npz")["faces"]
+SAME = 1e-5  # of a score, absolute and relative
 DETECTORS = [
     "lite",
     "altfreezing-3d",
@@ -39,7 +43,7 @@ DETECTORS = [
 # Loops, sizes that are computed, and what only `torch.onnx` would leave behind.
 FORBIDDEN = set(
     "Shape Size ConstantOfShape NonZero Range Loop If Scan Expand Tile Where Identity Constant Dropout Einsum "
-    "ScatterND GatherND SequenceAt Squeeze".split()
+    "ScatterND GatherND SequenceAt".split()
 )
 FEW = 500  # nodes; RECCE's loop over 361 places, unrolled, has thousands
 
@@ -63,13 +67,27 @@ def case(request: pytest.FixtureRequest) -> Case:
     name = chosen.removesuffix("-2d").removesuffix("-3d")
     spec, network = SPECS[name], untrained_network(name, seed=3)
     count = 3 if spec.kind == "clip" else 5  # not what was traced
-    items = np.random.default_rng(4).integers(0, 256, (count, *spec.item_shape), dtype=np.uint8)
+    draws = np.random.default_rng(4)
+    # From dark to bright, for items of the same noise all score the same.
+    items = np.stack([draws.integers(0, 64 + 192 * i // count, spec.item_shape, dtype=np.uint8) for i in range(count)])
+    if name.startswith("caddm"):
+        see_bytes(network, items)
     with torch.inference_mode():
         scores = ArtefactGraph(network, spec).eval()(torch.from_numpy(items))[1].numpy()
     if chosen.endswith("-2d"):
         assert can_be_lowered(network)
         network = lowered(network, frames=spec.frames)
     return Case(spec, graph_of(network, spec), items, scores)
+
+
+def see_bytes(network: nn.Module, items: NDArray[np.uint8]) -> None:
+    """Take the statistics from 0..255, which CADDM is given; those of noise around 0 make its logits huge and rough."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+    with torch.no_grad():
+        network.train()(torch.from_numpy(items).permute(0, 3, 1, 2).flip(1).float())
+    network.eval()
 
 
 def constants(model: onnx.ModelProto) -> dict[str, TensorProto]:
@@ -80,8 +98,14 @@ def answers(model: onnx.ModelProto, items: NDArray[np.uint8]) -> NDArray[np.floa
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 2
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    scores: NDArray[np.float32] = session.run(["score"], {model.graph.input[0].name: items})[0]
-    return scores
+    logits, scores = session.run(["logit", "score"], {model.graph.input[0].name: items})
+    assert logits.shape == scores.shape == (len(items),)
+    found: NDArray[np.float32] = scores
+    return found
+
+
+def assert_same(got: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+    np.testing.assert_allclose(got, expected, rtol=SAME, atol=SAME)
 
 
 def test_only_plain_operators_are_left(case: Case) -> None:
@@ -119,10 +143,7 @@ def test_padding_is_in_the_convolutions(case: Case) -> None:
 
 def test_nothing_is_there_twice_or_for_nothing(case: Case) -> None:
     graph = case.model.graph
-    taken = {name for node in graph.node for name in node.input}
-    given = {name for node in graph.node for name in node.output}
-    assert {tensor.name for tensor in graph.initializer} <= taken
-    assert given <= taken | {"logit", "score"}
+    assert unused(case.model) == set()
     names = Counter(node.name for node in graph.node)
     assert names.most_common(1)[0][1] == 1
     assert "" not in names
@@ -133,6 +154,13 @@ def test_nothing_is_there_twice_or_for_nothing(case: Case) -> None:
     )
     assert max(small.values()) == 1
     assert not [node.name for node in graph.node if does_nothing(node, constants(case.model))]
+
+
+def unused(model: onnx.ModelProto) -> set[str]:
+    """Return the names of tensors and results that nothing takes."""
+    nodes = model.graph.node
+    taken = {name for node in nodes for name in node.input} | {output.name for output in model.graph.output}
+    return ({name for node in nodes for name in node.output} | set(constants(model))) - taken
 
 
 def does_nothing(node: NodeProto, stored: dict[str, TensorProto]) -> bool:
@@ -148,13 +176,13 @@ def does_nothing(node: NodeProto, stored: dict[str, TensorProto]) -> bool:
 
 def test_layers_have_the_names_of_their_weights(case: Case) -> None:
     layers = [node for node in case.model.graph.node if node.op_type == "Conv"]
-    assert [node.name for node in layers if not node.name.startswith(node.input[1].removesuffix(".weight"))] == []
+    assert [node.name for node in layers if not node.name.startswith(node.input[1].rpartition(".")[0])] == []
 
 
 def test_the_graph_gives_the_scores_of_torch_at_any_batch(case: Case) -> None:
-    assert case.scores.std() > SAME  # else equal scores would prove little
-    for count in (1, 2, len(case.items)):
-        np.testing.assert_allclose(answers(case.model, case.items[:count]), case.scores[:count], rtol=0, atol=SAME)
+    assert np.ptp(case.scores) > 100 * SAME  # else equal scores would prove little
+    for count in (1, 2, 5) if case.spec.kind == "frame" else (1, 3):
+        assert_same(answers(case.model, case.items[:count]), case.scores[:count])
 
 
 def test_folded_the_scores_are_the_same(case: Case) -> None:
@@ -169,28 +197,19 @@ def test_folded_the_scores_are_the_same(case: Case) -> None:
         ["network.srm_sa_post.0.scale", "network.srm_sa_post.0.offset"] if case.name == "hff" else []
     )
     count = 1 if case.spec.kind == "clip" else 3
-    np.testing.assert_allclose(answers(made, case.items[:count]), case.scores[:count], rtol=SAME, atol=0)
+    assert_same(answers(made, case.items[:count]), case.scores[:count])
 
 
-def test_weights_stored_as_halves_are_folded_too(case: Case) -> None:
-    if case.name not in ("lite", "hff", "caddm-resnet34"):
-        pytest.skip("three detectors are enough")
-    model = onnx.ModelProto()
-    model.CopyFrom(case.model)
-    for tensor in model.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT:
-            values = numpy_helper.to_array(tensor).astype(np.float16).astype(np.float32)
-            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-    expected = answers(model, case.items[:2])
-    assert store_exact_halves(model) > 100
+def test_the_embedded_detector_whose_weights_are_halves_is_folded_too() -> None:
+    model = onnx.load_model_from_string(load_artefact("lite").model)
+    assert any(tensor.data_type == TensorProto.FLOAT16 for tensor in model.graph.initializer)
     made = folded_batch_norm(model)
-    folded = {tensor.name for tensor in made.graph.initializer if tensor.name.endswith(".folded")}
-    assert len(folded) > 80
-    assert {constants(made)[name].data_type for name in folded} == {TensorProto.FLOAT}
+    folded = [tensor for tensor in made.graph.initializer if tensor.name.endswith(".folded")]
+    assert len(folded) == 2 * sum(node.op_type == "BatchNormalization" for node in model.graph.node) > 100
+    assert {tensor.data_type for tensor in folded} == {TensorProto.FLOAT}
     assert not [node for node in made.graph.node if node.op_type == "BatchNormalization"]
-    taken = {name for node in made.graph.node for name in node.input}
-    assert {tensor.name for tensor in made.graph.initializer} <= taken  # no half weights of before
-    np.testing.assert_allclose(answers(made, case.items[:2]), expected, rtol=SAME, atol=0)
+    assert unused(made) == set()
+    assert_same(answers(made, FACES), answers(model, FACES))
 
 
 NORMALISED = ("scale", "shift", "mean", "variance")
@@ -208,8 +227,9 @@ def small(nodes: list[NodeProto], shape: tuple[int, ...], held: dict[str, NDArra
 @pytest.mark.parametrize("axes", [2, 3])
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("used_elsewhere", [False, True])
+@pytest.mark.parametrize("halved", [False, True])
 def test_a_convolution_is_folded_only_where_the_normalisation_is_its_one_use(
-    *, axes: int, biased: bool, used_elsewhere: bool
+    *, axes: int, biased: bool, used_elsewhere: bool, halved: bool
 ) -> None:
     draw = np.random.default_rng(axes)
     held = {name: draw.uniform(0.5, 2, 4).astype(np.float32) for name in NORMALISED}
@@ -220,10 +240,16 @@ def test_a_convolution_is_folded_only_where_the_normalisation_is_its_one_use(
     last = (
         helper.make_node("Add", ["y", "z"], ["score"]) if used_elsewhere else helper.make_node("Relu", ["z"], ["score"])
     )
+    if halved:
+        held = {name: value.astype(np.float16).astype(np.float32) for name, value in held.items()}
+    if not biased:
+        del held["bias"]
     model = small([conv, norm, last], (2, 3, *[5] * axes), held)
     x = draw.normal(size=(2, 3, *[5] * axes)).astype(np.float32)
+    assert store_exact_halves(model) == (len(held) if halved else 0)
     made = folded_batch_norm(model)
-    left = [node.op_type for node in made.graph.node]
+    assert unused(made) == set()
+    left = [node.op_type for node in made.graph.node if node.op_type != "Cast"]
     assert left == (["Conv", "Mul", "Add", "Add"] if used_elsewhere else ["Conv", "Relu"])
     sessions = [onnxruntime.InferenceSession(graph.SerializeToString()) for graph in (model, made)]
     expected, got = (session.run(None, {"x": x})[0] for session in sessions)

@@ -1,0 +1,40 @@
+"""What tests of engines build with, and from what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Final
+
+from deepscan.export.engine_builder import build_engine
+from deepscan.export.forms import graph_of
+from deepscan.export.packing import packed
+from deepscan.runtime.artefacts import Artefact
+from deepscan.runtime.engine_store import Engine
+from tests.runtime.tiny_detectors import ORIGIN, TINY_FRAME, Brightness
+
+ARCHITECTURES: Final = ("8.0", "8.6", "8.9", "12.0")
+WORKSPACE: Final = 1 << 30
+
+
+@cache
+def tiny() -> Artefact:
+    return packed(graph_of(Brightness(), TINY_FRAME), TINY_FRAME, ORIGIN)
+
+
+def build(
+    artefact: Artefact,
+    architecture: str | None = "8.6",
+    *,
+    max_batch: int = 4,
+    workspace_bytes: int = WORKSPACE,
+    report: Callable[[str], None] = lambda _: None,
+) -> Engine:
+    return build_engine(
+        artefact,
+        flavour="tensorrt-rtx",
+        compute_capability=architecture,
+        max_batch=max_batch,
+        workspace_bytes=workspace_bytes,
+        report=report,
+    )
