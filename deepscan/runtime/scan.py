@@ -144,9 +144,7 @@ def scan(
     names = [name.strip() for name in model.split(",")] if isinstance(model, str) else list(model)
     settings = chosen_settings(names, wishes, device=used)
     backends = [
-        chosen_backend(
-            artefact, backend=backend, precision=precision, device=used, threads=cpu_count(), report=report
-        )
+        chosen_backend(artefact, backend=backend, precision=precision, device=used, threads=cpu_count(), report=report)
         for artefact in settings.artefacts
     ]
     return Scan(
