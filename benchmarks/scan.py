@@ -33,8 +33,8 @@ from deepscan.runtime.machine import cpu_count
 from deepscan.runtime.messages import VideoJob
 from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.open_input import open_input
-from deepscan.runtime.sampling import Sampling
-from deepscan.runtime.scan import CROPS_AT_ONCE, DETECT_EVERY, FRAMES_AT_ONCE, MAX_GAP_SECONDS
+from deepscan.runtime.sampling import DETECT_EVERY, Sampling
+from deepscan.runtime.scan import CROPS_AT_ONCE, FRAMES_AT_ONCE, MAX_GAP_SECONDS
 from deepscan.runtime.stages import DecodeStage, FacesStage, Progress
 from deepscan.runtime.tracking import Tracker
 from deepscan.runtime.yunet import YuNet

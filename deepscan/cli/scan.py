@@ -89,6 +89,7 @@ def scan(
     """
     import deepscan
     from deepscan.cli.scan_display import ScanDisplay
+    from deepscan.runtime.conversion import silence
 
     _refuse_unknown_names(model)
     running = deepscan.scan(
@@ -110,7 +111,7 @@ def scan(
         device=device,
         backend=backend,
         precision=precision,
-        report=_silent if quiet else _said,
+        report=silence if quiet else _said,
     )
     display = ScanDisplay(running, quiet=quiet, verbose=verbose)
     if out == STDOUT:
@@ -128,10 +129,6 @@ def _said(line: str) -> None:
     from deepscan.cli.scan_display import printable
 
     print(f"deepscan: {printable(line)}", file=sys.stderr)
-
-
-def _silent(_: str) -> None:
-    """Tell nobody."""
 
 
 def _refuse_unknown_names(model: str) -> None:

@@ -13,12 +13,12 @@ from deepscan.errors import DeepscanError, ModelError
 from deepscan.runtime.backend_trials import fastest
 from deepscan.runtime.backends import Arithmetic, BackendName
 from deepscan.runtime.choice_records import choice_path, recall, remember
+from deepscan.runtime.conversion import Report, silence
 from deepscan.runtime.machine_facts import MachineFacts, machine_facts
 
 if TYPE_CHECKING:
     from deepscan.runtime.artefacts import Artefact, Precision
     from deepscan.runtime.backends import Backend
-    from deepscan.runtime.conversion import Report
     from deepscan.runtime.sessions import Device
 
 BackendChoice: TypeAlias = Literal["auto", "onnxruntime", "openvino", "torch", "tensorrt"]
@@ -83,10 +83,6 @@ def open_backend(candidate: Candidate, artefact: Artefact, *, device: Device, th
             return TensorRtBackend(artefact, device=device, threads=threads, precision=precision)
 
 
-def _silence(_: str) -> None:
-    """Tell nobody."""
-
-
 def chosen_backend(
     artefact: Artefact,
     *,
@@ -94,7 +90,7 @@ def chosen_backend(
     precision: PrecisionChoice,
     device: Device,
     threads: int,
-    report: Report = _silence,
+    report: Report = silence,
 ) -> Backend:
     """Load an artefact into the backend that is asked for, or into the fastest one.
 

@@ -21,7 +21,7 @@ import numpy as np
 from deepscan.errors import DeepscanError, ModelError
 from deepscan.runtime.choice_records import Choice, Trial
 from deepscan.runtime.parity import BUDGETS, Parity, compared, misses
-from deepscan.runtime.samples import Samples, packaged_samples
+from deepscan.runtime.samples import Samples, samples_to_measure
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from deepscan.runtime.machine_facts import MachineFacts
     from deepscan.spec import DetectorSpec
 
-CROPS: Final = 16
-CLIPS: Final = 4
 ROUNDS: Final = 5
 SECONDS: Final = 20.0
 # Smaller gains come and go between measurements, and others load more slowly than ONNX Runtime.
@@ -68,7 +66,7 @@ def fastest(
         DeepscanError: the reference fails, or every candidate; then it is the first one's error.
     """
     spec = artefact.manifest.spec
-    samples = packaged_samples(spec, count=CLIPS if spec.kind == "clip" else CROPS)
+    samples = samples_to_measure(spec)
     right = reference()
     try:
         right_logits, right_name = all_logits(right, samples.items), f"{right.name} {right.precision}"

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -30,12 +30,10 @@ from deepscan.runtime.bench_records import (
 )
 from deepscan.runtime.conversion import Report
 from deepscan.runtime.graph_costs import flop_of
-from deepscan.runtime.samples import packaged_samples
+from deepscan.runtime.samples import samples_to_measure
 
 BackendWish: TypeAlias = Literal["all"] | BackendName
 PrecisionWish: TypeAlias = Literal["all"] | Arithmetic
-CROPS: Final = 16
-CLIPS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +129,7 @@ def _benched(subject: Subject, inputs: Path) -> Benched:
     """Write real crops or clips for a detector to a file, and describe both."""
     manifest = subject.artefact.manifest
     spec = manifest.spec
-    samples = packaged_samples(spec, count=CLIPS if spec.kind == "clip" else CROPS)
+    samples = samples_to_measure(spec)
     try:
         np.save(inputs, samples.items)
     except OSError as error:

@@ -17,6 +17,10 @@ Judge: TypeAlias = Callable[[onnx.ModelProto], "Parity"]
 Report: TypeAlias = Callable[[str], None]
 
 
+def silence(_: str) -> None:
+    """Tell nobody: a `Report`."""
+
+
 @dataclass(frozen=True, eq=False)
 class Converted:
     """A graph of lower precision.

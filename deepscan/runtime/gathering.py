@@ -22,7 +22,7 @@ from deepscan.runtime.machine import cpu_count
 from deepscan.runtime.messages import FaceInput, VideoFollowed, VideoJob
 from deepscan.runtime.open_input import open_input
 from deepscan.runtime.pipeline import Pipeline, Source, Stage
-from deepscan.runtime.sampling import Sampling
+from deepscan.runtime.sampling import DETECT_EVERY, Sampling
 from deepscan.runtime.stages import DecodeStage, FacesStage, Progress
 from deepscan.runtime.tracking import Tracker
 
@@ -36,7 +36,6 @@ FURTHER: Final = 3
 MOST_PLACES: Final = SPARE * FURTHER
 # Of so many faces at one place none gives way to one elsewhere.
 FACES_AT_A_PLACE: Final = 2
-DETECT_EVERY: Final = 5  # as a scan does by default
 MOST_JOBS: Final = 4
 FRAMES_AT_ONCE: Final = 4
 LINK_BYTES: Final = 16 << 20

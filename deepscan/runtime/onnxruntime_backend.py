@@ -6,14 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import onnx
 
 from deepscan.errors import ModelError
+from deepscan.runtime.backends import finite
+from deepscan.runtime.batch_sizes import batch_sizes, fill, size_for
+from deepscan.runtime.contract_graph import LOGIT
 from deepscan.runtime.machine import nvidia_gpus
 from deepscan.runtime.sessions import PROVIDERS, Bound, Device, Session, available_providers
 from deepscan.runtime.streams import streams_for
-from deepscan.runtime.tensor_sizes import CUDA_LIMIT_BYTES, largest_batch
-from deepscan.runtime.tensorrt_batches import batch_sizes, fill, size_for
+from deepscan.runtime.tensor_sizes import most_on_cuda
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,14 +22,8 @@ if TYPE_CHECKING:
     from deepscan.runtime.artefacts import Artefact, Precision
     from deepscan.runtime.backends import Arithmetic
 
-LOGIT: Final = "logit"
 # Name of the free axis in the graphs that deepscan exports.
 BATCH_AXIS: Final = "N"
-# Larger batches gain little, and every size that is used keeps its own memory.
-CROPS_AT_ONCE_CUDA: Final = 64
-CLIPS_AT_ONCE_CUDA: Final = 16
-# No tensor may take more than this share of the GPU's memory: beside the largest there are others, and other sizes.
-MEMORY_SHARE: Final = 16
 
 
 def arithmetic(precision: Precision, device: Device) -> tuple[Arithmetic, ...]:
@@ -90,9 +85,7 @@ class OnnxRuntimeBackend:
     def logits(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See `Backend.logits`."""
         logits = self._items.logits(batch)
-        if not np.isfinite(logits).all():
-            raise ModelError(f"{self._source} gave a logit that is not a finite number: export it in higher precision.")
-        return logits
+        return finite(logits, source=self._source)
 
     def close(self) -> None:
         """See `Backend.close`."""
@@ -162,10 +155,3 @@ class FixedBatches:
         filled = np.empty((size, *self._item_shape), dtype=np.uint8)
         fill(filled, batch, size)
         return self.bound[size].run(filled)[: len(batch)]
-
-
-def most_on_cuda(artefact: Artefact, *, memory_bytes: int) -> int:
-    """Return the largest batch for a GPU with so much memory; a single item is tried on any."""
-    most = CLIPS_AT_ONCE_CUDA if artefact.manifest.spec.kind == "clip" else CROPS_AT_ONCE_CUDA
-    limit = min(CUDA_LIMIT_BYTES, memory_bytes // MEMORY_SHARE)
-    return max(1, min(most, largest_batch(onnx.load_model_from_string(artefact.model), limit)))

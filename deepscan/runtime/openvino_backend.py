@@ -8,23 +8,21 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import onnx
-from google.protobuf.message import DecodeError
 
 from deepscan.errors import MachineError, ModelError
-from deepscan.runtime.external_data import refuse_external_data
+from deepscan.runtime.backends import finite, refuse_unless_possible
+from deepscan.runtime.contract_graph import LOGIT, checked_graph
 from deepscan.runtime.streams import streams_for
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepscan.runtime.artefacts import Artefact, Manifest, Precision
+    from deepscan.runtime.artefacts import Artefact, Precision
     from deepscan.runtime.backends import Arithmetic
     from deepscan.runtime.sessions import Device
 
 PACKAGE: Final = "openvino"
 DEVICE: Final = "CPU"
-LOGIT: Final = "logit"
 # What a quantised graph does not quantise is computed in float32.
 PRECISION_HINTS: Final[dict[Arithmetic, str]] = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 # What OpenVINO calls the layers that multiply, and the types it may say they were computed in.
@@ -68,17 +66,8 @@ class OpenVinoBackend:
         manifest = artefact.manifest
         core = _core()
         possible = arithmetic(manifest.precision, device)
-        if precision not in possible:
-            raise MachineError(
-                f"OpenVINO cannot compute {manifest.file}, which is {manifest.precision}, in {precision} on this "
-                f"{device}: use {' or '.join(possible) or 'another --backend'}."
-            )
-        try:
-            proto = onnx.load_model_from_string(artefact.model)
-        except DecodeError as error:
-            raise ModelError(f"{manifest.file} is not an ONNX file: export the detector again.") from error
-        refuse_external_data(proto, source=manifest.file)
-        _refuse_another_graph(proto.graph, manifest)
+        refuse_unless_possible("OpenVINO", manifest, precision, possible, device)
+        checked_graph(artefact)
         streams = streams_for(manifest.spec.kind, threads)
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -119,9 +108,7 @@ class OpenVinoBackend:
         finally:
             for request in self._requests:
                 request.wait()
-        if not np.isfinite(logits).all():
-            raise ModelError(f"{self._source} gave a logit that is not a finite number: export it in higher precision.")
-        return logits
+        return finite(logits, source=self._source)
 
     def close(self) -> None:
         """See `Backend.close`."""
@@ -140,20 +127,6 @@ def _core() -> Any:
     except (ImportError, OSError) as error:
         raise MachineError(f"OpenVINO cannot be loaded ({error}): run `pip install 'deepscan[openvino]'`.") from error
     return openvino.Core()
-
-
-def _refuse_another_graph(graph: onnx.GraphProto, manifest: Manifest) -> None:
-    """Refuse a graph that does not take and give what its record says; OpenVINO forgets inputs that are not used."""
-    spec = manifest.spec
-    item = list(spec.item_shape)
-    weights = {tensor.name for tensor in graph.initializer}
-    tensors = {given.name: given.type.tensor_type for given in graph.input if given.name not in weights}
-    taken = {
-        name: (tensor.elem_type, [axis.dim_value for axis in tensor.shape.dim][1:]) for name, tensor in tensors.items()
-    }
-    if taken != {spec.input_name: (onnx.TensorProto.UINT8, item)} or LOGIT not in [out.name for out in graph.output]:
-        wanted = f"uint8 {spec.input_name} [N, {', '.join(map(str, item))}]"
-        raise ModelError(f"{manifest.file} does not turn {wanted} into logit: export the detector again.")
 
 
 def _refuse_another_arithmetic(compiled: Any, precision: Arithmetic, source: str) -> None:

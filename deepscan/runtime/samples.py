@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 PACKAGED_VIDEO: Final = "portraits.mp4"
 PACKAGED_SEED: Final = 0
+CROPS_TO_MEASURE: Final = 16
+CLIPS_TO_MEASURE: Final = 4
 FAILURES_NAMED: Final = 5
 LABELS: Final = {"fake": True, "1": True, "real": False, "0": False}
 
@@ -116,6 +118,16 @@ def packaged_samples(spec: DetectorSpec, *, count: int) -> Samples:
     """
     with as_file(files("deepscan") / "assets" / PACKAGED_VIDEO) as path:
         return gather_samples(path, spec, count=count, seed=PACKAGED_SEED)
+
+
+def samples_to_measure(spec: DetectorSpec) -> Samples:
+    """Return what backends are compared and timed on: 16 crops, or 4 clips, of the video that comes with the package.
+
+    Raises:
+        UsageError: none of its faces is large enough for this detector.
+        MachineError: YuNet's package is broken.
+    """
+    return packaged_samples(spec, count=CLIPS_TO_MEASURE if spec.kind == "clip" else CROPS_TO_MEASURE)
 
 
 def read_labels(path: str | os.PathLike[str]) -> dict[str, bool]:

@@ -6,13 +6,16 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal
+from typing import Final, Literal
 
 from deepscan.runtime.frames import Frame, Reader
 from deepscan.runtime.shots import is_cut, luma_signature
 
 # Boxes are interpolated over no longer than this, whatever the frame rate and however rarely faces are searched.
 LONGEST_LOOK_GAP_SECONDS = 0.5
+
+# Chosen by measurement: see "Detecting every n-th frame" in benchmarks/README.md.
+DETECT_EVERY: Final = 5
 
 SamplingMode = Literal["full", "quick", "paper"]
 Choice = Literal["all", "first", "middles", "ends", "windows"]

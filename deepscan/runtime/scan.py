@@ -12,7 +12,7 @@ from typing import Final, cast, get_args
 from deepscan.errors import UsageError
 from deepscan.runtime.backend_choice import BackendChoice, PrecisionChoice, chosen_backend
 from deepscan.runtime.backends import BACKEND_VARIABLE, Backend
-from deepscan.runtime.conversion import Report
+from deepscan.runtime.conversion import Report, silence
 from deepscan.runtime.cutting import cuts_for
 from deepscan.runtime.face_detectors import FaceDetectorChoice
 from deepscan.runtime.following import FaceFollower, Follower
@@ -23,7 +23,7 @@ from deepscan.runtime.messages import VideoJob
 from deepscan.runtime.open_input import open_input
 from deepscan.runtime.pipeline import Pipeline, Source, Stage, StageTimes
 from deepscan.runtime.results import VideoResult
-from deepscan.runtime.sampling import SamplingMode
+from deepscan.runtime.sampling import DETECT_EVERY, SamplingMode
 from deepscan.runtime.scoring import Aggregate
 from deepscan.runtime.sessions import Device
 from deepscan.runtime.settings import ScanSettings, Wishes, chosen_settings
@@ -31,8 +31,6 @@ from deepscan.runtime.stages import DecodeStage, FacesStage, Progress
 from deepscan.runtime.tracking import LargestFace, Tracker
 from deepscan.runtime.unbroken_follower import UnbrokenFollower
 
-# Chosen by measurement: see "Detecting every n-th frame" in benchmarks/README.md.
-DETECT_EVERY: Final = 5
 MOST_DEFAULT_JOBS: Final = 8
 # A face may be out of sight for this long and keep its track; where looks are seconds apart, for ever.
 MAX_GAP_SECONDS: Final = 1.0
@@ -42,10 +40,6 @@ CROP_BYTES: Final = 8 * MIB
 RESULTS_WAITING_BYTES: Final = MIB
 FRAMES_AT_ONCE: Final = 4
 CROPS_AT_ONCE: Final = 16
-
-
-def _silence(_: str) -> None:
-    """Tell nobody."""
 
 
 def scan(
@@ -68,7 +62,7 @@ def scan(
     device: DeviceChoice = "auto",
     backend: BackendChoice | None = None,
     precision: PrecisionChoice = "auto",
-    report: Report = _silence,
+    report: Report = silence,
 ) -> Scan:
     """Prepare a scan; iterate over it to run it.
 

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import onnx
 
 from deepscan.errors import ModelError
 
+if TYPE_CHECKING:
+    from deepscan.runtime.artefacts import Artefact
+
 # Larger tensors fail in the CUDA kernels of ONNX Runtime: they count bytes in 32 bits.
 CUDA_LIMIT_BYTES: Final = 2**31 - 1
+# Larger batches gain little, and every size that is used keeps its own memory.
+CROPS_AT_ONCE_CUDA: Final = 64
+CLIPS_AT_ONCE_CUDA: Final = 16
+# No tensor may take more than this share of the GPU's memory: beside the largest there are others, and other sizes.
+MEMORY_SHARE: Final = 16
 # Elements that a tensor with sizes or axes may have; larger ones are weights, whose values no shape depends on.
 LARGEST_SHAPE: Final = 1024
 
@@ -32,6 +40,13 @@ def largest_batch(model: onnx.ModelProto, limit_bytes: int) -> int:
     # What grows with the batch grows by the same with every item.
     fitting = [1 + (limit_bytes - size) // (two[name] - size) for name, size in one.items() if two[name] > size]
     return max(0, min(fitting))
+
+
+def most_on_cuda(artefact: Artefact, *, memory_bytes: int) -> int:
+    """Return the largest batch for a GPU with so much memory; a single item is tried on any."""
+    most = CLIPS_AT_ONCE_CUDA if artefact.manifest.spec.kind == "clip" else CROPS_AT_ONCE_CUDA
+    limit = min(CUDA_LIMIT_BYTES, memory_bytes // MEMORY_SHARE)
+    return max(1, min(most, largest_batch(onnx.load_model_from_string(artefact.model), limit)))
 
 
 def _tensor_bytes(model: onnx.ModelProto, items: int) -> dict[str, int]:

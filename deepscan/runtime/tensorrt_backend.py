@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepscan.errors import DeepscanError, MachineError, ModelError
+from deepscan.runtime.backends import finite
+from deepscan.runtime.batch_sizes import batch_sizes, fill, memory_for, size_for
 from deepscan.runtime.engine_store import Engine, find_engine, rebuilding
-from deepscan.runtime.tensorrt_batches import batch_sizes, fill, memory_for, size_for
 from deepscan.runtime.tensorrt_cuda import Stream, cuda_is_installed
 from deepscan.runtime.tensorrt_engine import LoadedEngine
 from deepscan.runtime.tensorrt_gpu import present_target
@@ -145,9 +146,7 @@ class TensorRtBackend:
         self._runs[size]()
         self._stream.wait()
         logits: NDArray[np.float32] = self._logits[: len(batch)].copy()
-        if not np.isfinite(logits).all():
-            raise ModelError(f"{self._source} gave a logit that is not a finite number: export it in higher precision.")
-        return logits
+        return finite(logits, source=self._source)
 
     def close(self) -> None:
         """See `Backend.close`."""

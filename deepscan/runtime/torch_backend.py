@@ -8,21 +8,20 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
-import onnx
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from deepscan.errors import MachineError, ModelError
+from deepscan.errors import MachineError
+from deepscan.runtime.backends import finite, refuse_unless_possible
+from deepscan.runtime.contract_graph import LOGIT, checked_graph
 from deepscan.runtime.machine import nvidia_gpus
-from deepscan.runtime.onnxruntime_backend import most_on_cuda
+from deepscan.runtime.tensor_sizes import most_on_cuda
 
 if TYPE_CHECKING:
-    from deepscan.runtime.artefacts import Artefact, Manifest, Precision
+    from deepscan.runtime.artefacts import Artefact, Precision
     from deepscan.runtime.backends import Arithmetic
     from deepscan.runtime.sessions import Device
 
 PACKAGE: Final = "torch"
-LOGIT: Final = "logit"
 Execution: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
@@ -58,16 +57,9 @@ class TorchBackend:
         except (ImportError, OSError) as error:
             raise MachineError(f"torch cannot be loaded ({error}): run `pip install 'deepscan[export]'`.") from error
         possible = arithmetic(manifest.precision, device)
-        if precision not in possible:
-            raise MachineError(
-                f"torch cannot compute {manifest.file}, which is {manifest.precision}, in {precision} on this "
-                f"{device}: use {' or '.join(possible) or 'another --backend'}."
-            )
-        try:
-            model = onnx.load_model_from_string(artefact.model)
-        except DecodeError as error:
-            raise ModelError(f"{manifest.file} is not an ONNX file: export the detector again.") from error
-        output = _logit_of(model, manifest)
+        refuse_unless_possible("torch", manifest, precision, possible, device)
+        model = checked_graph(artefact)
+        output = [given.name for given in model.graph.output].index(LOGIT)
         module = module_from_onnx(model, source=manifest.file, widen=device == "cpu")
         self._source = manifest.file
         self.name = f"{PACKAGE}-{device}"
@@ -90,9 +82,7 @@ class TorchBackend:
     def logits(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See `Backend.logits`."""
         logits = self._execution(batch)
-        if not np.isfinite(logits).all():
-            raise ModelError(f"{self._source} gave a logit that is not a finite number: export it in higher precision.")
-        return logits
+        return finite(logits, source=self._source)
 
     def close(self) -> None:
         """See `Backend.close`."""
@@ -102,27 +92,6 @@ class TorchBackend:
             import torch
 
             torch.cuda.empty_cache()  # for others on the same GPU
-
-
-def _logit_of(model: onnx.ModelProto, manifest: Manifest) -> int:
-    """Return which of the graph's outputs is the logit.
-
-    Raises:
-        ModelError: the graph does not take and give what its record says.
-    """
-    spec = manifest.spec
-    taken = {
-        given.name: (
-            given.type.tensor_type.elem_type,
-            [axis.dim_value for axis in given.type.tensor_type.shape.dim[1:]],
-        )
-        for given in model.graph.input
-    }
-    given = [output.name for output in model.graph.output]
-    if taken != {spec.input_name: (onnx.TensorProto.UINT8, list(spec.item_shape))} or LOGIT not in given:
-        wanted = f"uint8 {spec.input_name} [N, {', '.join(map(str, spec.item_shape))}]"
-        raise ModelError(f"{manifest.file} does not turn {wanted} into logit: export the detector again.")
-    return given.index(LOGIT)
 
 
 def _has_cuda() -> bool:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from deepscan.errors import MachineError
-from deepscan.runtime.tensorrt_batches import batch_sizes, fill, size_for
+from deepscan.runtime.batch_sizes import batch_sizes, fill, size_for
 
 
 class SingleExecution:

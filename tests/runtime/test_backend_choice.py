@@ -59,11 +59,10 @@ def few_samples(spec_json: str) -> Samples:
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer of the real samples, cut once."""
 
-    def cut(spec: DetectorSpec, *, count: int) -> Samples:
-        assert count > FEW
+    def cut(spec: DetectorSpec) -> Samples:
         return few_samples(spec.to_json())
 
-    monkeypatch.setattr(backend_trials, "packaged_samples", cut)
+    monkeypatch.setattr(backend_trials, "samples_to_measure", cut)
 
 
 @pytest.fixture(autouse=True)

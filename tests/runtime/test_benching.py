@@ -28,7 +28,8 @@ from deepscan.runtime.bench_records import (
     rate_precision,
 )
 from deepscan.runtime.bench_worker import DIFFERENT, answers, batch_sizes, different_batches
-from deepscan.runtime.benching import CROPS, Subject, benchmarked, subjects_of
+from deepscan.runtime.benching import Subject, benchmarked, subjects_of
+from deepscan.runtime.samples import CROPS_TO_MEASURE
 from tests.runtime.watchdog import wait_until, within_patience
 
 LEAST = Setup(device="cpu", threads=2, batches=(1,), seconds=0.001)
@@ -188,7 +189,7 @@ def test_a_benchmark_tells_rates_and_artefact_before_its_figures() -> None:
     assert isinstance(benched, Benched)
     assert isinstance(measured, Measurement)
     manifest = load_artefact("lite").manifest
-    assert (benched.sha256, benched.kind, benched.inputs) == (manifest.sha256, "crop", CROPS)
+    assert (benched.sha256, benched.kind, benched.inputs) == (manifest.sha256, "crop", CROPS_TO_MEASURE)
     assert benched.flop_per_item == 1_150_461_408
     expected = measured.items_per_second * benched.flop_per_item / rate.flop_per_second
     assert measured.matmul_fraction == pytest.approx(expected)

@@ -8,15 +8,9 @@ from numpy.typing import NDArray
 
 from deepscan.errors import MachineError
 from deepscan.runtime.artefacts import load_artefact
-from deepscan.runtime.onnxruntime_backend import (
-    CLIPS_AT_ONCE_CUDA,
-    CROPS_AT_ONCE_CUDA,
-    MEMORY_SHARE,
-    FixedBatches,
-    arithmetic,
-    most_on_cuda,
-)
+from deepscan.runtime.onnxruntime_backend import FixedBatches, arithmetic
 from deepscan.runtime.sessions import PROVIDERS, Session, available_providers
+from deepscan.runtime.tensor_sizes import CLIPS_AT_ONCE_CUDA, CROPS_AT_ONCE_CUDA, MEMORY_SHARE, most_on_cuda
 from tests.runtime.graphs import brightness_artefact, small_clip_artefact
 from tests.runtime.tiny_detectors import TINY_CLIP
 

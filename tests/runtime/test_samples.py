@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import shutil
 import threading
 from collections import Counter
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 import deepscan
 from deepscan.errors import UsageError
 from deepscan.models.specs import LITE, SPECS
-from deepscan.runtime import gathering, infer_stage, scan
+from deepscan.runtime import infer_stage, scan
 from deepscan.runtime.messages import FaceInput, ToInfer, VideoScored
 from deepscan.runtime.samples import PACKAGED_SEED, PACKAGED_VIDEO, gather_samples, packaged_samples, read_labels
+from deepscan.runtime.sampling import DETECT_EVERY
 from deepscan.spec import DetectorSpec
 from tests.footage import ASTRONAUT, NO_FACE, TWO_FACES, flat, portrait, write_video
 from tests.runtime.tiny_detectors import TINY_CLIP, TINY_FRAME, tiny_clip_artefact
@@ -88,7 +90,7 @@ def test_all_clips_of_a_short_video_are_those_of_a_full_scan(
     clips = scanned(films["d"], model=model)
     assert [item.tobytes() for item in gathered.items] == [face.pixels.tobytes() for face in clips]
     assert len(clips) == 2
-    assert gathering.DETECT_EVERY == scan.DETECT_EVERY
+    assert inspect.signature(deepscan.scan).parameters["detect_every"].default == DETECT_EVERY
 
 
 def test_videos_give_alike_and_what_a_short_one_lacks_comes_from_the_others(films: dict[str, str]) -> None:

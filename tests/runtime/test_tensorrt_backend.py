@@ -21,11 +21,11 @@ from deepscan.export.engine_builder import build_engine
 from deepscan.export.half import halved
 from deepscan.export.packing import WeightsOrigin, packed
 from deepscan.runtime.artefacts import Artefact, Precision, load_artefact
+from deepscan.runtime.batch_sizes import Memory, batch_sizes, fill, memory_for, size_for
 from deepscan.runtime.engine_store import Engine
 from deepscan.runtime.machine import nvidia_gpus
 from deepscan.runtime.sessions import Session
 from deepscan.runtime.tensorrt_backend import TensorRtBackend, arithmetic, first_engine, usable_packages
-from deepscan.runtime.tensorrt_batches import Memory, batch_sizes, fill, memory_for, size_for
 from deepscan.runtime.tensorrt_cuda import called, cuda_runtime
 from deepscan.runtime.tensorrt_gpu import present_target
 from deepscan.runtime.tensorrt_manifest import Flavour, Target

@@ -1,4 +1,4 @@
-"""Batch sizes that an engine is run with, and the memory they need.
+"""Batch sizes that are run on a GPU, and the memory they need.
 
 A CUDA graph repeats what was captured, for one batch size. So there is one for each power of two up to the largest
 batch, and one for that; a batch is filled up to the next size, and the answers to what was filled in are dropped.
