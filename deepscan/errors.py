@@ -7,6 +7,7 @@
     ├── UsageError                the call makes no sense                                   exit code 2
     ├── OutputError               results cannot be written                                 exit code 3
     ├── ModelError                a detector file is missing, damaged or of another kind     exit code 3
+    │   └── ParityMiss            an export differs too much from its original; in export/, as it carries the report
     └── MachineError              a device, a package or a library is missing or fails       exit code 3
 
 Every message is one sentence that says what happened, to which file, and what to do now.

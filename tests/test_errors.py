@@ -13,6 +13,7 @@ from deepscan.errors import (
     UnsupportedInput,
     UsageError,
 )
+from deepscan.export.parity_report import ParityMiss
 
 EXIT_CODES = {
     InputError: 1,
@@ -21,6 +22,7 @@ EXIT_CODES = {
     UsageError: 2,
     OutputError: 3,
     ModelError: 3,
+    ParityMiss: 3,
     MachineError: 3,
 }
 

@@ -17,6 +17,7 @@ from deepscan.runtime.tensorrt_manifest import FLAVOURS, TITLES, Flavour
 
 MODULES: Final[dict[Flavour, str]] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 KEPT: Final = 200  # messages
+LOADING: Final = threading.Lock()
 # What both packages add to other messages, or log beside them, where there is no driver.
 NO_DRIVER: Final = "cudaError 35"
 # TensorRT's own source files, and the codes it numbers its errors with.
@@ -78,13 +79,18 @@ def installed_flavours() -> tuple[Flavour, ...]:
     return tuple(flavour for flavour in FLAVOURS if is_installed(flavour))
 
 
-@cache
 def load_package(flavour: Flavour) -> Package:
-    """Load a package; once per process.
+    """Load a package; once per process, whichever threads ask for it.
 
     Raises:
         MachineError: it is not installed, or its libraries cannot be loaded.
     """
+    with LOADING:
+        return _loaded(flavour)
+
+
+@cache
+def _loaded(flavour: Flavour) -> Package:
     try:
         module = importlib.import_module(MODULES[flavour])
     except (ImportError, OSError) as error:

@@ -241,8 +241,11 @@ def test_nothing_is_built_into_a_store_that_is_open_to_others(home: Path) -> Non
 
 
 def test_two_threads_build_one_after_another() -> None:
+    artefact = tiny()
     engines: list[Engine] = []
-    threads = [threading.Thread(target=lambda sm=sm: engines.append(build(tiny(), sm))) for sm in ("8.0", "8.6", "8.0")]
+    threads = [
+        threading.Thread(target=lambda sm=sm: engines.append(build(artefact, sm))) for sm in ("8.0", "8.6", "8.0")
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -300,18 +303,12 @@ def test_a_batch_of_nothing_is_wrong_usage() -> None:
 
 def test_a_package_that_is_not_installed_is_named_with_its_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)  # Python takes this for a module that is not there
-    load_package.cache_clear()
-    try:
-        with pytest.raises(
-            MachineError, match=r"TensorRT cannot be loaded .*: run `pip install 'deepscan\[tensorrt\]'`"
-        ):
-            build_engine(
-                tiny(),
-                flavour="tensorrt",
-                compute_capability=None,
-                max_batch=1,
-                workspace_bytes=WORKSPACE,
-                report=lambda _: None,
-            )
-    finally:
-        load_package.cache_clear()
+    with pytest.raises(MachineError, match=r"TensorRT cannot be loaded .*: run `pip install 'deepscan\[tensorrt\]'`"):
+        build_engine(
+            tiny(),
+            flavour="tensorrt",
+            compute_capability=None,
+            max_batch=1,
+            workspace_bytes=WORKSPACE,
+            report=lambda _: None,
+        )
