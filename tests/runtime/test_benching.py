@@ -30,11 +30,12 @@ from deepscan.runtime.bench_records import (
 from deepscan.runtime.bench_worker import DIFFERENT, answers, batch_sizes, different_batches
 from deepscan.runtime.benching import Subject, benchmarked, subjects_of
 from deepscan.runtime.samples import CROPS_TO_MEASURE
+from deepscan.runtime.streams import MOST_STREAMS
 from tests.runtime.watchdog import wait_until, within_patience
 
 LEAST = Setup(device="cpu", threads=2, batches=(1,), seconds=0.001)
 ENDLESS = Setup(device="cpu", threads=1, batches=(1,), seconds=3600.0)
-MANY = 12  # threads
+MANY = 12  # threads of one item
 
 
 def children() -> list[int]:
@@ -165,7 +166,7 @@ def test_a_process_ends_with_the_one_that_asked_even_if_that_was_killed(items: s
         "from deepscan.runtime.bench_records import Task\n"
         "list(answers_of(msgspec.json.decode(sys.argv[1], type=Task)))"
     )
-    endless = msgspec.structs.replace(ENDLESS, threads=MANY)
+    endless = msgspec.structs.replace(ENDLESS, threads=MANY * MOST_STREAMS)
     encoded = msgspec.json.encode(task(items, endless)).decode()
     asking = subprocess.Popen([sys.executable, "-c", script, encoded])
     below = Path(f"/proc/{asking.pid}/task/{asking.pid}/children")
