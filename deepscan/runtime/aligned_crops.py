@@ -23,11 +23,13 @@ from deepscan.runtime.alignment import (
     target_points,
 )
 from deepscan.runtime.crops import region_rgb
+from deepscan.runtime.gpu.device import maker
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.runtime.frames import Box, Frame
+    from deepscan.runtime.gpu.device import Pixels
     from deepscan.spec import Points
 
 
@@ -41,7 +43,7 @@ class FaceRegion:
         points: the five points in the frame, float64 [5, 2].
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     left: int
     top: int
     points: NDArray[np.float64]
@@ -53,7 +55,7 @@ def face_region(frame: Frame, box: Box, points: NDArray[np.float32], *, reach: f
     return FaceRegion(region_rgb(frame, region), region[0], region[1], points.astype(np.float64))
 
 
-def aligned_clip(regions: Sequence[FaceRegion], target: Points, size: int) -> NDArray[np.uint8]:
+def aligned_clip(regions: Sequence[FaceRegion], target: Points, size: int) -> Pixels:
     """Align the frames of a clip by one similarity, fitted to the points of all of them.
 
     AltFreezing: test_tools/faster_crop_align_xray.py. Outside a frame's own region its picture is black, even where
@@ -65,11 +67,11 @@ def aligned_clip(regions: Sequence[FaceRegion], target: Points, size: int) -> ND
     left, top = min(region.left for region in regions), min(region.top for region in regions)
     points = np.concatenate([region.points for region in regions]) - [left, top]
     matrix = clip_similarity(points, np.tile(target_points(target, size), (len(regions), 1)))
-    clip = [_warped(region.pixels, shifted(matrix, region.left - left, region.top - top), size) for region in regions]
-    return np.stack(clip)
+    matrices = [shifted(matrix, region.left - left, region.top - top) for region in regions]
+    return _warped([region.pixels for region in regions], matrices, size)
 
 
-def similarity_crop(frame: Frame, points: NDArray[np.float32], target: Points, size: int) -> NDArray[np.uint8]:
+def similarity_crop(frame: Frame, points: NDArray[np.float32], target: Points, size: int) -> Pixels:
     """Align one frame by the similarity fitted to its own five points; black outside the frame.
 
     CADDM: lib/data_preprocess/cropface.py; DeepfakeBench: preprocessing/preprocess.py.
@@ -79,10 +81,16 @@ def similarity_crop(frame: Frame, points: NDArray[np.float32], target: Points, s
     """
     matrix = similarity(points.astype(np.float64), target_points(target, size))
     region = source_box(matrix, size, frame.geometry.width, frame.geometry.height)
-    return _warped(region_rgb(frame, region), shifted(matrix, region[0], region[1]), size)
+    moved = shifted(matrix, region[0], region[1])
+    crops = _warped([region_rgb(frame, region)], [moved], size)
+    return crops[0] if isinstance(crops, np.ndarray) else crops.at(0)
 
 
-def _warped(pixels: NDArray[np.uint8], matrix: NDArray[np.float64], size: int) -> NDArray[np.uint8]:
-    if not pixels.size:
-        return np.zeros((size, size, 3), dtype=np.uint8)
-    return np.asarray(cv2.warpAffine(pixels, matrix, (size, size)), dtype=np.uint8)
+def _warped(pixels: Sequence[Pixels], matrices: Sequence[NDArray[np.float64]], size: int) -> Pixels:
+    """Warp pictures RGB [h, w, 3], all of them in one place, to RGB [N, size, size, 3]."""
+    work = maker(pixels)
+    if work is not None:
+        return work.warped(pixels, matrices, size)
+    black = np.zeros((size, size, 3), dtype=np.uint8)
+    pairs = zip(pixels, matrices, strict=True)
+    return np.stack([cv2.warpAffine(each, matrix, (size, size)) if each.size else black for each, matrix in pairs])

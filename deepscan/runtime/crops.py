@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from deepscan.runtime.alignment import IntBox
     from deepscan.runtime.frames import Box, Frame, Picture
+    from deepscan.runtime.gpu.device import Pixels
     from deepscan.spec import SquareCrop
 
 NEUTRAL_CHROMA = 128
@@ -35,7 +36,7 @@ def crop_square(box: Box, policy: SquareCrop) -> Box:
     return centre_x - side / 2, centre_y - side / 2, centre_x + side / 2, centre_y + side / 2
 
 
-def crop_rgb(frame: Frame, box: Box, size: int) -> NDArray[np.uint8]:
+def crop_rgb(frame: Frame, box: Box, size: int) -> Pixels:
     """Cut a box out of the upright picture and resample it.
 
     Args:
@@ -49,34 +50,42 @@ def crop_rgb(frame: Frame, box: Box, size: int) -> NDArray[np.uint8]:
     return _sampled_rgb(frame, box, size, size)
 
 
-def region_rgb(frame: Frame, box: IntBox) -> NDArray[np.uint8]:
+def region_rgb(frame: Frame, box: IntBox) -> Pixels:
     """Return whole pixels (x0, y0, x1, y1) of the upright picture, x1 and y1 beyond the last: RGB [y1-y0, x1-x0, 3]."""
     x0, y0, x1, y1 = box
     if x1 <= x0 or y1 <= y0:
-        return np.zeros((max(0, y1 - y0), max(0, x1 - x0), 3), dtype=np.uint8)
+        nothing = max(0, y1 - y0), max(0, x1 - x0), 3
+        work = frame.picture.work
+        return np.zeros(nothing, np.uint8) if work is None else work.nothing_yet(nothing)
     return _sampled_rgb(frame, box, x1 - x0, y1 - y0)
 
 
-def _sampled_rgb(frame: Frame, upright_box: Box, width: int, height: int) -> NDArray[np.uint8]:
+def plane_boxes(frame: Frame, upright_box: Box) -> list[Box]:
+    """Return a box of the upright picture in the samples of each plane."""
+    box = frame.geometry.coded_box(upright_box)
+    first, *chroma = frame.picture.planes
+    return [box, *(_chroma_box(box, frame.picture, plane.shape, first.shape) for plane in chroma)]
+
+
+def _sampled_rgb(frame: Frame, upright_box: Box, width: int, height: int) -> Pixels:
     """Resample a box of the upright picture to RGB [height, width, 3]."""
     picture, geometry = frame.picture, frame.geometry
-    box = geometry.coded_box(upright_box)
+    boxes = plane_boxes(frame, upright_box)
+    if picture.work is not None:
+        return picture.work.resampled(picture, boxes, geometry.orientation, width, height)
     sides = (height, width) if geometry.orientation.transpose else (width, height)
-    sampled = [_resample(picture.planes[0], box, sides, picture.bit_depth)]
-    for plane in picture.planes[1:]:
-        chroma_box = _chroma_box(box, picture, plane)
-        sampled.append(_resample(plane, chroma_box, sides, picture.bit_depth))
+    sampled = [
+        _resample(plane, box, sides, picture.bit_depth) for plane, box in zip(picture.planes, boxes, strict=True)
+    ]
     while len(sampled) < 3:
         sampled.append(np.full(sides[::-1], NEUTRAL_CHROMA, dtype=np.uint8))
     rgb = cv2.transform(np.dstack(sampled), picture.colour.rgb_matrix())
     return geometry.orientation.apply(rgb)  # type: ignore[arg-type]
 
 
-def _chroma_box(box: Box, picture: Picture, plane: NDArray[Any]) -> Box:
+def _chroma_box(box: Box, picture: Picture, chroma: tuple[int, int], luma: tuple[int, int]) -> Box:
     """Scale a luma box to a chroma plane; odd sizes round the plane up, so the factor is a power of two."""
-    luma_height, luma_width = picture.planes[0].shape
-    across = _subsampling(luma_width, plane.shape[1])
-    down = _subsampling(luma_height, plane.shape[0])
+    down, across = (_subsampling(of_luma, of_chroma) for of_luma, of_chroma in zip(luma, chroma, strict=True))
     shift = LEFT_CHROMA_SHIFT if across > 1 and picture.left_chroma else 0.0
     x0, y0, x1, y1 = box
     return x0 / across + shift, y0 / down, x1 / across + shift, y1 / down

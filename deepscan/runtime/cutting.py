@@ -11,6 +11,7 @@ import numpy as np
 from deepscan.runtime.aligned_crops import FaceRegion, aligned_clip, face_region, similarity_crop
 from deepscan.runtime.clips import ClipAssembler
 from deepscan.runtime.crops import crop_rgb, crop_square
+from deepscan.runtime.gpu.device import maker
 from deepscan.runtime.messages import FaceInput, VideoJob
 from deepscan.spec import ClipCrop, CropPolicy, DetectorSpec, SquareCrop
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.runtime.frames import Box, Frame
+    from deepscan.runtime.gpu.device import Pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def cuts_for(specs: Sequence[DetectorSpec], *, whole_pictures: bool) -> tuple[Cu
 
 
 # What waits for a clip to be complete: finished crops, or regions that are aligned together.
-Piece: TypeAlias = "NDArray[np.uint8] | FaceRegion"
+Piece: TypeAlias = "Pixels | FaceRegion"
 Timed: TypeAlias = tuple[float, Piece]
 
 
@@ -86,11 +88,13 @@ def piece_of(frame: Frame, face: FaceAt, cut: Cut) -> Piece:
     return similarity_crop(frame, face.points, cut.crop.target, cut.size)
 
 
-def clip_of(pieces: Iterable[Piece], cut: Cut) -> NDArray[np.uint8]:
+def clip_of(pieces: Iterable[Piece], cut: Cut) -> Pixels:
     """Join the pieces of consecutive frames to a clip, RGB [T, size, size, 3]."""
     if isinstance(cut.crop, ClipCrop):
         return aligned_clip([piece for piece in pieces if isinstance(piece, FaceRegion)], cut.crop.target, cut.size)
-    return np.stack([piece for piece in pieces if isinstance(piece, np.ndarray)])
+    crops: list[Pixels] = list(pieces)
+    work = maker(crops)
+    return np.stack(crops) if work is None else work.stacked(crops)
 
 
 def clip_input(job: VideoJob, cut: Cut, track: int, pieces: Sequence[Timed]) -> FaceInput:
@@ -117,7 +121,7 @@ class Cutter:
         """Cut a face; yield what is complete with it."""
         piece = piece_of(frame, face, self.cut)
         if self.cut.frames == 1:
-            assert isinstance(piece, np.ndarray)
+            assert not isinstance(piece, FaceRegion)
             yield FaceInput(self._job, self.cut.detectors, track, frame.seconds, frame.seconds, 1, piece)
             return
         assembler = self._assemblers.setdefault(track, ClipAssembler(self.cut.frames, self.cut.min_frames))

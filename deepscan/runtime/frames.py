@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.runtime.colour import Colour
+    from deepscan.runtime.gpu.work import DeviceWork
 
 Box = tuple[float, float, float, float]
 
@@ -83,16 +84,18 @@ class Picture:
 
     Attributes:
         planes: Y, Cb and Cr, or Y alone for grey video; G, B and R where `colour` has the identity matrix. uint8, or
-            uint16 for more than 8 bits. [H, W] each.
+            uint16 for more than 8 bits. [H, W] each. Numpy's arrays, or `DeviceArray`s where `work` is given.
         bit_depth: bits per sample.
         colour: what the numbers mean.
         left_chroma: chroma samples sit on the left luma sample of their group (MPEG-2 and later), not in its middle.
+        work: what makes crops of planes that lie in a device's memory.
     """
 
-    planes: tuple[NDArray[Any], ...]
+    planes: tuple[Any, ...]
     bit_depth: int
     colour: Colour
     left_chroma: bool
+    work: DeviceWork | None = None
 
     @property
     def nbytes(self) -> int:
@@ -117,6 +120,20 @@ class Frame:
     picture: Picture
     geometry: Geometry
     native: Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unshrunk:
+    """A frame on a device that is still to be scaled, as the face detector does that on its way into its network.
+
+    Attributes:
+        frame: its planes lie on the device.
+        shape: (height, width, 3) of the upright picture that is to be searched.
+    """
+
+    frame: Frame
+    shape: tuple[int, int, int]
+    nbytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +180,8 @@ class Reader(Protocol):
     def duration_seconds(self) -> float:
         """Return how long the video is, reading through the file where it does not say."""
 
-    def shrink(self, frame: Frame, longest_side: int) -> NDArray[np.uint8]:
-        """Return the upright picture as BGR [h, w, 3], scaled down so that its longer side fits."""
+    def shrink(self, frame: Frame, longest_side: int) -> NDArray[np.uint8] | Unshrunk:
+        """Return the upright picture as BGR uint8 [h, w, 3], its longer side at most so long, or a plan of it."""
 
     def damage(self) -> str | None:
         """Say what of the file was not decoded, or None; valid once the frames are exhausted."""

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.errors import InputError
-    from deepscan.runtime.frames import Frame, VideoInfo
+    from deepscan.runtime.frames import Frame, Unshrunk, VideoInfo
+    from deepscan.runtime.gpu.device import Pixels
     from deepscan.runtime.results import VideoResult
 
 RESULT_BYTES = 4096
@@ -41,14 +42,15 @@ class Look:
     """A decoded frame on its way to the faces stage.
 
     Attributes:
-        small: BGR [h, w, 3] to search for faces, or None where boxes are interpolated or known already.
+        small: BGR [h, w, 3] to search for faces, or the plan of one on a device; None where boxes are interpolated or
+            known already.
         starts_shot: the frame before it belongs to another shot.
         position: one more than that of the frame before it, if the two follow each other in the video.
     """
 
     job: VideoJob
     frame: Frame
-    small: NDArray[np.uint8] | None
+    small: NDArray[np.uint8] | Unshrunk | None
     starts_shot: bool
     position: int
 
@@ -103,12 +105,12 @@ class FaceInput:
     start_seconds: float
     end_seconds: float
     frames: int
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
 
     @property
     def nbytes(self) -> int:
         """Memory that this message keeps alive."""
-        return self.pixels.nbytes
+        return int(self.pixels.nbytes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from deepscan.errors import InputError, UnreadableInput
+from deepscan.runtime.frames import Unshrunk
 from deepscan.runtime.messages import (
     Look,
     Rewound,
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.runtime.following import Follower
-    from deepscan.runtime.frames import Frame, Reader, VideoInfo
+    from deepscan.runtime.frames import Reader, VideoInfo
+    from deepscan.runtime.gpu.work import DeviceWork
     from deepscan.runtime.sampling import Sampling
 
 # Measured on a CPU: batches beyond this leave the cache and cost more per picture (benchmarks/README.md).
@@ -116,6 +118,26 @@ class FaceDetector(Protocol):
         """Find the faces of BGR pictures uint8 [N, h, w, 3], best first, in their pixels."""
 
 
+class DeviceFaceDetector(Protocol):
+    """Finds faces in frames whose planes lie on a device."""
+
+    def detect_frames(self, frames: Sequence[Unshrunk]) -> list[Faces]:
+        """Find the faces of frames that shall have one shape when shrunk, best first, in pixels of that shape."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFaces:
+    """What the faces stage needs for frames on a device.
+
+    Attributes:
+        detector: searches them.
+        work: makes their crops; the same that the frames' pictures have.
+    """
+
+    detector: DeviceFaceDetector
+    work: DeviceWork
+
+
 class FacesStage:
     """Looks in, crops and clips out: detection in batches over all videos, then tracking and cutting video by video.
 
@@ -123,12 +145,22 @@ class FacesStage:
         detector: finds the faces.
         followers: makes what follows the faces of one video, for all detectors.
         progress: counts.
+        device: what serves frames whose planes lie on a device, where there are such.
+        batch: pictures searched together, at most.
     """
 
     def __init__(
-        self, detector: FaceDetector, followers: Callable[[VideoJob], Sequence[Follower]], *, progress: Progress
+        self,
+        detector: FaceDetector,
+        followers: Callable[[VideoJob], Sequence[Follower]],
+        *,
+        progress: Progress,
+        device: DeviceFaces | None = None,
+        batch: int = DETECTION_BATCH,
     ) -> None:
         self._detector = detector
+        self._device = device
+        self._batch = batch
         self._new_followers = followers
         self._progress = progress
         self._followers: dict[int, Sequence[Follower]] = {}
@@ -136,6 +168,14 @@ class FacesStage:
 
     def __call__(self, messages: Sequence[ToFaces]) -> Iterator[ToInfer]:
         """Search the frames that want it and follow the faces."""
+        if self._device is None:
+            yield from self._followed(messages)
+        else:  # crops on a device are asked for one by one and made together
+            made = list(self._followed(messages))
+            self._device.work.finish()
+            yield from made
+
+    def _followed(self, messages: Sequence[ToFaces]) -> Iterator[ToInfer]:
         searched = [message for message in messages if isinstance(message, Look) and message.small is not None]
         found = iter(self._detected(searched))
         for message in messages:
@@ -145,7 +185,7 @@ class FacesStage:
             followers = self._followers[job.index]
             if isinstance(message, VideoDecoded):
                 yield from chain.from_iterable(follower.finish() for follower in followers)
-                yield _followed(message, followers)
+                yield _end(message, followers)
                 del self._followers[job.index]
                 self._rewound.discard(job.index)
             elif isinstance(message, Rewound):
@@ -160,30 +200,37 @@ class FacesStage:
 
     def _detected(self, looks: Sequence[Look]) -> list[Faces]:
         """Search pictures of one shape together; return their faces in pixels of the upright frames."""
-        by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        smalls: list[NDArray[np.uint8]] = [look.small for look in looks if look.small is not None]
-        for number, small in enumerate(smalls):
-            by_shape[small.shape].append(number)
+        together: dict[tuple[object, ...], list[int]] = defaultdict(list)
+        for number, look in enumerate(looks):
+            assert look.small is not None
+            together[isinstance(look.small, Unshrunk), *look.small.shape].append(number)
         found: dict[int, Faces] = {}
-        for numbers in by_shape.values():
-            for start in range(0, len(numbers), DETECTION_BATCH):
-                chunk = numbers[start : start + DETECTION_BATCH]
-                batch = np.stack([smalls[number] for number in chunk])
-                found.update(zip(chunk, self._detector.detect(batch), strict=True))
-        return [_in_frame(found[number], smalls[number].shape, look.frame) for number, look in enumerate(looks)]
+        for numbers in together.values():
+            for start in range(0, len(numbers), self._batch):
+                chunk = numbers[start : start + self._batch]
+                found.update(zip(chunk, self._faces_of([looks[number].small for number in chunk]), strict=True))
+        return [_in_frame(found[number], look) for number, look in enumerate(looks)]
+
+    def _faces_of(self, smalls: Sequence[Any]) -> list[Faces]:
+        """Search pictures of one shape, all of them on the device or none."""
+        if isinstance(smalls[0], Unshrunk):
+            assert self._device is not None
+            return self._device.detector.detect_frames(smalls)
+        return self._detector.detect(np.stack(smalls))
 
 
-def _followed(end: VideoDecoded, followers: Sequence[Follower]) -> VideoFollowed:
+def _end(end: VideoDecoded, followers: Sequence[Follower]) -> VideoFollowed:
     left_out = {number: follower.left_out() for follower in followers for number in follower.detectors}
     most_faces = max(follower.most_faces for follower in followers)
     return VideoFollowed(end.job, end, most_faces, tuple(left_out[number] for number in sorted(left_out)))
 
 
-def _in_frame(faces: Faces, shape: tuple[int, ...], frame: Frame) -> Faces:
+def _in_frame(faces: Faces, look: Look) -> Faces:
     """Turn faces in pixels of the searched picture into faces of the upright frame, without impossible ones."""
-    height, width = shape[:2]
+    assert look.small is not None
+    height, width = look.small.shape[:2]
     numbers = np.concatenate([faces.boxes, faces.points.reshape(len(faces), 10)], axis=1)
     limit = MOST_OUTSIDE * max(width, height)
     possible = (np.abs(numbers) < limit).all(axis=1)  # False where there is no number
     possible[possible] = (faces.boxes[possible, 2:] > faces.boxes[possible, :2]).all(axis=1)
-    return faces.where(possible).scaled(frame.geometry.width / width, frame.geometry.height / height)
+    return faces.where(possible).scaled(look.frame.geometry.width / width, look.frame.geometry.height / height)

@@ -58,7 +58,8 @@ def upright_rgb(frame: Frame) -> Pixels:
     """Return the whole upright picture, put together from unscaled crops."""
     width, height = frame.geometry.width, frame.geometry.height
     side = max(width, height)
-    return crop_rgb(frame, (0, 0, side, side), side)[:height, :width]
+    pixels: Pixels = crop_rgb(frame, (0, 0, side, side), side)[:height, :width]
+    return pixels
 
 
 def photo() -> Image.Image:
