@@ -77,6 +77,7 @@ def test_one_scan_with_a_clip_detector_and_a_frame_detector(store: Store, tmp_pa
     assert [row["score"] for row in alone] == [rows[0]["score"]]
 
 
+@pytest.mark.slow  # exports a clip detector in both forms
 def test_what_was_added_can_be_exported_again(store: Store, tmp_path: Path) -> None:
     (folder,) = (Path(store["DEEPSCAN_HOME"]) / "weights").iterdir()
     form = json.loads((folder / "ftcn.manifest.json").read_text())["form"]
@@ -115,6 +116,7 @@ def test_short_videos_are_mirrored_and_shorter_ones_too_short(store: Store, tmp_
     assert (nine["status"], nine["clips"]) == ("scored", "1")
 
 
+@pytest.mark.slow  # exports a clip detector in both forms
 def test_random_weights_do_not_take_the_place_of_trained_ones(store: Store, tmp_path: Path) -> None:
     env = {"DEEPSCAN_HOME": str(tmp_path / "copy")}
     shutil.copytree(store["DEEPSCAN_HOME"], env["DEEPSCAN_HOME"])
@@ -153,17 +155,17 @@ def test_without_weights_the_three_steps_are_named(tmp_path: Path) -> None:
 
 def test_random_weights_are_called_untrained_everywhere(tmp_path: Path) -> None:
     env = {"DEEPSCAN_HOME": str(tmp_path / "home")}
-    ran = deepscan("weights", "random", "ftcn", "--seed", "3", env=env)
+    ran = deepscan("weights", "random", "caddm-resnet34", "--seed", "3", env=env)
     assert ran.code == 0, ran.err
     assert "random: the scores mean nothing" in ran.err
     assert "(untrained)" in deepscan("weights", "list", env=env).text
-    assert "UNTRAINED" in deepscan("models", "ftcn", env=env).text
+    assert "UNTRAINED" in deepscan("models", "caddm-resnet34", env=env).text
     out = tmp_path / "r.csv"
-    ran = deepscan("scan", ASTRONAUT, "--model", "ftcn", "--clips", "1", "--out", out, env=env)
+    ran = deepscan("scan", ASTRONAUT, "--model", "caddm-resnet34", "--frames", "1", "--out", out, env=env)
     (row,) = rows_of(out.read_bytes())
-    assert row["model"] == "ftcn (untrained)"
+    assert row["model"] == "caddm-resnet34 (untrained)"
     assert row["status"] == "scored"
-    assert "ftcn (untrained): random weights" in ran.err
+    assert "caddm-resnet34 (untrained): random weights" in ran.err
 
 
 def test_weights_are_removed_by_name(store: Store, tmp_path: Path) -> None:

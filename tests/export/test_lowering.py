@@ -87,6 +87,7 @@ def test_the_network_itself_is_not_changed(network: AltFreezing | FTCN) -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
+@pytest.mark.slow  # exports a clip detector in both forms
 def test_auto_says_what_it_measured() -> None:
     network = untrained_network("ftcn-deepfakebench", seed=0)
     made = exported(network, SPECS["ftcn-deepfakebench"], "auto")
