@@ -33,8 +33,8 @@ from deepscan.runtime.machine import cpu_count
 from deepscan.runtime.messages import VideoJob
 from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.open_input import open_input
+from deepscan.runtime.pipeline_scan import MAX_GAP_SECONDS, ON_CPU
 from deepscan.runtime.sampling import DETECT_EVERY, Sampling
-from deepscan.runtime.scan import CROPS_AT_ONCE, FRAMES_AT_ONCE, MAX_GAP_SECONDS
 from deepscan.runtime.stages import DecodeStage, FacesStage, Progress
 from deepscan.runtime.tracking import Tracker
 from deepscan.runtime.yunet import YuNet
@@ -80,8 +80,8 @@ class Stages:
         job = VideoJob(0, str(video))
         return {
             "decode": cost_of(lambda: looks.extend(self._decode(job))),
-            "faces": cost_of(lambda: crops.extend(_batched(faces, looks, FRAMES_AT_ONCE))),
-            "infer": cost_of(lambda: list(_batched(infer, crops, CROPS_AT_ONCE))),
+            "faces": cost_of(lambda: crops.extend(_batched(faces, looks, ON_CPU.frames_at_once))),
+            "infer": cost_of(lambda: list(_batched(infer, crops, ON_CPU.crops_at_once))),
         }
 
 

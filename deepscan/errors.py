@@ -9,6 +9,7 @@
     ├── ModelError                a detector file is missing, damaged or of another kind     exit code 3
     │   └── ParityMiss            an export differs too much from its original; in export/, as it carries the report
     └── MachineError              a device, a package or a library is missing or fails       exit code 3
+        └── DeviceMemoryError     a device has no memory left: less at once may fit
 
 Every message is one sentence that says what happened, to which file, and what to do now.
 """
@@ -61,3 +62,7 @@ class ModelError(DeepscanError):
 
 class MachineError(DeepscanError):
     """This machine lacks a device, a package or a library that was asked for."""
+
+
+class DeviceMemoryError(MachineError):
+    """A device has no memory left."""

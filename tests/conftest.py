@@ -34,5 +34,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if usable or os.environ.get("DEEPSCAN_REQUIRE_GPU") == "1":
         return
     for item in items:
-        if "gpu" in item.keywords:
+        if item.get_closest_marker("gpu") is not None:
             item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU that ONNX Runtime can use here"))

@@ -5,6 +5,7 @@ import pytest
 from deepscan import errors
 from deepscan.errors import (
     DeepscanError,
+    DeviceMemoryError,
     InputError,
     MachineError,
     ModelError,
@@ -24,6 +25,7 @@ EXIT_CODES = {
     ModelError: 3,
     ParityMiss: 3,
     MachineError: 3,
+    DeviceMemoryError: 3,
 }
 
 

@@ -69,7 +69,12 @@ def scan(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Videos decoded at once.", show_default="one per processor")
     ] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the detector runs.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:0,1 or cuda:all: where the detectors run.")
+    ] = "auto",
+    decoder: Annotated[
+        Literal["auto", "cpu", "nvdec"], typer.Option(help="On a GPU, what decodes: each where it is faster, or one.")
+    ] = "auto",
     backend: Annotated[
         Literal["auto", "onnxruntime", "openvino", "torch", "tensorrt"] | None,
         typer.Option(help="What runs the detector; auto measures once and remembers.", show_default="auto"),
@@ -78,6 +83,10 @@ def scan(
         Literal["auto", "fp32", "bf16", "fp16", "int8"],
         typer.Option(help="Of the arithmetic; auto takes the fastest that was measured to agree."),
     ] = "auto",
+    trace: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Record who did what when, for ui.perfetto.dev.", show_default=False),
+    ] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Show where the time went, stage by stage.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing; the exit code tells.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show each result as it comes.")] = False,
@@ -109,8 +118,10 @@ def scan(
         face_detector=face_detector,
         jobs=jobs,
         device=device,
+        decoder=decoder,
         backend=backend,
         precision=precision,
+        trace=trace,
         report=silence if quiet else _said,
     )
     display = ScanDisplay(running, quiet=quiet, verbose=verbose)

@@ -116,6 +116,7 @@ class ScanDisplay:
             self._say(Text(f"{names}: random weights, for measuring speed; the scores mean nothing.", style="bold red"))
         if stats:
             self._console.print(self._stage_table())
+            self._say_decoders()
         if written is not None:
             files = f"{written} and {written.with_suffix('.jsonl').name}"
             self._say(Text(f"Written: {printable(files)}"))
@@ -175,7 +176,17 @@ class ScanDisplay:
     def _stage_table(self) -> Table:
         title = "Where the time went, in seconds summed over a stage's threads"
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-        for column in ("stage", "threads", "items", "busy", "waiting for input", "blocked on output", "processor"):
+        columns = (
+            "stage",
+            "threads",
+            "items",
+            "busy",
+            "waiting for input",
+            "blocked on output",
+            "processor",
+            "busy share",
+        )
+        for column in columns:
             table.add_column(column, justify="left" if column == "stage" else "right")
         for stage in self._scan.stage_times():
             table.add_row(
@@ -186,8 +197,18 @@ class ScanDisplay:
                 f"{stage.waiting_seconds:.2f}",
                 f"{stage.blocked_seconds:.2f}",
                 f"{stage.cpu_seconds:.2f}",
+                f"{stage.busy_share:.0%}",
             )
         return table
+
+    def _say_decoders(self) -> None:
+        """Print which videos the GPU decoded, where there is one that does."""
+        by_nvdec, by_cpu = self._scan.decoded_by()
+        if not by_nvdec and not by_cpu:
+            return
+        self._say(Text(f"Decoded by NVDEC: {by_nvdec}; by the CPU: {sum(by_cpu.values())}."))
+        for reason, count in sorted(by_cpu.items(), key=lambda item: -item[1]):
+            self._say(Text(f"  {count} by the CPU: {printable(reason)}"))
 
 
 def _common_folder(paths: list[str]) -> str:

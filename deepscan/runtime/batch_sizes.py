@@ -8,11 +8,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from deepscan.runtime.backends import refuse_device_items
+from deepscan.runtime.gpu.device import DeviceArray
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from deepscan.runtime.backends import Items
+    from deepscan.runtime.gpu.device import Pixels
 
 FLOAT_BYTES = 4
+PIXEL_KIND = np.dtype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +30,7 @@ class Memory:
     """Bytes on the GPU that hold whatever batch is run; sizes take turns, so they share it.
 
     Attributes:
-        pixels: the input, uint8. As many are held on the host, page-locked.
+        pixels: the input, uint8.
         answers: each output, float32. As many are held on the host, page-locked, for the logits.
     """
 
@@ -55,18 +65,37 @@ def memory_for(item_shape: tuple[int, ...], largest: int) -> Memory:
     return Memory(pixels=largest * math.prod(item_shape), answers=largest * FLOAT_BYTES)
 
 
-def fill(pixels: NDArray[np.uint8], batch: NDArray[np.uint8], size: int) -> None:
-    """Put a batch into the first `size` places of the input, and black into those that are left.
+def fill(pixels: NDArray[np.uint8], batch: Items, size: int) -> None:
+    """Put a batch into the first `size` places of an input in the host's memory, and black into those that are left.
 
     Args:
         pixels: [largest batch, *item]; changed.
-        batch: [N, *item], N <= size.
+        batch: N items, N <= size.
         size: to be run.
 
     Raises:
-        TypeError, ValueError: the items are of another type or shape.
+        TypeError, ValueError: an item is of another kind or shape, or lies on a device.
     """
-    if batch.shape[1:] != pixels.shape[1:]:
-        raise ValueError(f"items of shape {batch.shape[1:]} instead of {pixels.shape[1:]}")
-    np.copyto(pixels[: len(batch)], batch, casting="no")
+    refuse_device_items(batch)
+    refuse_other_items(batch, pixels.shape[1:])
+    for place, item in zip(pixels, batch, strict=False):
+        place[...] = item
     pixels[len(batch) : size] = 0
+
+
+def refuse_other_items(batch: Items, item_shape: tuple[int, ...]) -> None:
+    """Refuse items that are not pixels of one shape; they would be squeezed in, or run over.
+
+    Raises:
+        TypeError, ValueError: an item is of another kind or shape.
+    """
+    for item in batch:
+        if item.shape != item_shape:
+            raise ValueError(f"items of shape {item.shape} instead of {item_shape}")
+        if kind_of(item) != PIXEL_KIND:
+            raise TypeError(f"items of {kind_of(item)} instead of {PIXEL_KIND}")
+
+
+def kind_of(item: Pixels) -> np.dtype[Any]:
+    """Return the kind of an item's numbers."""
+    return item.kind if isinstance(item, DeviceArray) else item.dtype

@@ -13,8 +13,11 @@ from deepscan.runtime.weights_store import find_installed
 from deepscan.runtime.yunet import Faces, YuNet
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
+    from deepscan.runtime.frames import Unshrunk
     from deepscan.runtime.sessions import Device
     from deepscan.runtime.stages import FaceDetector
 
@@ -33,9 +36,16 @@ class WholePicture:
     def detect(self, pictures: NDArray[np.uint8]) -> list[Faces]:
         """Return one face for each picture."""
         count, height, width = pictures.shape[:3]
-        box = np.array([[0, 0, width, height]], dtype=np.float32)
-        face = Faces(box, np.zeros((1, 5, 2), dtype=np.float32), np.ones(1, dtype=np.float32))
-        return [face] * count
+        return [_filling(height, width)] * count
+
+    def detect_frames(self, frames: Sequence[Unshrunk]) -> list[Faces]:
+        """Return one face for each frame on a device."""
+        return [_filling(*frame.shape[:2]) for frame in frames]
+
+
+def _filling(height: int, width: int) -> Faces:
+    box = np.array([[0, 0, width, height]], dtype=np.float32)
+    return Faces(box, np.zeros((1, 5, 2), dtype=np.float32), np.ones(1, dtype=np.float32))
 
 
 def face_detector(choice: FaceDetectorChoice, *, device: Device, as_authors: bool) -> FaceDetector:

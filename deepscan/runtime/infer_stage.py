@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepscan.runtime.messages import FaceInput, LeftOut, ToInfer, TracksEnded, VideoFollowed, VideoJob, VideoScored
+from deepscan.errors import DeviceMemoryError
+from deepscan.runtime.gpu.device import DeviceArray
+from deepscan.runtime.messages import (
+    FaceInput,
+    LeftOut,
+    Restarted,
+    ToInfer,
+    TracksEnded,
+    VideoFollowed,
+    VideoJob,
+    VideoScored,
+)
 from deepscan.runtime.results import VideoResult
 from deepscan.runtime.scoring import Scoreboard, label_of
 
@@ -17,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.runtime.backends import Backend
+    from deepscan.runtime.gpu.device import Pixels
     from deepscan.runtime.scoring import Aggregate
     from deepscan.runtime.stages import Progress
     from deepscan.spec import DetectorSpec
@@ -56,6 +68,7 @@ class InferStage:
         self._detectors = detectors
         self._progress = progress
         self._boards: dict[tuple[int, int], Scoreboard] = {}
+        self._most: dict[int, int] = {}
 
     def __call__(self, messages: Sequence[ToInfer]) -> Iterator[VideoScored]:
         """Score the crops and clips, and close the videos that end."""
@@ -73,7 +86,9 @@ class InferStage:
         wanted = [message for message in messages if isinstance(message, FaceInput) and number in message.detectors]
         logits = dict(zip(map(id, wanted), self._logits(number, [message.pixels for message in wanted]), strict=True))
         for message in messages:
-            if isinstance(message, TracksEnded) and number in message.detectors:
+            if isinstance(message, Restarted):
+                self._boards.pop((message.job.index, number), None)
+            elif isinstance(message, TracksEnded) and number in message.detectors:
                 self._board(message.job, number).end(message.tracks)
             elif isinstance(message, FaceInput) and id(message) in logits:
                 board = self._board(message.job, number)
@@ -87,14 +102,23 @@ class InferStage:
             self._boards[key] = Scoreboard(verdict.spec, verdict.aggregate, decisive_frames=verdict.decisive_frames)
         return self._boards[key]
 
-    def _logits(self, number: int, items: Sequence[NDArray[np.uint8]]) -> list[float]:
+    def _logits(self, number: int, items: Sequence[Pixels]) -> list[float]:
         backend, verdict = self._detectors[number]
         views = 2 if verdict.mirror else 1
-        inputs = [view for item in items for view in (item, item[:, ::-1])[:views]]
-        logits = [
-            backend.logits(np.stack(inputs[start : start + backend.max_batch]))
-            for start in range(0, len(inputs), backend.max_batch)
-        ]
+        inputs = [view for item in items for view in ((item, _mirrored(item)) if verdict.mirror else (item,))]
+        logits: list[NDArray[np.float32]] = []
+        done = 0
+        while done < len(inputs):
+            batch = inputs[done : done + self._most.get(number, backend.max_batch)]
+            try:
+                logits.append(backend.logits(batch))
+            except DeviceMemoryError:
+                if len(batch) == 1:
+                    raise
+                # Others use the GPU too, and may go on doing so: from now on half of it has to do.
+                self._most[number] = len(batch) // 2
+                continue
+            done += len(batch)
         return np.concatenate(logits).reshape(-1, views).mean(axis=1).tolist() if logits else []
 
     def _result(self, number: int, end: VideoFollowed) -> VideoResult:
@@ -138,6 +162,11 @@ class InferStage:
             peak=score.peak,
             details=score.details,
         )
+
+
+def _mirrored(crop: Pixels) -> Pixels:
+    """Return a crop [H, W, 3] with left and right exchanged; nothing is copied yet."""
+    return crop.left_to_right() if isinstance(crop, DeviceArray) else crop[:, ::-1]
 
 
 def _remarks(end: VideoFollowed, left_out: LeftOut, spec: DetectorSpec) -> list[str]:

@@ -79,6 +79,11 @@ class Link(Generic[T]):
             self._changed.notify_all()
         return taken, time.perf_counter() - started
 
+    def held(self) -> tuple[int, int]:
+        """Return how many items are inside, and their bytes."""
+        with self._changed:
+            return len(self._items), self._bytes
+
     def finish(self) -> None:
         """Say that one producer puts no more."""
         with self._changed:

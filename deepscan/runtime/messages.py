@@ -69,6 +69,14 @@ class Rewound:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Restarted:
+    """The video's decoder gave up, and another one begins again: what came of the video so far does not count."""
+
+    job: VideoJob
+    nbytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class VideoDecoded:
     """The end of a video, after its last `Look`.
 
@@ -165,5 +173,5 @@ class VideoScored:
         return RESULT_BYTES + SEGMENT_BYTES * segments
 
 
-ToFaces = Look | Rewound | VideoDecoded
-ToInfer = FaceInput | TracksEnded | VideoFollowed
+ToFaces = Look | Rewound | Restarted | VideoDecoded
+ToInfer = FaceInput | TracksEnded | Restarted | VideoFollowed

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from deepscan.errors import ModelError
-from deepscan.runtime.backends import finite
+from deepscan.runtime.backends import finite, refuse_device_items
 from deepscan.runtime.batch_sizes import batch_sizes, fill, size_for
 from deepscan.runtime.contract_graph import LOGIT
+from deepscan.runtime.gpu.batch_input import batch_input_on_cuda
 from deepscan.runtime.machine import nvidia_gpus
 from deepscan.runtime.sessions import PROVIDERS, Bound, Device, Session, available_providers
 from deepscan.runtime.streams import streams_for
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.runtime.artefacts import Artefact, Precision
-    from deepscan.runtime.backends import Arithmetic
+    from deepscan.runtime.backends import Arithmetic, Items
+    from deepscan.runtime.gpu.batch_input import BatchInput
 
 # Name of the free axis in the graphs that deepscan exports.
 BATCH_AXIS: Final = "N"
@@ -77,12 +79,18 @@ class OnnxRuntimeBackend:
         self._items: FixedBatches | SingleItems
         if on_cuda:
             self.max_batch = most_on_cuda(artefact, memory_bytes=nvidia_gpus()[0].memory_bytes)
-            self._items = FixedBatches(session, spec.input_name, spec.item_shape, self.max_batch)
+            self._items = FixedBatches(
+                session,
+                spec.input_name,
+                spec.item_shape,
+                self.max_batch,
+                batch_input=batch_input_on_cuda(spec.item_shape),
+            )
         else:
             self.max_batch = streams.max_batch
             self._items = SingleItems(session, spec.input_name, streams.count)
 
-    def logits(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def logits(self, batch: Items) -> NDArray[np.float32]:
         """See `Backend.logits`."""
         logits = self._items.logits(batch)
         return finite(logits, source=self._source)
@@ -107,8 +115,9 @@ class SingleItems:
         self._feed = feed
         self._pool = ThreadPoolExecutor(streams, thread_name_prefix="onnxruntime")
 
-    def logits(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the logits [N] of a batch [N, ...]."""
+    def logits(self, batch: Items) -> NDArray[np.float32]:
+        """Return the logits [N] of a batch of N items."""
+        refuse_device_items(batch)
         return np.concatenate(list(self._pool.map(self._logit, batch)))
 
     def _logit(self, item: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -123,18 +132,28 @@ class SingleItems:
 class FixedBatches:
     """Runs batches of any size in a few sizes, each of which keeps its buffers and its CUDA graph.
 
-    A batch is filled up with black items to the next size. Buffers are made when a size is first needed, in the thread
-    that needs it: ONNX Runtime records CUDA graphs for each thread.
+    A batch is run in the next size. Buffers are made when a size is first needed, in the thread that needs it: ONNX
+    Runtime records CUDA graphs for each thread.
 
     Args:
         session: made with `captures` on CUDA.
         feed: name of the input.
         item_shape: of an item of the batch.
         most: the largest batch.
+        batch_input: fills the buffers; without one, ONNX Runtime copies batches of the host itself.
     """
 
-    def __init__(self, session: Session, feed: str, item_shape: tuple[int, ...], most: int) -> None:
+    def __init__(
+        self,
+        session: Session,
+        feed: str,
+        item_shape: tuple[int, ...],
+        most: int,
+        *,
+        batch_input: BatchInput | None = None,
+    ) -> None:
         self._session = session
+        self._batch_input = batch_input
         self._feed = feed
         self._item_shape = item_shape
         self._sizes = batch_sizes(most)
@@ -144,14 +163,17 @@ class FixedBatches:
         """Give back the buffers."""
         self.bound.clear()
 
-    def logits(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the logits [N] of a batch [N, *item_shape] of at most `most` items."""
+    def logits(self, batch: Items) -> NDArray[np.float32]:
+        """Return the logits [N] of a batch of at most `most` items."""
         size = size_for(len(batch), self._sizes)
         if size not in self.bound:
             shape = (size, *self._item_shape)
             self.bound[size] = self._session.bound(self._feed, shape, LOGIT, number=size)
-        if len(batch) == size:
-            return self.bound[size].run(batch)
-        filled = np.empty((size, *self._item_shape), dtype=np.uint8)
-        fill(filled, batch, size)
-        return self.bound[size].run(filled)[: len(batch)]
+        bound = self.bound[size]
+        if self._batch_input is not None:
+            self._batch_input.fill(bound.addresses()[0], batch)
+        else:
+            filled = np.empty((size, *self._item_shape), dtype=np.uint8)
+            fill(filled, batch, size)
+            bound.put(filled)
+        return bound.run()[: len(batch)]

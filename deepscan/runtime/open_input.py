@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from deepscan.errors import InputError, UnreadableInput
 from deepscan.runtime.picture_reader import PictureReader, open_picture, picture_kind
 from deepscan.runtime.pyav_container import open_regular_file
 from deepscan.runtime.pyav_reader import PyAVReader
+
+if TYPE_CHECKING:
+    from deepscan.runtime.gpu.decoder_choice import DeviceDecoding
 
 # Holds what comes before a PNG's pixels and a JPEG's list of further pictures, apart from exotic files.
 HEAD_BYTES: Final = 1 << 17
@@ -18,7 +21,7 @@ NEXT_JPEG: Final = re.compile(rb"\xff\xd9[\0\xff]{0,8}\xff\xd8\xff")
 LONGEST_MATCH: Final = 16
 
 
-def open_input(path: str, *, threads: int) -> PictureReader | PyAVReader:
+def open_input(path: str, *, threads: int, decoding: DeviceDecoding | None = None) -> PictureReader | PyAVReader:
     """Open a video or a picture for reading.
 
     A file that begins like a picture but seems to hold a video (an animated PNG, a raw motion JPEG stream) is taken for
@@ -26,7 +29,8 @@ def open_input(path: str, *, threads: int) -> PictureReader | PyAVReader:
 
     Args:
         path: of a regular file; undecodable bytes of a name as Python's surrogate escapes.
-        threads: of a video's decoder.
+        threads: of a video's decoder on the CPU.
+        decoding: what a GPU may decode; pictures, and videos that it cannot decode, are left to the CPU.
 
     Raises:
         InputError: it is no file, cannot be read, or holds neither a picture nor a video that can be decoded.
@@ -39,7 +43,7 @@ def open_input(path: str, *, threads: int) -> PictureReader | PyAVReader:
         if kind is None or moves:
             file.seek(0)
             try:
-                return PyAVReader(path, file, threads=threads)
+                return PyAVReader(path, file, threads=threads, decoding=decoding)
             except InputError:
                 if kind is None:
                     raise

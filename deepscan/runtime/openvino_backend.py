@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from deepscan.errors import MachineError, ModelError
-from deepscan.runtime.backends import finite, refuse_unless_possible
+from deepscan.runtime.backends import finite, refuse_device_items, refuse_unless_possible
 from deepscan.runtime.contract_graph import LOGIT, checked_graph
 from deepscan.runtime.streams import streams_for
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.runtime.artefacts import Artefact, Precision
-    from deepscan.runtime.backends import Arithmetic
+    from deepscan.runtime.backends import Arithmetic, Items
     from deepscan.runtime.sessions import Device
 
 PACKAGE: Final = "openvino"
@@ -92,9 +92,11 @@ class OpenVinoBackend:
         self.precision: Arithmetic = precision
         self.max_batch = streams.max_batch
 
-    def logits(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def logits(self, batch: Items) -> NDArray[np.float32]:
         """See `Backend.logits`."""
-        items = np.ascontiguousarray(batch)  # the requests share its memory while they run
+        refuse_device_items(batch)
+        # The requests share the memory of the items while they run.
+        items = [np.ascontiguousarray(item)[None] for item in batch]
         logits = np.empty(len(items), dtype=np.float32)
         count = len(self._requests)
         try:
@@ -104,7 +106,7 @@ class OpenVinoBackend:
                     request.wait()
                     logits[before] = request.get_tensor(LOGIT).data[0]
                 if place < len(items):
-                    request.start_async({0: items[place : place + 1]}, share_inputs=True)
+                    request.start_async({0: items[place]}, share_inputs=True)
         finally:
             for request in self._requests:
                 request.wait()

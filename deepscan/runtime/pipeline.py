@@ -13,9 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 from deepscan.runtime.links import Link, Stopped
+from deepscan.runtime.pipeline_trace import PipelineTrace
+
+if TYPE_CHECKING:
+    from deepscan.runtime.trace import TraceWriter
 
 
 @dataclass(slots=True)
@@ -34,15 +39,29 @@ class StageTimes:
     blocked_seconds: float = 0.0
     cpu_seconds: float = 0.0
 
+    @property
+    def busy_share(self) -> float:
+        """How much of its threads' time the stage was busy, 0 to 1; 0 where it has not run."""
+        accounted = self.busy_seconds + self.waiting_seconds + self.blocked_seconds
+        return self.busy_seconds / accounted if accounted > 0.0 else 0.0
+
+
+def _nameless(job: Any) -> str:  # noqa: ARG001
+    return ""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where messages come from: `function(job)` yields them, in `threads` threads that share the jobs."""
+    """Where messages come from: `function(job)` yields them, in `threads` threads that share the jobs.
+
+    `subject(job)` is what a trace calls a job, such as the path of its file.
+    """
 
     name: str
     function: Callable[[Any], Iterable[Any]]
     threads: int
     max_bytes: int
+    subject: Callable[[Any], str] = _nameless
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +81,22 @@ class Pipeline:
         jobs: given to the source's function one by one.
         source: its output link is bounded by its `max_bytes`, as is every stage's.
         stages: in order.
+        trace: gets every call, every wait, and what the links hold; whoever made it closes it.
     """
 
-    def __init__(self, jobs: Iterable[Any], source: Source, stages: Sequence[Stage]) -> None:
+    def __init__(
+        self, jobs: Iterable[Any], source: Source, stages: Sequence[Stage], *, trace: TraceWriter | None = None
+    ) -> None:
+        self.source, self.stages = source, tuple(stages)
         self._jobs = iter(jobs)
         self._jobs_lock = threading.Lock()
         self._error: BaseException | None = None
         first: Link[Any] = Link(max_bytes=source.max_bytes, producers=source.threads)
         self._links = [first, *(Link[Any](max_bytes=stage.max_bytes) for stage in stages)]
         self._times = [StageTimes(source.name, source.threads), *(StageTimes(stage.name, 1) for stage in stages)]
+        names = [source.name, *(stage.name for stage in stages), "results"]
+        arrows = [f"{before} -> {after}" for before, after in pairwise(names)]
+        self._trace = PipelineTrace(trace, list(zip(arrows, self._links, strict=True))) if trace else None
         self._lock = threading.Lock()
         self._threads = [
             self._thread(f"{source.name}-{number}", self._run_source, source) for number in range(source.threads)
@@ -109,6 +135,8 @@ class Pipeline:
         for thread in self._threads:
             if thread.ident is not None:  # it was started
                 thread.join()
+        if self._trace is not None:
+            self._trace.flush()
 
     def _guarded(self, target: Callable[..., None], *arguments: Any) -> None:
         try:
@@ -123,7 +151,7 @@ class Pipeline:
 
     def _run_source(self, source: Source) -> None:
         while (job := self._next_job()) is not None:
-            self._emit(source.function(job), 0, waited=0.0, items=1)
+            self._emit(source.function(job), 0, waited=0.0, items=1, subject=source.subject(job))
         self._links[0].finish()
 
     def _next_job(self) -> Any:
@@ -132,19 +160,29 @@ class Pipeline:
 
     def _run_stage(self, stage: Stage, number: int) -> None:
         while True:
+            if self._trace is not None:
+                self._trace.filled(number)
             messages, waited = self._links[number].take(stage.batch)
+            if self._trace is not None:
+                self._trace.waited("waiting", waited)
             if not messages:
                 break
-            self._emit(stage.function(messages), number + 1, waited=waited, items=len(messages))
+            self._emit(stage.function(messages), number + 1, waited=waited, items=len(messages), subject="")
+        with self._lock:
+            self._times[number + 1].waiting_seconds += waited
         self._links[number + 1].finish()
 
-    def _emit(self, messages: Iterable[Any], output: int, *, waited: float, items: int) -> None:
+    def _emit(self, messages: Iterable[Any], output: int, *, waited: float, items: int, subject: str) -> None:
         """Drain a function's generator into a link, and close it at once if the pipeline stops."""
         started, cpu_started, blocked = time.perf_counter(), time.thread_time(), 0.0
         iterator = iter(messages)
         try:
             for message in iterator:
-                blocked += self._links[output].put(message)
+                stalled = self._links[output].put(message)
+                blocked += stalled
+                if self._trace is not None:
+                    self._trace.waited("blocked", stalled)
+                    self._trace.filled(output)
         finally:
             close = getattr(iterator, "close", None)
             if close is not None:
@@ -157,3 +195,5 @@ class Pipeline:
                 times.blocked_seconds += blocked
                 times.busy_seconds += elapsed - blocked
                 times.cpu_seconds += cpu
+            if self._trace is not None:
+                self._trace.called(times.name, started, waited=waited, blocked=blocked, items=items, subject=subject)

@@ -9,12 +9,15 @@ from functools import cache
 from typing import TYPE_CHECKING, BinaryIO
 
 import av
+from av.codec.hwaccel import HWDeviceType
 from av.stream import Disposition
 
 from deepscan.errors import UnreadableInput, UnsupportedInput
 from deepscan.runtime.frames import VideoInfo
+from deepscan.runtime.gpu.decoder_choice import DecoderLost, StreamFacts
 
 if TYPE_CHECKING:
+    from av.codec.hwaccel import HWAccel
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
@@ -24,6 +27,10 @@ REFUSED_DEMUXERS = frozenset(
     "rtp rtsp sap sdp smoothstreaming srt tee tty v4l2 video4linux2 webm_dash_manifest webvtt xbin".split()
 )
 DEFAULT_RATE = 25.0
+# Files state their length a little differently from what they hold; below this nothing is reported as missing.
+MISSING_SECONDS_IGNORED = 1.0
+MISSING_SHARE_IGNORED = 0.05
+PROGRESSIVE = 1  # FFmpeg's AVFieldOrder: 0 unknown, 1 progressive, from 2 on kinds of interlacing
 
 
 def open_regular_file(path: str) -> BinaryIO:
@@ -53,17 +60,30 @@ def open_container(file: BinaryIO) -> InputContainer:
         UnreadableInput: it recognises none of its formats.
     """
     try:
-        return av.open(
-            file,
-            "r",
-            container_options={"protocol_whitelist": "none", "format_whitelist": _accepted_demuxers()},
-            metadata_errors="replace",
-        )
+        return _opened(file, None)
     except (av.FFmpegError, ValueError, EOFError) as error:
         message = (
             f"FFmpeg finds no video in it ({plain(error)}): it is neither video nor picture, or damaged at its start."
         )
         raise UnreadableInput(message) from error
+
+
+def reopen_accelerated(file: BinaryIO, acceleration: HWAccel) -> InputContainer:
+    """Open a file once more that `open_container` could open, to be decoded by a device.
+
+    Raises:
+        DecoderLost: the device cannot.
+    """
+    file.seek(0)
+    try:
+        container = _opened(file, acceleration)
+    except (av.FFmpegError, ValueError, RuntimeError) as error:
+        raise DecoderLost(f"no decoder on the GPU ({plain(error)})") from error
+    # PyAV is content if any stream is accelerated, were it the cover picture.
+    if not main_video_stream(container).codec_context.is_hwaccel:
+        container.close()
+        raise DecoderLost("no decoder on the GPU (FFmpeg does not use it for the main video stream)")
+    return container
 
 
 def video_streams(container: InputContainer) -> list[VideoStream]:
@@ -104,6 +124,45 @@ def stated_info(container: InputContainer, stream: VideoStream) -> VideoInfo:
     )
 
 
+def video_for_threads(container: InputContainer, threads: int) -> VideoStream:
+    """Return the main video stream, to be decoded by so many threads; where there is none, close the container.
+
+    Raises:
+        UnsupportedInput: see `main_video_stream`.
+    """
+    try:
+        stream = main_video_stream(container)
+    except BaseException:
+        container.close()
+        raise
+    context = stream.codec_context
+    context.thread_count = threads
+    context.thread_type = "AUTO" if threads > 1 else "NONE"
+    return stream
+
+
+def missing_part(info: VideoInfo, last_frame_seconds: float) -> str | None:
+    """Say how much of a video that was read to its end could be decoded, or None where that is all of it."""
+    stated, reached = info.duration_seconds, last_frame_seconds + info.frame_seconds
+    if stated is None or stated - reached <= max(MISSING_SECONDS_IGNORED, MISSING_SHARE_IGNORED * stated):
+        return None
+    return f"only the first {reached:.1f} of {stated:.1f} seconds could be decoded"
+
+
+def stream_facts(stream: VideoStream) -> StreamFacts:
+    """Return what decides which decoder takes a video, of a stream that is not accelerated yet."""
+    context = stream.codec_context
+    return StreamFacts(
+        codec=context.codec.canonical_name,
+        profile=context.profile,
+        pixel_format=context.pix_fmt,
+        width=context.width,
+        height=context.height,
+        interlaced=context.field_order > PROGRESSIVE,
+        nvdec_in_ffmpeg=any(known.device_type == HWDeviceType.cuda for known in context.codec.hardware_configs),
+    )
+
+
 def plain(error: BaseException) -> str:
     """Return FFmpeg's own words for an error, without Python's decoration."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -118,6 +177,16 @@ def ffmpeg_versions() -> dict[str, str]:
 def has_nvdec() -> bool:
     """Tell whether this FFmpeg was built with NVIDIA's hardware decoder (a GPU may still be missing)."""
     return "cuda" in av.codec.hwaccel.hwdevices_available()
+
+
+def _opened(file: BinaryIO, acceleration: HWAccel | None) -> InputContainer:
+    return av.open(
+        file,
+        "r",
+        container_options={"protocol_whitelist": "none", "format_whitelist": _accepted_demuxers()},
+        metadata_errors="replace",
+        hwaccel=acceleration,
+    )
 
 
 @cache

@@ -1,4 +1,4 @@
-"""From PyAV's frames to `Frame`: planes without a copy, colour, orientation; and the small picture for faces."""
+"""From PyAV's frames to `Picture`: planes without a copy, colour, orientation; and the small picture for faces."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ import numpy as np
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from deepscan.runtime.colour import BT709, declared_colour
-from deepscan.runtime.frames import Frame, Geometry, Orientation, Picture
+from deepscan.runtime.frames import Orientation, Picture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from deepscan.runtime.colour import Colour
+    from deepscan.runtime.frames import Frame, Geometry
 
 PLANAR_YUV = re.compile(r"yuv(?P<jpeg>j?)a?(?P<subsampling>4\d\d)p(?P<bits>\d+)?(le)?")
 GREY = re.compile(r"gray(?P<bits>\d+)?(le)?")
@@ -33,16 +36,11 @@ QUARTER_TURNS = (
 )
 
 
-def frame_from_av(
-    native: av.VideoFrame,
-    *,
-    index: int,
-    seconds: float,
-    pixel_aspect: float,
-    orientation: Orientation,
-    left_chroma: bool,
-) -> Frame:
-    """Wrap a decoded frame; its planes stay where the decoder put them."""
+def picture_from_av(native: av.VideoFrame, *, left_chroma: bool) -> tuple[Picture, av.VideoFrame]:
+    """Wrap a decoded frame's planes, which stay where the decoder put them; also return the frame that they are in.
+
+    That is another frame where the decoder's layout is a rare one.
+    """
     layout = PLANAR_YUV.fullmatch(native.format.name) or GREY.fullmatch(native.format.name)
     if layout is None:
         native = _reformatted(native)
@@ -53,23 +51,33 @@ def frame_from_av(
     picture = Picture(
         planes=tuple(_plane(native, number, parts["bits"]) for number in range(1 if grey else 3)),
         bit_depth=int(parts["bits"] or 8),
-        colour=declared_colour(
-            matrix=native.colorspace,
-            full_range=grey or parts["jpeg"] == "j" or native.color_range == FULL_RANGE,
-            width=native.width,
-            height=native.height,
-        ),
+        colour=colour_from_av(native, full_range=grey or parts["jpeg"] == "j"),
         left_chroma=left_chroma,
     )
-    geometry = Geometry(native.width, native.height, pixel_aspect, orientation)
-    return Frame(index=index, seconds=seconds, picture=picture, geometry=geometry, native=native)
+    return picture, native
+
+
+def colour_from_av(native: av.VideoFrame, *, full_range: bool = False) -> Colour:
+    """Return what the numbers of a decoded frame mean.
+
+    Args:
+        native: on a device or not.
+        full_range: its layout says so, whatever the frame declares.
+    """
+    return declared_colour(
+        matrix=native.colorspace,
+        full_range=full_range or native.color_range == FULL_RANGE,
+        width=native.width,
+        height=native.height,
+    )
 
 
 def orientation_from_av(native: av.VideoFrame) -> Orientation:
     """Return how the file wants a decoded frame turned.
 
     PyAV's side data and their frame refer to each other: whoever asks keeps that frame alive until Python's next
-    garbage collection. So a tiny copy is asked, which has the same side data.
+    garbage collection. So a tiny copy is asked, which has the same side data. Of a frame on a device PyAV makes it from
+    a download; PyAV shows neither a stream's nor a packet's display matrix, and `rotation` misses vertical flips.
     """
     tiny = native.reformat(TINY_SIDE, TINY_SIDE, "gray", threads=1)
     try:
@@ -79,11 +87,16 @@ def orientation_from_av(native: av.VideoFrame) -> Orientation:
     return Orientation() if matrix is None else _orientation_from_matrix(bytes(matrix))
 
 
+def shrunk_size(geometry: Geometry, longest_side: int) -> tuple[int, int]:
+    """Return width and height of the upright picture when its longer side is at most `longest_side`."""
+    scale = min(1.0, longest_side / max(geometry.width, geometry.height))
+    return max(1, round(geometry.width * scale)), max(1, round(geometry.height * scale))
+
+
 def shrunk_from_frame(reformatter: VideoReformatter, frame: Frame, longest_side: int) -> NDArray[np.uint8]:
     """Return the upright picture as BGR [h, w, 3], its longer side at most `longest_side`; area filter, one pass."""
     geometry = frame.geometry
-    scale = min(1.0, longest_side / max(geometry.width, geometry.height))
-    upright = max(1, round(geometry.width * scale)), max(1, round(geometry.height * scale))
+    upright = shrunk_size(geometry, longest_side)
     width, height = upright[::-1] if geometry.orientation.transpose else upright
     colour = frame.picture.colour
     small = reformatter.reformat(

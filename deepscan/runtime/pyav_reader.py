@@ -6,28 +6,36 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import av
 from av.video.reformatter import VideoReformatter
 
-from deepscan.errors import UnreadableInput, UnsupportedInput
-from deepscan.runtime.frames import Frame, Orientation
+from deepscan.errors import MachineError, UnreadableInput, UnsupportedInput
+from deepscan.runtime.frames import Frame, Geometry, Orientation, Unshrunk
+from deepscan.runtime.gpu.decoder_choice import DecoderLost, chosen_decoder
 from deepscan.runtime.pyav_container import (
-    main_video_stream,
+    missing_part,
     open_container,
     open_regular_file,
     plain,
+    reopen_accelerated,
     stated_info,
+    stream_facts,
+    video_for_threads,
     video_streams,
 )
-from deepscan.runtime.pyav_pictures import frame_from_av, orientation_from_av, shrunk_from_frame
+from deepscan.runtime.pyav_device_pictures import Copied, nvdec_acceleration, picture_on_device
+from deepscan.runtime.pyav_pictures import orientation_from_av, picture_from_av, shrunk_from_frame, shrunk_size
 
 if TYPE_CHECKING:
-    import numpy as np
+    from av.container import InputContainer
     from av.packet import Packet
     from av.video.stream import VideoStream
-    from numpy.typing import NDArray
+
+    from deepscan.runtime.frames import Picture
+    from deepscan.runtime.gpu.decoder_choice import DeviceDecoding
+    from deepscan.runtime.gpu.device import Queue
 
 # They place chroma samples in the middle of their group (JFIF; MPEG-1), all later ones by default on its left side.
 CENTRED_CHROMA_CODECS = frozenset(["mjpeg", "mpeg1video"])
@@ -36,9 +44,6 @@ SHORTEST_FRAME_SECONDS = 1e-6
 MAX_REORDERED_FRAMES = 8
 # A file whose demuxer reports this many errors in a row is given up at that point.
 MAX_ERRORS_IN_A_ROW = 64
-# Files state their length a little differently from what they hold; below this nothing is reported as missing.
-MISSING_SECONDS_IGNORED = 1.0
-MISSING_SHARE_IGNORED = 0.05
 
 
 def open_video(path: str, *, threads: int) -> PyAVReader:
@@ -62,19 +67,27 @@ def open_video(path: str, *, threads: int) -> PyAVReader:
 
 
 class PyAVReader:
-    """An open video; see `deepscan.runtime.frames.Reader` for the contract."""
+    """An open video; see `deepscan.runtime.frames.Reader` for the contract.
 
-    def __init__(self, path: str, file: BinaryIO, *, threads: int) -> None:
+    What NVDEC does not take at its first frame, the CPU decodes. Later on, any error of NVDEC is `DecoderLost`, even if
+    it is the file's: whoever starts again without `decoding` gets what the CPU makes of the damage. With `decoding` all
+    is to be called by one thread.
+
+    Args:
+        path: of the file.
+        file: open, and closed with the reader.
+        threads: of the decoder on the CPU.
+        decoding: what a GPU may decode.
+    """
+
+    def __init__(self, path: str, file: BinaryIO, *, threads: int, decoding: DeviceDecoding | None = None) -> None:
         self._path, self._file = path, file
-        self._container = open_container(file)
-        try:
-            self._stream = main_video_stream(self._container)
-        except BaseException:
-            self._container.close()
-            raise
+        self._threads, self._decoding = threads, decoding
+        self._queue: Queue | None = None  # while frames are decoded on the GPU
+        self._sought: float | None = None
+        self._use(open_container(file), threads)
         context = self._stream.codec_context
-        context.thread_count = threads
-        context.thread_type = "AUTO" if threads > 1 else "NONE"
+        self._stated_size = context.width, context.height
         self._other_streams = len(video_streams(self._container)) - 1
         self._reformatter = VideoReformatter()
         self._rotation: int | None = None
@@ -82,12 +95,14 @@ class PyAVReader:
         self._origin: float | None = None
         if self._stream.start_time is not None and self._stream.time_base is not None:
             self._origin = float(self._stream.start_time * self._stream.time_base)
-        self._decoded = self._damaged = 0
+        self._decoded_count = self._damaged = 0
         self._position = -math.inf
         self._read_to_end = False
         self.info = stated_info(self._container, self._stream)
         # The indexes of AVI, FLV and MP4 hold decoding times: a key frame may be shown this much later.
         self._reordering_seconds = MAX_REORDERED_FRAMES * self.info.frame_seconds if context.has_b_frames else 0.0
+        if decoding is not None:
+            self._choose(decoding)
 
     def frames(self) -> Iterator[Frame]:
         """Yield every frame in presentation order.
@@ -172,8 +187,14 @@ class PyAVReader:
             self.info = replace(self.info, duration_seconds=self._demuxed_seconds())
         return self.info.duration_seconds or self.info.frame_seconds
 
-    def shrink(self, frame: Frame, longest_side: int) -> NDArray[np.uint8]:
-        """Return the upright picture as BGR [h, w, 3], scaled down so that its longer side fits."""
+    def shrink(self, frame: Frame, longest_side: int) -> Any:
+        """Return the upright picture as BGR uint8 [h, w, 3], scaled down so that its longer side fits.
+
+        Of a frame on a device an `Unshrunk` instead; like `Pixels` no union, as most callers meet arrays only.
+        """
+        if frame.picture.work is not None:
+            width, height = shrunk_size(frame.geometry, longest_side)
+            return Unshrunk(frame, (height, width, 3))
         try:
             return shrunk_from_frame(self._reformatter, frame, longest_side)
         except av.FFmpegError as error:  # Damaged headers can declare colours that no conversion knows.
@@ -188,11 +209,8 @@ class PyAVReader:
             found.append(f"{self._other_streams} other video stream(s) in it were not scanned")
         if self._damaged:
             found.append(f"{self._damaged} damaged packets or frames")
-        stated = self.info.duration_seconds
-        if self._read_to_end and stated is not None:
-            reached = self._position + self.info.frame_seconds
-            if stated - reached > max(MISSING_SECONDS_IGNORED, MISSING_SHARE_IGNORED * stated):
-                found.append(f"only the first {reached:.1f} of {stated:.1f} seconds could be decoded")
+        if self._read_to_end and (missing := missing_part(self.info, self._position)):
+            found.append(missing)
         return "; ".join(found) or None
 
     def __enter__(self) -> Self:
@@ -218,18 +236,69 @@ class PyAVReader:
         counted = packets * self.info.frame_seconds
         return last - first + self.info.frame_seconds if last > first else counted
 
+    def _use(self, container: InputContainer, threads: int) -> None:
+        """Decode this container's main video from now on."""
+        self._stream = video_for_threads(container, threads)
+        self._container = container
+
+    def _choose(self, decoding: DeviceDecoding) -> None:
+        """Reopen the file for NVDEC if that shall decode it, and can."""
+        choice = chosen_decoder(stream_facts(self._stream), decoding.nvdec, decoding.wish)
+        decoding.counts.count(choice)
+        if choice.decoder == "cpu":
+            return
+        self._container.close()
+        try:
+            self._queue = decoding.queue()  # makes the GPU's context current, before FFmpeg looks for it
+            # Further threads would only take more surfaces.
+            self._use(reopen_accelerated(self._file, nvdec_acceleration(decoding.ordinal)), threads=1)
+        except (DecoderLost, MachineError) as error:
+            self._continue_on_cpu(decoding, str(error))
+
+    def _continue_on_cpu(self, decoding: DeviceDecoding, reason: str) -> None:
+        """Open the file once more for the CPU, and go to where the demuxer stood."""
+        decoding.counts.move_to_cpu(reason)
+        self._queue = None
+        self._container.close()
+        self._file.seek(0)
+        self._use(open_container(self._file), self._threads)
+        self._damaged = 0
+        if self._sought is not None:
+            self._seek(self._sought)
+
     def _decode(self) -> Iterator[Frame]:
-        """Decode from where the demuxer stands, past damaged packets, to the end."""
+        """Decode from where the demuxer stands, past damaged packets, to the end.
+
+        Raises:
+            DecoderLost: NVDEC fails after its first frame.
+        """
+        try:
+            yield from self._decoded()
+            reason = "NVDEC gave no frame"
+        except DecoderLost as lost:
+            reason = str(lost)
+            if self._decoding is not None and self._decoded_count:
+                self._decoding.counts.move_to_cpu(reason)
+                raise
+        if self._queue is not None and self._decoding is not None and not self._decoded_count:
+            self._continue_on_cpu(self._decoding, reason)
+            yield from self._decoded()
+
+    def _decoded(self) -> Iterator[Frame]:
         for packet in self._packets():
             try:
                 natives = packet.decode()
-            except av.FFmpegError:
+            except av.FFmpegError as error:
+                if self._queue is not None:
+                    raise DecoderLost(f"NVDEC failed ({plain(error)})") from error
                 self._damaged += 1
                 continue
             for native in natives:
                 try:
                     frame = self._frame(native)
-                except av.FFmpegError:  # it declares colours that no conversion knows
+                except (av.FFmpegError, MachineError) as error:  # colours that no conversion knows, or a failing GPU
+                    if self._queue is not None:
+                        raise DecoderLost(f"NVDEC's picture cannot be used ({plain(error)})") from error
                     self._damaged += 1
                 else:
                     yield frame
@@ -266,19 +335,33 @@ class PyAVReader:
         aspect = float(self._stream.sample_aspect_ratio or 1)
         if native.rotation != self._rotation:
             self._rotation, self._orientation = native.rotation, orientation_from_av(native)
-        frame = frame_from_av(
-            native,
-            index=self._decoded,
+        picture, handle = self._picture(native)
+        frame = Frame(
+            index=self._decoded_count,
             seconds=seconds,
-            pixel_aspect=aspect,
-            orientation=self._orientation,
-            left_chroma=self.info.codec not in CENTRED_CHROMA_CODECS,
+            picture=picture,
+            geometry=Geometry(native.width, native.height, aspect, self._orientation),
+            native=handle,
         )
-        if self._decoded == 0:
+        if self._decoded_count == 0:
             self.info = replace(self.info, width=frame.geometry.width, height=frame.geometry.height)
-        self._decoded += 1
+        self._decoded_count += 1
         self._position = seconds
         return frame
+
+    def _picture(self, native: av.VideoFrame) -> tuple[Picture, av.VideoFrame | Copied]:
+        """Return a frame's picture, and what is kept of the frame for this reader."""
+        if self._queue is None or self._decoding is None or native.sw_format is None:
+            return picture_from_av(native, left_chroma=self.info.codec not in CENTRED_CHROMA_CODECS)
+        return self._copied(native, self._queue, self._decoding), Copied(native.key_frame)
+
+    def _copied(self, native: av.VideoFrame, queue: Queue, decoding: DeviceDecoding) -> Picture:
+        if native.is_corrupt:
+            raise DecoderLost("NVDEC gave a damaged frame")
+        # FFmpeg crops frames on a device at the right and the bottom only.
+        if (native.width, native.height) != self._stated_size:
+            raise DecoderLost("cropped at the left or the top, or of more than one size")
+        return picture_on_device(native, left_chroma=True, queue=queue, work=decoding.work)
 
     def _read_index(self) -> None:
         """Matroska reads its index at the first seek; other demuxers may lose their place by one."""
@@ -309,9 +392,9 @@ class PyAVReader:
             self._container.seek(self._timestamp(seconds), stream=self._stream, backward=True)
         except av.FFmpegError:
             return False
-        self._position = -math.inf
+        self._position, self._sought = -math.inf, seconds
         return True
 
     def _refuse_if_nothing_decoded(self) -> None:
-        if self._decoded == 0:
+        if self._decoded_count == 0:
             raise UnreadableInput("Not one frame of it can be decoded: the file is damaged or cut short.")

@@ -35,7 +35,10 @@ SIZES_REMEMBERED: Final = 8
 
 
 class RetinaFace:
-    """Finds faces in batches of pictures of any size."""
+    """Finds faces in batches of pictures of any size.
+
+    They lie in the host's memory: it is no `DeviceFaceDetector`, so where it is chosen, videos are decoded on the CPU.
+    """
 
     def __init__(
         self,

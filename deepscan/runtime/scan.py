@@ -2,44 +2,35 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from typing import Final, cast, get_args
 
-from deepscan.errors import UsageError
+from deepscan.errors import MachineError, UsageError
 from deepscan.runtime.backend_choice import BackendChoice, PrecisionChoice, chosen_backend
-from deepscan.runtime.backends import BACKEND_VARIABLE, Backend
+from deepscan.runtime.backends import BACKEND_VARIABLE
 from deepscan.runtime.conversion import Report, silence
-from deepscan.runtime.cutting import cuts_for
+from deepscan.runtime.devices import Devices, chosen_devices
 from deepscan.runtime.face_detectors import FaceDetectorChoice
-from deepscan.runtime.following import FaceFollower, Follower
-from deepscan.runtime.infer_stage import InferStage
+from deepscan.runtime.gpu.decoder_choice import DecoderWish
 from deepscan.runtime.inputs import InputPlan, plan_inputs
-from deepscan.runtime.machine import DeviceChoice, chosen_device, cpu_count
+from deepscan.runtime.machine import cpu_count, nvidia_gpus
 from deepscan.runtime.messages import VideoJob
-from deepscan.runtime.open_input import open_input
-from deepscan.runtime.pipeline import Pipeline, Source, Stage, StageTimes
+from deepscan.runtime.pipeline import StageTimes
+from deepscan.runtime.pipeline_scan import ON_CPU, Decoders, PipelineScan
 from deepscan.runtime.results import VideoResult
 from deepscan.runtime.sampling import DETECT_EVERY, SamplingMode
 from deepscan.runtime.scoring import Aggregate
-from deepscan.runtime.sessions import Device
 from deepscan.runtime.settings import ScanSettings, Wishes, chosen_settings
-from deepscan.runtime.stages import DecodeStage, FacesStage, Progress
-from deepscan.runtime.tracking import LargestFace, Tracker
-from deepscan.runtime.unbroken_follower import UnbrokenFollower
+from deepscan.runtime.stages import Progress
+from deepscan.runtime.supervisor import Supervisor
+from deepscan.runtime.trace_parts import Trace
+from deepscan.runtime.worker_orders import WorkerOrder, started_worker
+from deepscan.runtime.worker_plan import cpu_worker, gpu_workers
 
 MOST_DEFAULT_JOBS: Final = 8
-# A face may be out of sight for this long and keep its track; where looks are seconds apart, for ever.
-MAX_GAP_SECONDS: Final = 1.0
-MIB: Final = 1 << 20
-DECODED_BYTES: Final = 24 * MIB
-CROP_BYTES: Final = 8 * MIB
-RESULTS_WAITING_BYTES: Final = MIB
-FRAMES_AT_ONCE: Final = 4
-CROPS_AT_ONCE: Final = 16
 
 
 def scan(
@@ -59,9 +50,11 @@ def scan(
     threshold: float | None = None,
     face_detector: FaceDetectorChoice = "yunet",
     jobs: int | None = None,
-    device: DeviceChoice = "auto",
+    device: str = "auto",
+    decoder: DecoderWish = "auto",
     backend: BackendChoice | None = None,
     precision: PrecisionChoice = "auto",
+    trace: str | os.PathLike[str] | None = None,
     report: Report = silence,
 ) -> Scan:
     """Prepare a scan; iterate over it to run it.
@@ -94,12 +87,16 @@ def scan(
         threshold: the score from which a video is called fake, instead of the detector's own.
         face_detector: `yunet`; `retinaface`, whose weights must have been added; or `none` where every picture is the
             crop of a face already.
-        jobs: videos decoded at once; by default one per processor, at most 8.
-        device: `auto`, `cpu` or `cuda`.
+        jobs: videos decoded at once, by each process; by default one per processor, at most 8, and on a GPU what was
+            measured to be fast (see `deepscan.runtime.worker_plan`).
+        device: `auto`, `cpu`, `cuda`, some of the GPUs (`cuda:0,1`), or all of them (`cuda:all`).
+        decoder: on a GPU, what decodes: `nvdec` where it can, the `cpu`, or by default both, each what it is faster at.
         backend: what executes the detectors; by default what $DEEPSCAN_BACKEND says, else `auto`: what is there is
             measured once and remembered; see `deepscan.runtime.backend_choice`.
         precision: of the arithmetic; `auto` takes the detector's own, or a lower one that was measured to agree.
-        report: takes a line for people when backends are measured, which is done once and takes a while.
+        trace: file for a record of who did what when, which chrome://tracing and ui.perfetto.dev show.
+        report: takes a line for people when backends are measured, which is done once and takes a while, and when a
+            process ends that should not.
 
     Raises:
         UsageError: the arguments contradict each other, or there is nothing to scan.
@@ -111,7 +108,7 @@ def scan(
         ("sampling", sampling or "full", SamplingMode),
         ("aggregate", aggregate or "max", Aggregate),
         ("face_detector", face_detector, FaceDetectorChoice),
-        ("device", device, DeviceChoice),
+        ("decoder", decoder, DecoderWish),
         ("backend", backend, BackendChoice),
         ("precision", precision, PrecisionChoice),
     ):
@@ -123,7 +120,9 @@ def scan(
         raise UsageError(f"--threshold is a probability between 0 and 1, not {threshold}.")
     given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
     plan = plan_inputs(given, recursive=recursive, include=_patterns(include), exclude=_patterns(exclude))
-    used = chosen_device(device)
+    used = chosen_devices(device)
+    if decoder == "nvdec" and used.kind == "cpu":
+        raise MachineError("--decoder nvdec needs an NVIDIA GPU, and the scan is to run on the CPU: use --device cuda.")
     wishes = Wishes(
         mode=sampling or ("full" if frames is None and clips is None else "quick"),
         frames=frames,
@@ -136,18 +135,59 @@ def scan(
         face_detector=face_detector,
     )
     names = [name.strip() for name in model.split(",")] if isinstance(model, str) else list(model)
-    settings = chosen_settings(names, wishes, device=used)
+    # For a GPU this only finds out, before processes start, whether they will take what is asked for.
+    settings = chosen_settings(names, wishes, device="cpu")
+    videos = [VideoJob(index, planned.path, planned.problem) for index, planned in enumerate(plan.inputs)]
+    order = WorkerOrder(names, wishes, used.kind, backend, precision, decoder)
+    traced = Trace(trace) if trace is not None else None
+    running: PipelineScan | Supervisor
+    if used.kind == "cpu":
+        running = _in_this_process(videos, settings, order, jobs, traced, report)
+    else:
+        running = _in_workers(videos, order, used, jobs, traced, report)
+    shown = [verdict.model for verdict in settings.verdicts]
+    return Scan(plan, videos, running, models=shown, device=str(used), trace=traced, report=report)
+
+
+def _in_this_process(
+    videos: Sequence[VideoJob],
+    settings: ScanSettings,
+    order: WorkerOrder,
+    jobs: int | None,
+    trace: Trace | None,
+    report: Report,
+) -> PipelineScan:
+    threads = cpu_count()
     backends = [
-        chosen_backend(artefact, backend=backend, precision=precision, device=used, threads=cpu_count(), report=report)
+        chosen_backend(
+            artefact, backend=order.backend, precision=order.precision, device="cpu", threads=threads, report=report
+        )
         for artefact in settings.artefacts
     ]
-    return Scan(
-        plan,
+    decoders = min(jobs or min(threads, MOST_DEFAULT_JOBS), len(videos))
+    return PipelineScan(
+        videos,
         settings=settings,
         backends=backends,
-        jobs=jobs or min(cpu_count(), MOST_DEFAULT_JOBS),
-        device=used,
+        decoders=Decoders(decoders, max(1, threads // decoders)),
+        bounds=ON_CPU,
+        trace=trace.writer() if trace is not None else None,
     )
+
+
+def _in_workers(
+    videos: Sequence[VideoJob],
+    order: WorkerOrder,
+    devices: Devices,
+    jobs: int | None,
+    trace: Trace | None,
+    report: Report,
+) -> Supervisor:
+    there, cores = nvidia_gpus(), cpu_count()
+    gpus = [(number, there[number].memory_bytes) for number in devices.gpus]
+    plans = gpu_workers(gpus, cores=cores, wish=order.decoder, jobs=jobs, inputs=len(videos))
+    alone = cpu_worker(jobs=1, cores=cores, most=1)
+    return Supervisor(videos, plans, alone=alone, start=partial(started_worker, order, trace), report=report)
 
 
 class Scan:
@@ -155,39 +195,34 @@ class Scan:
 
     Attributes:
         plan: the inputs; `result.index` is a place in `plan.inputs`.
-        progress: how far it is.
         device: where the detectors run.
         models: what results call the detectors.
-        jobs: how many videos are decoded at once.
     """
 
     def __init__(
-        self, plan: InputPlan, *, settings: ScanSettings, backends: Sequence[Backend], jobs: int, device: Device
+        self,
+        plan: InputPlan,
+        jobs: Sequence[VideoJob],
+        running: PipelineScan | Supervisor,
+        *,
+        models: Sequence[str],
+        device: str,
+        trace: Trace | None = None,
+        report: Report = silence,
     ) -> None:
         self.plan = plan
-        self.progress = Progress()
-        self._begun = False
         self.device = device
-        self.models = [verdict.model for verdict in settings.verdicts]
-        self.jobs = min(jobs, len(plan.inputs))
-        self._backends = backends
-        self._jobs = [VideoJob(index, planned.path, planned.problem) for index, planned in enumerate(plan.inputs)]
-        threads = cpu_count()
-        faces = FacesStage(settings.face_detector, _followers_maker(settings), progress=self.progress)
-        infer = InferStage(list(zip(backends, settings.verdicts, strict=True)), progress=self.progress)
-        decode = DecodeStage(
-            partial(open_input, threads=max(1, threads // self.jobs)),
-            settings.sampling,
-            detection_side=settings.detection_side,
-        )
-        self._pipeline = Pipeline(
-            self._jobs,
-            Source("decode", decode, threads=self.jobs, max_bytes=DECODED_BYTES),
-            [
-                Stage("faces", faces, batch=FRAMES_AT_ONCE, max_bytes=CROP_BYTES),
-                Stage("infer", infer, batch=CROPS_AT_ONCE, max_bytes=RESULTS_WAITING_BYTES),
-            ],
-        )
+        self.models = list(models)
+        self._jobs = jobs
+        self._running = running
+        self._trace = trace
+        self._report = report
+        self._begun = False
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is."""
+        return self._running.progress
 
     def __iter__(self) -> Iterator[VideoResult]:
         """Run, once; leaving the loop early stops everything and waits for it."""
@@ -195,15 +230,21 @@ class Scan:
             raise UsageError("A scan runs once: call scan() again.")
         self._begun = True
         with ExitStack() as stack:
-            for backend in self._backends:
-                stack.callback(backend.close)
-            # Closed first: then no thread computes any more.
-            for scored in stack.enter_context(closing(self._pipeline.results())):
-                yield scored.result
+            stack.callback(self._finish_trace)
+            yield from stack.enter_context(closing(iter(self._running)))  # type: ignore[type-var]
+
+    def _finish_trace(self) -> None:
+        missing = self._trace.finish() if self._trace is not None else None
+        if missing is not None:
+            self._report(missing)
 
     def stage_times(self) -> list[StageTimes]:
-        """Return where the time went, stage by stage, so far."""
-        return self._pipeline.times()
+        """Return where the time went, stage by stage, so far; summed over the processes."""
+        return self._running.stage_times()
+
+    def decoded_by(self) -> tuple[int, dict[str, int]]:
+        """Return how many videos NVDEC decoded, and how many the CPU although there is NVDEC, by the reason."""
+        return self._running.decoded_by() if isinstance(self._running, Supervisor) else (0, {})
 
     def share_done(self) -> float:
         """Estimate how much of the work is done, 0 to 1, by the sizes of the files."""
@@ -214,15 +255,3 @@ class Scan:
 
 def _patterns(given: str | Sequence[str]) -> Sequence[str]:
     return (given,) if isinstance(given, str) else given
-
-
-def _followers_maker(settings: ScanSettings) -> Callable[[VideoJob], list[Follower]]:
-    """Return what makes the followers of a video; it holds on to no model."""
-    cuts = cuts_for([verdict.spec for verdict in settings.verdicts], whole_pictures=settings.whole_pictures)
-    sampling, stride = settings.sampling, settings.stride
-    if sampling.twice:
-        return lambda job: [UnbrokenFollower(job, cut, stride=stride) for cut in cuts]
-    if settings.largest_face:
-        return lambda job: [FaceFollower(job, cut, LargestFace(), joins_gaps=True) for cut in cuts]
-    gap = MAX_GAP_SECONDS if sampling.choice == "all" else math.inf
-    return lambda job: [FaceFollower(job, cut, Tracker(max_gap_seconds=gap)) for cut in cuts]

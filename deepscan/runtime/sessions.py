@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import onnxruntime
 
-from deepscan.errors import MachineError, ModelError
+from deepscan.errors import DeviceMemoryError, MachineError, ModelError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 Device = Literal["cpu", "cuda"]
 PROVIDERS: dict[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 ERRORS_ONLY = 3
+# What its allocator says, and CUDA, cuBLAS and cuDNN behind it.
+OUT_OF_MEMORY = re.compile(r"Failed to allocate memory|out of memory|CUDA error 2\b|ALLOC_FAILED", re.IGNORECASE)
 
 
 class Session:
@@ -104,6 +108,10 @@ class Session:
         """
         return Bound(self._session, self._device, feed, shape, output, number)
 
+    def bound_pictures(self, feed: str, shape: tuple[int, ...]) -> BoundPictures:
+        """Return what runs the model on float32 inputs of one shape, in a buffer on the device that is made now."""
+        return BoundPictures(self._session, self._device, feed, shape)
+
     def inputs(self) -> dict[str, tuple[str, list[int | str | None]]]:
         """Return the type and the shape of each input, by its name; a dimension that is not fixed is no number."""
         return {given.name: (given.type, given.shape) for given in self._session.get_inputs()}
@@ -116,26 +124,36 @@ class Session:
 class Bound:
     """Runs a model on inputs of one shape, in buffers on the device whose addresses never change.
 
-    A CUDA graph needs that: it is recorded in the first run and holds addresses. Copied are the input to the device
-    and the answer back, nothing else.
+    A CUDA graph needs that: it is recorded in the first run and holds addresses. The input may be filled by `put`, or
+    by whoever writes to its address; of the outputs the answers are copied back, nothing else.
     """
 
     def __init__(
         self, session: Any, device: Device, feed: str, shape: tuple[int, ...], output: str, number: int
     ) -> None:
         self._session = session
-        self._input = onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, np.uint8, device, 0)
-        self._output = onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape[:1], np.float32, device, 0)
+        with _short_of_memory():
+            self._input = onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, np.uint8, device, 0)
+            self._output = onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape[:1], np.float32, device, 0)
         self._binding = session.io_binding()
         self._binding.bind_ortvalue_input(feed, self._input)
         self._binding.bind_ortvalue_output(output, self._output)
         self._options = onnxruntime.RunOptions()
         self._options.add_run_config_entry("gpu_graph_id", str(number))
 
-    def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Run the model on a batch of the shape; return its answers [N]."""
+    def put(self, batch: NDArray[np.uint8]) -> None:
+        """Copy a batch of the shape from the host's memory to the input."""
         self._input.update_inplace(batch)
-        self._session.run_with_iobinding(self._binding, self._options)
+
+    def run(self) -> NDArray[np.float32]:
+        """Run the model on what the input holds; return its answers [N].
+
+        It runs on a stream of ONNX Runtime's own, which knows of no other: whoever writes to the input waits until
+        that is done. Handing in a stream (`user_compute_stream`) would spare the wait, but tie the session, and the
+        graphs that it records, to a stream of one thread. When this returns, the input is no longer read.
+        """
+        with _short_of_memory():
+            self._session.run_with_iobinding(self._binding, self._options)
         # A copy: on a CPU `numpy` shows the buffer itself, which the next run overwrites.
         answers: NDArray[np.float32] = self._output.numpy().copy()
         return answers
@@ -143,6 +161,47 @@ class Bound:
     def addresses(self) -> tuple[int, int]:
         """Return where the buffers of the input and of the answers begin."""
         return self._input.data_ptr(), self._output.data_ptr()
+
+
+class BoundPictures:
+    """Runs a model on float32 inputs of one shape, in a buffer on the device, and brings all outputs to the host.
+
+    Attributes:
+        address: of the input, which holds nothing yet.
+    """
+
+    def __init__(self, session: Any, device: Device, feed: str, shape: tuple[int, ...]) -> None:
+        self._session = session
+        with _short_of_memory():
+            self._input = onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, device, 0)
+        self.address = int(self._input.data_ptr())
+        self._binding = session.io_binding()
+        self._binding.bind_ortvalue_input(feed, self._input)
+        self._names = [output.name for output in session.get_outputs()]
+        for name in self._names:
+            self._binding.bind_output(name)  # to the host's memory
+
+    def run(self) -> dict[str, NDArray[Any]]:
+        """Run the model on what the input holds; return the outputs, which the next run may overwrite.
+
+        Whoever writes to the input waits until that is done, and may write again when this returns.
+        """
+        with _short_of_memory():
+            self._session.run_with_iobinding(self._binding)
+        return {name: value.numpy() for name, value in zip(self._names, self._binding.get_outputs(), strict=True)}
+
+
+@contextmanager
+def _short_of_memory() -> Iterator[None]:
+    """Tell a lack of memory on the device from other failures: ONNX Runtime has no type for it, only words."""
+    try:
+        yield
+    except Exception as error:
+        if not OUT_OF_MEMORY.search(str(error)):
+            raise
+        raise DeviceMemoryError(
+            "The GPU's memory is too small for ONNX Runtime: close what else uses it, or use --device cpu."
+        ) from error
 
 
 def available_providers() -> list[str]:

@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from deepscan.errors import InputError, UnreadableInput
+from deepscan.errors import DeepscanError, InputError, UnreadableInput
 from deepscan.runtime.frames import Unshrunk
+from deepscan.runtime.gpu.decoder_choice import DecoderLost
 from deepscan.runtime.messages import (
     Look,
+    Restarted,
     Rewound,
     ToFaces,
     ToInfer,
@@ -65,35 +67,47 @@ class DecodeStage:
         open_video: opens a file by its path.
         sampling: which frames.
         detection_side: faces are searched for in a picture whose longer side is at most this many pixels.
+        on_cpu: opens a file whose first decoder, on a GPU, gave up; the video is then begun again.
     """
 
-    def __init__(self, open_video: OpenVideo, sampling: Sampling, *, detection_side: int) -> None:
+    def __init__(
+        self, open_video: OpenVideo, sampling: Sampling, *, detection_side: int, on_cpu: OpenVideo | None = None
+    ) -> None:
         self._open = open_video
+        self._on_cpu = on_cpu or open_video
         self._sampling = sampling
         self._detection_side = detection_side
 
     def __call__(self, job: VideoJob) -> Iterator[ToFaces]:
         """Decode one video."""
         job.started = time.monotonic()
+        if job.problem is not None:
+            yield VideoDecoded(job, None, 0, job.problem, None)
+            return
+        try:
+            yield from self._decoded(job, self._open)
+        except DecoderLost:
+            yield Restarted(job)
+            yield from self._decoded(job, self._on_cpu)
+
+    def _decoded(self, job: VideoJob, open_video: OpenVideo) -> Iterator[ToFaces]:
         info: VideoInfo | None = None
         frames, failure, damage = 0, None, None
         try:
-            if job.problem is not None:
-                raise job.problem
-            with self._open(job.path) as reader:
+            with open_video(job.path) as reader:
                 for look in self._looks(job, reader):
                     frames, info = frames + 1, reader.info
                     yield look
                 damage = reader.damage()
             if self._sampling.twice:
                 yield Rewound(job)
-                with self._open(job.path) as reader:
+                with open_video(job.path) as reader:
                     for at, again in enumerate(sampled_frames(reader, self._sampling)):
                         job.share_done = at / frames
                         yield Look(job, again.frame, None, False, at)
         except InputError as error:
             failure = error
-        except MemoryError:
+        except (MemoryError, DeepscanError, DecoderLost):
             raise
         except Exception as error:  # a stranger's file may surprise any library; it must not end a run of days
             failure = UnreadableInput(f"Decoding it failed in an unforeseen way ({error!r}): please report this file.")
@@ -118,6 +132,7 @@ class FaceDetector(Protocol):
         """Find the faces of BGR pictures uint8 [N, h, w, 3], best first, in their pixels."""
 
 
+@runtime_checkable
 class DeviceFaceDetector(Protocol):
     """Finds faces in frames whose planes lie on a device."""
 
@@ -188,6 +203,10 @@ class FacesStage:
                 yield _end(message, followers)
                 del self._followers[job.index]
                 self._rewound.discard(job.index)
+            elif isinstance(message, Restarted):
+                del self._followers[job.index]
+                self._rewound.discard(job.index)
+                yield message
             elif isinstance(message, Rewound):
                 self._rewound.add(job.index)
                 for follower in followers:

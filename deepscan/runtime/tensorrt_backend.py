@@ -20,8 +20,9 @@ import numpy as np
 
 from deepscan.errors import DeepscanError, MachineError, ModelError
 from deepscan.runtime.backends import finite
-from deepscan.runtime.batch_sizes import batch_sizes, fill, memory_for, size_for
+from deepscan.runtime.batch_sizes import batch_sizes, memory_for, size_for
 from deepscan.runtime.engine_store import Engine, find_engine, rebuilding
+from deepscan.runtime.gpu.batch_input import batch_input_on_cuda
 from deepscan.runtime.tensorrt_cuda import Stream, cuda_is_installed
 from deepscan.runtime.tensorrt_engine import LoadedEngine
 from deepscan.runtime.tensorrt_gpu import present_target
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.runtime.artefacts import Artefact, Manifest, Precision
-    from deepscan.runtime.backends import Arithmetic
+    from deepscan.runtime.backends import Arithmetic, Items
     from deepscan.runtime.sessions import Device
     from deepscan.runtime.tensorrt_manifest import Target
 
@@ -114,19 +115,22 @@ class TensorRtBackend:
         self._sizes = batch_sizes(self.max_batch)
         self._stream = Stream()
         try:
+            # It has a queue of its own, so that filling the input is no part of the graphs that the stream records.
+            batch_input = batch_input_on_cuda(spec.item_shape)
+            assert batch_input is not None, "cuda-python is installed, or there were no stream"
+            self._batch_input = batch_input
             loaded = LoadedEngine(package, engine, spec, self._stream, remedy=rebuilding(manifest, package.flavour))
             memory = memory_for(spec.item_shape, self.max_batch)
-            pixels = self._stream.device_memory(memory.pixels)
+            self._pixels = self._stream.device_memory(memory.pixels)
             answers = {name: self._stream.device_memory(memory.answers) for name in loaded.outputs}
             scratch = self._stream.device_memory(loaded.scratch_bytes)
-            self._pixels = self._stream.host_memory((self.max_batch, *spec.item_shape), np.uint8)
             self._logits = self._stream.host_memory((self.max_batch,), np.float32)
             contexts = {
-                size: loaded.context(size, {spec.input_name: pixels, **answers}, scratch) for size in self._sizes
+                size: loaded.context(size, {spec.input_name: self._pixels, **answers}, scratch) for size in self._sizes
             }
             self._runs: dict[int, Callable[[], None]] = {}
             for size, context in contexts.items():
-                run = partial(self._run, loaded, context, size, pixels, answers["logit"])
+                run = partial(self._run, loaded, context, size, answers["logit"])
                 # Shapes are settled, and kernels compiled, in a first run; neither may happen while capturing.
                 run()
                 self._stream.wait()
@@ -139,10 +143,10 @@ class TensorRtBackend:
             self._stream.close()
             raise
 
-    def logits(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def logits(self, batch: Items) -> NDArray[np.float32]:
         """See `Backend.logits`."""
         size = size_for(len(batch), self._sizes)
-        fill(self._pixels, batch, size)
+        self._batch_input.fill(self._pixels, batch)
         self._runs[size]()
         self._stream.wait()
         logits: NDArray[np.float32] = self._logits[: len(batch)].copy()
@@ -153,8 +157,7 @@ class TensorRtBackend:
         self._runs.clear()
         self._stream.close()
 
-    def _run(self, loaded: LoadedEngine, context: Any, size: int, pixels: int, logits: int) -> None:
-        """Begin to copy a batch to the GPU, run it, and copy its logits back."""
-        self._stream.to_device(pixels, self._pixels[:size])
+    def _run(self, loaded: LoadedEngine, context: Any, size: int, logits: int) -> None:
+        """Begin to run a batch, and to copy its logits back."""
         loaded.run(context)
         self._stream.to_host(self._logits[:size], logits)

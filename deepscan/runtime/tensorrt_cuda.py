@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from deepscan.errors import MachineError
+from deepscan.errors import DeviceMemoryError, MachineError
 
 BINDINGS: Final = "cuda.bindings.runtime"
 
@@ -34,7 +34,7 @@ def cuda_runtime() -> Any:
         return importlib.import_module(BINDINGS)
     except (ImportError, OSError) as error:
         raise MachineError(
-            f"TensorRT's backend needs cuda-python, which cannot be loaded ({error}): run `pip install cuda-python`."
+            f"Using a GPU needs cuda-python, which cannot be loaded ({error}): run `pip install cuda-python`."
         ) from error
 
 
@@ -42,16 +42,20 @@ def called(name: str, *arguments: Any) -> Any:
     """Call a function of CUDA's runtime and return what it gives, without the error code.
 
     Raises:
+        DeviceMemoryError: the GPU has no memory left.
         MachineError: it failed; the message names the function and the error.
     """
     runtime = cuda_runtime()
     error, *results = getattr(runtime, name)(*arguments)
     if error != runtime.cudaError_t.cudaSuccess:
         _, text = runtime.cudaGetErrorString(error)
-        full = error == runtime.cudaError_t.cudaErrorMemoryAllocation
-        remedy = "build the engine with a smaller --max-batch" if full else "check the GPU with nvidia-smi"
         reason = f"{error.name}: {text.decode(errors='replace')}"
-        raise MachineError(f"{name} failed ({reason}): {remedy}, or use another --backend.")
+        if error == runtime.cudaError_t.cudaErrorMemoryAllocation:
+            raise DeviceMemoryError(
+                f"{name} failed ({reason}): end what else uses the GPU, build engines with a smaller --max-batch, "
+                "or use --device cpu."
+            )
+        raise MachineError(f"{name} failed ({reason}): check the GPU with nvidia-smi, or use --device cpu.")
     return results[0] if results else None
 
 
@@ -83,11 +87,6 @@ class Stream:
         array: NDArray[Any] = np.ctypeslib.as_array(memory).view(kind).reshape(shape)
         array[...] = 0
         return array
-
-    def to_device(self, address: int, source: NDArray[Any]) -> None:
-        """Begin to copy page-locked memory to the GPU."""
-        kind = cuda_runtime().cudaMemcpyKind.cudaMemcpyHostToDevice
-        called("cudaMemcpyAsync", address, source.ctypes.data, source.nbytes, kind, self.handle)
 
     def to_host(self, target: NDArray[Any], address: int) -> None:
         """Begin to copy from the GPU to page-locked memory."""

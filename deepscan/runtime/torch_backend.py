@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final, TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Final
 
 from deepscan.errors import MachineError
 from deepscan.runtime.backends import finite, refuse_unless_possible
 from deepscan.runtime.contract_graph import LOGIT, checked_graph
+from deepscan.runtime.gpu.batch_input import batch_input_on_cuda
 from deepscan.runtime.machine import nvidia_gpus
 from deepscan.runtime.tensor_sizes import most_on_cuda
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
     from deepscan.runtime.artefacts import Artefact, Precision
-    from deepscan.runtime.backends import Arithmetic
+    from deepscan.runtime.backends import Arithmetic, Items
     from deepscan.runtime.sessions import Device
 
 PACKAGE: Final = "torch"
-Execution: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 def arithmetic(precision: Precision, device: Device) -> tuple[Arithmetic, ...]:
@@ -64,7 +65,7 @@ class TorchBackend:
         self._source = manifest.file
         self.name = f"{PACKAGE}-{device}"
         self.precision: Arithmetic = precision
-        self._execution: Execution
+        self._execution: Callable[[Items], NDArray[np.float32]]
         if device == "cpu":
             self.max_batch = 1
             self._execution = SingleExecution(module, output=output, threads=threads)
@@ -77,9 +78,10 @@ class TorchBackend:
                 item_shape=manifest.spec.item_shape,
                 most=self.max_batch,
                 threads=threads,
+                batch_input=batch_input_on_cuda(manifest.spec.item_shape),
             )
 
-    def logits(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def logits(self, batch: Items) -> NDArray[np.float32]:
         """See `Backend.logits`."""
         logits = self._execution(batch)
         return finite(logits, source=self._source)

@@ -10,14 +10,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from deepscan.errors import MachineError
+from deepscan.errors import DeviceMemoryError, MachineError
+from deepscan.runtime.backends import refuse_device_items
 from deepscan.runtime.batch_sizes import batch_sizes, fill, size_for
+
+if TYPE_CHECKING:
+    from deepscan.runtime.backends import Items
+    from deepscan.runtime.gpu.batch_input import BatchInput
 
 
 class SingleExecution:
@@ -38,8 +44,9 @@ class SingleExecution:
         self._output = output
         self._threads = threads
 
-    def __call__(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return float32 [N] for a batch [N, ...]."""
+    def __call__(self, batch: Items) -> NDArray[np.float32]:
+        """Return float32 [N] for a batch of N items."""
+        refuse_device_items(batch)
         torch.set_num_threads(self._threads)
         with torch.inference_mode():
             # Copies, as torch takes only memory that may be written to and runs forwards.
@@ -64,13 +71,22 @@ class CompiledExecution:
         item_shape: of what a batch holds.
         most: the largest batch.
         threads: of one run, on the processor.
+        batch_input: fills the input where it lies on the device; without one, torch copies batches of the host itself.
 
     Raises:
         MachineError: the module cannot be compiled here, or the GPU's memory is too small.
     """
 
     def __init__(
-        self, module: nn.Module, *, device: str, output: int, item_shape: tuple[int, ...], most: int, threads: int
+        self,
+        module: nn.Module,
+        *,
+        device: str,
+        output: int,
+        item_shape: tuple[int, ...],
+        most: int,
+        threads: int,
+        batch_input: BatchInput | None = None,
     ) -> None:
         if device == "cuda":
             _be_exact_and_fast()
@@ -78,25 +94,34 @@ class CompiledExecution:
         self._device = device
         self._output = output
         self._sizes = batch_sizes(most)[::-2][::-1]
-        # Page-locked, so that the GPU fetches it without another copy.
-        self._staged = torch.zeros((self._sizes[-1], *item_shape), dtype=torch.uint8, pin_memory=device == "cuda")
+        self._batch_input = batch_input
+        shape = (self._sizes[-1], *item_shape)
+        if batch_input is None:
+            # Page-locked, so that the GPU fetches it without another copy.
+            self._pixels = torch.zeros(shape, dtype=torch.uint8, pin_memory=device == "cuda")
+        else:
+            with torch.inference_mode():  # for torch's compiler, another kind of tensor than one made outside
+                self._pixels = torch.empty(shape, dtype=torch.uint8, device=device)
         with warnings.catch_warnings(), _failing_for_people():
             warnings.simplefilter("ignore")  # torch's compiler warns of torch's own past, and advises TF32
             self._compiled = torch.compile(module.to(device), dynamic=False, fullgraph=True)
-            self(self._staged[:1].numpy())
+            self(np.zeros((1, *item_shape), dtype=np.uint8))
 
-    def __call__(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return float32 [N] for a batch [N, ...].
+    def __call__(self, batch: Items) -> NDArray[np.float32]:
+        """Return float32 [N] for a batch of N items.
 
         Raises:
             MachineError: see the class.
         """
         torch.set_num_threads(self._threads)
         size = size_for(len(batch), self._sizes)
-        fill(self._staged.numpy(), batch, size)
+        if self._batch_input is None:
+            fill(self._pixels.numpy(), batch, size)
+        else:
+            self._batch_input.fill(self._pixels.data_ptr(), batch)
         with torch.inference_mode(), _failing_for_people():
-            pixels = self._staged[:size].to(self._device, non_blocking=True)
-            # Copying back waits for all that was asked of the GPU, so the staged pixels may be overwritten afterwards.
+            pixels = self._pixels[:size].to(self._device, non_blocking=True)
+            # Copying back waits for all that was asked of the GPU, so the pixels may be overwritten afterwards.
             values: NDArray[np.float32] = self._compiled(pixels)[self._output][: len(batch)].cpu().numpy()
         return values
 
@@ -107,7 +132,7 @@ def _failing_for_people() -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise MachineError(
+        raise DeviceMemoryError(
             "The GPU's memory is too small for the torch backend: close what else uses it, or use another --backend."
         ) from error
     except RuntimeError as error:

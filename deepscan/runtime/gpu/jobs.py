@@ -17,7 +17,8 @@ _PLANE: Final = [
     ("width", "i4"),  # samples
     ("height", "i4"),  # samples
     ("unused", "i4"),
-    ("box", "f8", (4,)),  # x0, y0, x1, y1 in samples: what is resampled; may reach beyond the plane
+    ("start", "f8", (2,)),  # x0 and y0 in samples of the box that is resampled; it may reach beyond the plane
+    ("scale", "f8", (2,)),  # samples for each one of the result, across and down: GPUs divide slowly
 ]
 
 # Resamples a box of each plane by a triangle filter, as `deepscan.runtime.crops` defines, and turns it into RGB.

@@ -149,11 +149,13 @@ def resample_job(
     """Return a line of `RESAMPLE` [1] without matrix and target."""
     job = np.zeros(1, dtype=RESAMPLE)
     job["width"], job["height"] = width, height
+    columns, rows = (height, width) if orientation.transpose else (width, height)
     for number, (plane, box) in enumerate(zip(picture.planes, boxes, strict=True)):
         place = job["plane"][:, number]
         place["address"], place["row"], place["step"] = plane.address, plane.strides[0], plane.strides[1]
         place["height"], place["width"] = plane.shape
-        place["box"] = box
+        x0, y0, x1, y1 = box
+        place["start"], place["scale"] = (x0, y0), ((x1 - x0) / columns, (y1 - y0) / rows)
     job["planes"], job["depth"] = len(picture.planes), picture.bit_depth
     job["sample_bytes"] = 1 if picture.bit_depth == 8 else 2
     job["transpose"], job["flip_x"], job["flip_y"] = orientation.transpose, orientation.flip_x, orientation.flip_y

@@ -1,0 +1,126 @@
+"""Parts of a scan alone: the stages of a real scan's pipeline, each run by itself on held messages."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, cast
+
+from deepscan.runtime.artefacts import load_artefact
+from deepscan.runtime.backend_choice import BackendChoice, PrecisionChoice, chosen_backend
+from deepscan.runtime.backends import BACKEND_VARIABLE
+from deepscan.runtime.cutting import FaceAt, Timed, clip_of, cuts_for, piece_of
+from deepscan.runtime.gpu.decoder_choice import DecoderCounts, DeviceDecoding
+from deepscan.runtime.gpu.work import DeviceWork
+from deepscan.runtime.machine import cpu_count
+from deepscan.runtime.messages import Look, VideoJob
+from deepscan.runtime.pipeline import Pipeline
+from deepscan.runtime.pipeline_scan import ON_CPU, ON_GPU, Decoders, PipelineScan
+from deepscan.runtime.sampling import DETECT_EVERY
+from deepscan.runtime.sessions import Device
+from deepscan.runtime.settings import Wishes, chosen_settings
+from deepscan.runtime.stages import FacesStage
+from deepscan.runtime.yunet import Faces
+
+PARTS: Final = ("detect", "preprocess", "infer")
+
+
+class StagesAlone:
+    """One video's frames, faces and crops, held in memory, for each part to work on.
+
+    Args:
+        path: a short video, as its frames are all held; on a GPU they are in its memory.
+        model: the detector.
+        device: where.
+    """
+
+    def __init__(self, path: Path, model: str, *, device: Device) -> None:
+        pipeline = worker_pipeline(model, device=device)
+        self._faces_stage, self._infer_stage = pipeline.stages
+        self._looks: list[Any] = list(pipeline.source.function(VideoJob(0, str(path))))
+        self.frames = sum(isinstance(message, Look) for message in self._looks)
+        self._found = list(self._searched())
+        (self._cut,) = cuts_for([load_artefact(model).manifest.spec], whole_pictures=False)
+        self._crops = list(_batched(self._faces_stage, self._looks))
+
+    def seconds(self, part: str) -> float:
+        """Run `detect`, `preprocess` or `infer` over the whole video."""
+        works: dict[str, Callable[[], object]] = {
+            "detect": lambda: list(self._searched()),
+            "preprocess": self._cut_all,
+            "infer": lambda: list(_batched(self._infer_stage, self._crops)),
+        }
+        started = time.perf_counter()
+        works[part]()
+        return time.perf_counter() - started
+
+    def _searched(self) -> Iterator[Faces]:
+        """Search the frames that a scan searches; shrinking them belongs to decoding, and on a GPU to this."""
+        faces: FacesStage = self._faces_stage.function  # type: ignore[assignment]
+        wanted = [look for look in self._looks if isinstance(look, Look) and look.small is not None]
+        for start in range(0, len(wanted), self._faces_stage.batch):
+            yield from faces._detected(wanted[start : start + self._faces_stage.batch])
+
+    def _cut_all(self) -> None:
+        """Cut every frame's faces where the last searched frame has them, and join them to clips."""
+        found, faces = iter(self._found), None
+        waiting: list[Timed] = []
+        looks = [look for look in self._looks if isinstance(look, Look)]
+        for number, look in enumerate(looks, 1):
+            faces = faces if look.small is None else next(found)
+            assert faces is not None
+            for face in range(len(faces)):
+                at = FaceAt(faces.boxes[face], faces.points[face])
+                waiting.append((look.frame.seconds, piece_of(look.frame, at, self._cut)))
+            if self._cut.frames > 1 and len(waiting) >= self._cut.frames:
+                clip_of((piece for _, piece in waiting[: self._cut.frames]), self._cut)
+                del waiting[: self._cut.frames]
+            work = look.frame.picture.work
+            if work is not None and (number % self._faces_stage.batch == 0 or number == len(looks)):
+                work.finish()
+
+
+def worker_pipeline(
+    model: str, *, device: Device, backend: BackendChoice | None = None, precision: PrecisionChoice = "auto"
+) -> Pipeline:
+    """Return the pipeline of one worker, in this process; on a GPU it decodes there, so that the frames are there."""
+    wishes = Wishes(
+        mode="full",
+        frames=None,
+        clips=None,
+        detect_every=DETECT_EVERY,
+        min_face=None,
+        mirror=None,
+        aggregate=None,
+        threshold=None,
+        face_detector="yunet",
+    )
+    settings = chosen_settings([model], wishes, device=device)
+    wanted = backend or cast("BackendChoice", os.environ.get(BACKEND_VARIABLE) or "auto")
+    backends = [
+        chosen_backend(artefact, backend=wanted, precision=precision, device=device, threads=cpu_count())
+        for artefact in settings.artefacts
+    ]
+    scan = PipelineScan(
+        [],
+        settings=settings,
+        backends=backends,
+        decoders=Decoders(1, cpu_count(), _decoding() if device == "cuda" else None),
+        bounds=ON_GPU if device == "cuda" else ON_CPU,
+    )
+    return scan._pipeline
+
+
+def _decoding() -> DeviceDecoding:
+    from deepscan.runtime.gpu.cuda_device import CudaDevice
+    from deepscan.runtime.gpu.nvdec import nvdec
+
+    gpu = CudaDevice()
+    return DeviceDecoding(gpu.ordinal, gpu, DeviceWork(gpu.queue()), nvdec(), "nvdec", DecoderCounts())
+
+
+def _batched(stage: Any, messages: list[Any]) -> Iterator[Any]:
+    for start in range(0, len(messages), stage.batch):
+        yield from stage.function(messages[start : start + stage.batch])

@@ -1,0 +1,172 @@
+"""What a GPU's video decoders (NVDEC) can decode, asked from NVIDIA's driver.
+
+Layout and numbers: `cuviddec.h` of NVIDIA's Video Codec SDK (`CUVIDDECODECAPS`, `cudaVideoCodec`,
+`cudaVideoChromaFormat`, `cudaVideoSurfaceFormat`); they are part of the driver's binary interface and do not change.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from types import MappingProxyType
+from typing import Final
+
+from deepscan.errors import MachineError
+
+CUVID_LIBRARY: Final = "libnvcuvid.so.1"
+CUDA_LIBRARY: Final = "libcuda.so.1"
+# FFmpeg's names. MPEG-1, 2 and 4 and JPEG are left to the CPU: their standards leave the rounding of the inverse
+# transform to the decoder, and what a video scores shall not depend on who decoded it.
+CODECS: Final[Mapping[str, int]] = MappingProxyType({"h264": 4, "hevc": 8, "vp8": 9, "vp9": 10, "av1": 11})
+CHROMAS: Final[Mapping[str, int]] = MappingProxyType({"420": 1, "422": 2, "444": 3})
+DEPTHS: Final = (8, 10, 12)
+SURFACES: Final = ("nv12", "p016", "yuv444", "yuv444p16", "nv16", "p216")
+MACROBLOCK: Final = 16
+# CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING: waiting leaves the processor to others, who decode on it.
+SLEEPING_EVENT: Final = 1 | 2
+
+# FFmpeg's name of the codec, chroma subsampling as "420", bits of a sample.
+Mode = tuple[str, str, int]
+
+
+class DecodeCapsStruct(ctypes.Structure):
+    """`CUVIDDECODECAPS`: the first six numbers are asked, the others answered. 88 bytes."""
+
+    _fields_ = (
+        ("codec", ctypes.c_int),
+        ("chroma", ctypes.c_int),
+        ("depth_minus_8", ctypes.c_uint),
+        ("reserved_for_questions", ctypes.c_uint * 3),
+        ("supported", ctypes.c_ubyte),
+        ("engines", ctypes.c_ubyte),
+        ("surface_mask", ctypes.c_ushort),
+        ("max_width", ctypes.c_uint),
+        ("max_height", ctypes.c_uint),
+        ("max_macroblocks", ctypes.c_uint),
+        ("min_width", ctypes.c_ushort),
+        ("min_height", ctypes.c_ushort),
+        ("histogram", ctypes.c_ubyte),
+        ("histogram_depth", ctypes.c_ubyte),
+        ("histogram_bins", ctypes.c_ushort),
+        ("reserved_for_answers", ctypes.c_uint * 10),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeCaps:
+    """How NVDEC decodes one kind of video.
+
+    Attributes:
+        engines: decoders on the GPU that can; 0 where an old driver does not say.
+        min_width, min_height, max_width, max_height: of coded pictures, in pixels.
+        max_macroblocks: of a coded picture, 16 x 16 pixels each.
+        surfaces: layouts that decoded pictures may have, of `SURFACES`.
+    """
+
+    engines: int
+    min_width: int
+    min_height: int
+    max_width: int
+    max_height: int
+    max_macroblocks: int
+    surfaces: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Nvdec:
+    """What all video decoders of one GPU can.
+
+    Attributes:
+        modes: what is decoded, and how.
+        problem: why that is nothing, if the driver could not be asked.
+    """
+
+    modes: Mapping[Mode, DecodeCaps] = field(default_factory=dict)
+    problem: str | None = None
+
+    @property
+    def engines(self) -> int:
+        """Number of video decoders on the GPU, as far as the driver says."""
+        return max((caps.engines for caps in self.modes.values()), default=0)
+
+
+def nvdec(library: str = CUVID_LIBRARY) -> Nvdec:
+    """Ask the driver about the GPU whose CUDA context is current in this thread.
+
+    Args:
+        library: the driver's part for video, by name or path.
+    """
+    try:
+        ask = ctypes.CDLL(library).cuvidGetDecoderCaps
+    except (OSError, AttributeError) as error:
+        return Nvdec(problem=f"the driver's video library cannot be loaded ({error})")
+    ask.argtypes, ask.restype = [ctypes.POINTER(DecodeCapsStruct)], ctypes.c_int
+    modes: dict[Mode, DecodeCaps] = {}
+    error_code = 0
+    for codec, codec_number in CODECS.items():
+        for chroma, chroma_number in CHROMAS.items():
+            for depth in DEPTHS:
+                answer = DecodeCapsStruct(codec=codec_number, chroma=chroma_number, depth_minus_8=depth - 8)
+                failed = ask(ctypes.byref(answer))
+                error_code = error_code or failed  # a driver older than a codec may refuse the question
+                if not failed and answer.supported:
+                    modes[codec, chroma, depth] = _caps_from_struct(answer)
+    if error_code and not modes:
+        return Nvdec(problem=f"the driver says nothing about its video decoders (CUDA error {error_code})")
+    return Nvdec(modes)
+
+
+def wait_for_default_stream(library: str = CUDA_LIBRARY) -> None:
+    """Wait for what was begun on the default stream of the CUDA context that is current in this thread.
+
+    FFmpeg (libavcodec/nvdec.c) copies decoded pictures there and does not wait. Queues of our own run beside that
+    stream, and would read pictures that are not there yet.
+
+    Args:
+        library: the driver, by name or path.
+
+    Raises:
+        MachineError: the driver cannot be loaded, or reports an error, this one or one that came before.
+    """
+    driver = _driver(library)
+    event = ctypes.c_void_p()
+    _check(driver.cuEventCreate(ctypes.byref(event), SLEEPING_EVENT))
+    try:
+        _check(driver.cuEventRecord(event, None))
+        _check(driver.cuEventSynchronize(event))
+    finally:
+        driver.cuEventDestroy_v2(event)
+
+
+def _caps_from_struct(answer: DecodeCapsStruct) -> DecodeCaps:
+    return DecodeCaps(
+        engines=answer.engines,
+        min_width=answer.min_width,
+        min_height=answer.min_height,
+        max_width=answer.max_width,
+        max_height=answer.max_height,
+        max_macroblocks=answer.max_macroblocks,
+        surfaces=frozenset(name for number, name in enumerate(SURFACES) if answer.surface_mask >> number & 1),
+    )
+
+
+def _check(error_code: int) -> None:
+    if error_code:
+        raise MachineError(
+            f"Waiting for the GPU's video decoder failed (CUDA error {error_code}): check the GPU with nvidia-smi."
+        )
+
+
+@cache
+def _driver(library: str) -> ctypes.CDLL:
+    try:
+        driver = ctypes.CDLL(library)
+    except OSError as error:
+        raise MachineError(f"NVIDIA's driver cannot be loaded ({error}): install it, or use --decoder cpu.") from error
+    # Handles are pointers, which ctypes would cut to 32 bits.
+    driver.cuEventCreate.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_uint]
+    driver.cuEventRecord.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    driver.cuEventSynchronize.argtypes = driver.cuEventDestroy_v2.argtypes = [ctypes.c_void_p]
+    return driver

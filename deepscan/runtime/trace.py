@@ -1,0 +1,195 @@
+"""A record of who did what when, for chrome://tracing and https://ui.perfetto.dev: Chrome's trace event format.
+
+The object form of the format: {"traceEvents": [...]}, one event on each line. Phase "X" is something that took time,
+"C" a counter, "M" the name of a process or a thread; times are microseconds. Whatever is written ends with the brackets
+that close the file, and what comes next overwrites them: so the file is valid JSON at any time, also after an interrupt
+or a kill, which loses what is still in the buffer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from deepscan.errors import OutputError
+
+Value: TypeAlias = str | int | float
+
+HEAD: Final = b'{"displayTimeUnit":"ms","traceEvents":[\n'
+TAIL: Final = b"\n]}\n"
+BUFFER_BYTES: Final = 1 << 18
+# Viewers load the whole file; beyond this none of them can show it, and a scan of days shall not fill the disk.
+MOST_BYTES: Final = 1 << 30
+# Undecodable bytes of a file's name; they are no text, and no JSON.
+SURROGATES: Final = re.compile("[\ud800-\udfff]")
+
+
+class TraceWriter:
+    """Writes the events of one process to a file of its own, from any thread, with a bounded buffer.
+
+    Times are `time.perf_counter()`, which on Linux runs alike in all processes: so `joined` needs to change nothing.
+    A disk that fills up, or too much to be shown, ends the trace and not the scan: see `problem`.
+
+    Args:
+        path: of the file; an older trace there is replaced, nothing else is.
+        pid: number of the process, or any other that no writer of the same trace has.
+        name: what people call the process.
+        most_bytes: the file stops growing there.
+
+    Raises:
+        OutputError: the file cannot be written, or there is another file that is no trace.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, pid: int, name: str, most_bytes: int = MOST_BYTES) -> None:
+        self.path = os.fspath(path)
+        self.problem: str | None = None
+        self._pid = pid
+        self._most_bytes = most_bytes
+        self._lock = threading.Lock()
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._tracks: dict[str, int] = {}
+        self._file = _opened(self.path)
+        self._end = len(HEAD)
+        self._write({"ph": "M", "name": "process_name", "args": {"name": _text(name)}})
+        self.flush()
+
+    def track(self) -> int:
+        """Return the number of the calling thread's track, which has the thread's name."""
+        name = threading.current_thread().name
+        with self._lock:
+            known = self._tracks.get(name)
+            if known is not None:
+                return known
+            number = self._tracks[name] = len(self._tracks) + 1
+        self._write({"ph": "M", "name": "thread_name", "tid": number, "args": {"name": _text(name)}})
+        self._write({"ph": "M", "name": "thread_sort_index", "tid": number, "args": {"sort_index": number}})
+        return number
+
+    def took(self, name: str, category: str, started: float, seconds: float, **details: Value) -> None:
+        """Write that the calling thread did something.
+
+        Args:
+            name: what.
+            category: what viewers can select by.
+            started: `time.perf_counter()` when it began.
+            seconds: how long it took.
+            details: shown when it is selected; undecodable bytes in text are replaced.
+        """
+        args = {key: _text(value) if isinstance(value, str) else value for key, value in details.items()}
+        times = {"ts": _microseconds(started), "dur": _microseconds(seconds)}
+        self._write({"ph": "X", "name": name, "cat": category, "tid": self.track(), **times, "args": args})
+
+    def counted(self, name: str, at: float, values: Mapping[str, int]) -> None:
+        """Write the values of a counter at `time.perf_counter()`; several are drawn on top of each other."""
+        self._write({"ph": "C", "name": name, "tid": 0, "ts": _microseconds(at), "args": dict(values)})
+
+    def flush(self) -> None:
+        """Write what waits in the buffer."""
+        with self._lock:
+            self._flush()
+
+    def close(self) -> None:
+        """Write what waits, and close the file; nothing more can be written. May be called again."""
+        with self._lock:
+            if self._file >= 0:
+                self._flush()
+                os.close(self._file)
+                self._file = -1
+
+    def _write(self, event: dict[str, object]) -> None:
+        line = json.dumps({"pid": self._pid, **event}, separators=(",", ":"), allow_nan=False).encode()
+        with self._lock:
+            self._waiting.append(line)
+            self._waiting_bytes += len(line) + 2
+            if self._waiting_bytes >= BUFFER_BYTES:
+                self._flush()
+
+    def _flush(self) -> None:
+        text = b",\n".join(self._waiting)
+        self._waiting, self._waiting_bytes = [], 0
+        if not text or self._file < 0 or self.problem is not None:
+            return
+        if self._end > len(HEAD):
+            text = b",\n" + text
+        if self._end + len(text) > self._most_bytes:
+            self.problem = f"{self.path} has reached {self._most_bytes} bytes: the trace ends there, the scan does not."
+            return
+        try:
+            _write_at(self._file, text + TAIL, self._end)
+        except OSError as error:
+            self.problem = f"{self.path} cannot be written any more ({error.strerror}): the trace ends there."
+            with suppress(OSError):
+                os.ftruncate(self._file, self._end)
+                _write_at(self._file, TAIL, self._end)
+            return
+        self._end += len(text)
+
+
+def joined(parts: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str]) -> None:
+    """Join the traces of several processes to one, and delete them; parts that never came to be are left out.
+
+    Args:
+        parts: what closed or killed `TraceWriter`s have written.
+        path: of the result; an older trace there is replaced, nothing else is. May not be among the parts.
+
+    Raises:
+        OutputError: the file cannot be written, or there is another file that is no trace; the parts are kept.
+    """
+    target = os.fspath(path)
+    descriptor = _opened(target)
+    separator = b""
+    try:
+        with open(descriptor, "r+b") as file:
+            file.seek(len(HEAD))
+            for part in filter(os.path.exists, parts):
+                with open(part, "rb") as source:
+                    for line in source:
+                        event = line.rstrip(b",\n")
+                        if event[:1] == b"{" and event[-1:] == b"}" and line != HEAD:
+                            file.write(separator + event)
+                            separator = b",\n"
+            file.write(TAIL)
+            file.truncate()
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written ({error.strerror}): the parts beside it are kept.") from error
+    for part in parts:
+        Path(part).unlink(missing_ok=True)
+
+
+def _opened(path: str) -> int:
+    """Open a file for a new trace, valid from the start."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            before = os.pread(descriptor, len(HEAD), 0)
+            if before not in (b"", HEAD):
+                raise OutputError(f"{path} exists and is no trace: name another file, or delete it.")
+            os.ftruncate(descriptor, 0)
+            _write_at(descriptor, HEAD + TAIL, 0)
+        except BaseException:
+            os.close(descriptor)
+            raise
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror}): name a file elsewhere.") from error
+    return descriptor
+
+
+def _write_at(descriptor: int, text: bytes, offset: int) -> None:
+    while text:
+        written = os.pwrite(descriptor, text, offset)
+        text, offset = text[written:], offset + written
+
+
+def _microseconds(seconds: float) -> float:
+    return round(seconds * 1e6, 3)
+
+
+def _text(value: str) -> str:
+    return SURROGATES.sub("\ufffd", value)

@@ -1,0 +1,80 @@
+"""What all workers of a scan are told to do, and starting one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deepscan.runtime.devices import visible_gpu
+from deepscan.runtime.worker_messages import Setup
+from deepscan.runtime.worker_process import WorkerProcess
+
+if TYPE_CHECKING:
+    from deepscan.runtime.backend_choice import BackendChoice, PrecisionChoice
+    from deepscan.runtime.gpu.decoder_choice import DecoderWish
+    from deepscan.runtime.sessions import Device
+    from deepscan.runtime.settings import Wishes
+    from deepscan.runtime.trace_parts import Trace
+    from deepscan.runtime.worker_messages import FromWorker
+    from deepscan.runtime.worker_plan import WorkerPlan
+
+GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOrder:
+    """What all workers of a scan share; see `deepscan.scan`.
+
+    Attributes:
+        device: what backend and precision are meant for.
+    """
+
+    models: list[str]
+    wishes: Wishes
+    device: Device
+    backend: BackendChoice
+    precision: PrecisionChoice
+    decoder: DecoderWish
+
+
+def started_worker(
+    order: WorkerOrder,
+    trace: Trace | None,
+    plan: WorkerPlan,
+    name: str,
+    hear: Callable[[FromWorker | None], None],
+) -> WorkerProcess:
+    """Start a worker's process and tell it what to do.
+
+    A GPU's worker sees that GPU alone, as its first one. One that stands in for it on the CPU takes any backend: the one
+    that was asked for was meant for the GPU.
+
+    Args:
+        order: of the scan.
+        trace: of the scan.
+        plan: of the worker.
+        name: of the worker, for people.
+        hear: gets its messages, see `WorkerProcess`.
+    """
+    as_asked = plan.device == order.device
+    environment = {}
+    if plan.gpu is not None:
+        environment = {GPU_VARIABLE: visible_gpu(plan.gpu, os.environ.get(GPU_VARIABLE))}
+    process = WorkerProcess(hear, environment=environment)
+    process.tell(
+        Setup(
+            models=[os.fsencode(model) for model in order.models],
+            wishes=order.wishes,
+            device=plan.device,
+            decoder=order.decoder if plan.nvdec else "cpu",
+            decoders=plan.decoders,
+            threads=plan.threads,
+            backend=order.backend if as_asked else "auto",
+            precision=order.precision if as_asked else "auto",
+            trace=os.fsencode(trace.part()) if trace is not None else None,
+            name=name,
+        )
+    )
+    return process
