@@ -89,6 +89,7 @@ class Picture:
         colour: what the numbers mean.
         left_chroma: chroma samples sit on the left luma sample of their group (MPEG-2 and later), not in its middle.
         work: what makes crops of planes that lie in a device's memory.
+        luma_sums: of such a picture, uint32 [16, 16]: the sums of the samples that `luma_signature` looks at.
     """
 
     planes: tuple[Any, ...]
@@ -96,6 +97,7 @@ class Picture:
     colour: Colour
     left_chroma: bool
     work: DeviceWork | None = None
+    luma_sums: NDArray[np.uint32] | None = None
 
     @property
     def nbytes(self) -> int:

@@ -12,6 +12,7 @@ from av.codec.hwaccel import HWAccel
 from deepscan.runtime.frames import Picture
 from deepscan.runtime.gpu.decoder_choice import DecoderLost
 from deepscan.runtime.gpu.device import DeviceArray
+from deepscan.runtime.gpu.luma_sums import luma_sums
 from deepscan.runtime.gpu.nvdec import wait_for_default_stream
 from deepscan.runtime.pyav_pictures import colour_from_av
 
@@ -73,9 +74,13 @@ def picture_on_device(native: av.VideoFrame, *, left_chroma: bool, queue: Queue,
     bits = SEMI_PLANAR[layout]
     if native.sw_format is not None:
         wait_for_default_stream()
+    planes = _copied_planes(native, bits, queue)
+    sums = luma_sums(queue, planes[0])
+    # The decoder may write to its memory again as soon as it is called again: `download` waits for the copies, too.
     return Picture(
-        planes=_copied_planes(native, bits, queue),
+        planes=planes,
         bit_depth=bits,
+        luma_sums=queue.download(sums),
         colour=colour_from_av(native),
         left_chroma=left_chroma,
         work=work,
@@ -83,7 +88,7 @@ def picture_on_device(native: av.VideoFrame, *, left_chroma: bool, queue: Queue,
 
 
 def _copied_planes(native: av.VideoFrame, bits: int, queue: Queue) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
-    """Copy both planes into one piece of memory, and return Y, Cb and Cr in it.
+    """Begin to copy both planes into one piece of memory, and return Y, Cb and Cr in it.
 
     Addresses and line sizes are all that is needed. The planes' DLPack capsules say the same, but only through a
     library that takes capsules apart, or by reading a C struct at an address.
@@ -104,8 +109,6 @@ def _copied_planes(native: av.VideoFrame, bits: int, queue: Queue) -> tuple[Devi
             native, chroma.buffer_ptr, (chroma_height, chroma_width, 2), kind, (chroma.line_size, 2 * size, size)
         ),
     )
-    # The decoder may write to its memory again as soon as it is called again.
-    queue.wait()
     shape, strides = (chroma_height, chroma_width), (row, 2 * size)
     return (
         DeviceArray(memory.owner, memory.address, (height, width), kind, (row, size)),

@@ -20,13 +20,20 @@ CUT_DIFFERENCE = 25.0
 
 def luma_signature(picture: Picture) -> NDArray[np.float32]:
     """Return a tiny version of the luma plane, float32 [16, 16] in 8-bit levels: means of 36 samples per block."""
-    plane = picture.planes[0]
-    samples = BLOCKS * SAMPLES_PER_BLOCK
-    rows, columns = (np.linspace(0, side - 1, samples).astype(np.intp) for side in plane.shape)
-    sampled = plane[rows[:, None], columns].reshape(BLOCKS, SAMPLES_PER_BLOCK, BLOCKS, SAMPLES_PER_BLOCK)
-    scale = 1 / (1 << (picture.bit_depth - 8))
-    signature: NDArray[np.float32] = sampled.mean(axis=(1, 3), dtype=np.float32) * np.float32(scale)
-    return signature
+    sums = picture.luma_sums
+    if sums is None:
+        plane = picture.planes[0]
+        rows, columns = sample_places(plane.shape)
+        sampled = plane[rows[:, None], columns].reshape(BLOCKS, SAMPLES_PER_BLOCK, BLOCKS, SAMPLES_PER_BLOCK)
+        sums = sampled.sum(axis=(1, 3), dtype=np.uint32)
+    levels = SAMPLES_PER_BLOCK**2 << (picture.bit_depth - 8)
+    return (sums / levels).astype(np.float32)
+
+
+def sample_places(shape: tuple[int, int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the rows and the columns of a luma plane [H, W] where samples are taken, 96 of each."""
+    rows, columns = (np.linspace(0, side - 1, BLOCKS * SAMPLES_PER_BLOCK).astype(np.intp) for side in shape)
+    return rows, columns
 
 
 def is_cut(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from deepscan.runtime.gpu.work import DeviceWork
 
-KernelName = Literal["resample", "warp", "copy_items"]
+KernelName = Literal["resample", "warp", "copy_items", "sum_luma"]
 # Memory is taken in these steps, so that arrays of nearly one size share what is given back.
 GRAIN_BYTES: Final = 1 << 16
 

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from deepscan.runtime.shots import BLOCKS, SAMPLES_PER_BLOCK
+
 _PLANE: Final = [
     ("address", "u8"),
     ("row", "i8"),  # to the sample below
@@ -69,6 +71,22 @@ COPY: Final[np.dtype[Any]] = np.dtype(
         ("target", "u8"),
         ("mirrored", "i4"),
         ("unused", "i4"),
+    ],
+    align=True,
+)
+
+# Adds up samples of a plane block by block, for finding cuts.
+SUM_LUMA: Final[np.dtype[Any]] = np.dtype(
+    [
+        ("width", "i4"),  # blocks
+        ("height", "i4"),
+        ("address", "u8"),  # of the plane
+        ("row", "i8"),
+        ("step", "i4"),
+        ("sample_bytes", "i4"),
+        ("target", "u8"),  # uint32, without gaps
+        ("rows", "i4", (BLOCKS * SAMPLES_PER_BLOCK,)),  # of the samples
+        ("columns", "i4", (BLOCKS * SAMPLES_PER_BLOCK,)),
     ],
     align=True,
 )

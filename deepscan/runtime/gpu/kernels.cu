@@ -53,9 +53,22 @@ typedef struct {
     int mirrored, unused;
 } Copy;
 
+#define BLOCKS 16
+#define BLOCK_SAMPLES 6
+
+typedef struct {
+    int width, height;
+    Address address;
+    long long row;
+    int step, sample_bytes;
+    Address target;
+    int rows[BLOCKS * BLOCK_SAMPLES], columns[BLOCKS * BLOCK_SAMPLES];
+} SumLuma;
+
 static_assert(sizeof(Resample) == 304, "see RESAMPLE in jobs.py");
 static_assert(sizeof(Warp) == 96, "see WARP in jobs.py");
 static_assert(sizeof(Copy) == 32, "see COPY in jobs.py");
+static_assert(sizeof(SumLuma) == 808, "see SUM_LUMA in jobs.py");
 
 FUNCTION int clamped(int value, int low, int high) { return value < low ? low : value > high ? high : value; }
 
@@ -188,4 +201,20 @@ KERNEL(copy_items, Copy) {
     const Byte* source = (const Byte*)job->source + row + 3LL * (job->mirrored ? job->width - 1 - COLUMN : COLUMN);
     Byte* target = (Byte*)job->target + row + 3LL * COLUMN;
     for (int channel = 0; channel < 3; channel++) target[channel] = source[channel];
+}
+
+// Cuts: sums over a few samples of each block of a plane.
+
+KERNEL(sum_luma, SumLuma) {
+    const SumLuma* job = jobs + NUMBER;
+    if (COLUMN >= job->width || ROW >= job->height) return;
+    unsigned sum = 0;
+    for (int below = 0; below < BLOCK_SAMPLES; below++) {
+        const Byte* row = (const Byte*)job->address + job->rows[ROW * BLOCK_SAMPLES + below] * job->row;
+        for (int right = 0; right < BLOCK_SAMPLES; right++) {
+            const Byte* sample = row + (long long)job->columns[COLUMN * BLOCK_SAMPLES + right] * job->step;
+            sum += job->sample_bytes == 1 ? *sample : *(const unsigned short*)sample;
+        }
+    }
+    ((unsigned*)job->target)[ROW * job->width + COLUMN] = sum;
 }

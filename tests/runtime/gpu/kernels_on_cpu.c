@@ -15,6 +15,7 @@
 RUN(resample, Resample)
 RUN(warp, Warp)
 RUN(copy_items, Copy)
+RUN(sum_luma, SumLuma)
 
 const int plane_offsets[] = {
     offsetof(Plane, address), offsetof(Plane, row),    offsetof(Plane, step),  offsetof(Plane, width),
@@ -36,4 +37,9 @@ const int warp_offsets[] = {
 const int copy_offsets[] = {
     offsetof(Copy, width),  offsetof(Copy, height),   offsetof(Copy, source),
     offsetof(Copy, target), offsetof(Copy, mirrored), offsetof(Copy, unused),
+};
+const int sum_luma_offsets[] = {
+    offsetof(SumLuma, width),        offsetof(SumLuma, height), offsetof(SumLuma, address), offsetof(SumLuma, row),
+    offsetof(SumLuma, step),         offsetof(SumLuma, sample_bytes),
+    offsetof(SumLuma, target),       offsetof(SumLuma, rows),   offsetof(SumLuma, columns),
 };

@@ -21,9 +21,11 @@ from deepscan.runtime.crops import crop_rgb, region_rgb
 from deepscan.runtime.frames import Box, Frame, Geometry, Orientation, Picture
 from deepscan.runtime.gpu.cuda_kernels import NAMES, cubin
 from deepscan.runtime.gpu.device import Device
-from deepscan.runtime.gpu.jobs import COPY, RESAMPLE, WARP
+from deepscan.runtime.gpu.jobs import COPY, RESAMPLE, SUM_LUMA, WARP
+from deepscan.runtime.gpu.luma_sums import luma_sums
 from deepscan.runtime.gpu.work import DeviceWork
 from deepscan.runtime.pyav_reader import open_video
+from deepscan.runtime.shots import luma_signature, sample_places
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES
 from tests.runtime.gpu.device_frames import DEVICES, frame_on_device, on_device
 from tests.runtime.gpu.host_device import HostDevice, kernels_on_cpu
@@ -93,7 +95,7 @@ def test_the_kernels_compile_for_gpus_from_turing_to_blackwell_without_a_remark(
     code, remarks = cubin(capability)
     assert code.startswith(b"\x7fELF")
     assert remarks == ""
-    assert NAMES == ("resample", "warp", "copy_items")
+    assert NAMES == ("resample", "warp", "copy_items", "sum_luma")
     assert all(b".text." + name.encode() in code for name in NAMES)
 
 
@@ -104,7 +106,7 @@ def test_a_gpu_that_the_compiler_does_not_know_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("plane", RESAMPLE["plane"].base), ("resample", RESAMPLE), ("warp", WARP), ("copy", COPY)],
+    [("plane", RESAMPLE["plane"].base), ("resample", RESAMPLE), ("warp", WARP), ("copy", COPY), ("sum_luma", SUM_LUMA)],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_tables_are_laid_out_as_the_kernels_read_them(name: str, kind: np.dtype[Any]) -> None:
@@ -245,3 +247,26 @@ def test_jobs_of_many_sizes_in_one_table_touch_only_their_own_pixels(work: Devic
     expected = np.full((300, 3), 9, np.uint8)
     expected[10:80], expected[100:220] = pictures[0].reshape(-1, 3), pictures[1].reshape(-1, 3)
     assert np.array_equal(work.queue.download(space), expected)
+
+
+@pytest.mark.parametrize("path", [ASTRONAUT, PHONE], ids=lambda path: path.name)
+@pytest.mark.parametrize("high", [False, True], ids=["as decoded", "in the high bits of 16"])
+def test_cuts_are_found_by_the_same_numbers(work: DeviceWork, path: Path, high: bool) -> None:
+    with open_video(str(path), threads=1) as reader:
+        frame = next(iter(reader.frames()))
+    luma, depth = frame.picture.planes[0], frame.picture.bit_depth
+    if high:
+        luma, depth = luma.astype(np.uint16) << (16 - depth), 16
+    sums = luma_sums(work.queue, on_device(work.queue, luma, row_gap=6))
+    picture = Picture((), depth, frame.picture.colour, left_chroma=True, luma_sums=work.queue.download(sums))
+    np.testing.assert_array_equal(luma_signature(picture), luma_signature(frame.picture))
+
+
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_blocks_of_any_plane_are_added_up(height: int, width: int) -> None:
+    plane = np.random.default_rng(height * width).integers(0, 1 << 16, (height, width)).astype(np.uint16)
+    queue = HostDevice().queue()
+    found = queue.download(luma_sums(queue, on_device(queue, plane)))
+    rows, columns = sample_places(plane.shape)
+    expected = plane[rows[:, None], columns].astype(np.uint64).reshape(16, 6, 16, 6).sum(axis=(1, 3))
+    np.testing.assert_array_equal(found, expected)
