@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 # Pairs of packages that install the same module and break each other.
 RIVALS = (("onnxruntime", "onnxruntime-gpu"), ("opencv-python", "opencv-python-headless"))
+# What cuts faces out of frames that NVDEC leaves on the GPU.
+DEVICE_FRAMES = ("cuda-python", "nvidia-cuda-nvrtc")
 GPU_RUNTIME = "pip uninstall -y onnxruntime && pip install 'deepscan[cuda]' onnxruntime-gpu"
 
 
@@ -68,7 +70,7 @@ def _onnxruntime() -> Finding:
 
 
 def _gpu() -> list[Finding]:
-    from deepscan.runtime.machine import NVDEC_LIBRARY, has_library, nvidia_gpus
+    from deepscan.runtime.machine import NVDEC_LIBRARY, has_library, installed_version, nvidia_gpus
     from deepscan.runtime.pyav_container import has_nvdec
     from deepscan.runtime.sessions import PROVIDERS, available_providers
 
@@ -81,12 +83,19 @@ def _gpu() -> list[Finding]:
     names = ", ".join(f"{gpu.name} ({gpu.memory_bytes / 2**30:.0f} GiB)" for gpu in gpus)
     runtime = PROVIDERS["cuda"] in available_providers()
     nvdec = has_nvdec() and has_library(NVDEC_LIBRARY)
+    compiler = all(installed_version(name) for name in DEVICE_FRAMES)
     return [
         Finding("CUDA", True, names),
         Finding(
             "ONNX Runtime on CUDA", runtime, "provider found" if runtime else "none", "" if runtime else GPU_RUNTIME
         ),
-        Finding("NVDEC", nvdec, "not used by this version: videos are decoded on the CPU"),
+        Finding("NVDEC", nvdec, "driver and FFmpeg have it" if nvdec else "driver or FFmpeg lack it: the CPU decodes"),
+        Finding(
+            "Frames on the GPU",
+            nvdec and compiler,
+            f"{' and '.join(DEVICE_FRAMES)}: {'installed' if compiler else 'not both are installed'}",
+            "" if compiler else "pip install 'deepscan[cuda]'",
+        ),
     ]
 
 

@@ -31,6 +31,7 @@ from deepscan.runtime.worker_messages import (
     Wants,
     Work,
 )
+from deepscan.runtime.worker_plan import needed_for
 
 if TYPE_CHECKING:
     from deepscan.runtime.conversion import Report
@@ -136,8 +137,8 @@ class Supervisor:
         match message:
             case Said(line):
                 self._report(line)
-            case Ready(detectors):
-                self._make_ready(seat, detectors)
+            case Ready():
+                self._make_ready(seat, message)
             case Wants():
                 seat.waiting += 1
                 self._hand_out()
@@ -151,13 +152,14 @@ class Supervisor:
             case None:
                 yield from self._ended(seat)
 
-    def _make_ready(self, seat: _Seat, detectors: tuple[Detector, ...]) -> None:
+    def _make_ready(self, seat: _Seat, ready: Ready) -> None:
         seat.ready = True
         if self._detectors:
             return
-        self._detectors = detectors
-        for other in self._seats:
-            if other is not seat:
+        self._detectors = ready.detectors
+        needed = needed_for(ready.engines, [other.plan for other in self._seats])
+        for other, wanted in zip(self._seats, needed, strict=True):
+            if wanted and other is not seat:
                 self._start(other)
 
     def _hand_out(self) -> None:

@@ -19,7 +19,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from deepscan.errors import DeepscanError
+from deepscan.errors import DeepscanError, MachineError
 from deepscan.runtime.backend_choice import chosen_backend
 from deepscan.runtime.gpu.batch_input import first_gpu
 from deepscan.runtime.gpu.decoder_choice import DecoderCounts, DeviceDecoding
@@ -108,7 +108,7 @@ def work(supervisor: Supervisor) -> None:
             held.callback(trace.close)
         settings = chosen_settings([os.fsdecode(name) for name in setup.models], setup.wishes, device=setup.device)
         counts = DecoderCounts()
-        on_gpu = _decoding(setup, settings, counts)
+        on_gpu = _decoding(setup, settings, counts, supervisor)
         backends = [
             chosen_backend(
                 artefact,
@@ -139,7 +139,7 @@ def work(supervisor: Supervisor) -> None:
             )
             for backend, verdict in zip(backends, settings.verdicts, strict=True)
         )
-        supervisor.tell(Ready(detectors))
+        supervisor.tell(Ready(detectors, (on_gpu.nvdec.engines or None) if on_gpu is not None else None))
         ended = threading.Event()
         standing = threading.Thread(target=_stand, args=(supervisor, scan, taken, counts, ended), daemon=True)
         standing.start()
@@ -161,13 +161,27 @@ def _hand_over(scan: PipelineScan, supervisor: Supervisor, taken: dict[int, Vide
         supervisor.tell(Finished(replace(result, path="")))
 
 
-def _decoding(setup: Setup, settings: ScanSettings, counts: DecoderCounts) -> DeviceDecoding | None:
-    """Return what decodes on the GPU, where that was asked for and can be used all the way."""
+def _decoding(
+    setup: Setup, settings: ScanSettings, counts: DecoderCounts, supervisor: Supervisor
+) -> DeviceDecoding | None:
+    """Return what decodes on the GPU, where that was asked for and can be used all the way.
+
+    Raises:
+        MachineError: it must be the GPU, and a package is missing for that.
+    """
     searchable = isinstance(settings.face_detector, DeviceFaceDetector)
     if setup.device == "cpu" or setup.decoder == "cpu" or settings.sampling.twice or not searchable:
         return None
-    device = first_gpu()
-    return DeviceDecoding(FIRST, device, DeviceWork(device.queue()), nvdec(), setup.decoder, counts)
+    try:
+        device = first_gpu()
+        queue = device.queue()
+        device.prepare()
+    except MachineError as error:
+        if setup.decoder == "nvdec":
+            raise
+        supervisor.tell(Said(f"{setup.name} decodes on the CPU: {error}"))
+        return None
+    return DeviceDecoding(FIRST, device, DeviceWork(queue), nvdec(), setup.decoder, counts)
 
 
 def _stand(

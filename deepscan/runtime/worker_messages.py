@@ -74,9 +74,11 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
     Attributes:
         detectors: in the order of their results.
+        engines: how many NVDEC engines its GPU has, where it decodes on it.
     """
 
     detectors: tuple[Detector, ...]
+    engines: int | None
 
 
 class Said(msgspec.Struct, frozen=True, tag=True):

@@ -48,8 +48,8 @@ def started_worker(
 ) -> WorkerProcess:
     """Start a worker's process and tell it what to do.
 
-    A GPU's worker sees that GPU alone, as its first one. One that stands in for it on the CPU takes any backend: what was
-    asked for was meant for the GPU.
+    A GPU's worker sees that GPU alone, as its first one. One that stands in for it on the CPU takes any backend, as
+    what was asked for was meant for the GPU.
 
     Args:
         order: of the scan.

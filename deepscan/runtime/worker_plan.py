@@ -80,6 +80,24 @@ def gpu_workers(
     return in_turns[: max(1, needed)]
 
 
+def needed_for(engines: int | None, plans: Sequence[WorkerPlan]) -> list[bool]:
+    """Tell which of the planned processes to start, when the first one has seen how many engines NVDEC has.
+
+    Seven engines were kept busy by eight processes: one more than there are.
+
+    Args:
+        engines: of each GPU; None where that is not known, or nobody decodes on one.
+        plans: in the order in which they start.
+    """
+    started: dict[int | None, int] = {}
+    needed = []
+    for plan in plans:
+        if plan.nvdec:
+            started[plan.gpu] = started.get(plan.gpu, 0) + 1
+        needed.append(not plan.nvdec or engines is None or started[plan.gpu] <= engines + 1)
+    return needed
+
+
 def _for_one(gpu: int, memory_bytes: int, cores: int, wish: DecoderWish, jobs: int | None) -> list[WorkerPlan]:
     most = max(1, memory_bytes // GPU_BYTES_PER_PROCESS)
     hard = 0 if wish == "cpu" else min(MOST_NVDEC_PROCESSES, max(1, cores // CORES_PER_NVDEC_PROCESS))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepscan.runtime.gpu.decoder_choice import DecoderWish
-from deepscan.runtime.worker_plan import GPU_BYTES_PER_PROCESS, WorkerPlan, cpu_worker, gpu_workers
+from deepscan.runtime.worker_plan import GPU_BYTES_PER_PROCESS, WorkerPlan, cpu_worker, gpu_workers, needed_for
 
 GIB = 1 << 30
 MANY = 10_000
@@ -83,3 +83,15 @@ def test_every_gpu_is_served_within_its_memory_as_far_as_there_are_files(
 def test_on_a_cpu_there_is_one_process() -> None:
     assert cpu_worker(jobs=None, cores=16, most=8) == WorkerPlan("cpu", None, False, 8, 16)
     assert cpu_worker(jobs=3, cores=2, most=8).decoders == 3
+
+
+def test_a_gpu_with_one_engine_gets_few_processes_that_use_it() -> None:
+    plans = gpu_workers([(0, 139 * GIB), (1, 139 * GIB)], cores=32, wish="auto", jobs=None, inputs=MANY)
+    assert needed_for(7, plans) == needed_for(None, plans) == [True] * len(plans)
+    kept = [plan for plan, needed in zip(plans, needed_for(1, plans), strict=True) if needed]
+    assert Counter((plan.gpu, plan.nvdec) for plan in kept) == {
+        (0, True): 2,
+        (0, False): 2,
+        (1, True): 2,
+        (1, False): 2,
+    }

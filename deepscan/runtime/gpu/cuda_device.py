@@ -53,13 +53,16 @@ class CudaDevice:
         """Make the context that all libraries share current in this thread."""
         called("cudaSetDevice", self.ordinal)
 
-    @property
-    def kernels(self) -> Kernels:
-        """The kernels, compiled when they are first needed: whoever only copies needs no compiler.
+    def prepare(self) -> None:
+        """Compile the kernels; whoever only copies needs no compiler.
 
         Raises:
             MachineError: they cannot be compiled for this GPU.
         """
+        self.kernels()
+
+    def kernels(self) -> Kernels:
+        """Return the kernels, compiled when they are first needed; see `prepare`."""
         with self._lock:
             if self._kernels is None:
                 self._kernels = Kernels(self._capability)
@@ -145,7 +148,7 @@ class CudaQueue:
         table = self._device.pool.memory(jobs.nbytes)
         self._held.append(table)
         self.upload(table.address, jobs)
-        self._device.kernels.begin(kernel, table.address, len(jobs), width, height, self.stream)
+        self._device.kernels().begin(kernel, table.address, len(jobs), width, height, self.stream)
 
     def wait(self) -> None:
         """Wait until all is done that was begun; other threads of this process run meanwhile."""

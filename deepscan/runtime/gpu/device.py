@@ -120,6 +120,13 @@ class Device(Protocol):
     def name(self) -> str:
         """What it is, for people."""
 
+    def prepare(self) -> None:
+        """Make the kernels ready now, and not when the first one runs.
+
+        Raises:
+            MachineError: something is missing for that.
+        """
+
     def queue(self) -> Queue:
         """Return a new queue, for the calling thread."""
 

@@ -88,6 +88,10 @@ class HostDevice:
         """Return a new queue, for the calling thread."""
         return HostQueue(self)
 
+    def prepare(self) -> None:
+        """Compile the kernels."""
+        kernels_on_cpu()
+
     def close(self) -> None:
         """Free what nobody uses."""
         self.pool.free_idle()
