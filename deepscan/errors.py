@@ -3,7 +3,8 @@
     DeepscanError                 base; `exit_code` is what the command line returns
     ├── InputError                concerns a single video: it becomes that video's row, the run goes on
     │   ├── UnreadableInput       status `unreadable`: missing, forbidden, empty, damaged
-    │   └── UnsupportedInput      status `unsupported`: readable, but not a video that can be decoded
+    │   ├── UnsupportedInput      status `unsupported`: readable, but not a video that can be decoded
+    │   └── OverLimit             status `over_limit`: larger, longer or more crowded than is allowed
     ├── UsageError                the call makes no sense                                   exit code 2
     ├── OutputError               results cannot be written                                 exit code 3
     ├── ModelError                a detector file is missing, damaged or of another kind     exit code 3
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-InputStatus = Literal["unreadable", "unsupported"]
+InputStatus = Literal["unreadable", "unsupported", "over_limit"]
 
 
 class DeepscanError(Exception):
@@ -44,6 +45,12 @@ class UnsupportedInput(InputError):
     """The input can be read but holds no video that can be decoded."""
 
     status = "unsupported"
+
+
+class OverLimit(InputError):
+    """The input asks for more than is allowed; the message has the number, and the option that allows more."""
+
+    status = "over_limit"
 
 
 class UsageError(DeepscanError):

@@ -134,7 +134,6 @@ def test_the_package_offers_what_it_lists_and_nothing_else() -> None:
     [
         {"sampling": "bogus"},
         {"aggregate": "median"},
-        {"device": "tpu"},
         {"backend": "caffe"},
         {"precision": "fp8"},
         {"face_detector": "dlib"},
@@ -144,6 +143,11 @@ def test_words_that_mean_nothing_are_refused_with_those_that_do(nonsense: dict[s
     ((name, word),) = nonsense.items()
     with pytest.raises(UsageError, match=f"{name} '{word}' is not known: use one of "):
         scan(NO_FACE, **nonsense)
+
+
+def test_a_device_that_means_nothing_is_refused_with_those_that_do() -> None:
+    with pytest.raises(UsageError, match="--device 'tpu' is not known: use auto, cpu, cuda"):
+        scan(NO_FACE, device="tpu")
 
 
 def test_one_pattern_may_be_given_as_it_is() -> None:

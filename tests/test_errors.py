@@ -10,6 +10,7 @@ from deepscan.errors import (
     MachineError,
     ModelError,
     OutputError,
+    OverLimit,
     UnreadableInput,
     UnsupportedInput,
     UsageError,
@@ -20,6 +21,7 @@ EXIT_CODES = {
     InputError: 1,
     UnreadableInput: 1,
     UnsupportedInput: 1,
+    OverLimit: 1,
     UsageError: 2,
     OutputError: 3,
     ModelError: 3,
@@ -37,7 +39,10 @@ def test_every_error_has_its_documented_exit_code() -> None:
     assert {kind: kind.exit_code for kind in everything_below(DeepscanError)} == EXIT_CODES
 
 
-@pytest.mark.parametrize(("kind", "status"), [(UnreadableInput, "unreadable"), (UnsupportedInput, "unsupported")])
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [(UnreadableInput, "unreadable"), (UnsupportedInput, "unsupported"), (OverLimit, "over_limit")],
+)
 def test_only_errors_about_an_input_have_a_status(kind: type[InputError], status: str) -> None:
     assert kind.status == status
     assert not any(hasattr(other, "status") for other in EXIT_CODES if not issubclass(other, InputError))

@@ -13,6 +13,7 @@ from deepscan.cli.doctor import doctor
 from deepscan.cli.export import export
 from deepscan.cli.models import models
 from deepscan.cli.scan import scan
+from deepscan.cli.show import show
 from deepscan.cli.weights import app as weights
 from deepscan.errors import DeepscanError
 
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(scan)
+app.command()(show)
 app.command()(models)
 app.command()(doctor)
 app.command()(export)

@@ -13,11 +13,10 @@ import typer
 
 if TYPE_CHECKING:
     from deepscan import Scan
-    from deepscan.cli.scan_display import ScanDisplay
+    from deepscan.runtime.event_log import EventLog
 
 SOME_FAILED = 1
 INTERRUPTED = 130
-READER_LEFT = 141
 STDIN = STDOUT = "-"
 
 
@@ -83,6 +82,27 @@ def scan(
         Literal["auto", "fp32", "bf16", "fp16", "int8"],
         typer.Option(help="Of the arithmetic; auto takes the fastest that was measured to agree."),
     ] = "auto",
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds that one file may take; 0 for as long as it goes on.", show_default="a day"),
+    ] = None,
+    memory: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="MIB", help="Memory that the scanning process may take.", show_default="90 %"),
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget what earlier runs with this --out found.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Scan again what could not be scanned before.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be scanned, and do nothing.")] = False,
+    hashing: Annotated[
+        Literal["fast", "full"],
+        typer.Option("--hash", help="Know files again by head, middle and tail, or by all bytes."),
+    ] = "fast",
+    log: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Append what happens, one JSON object a line.", show_default=False),
+    ] = None,
     trace: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Record who did what when, for ui.perfetto.dev.", show_default=False),
@@ -98,9 +118,14 @@ def scan(
     """
     import deepscan
     from deepscan.cli.scan_display import ScanDisplay
+    from deepscan.cli.scan_run import Continuing, run_to_files, run_to_stdout, say, show_plan
     from deepscan.runtime.conversion import silence
+    from deepscan.runtime.event_log import EventLog
+    from deepscan.runtime.scan import MOST_SECONDS
+    from deepscan.runtime.supervisor import unnoted
 
     _refuse_unknown_names(model)
+    events = EventLog(log) if log is not None else None
     running = deepscan.scan(
         [*(paths or []), *_listed(from_file)],
         model=model,
@@ -121,25 +146,51 @@ def scan(
         decoder=decoder,
         backend=backend,
         precision=precision,
+        timeout=MOST_SECONDS if timeout is None else timeout or None,
+        memory=memory << 20 if memory is not None else None,
         trace=trace,
-        report=silence if quiet else _said,
+        report=silence if quiet else say,
+        note=events.write if events is not None else unnoted,
     )
+    how = Continuing(hashing, fresh=fresh, retry_failed=retry_failed)
+    if dry_run:
+        show_plan(running, _checked_out(out), how)
+        return
     display = ScanDisplay(running, quiet=quiet, verbose=verbose)
-    if out == STDOUT:
-        interrupted, written = _run_to_stdout(running, display), None
-    else:
-        interrupted, written = _run_to_files(running, display, _checked_out(out))
-    display.close(stats=stats, interrupted=interrupted, written=written)
-    if interrupted:
+    written: Path | None = None
+    with _logged(events, running):
+        if out == STDOUT:
+            run_to_stdout(running, display, quiet=quiet)
+        else:
+            written = run_to_files(running, display, _checked_out(out), how, quiet=quiet)
+    display.close(stats=stats, interrupted=running.stopped, written=written)
+    if running.stopped:
         raise typer.Exit(INTERRUPTED)
     if display.failed:
         raise typer.Exit(SOME_FAILED)
 
 
-def _said(line: str) -> None:
-    from deepscan.cli.scan_display import printable
+@contextmanager
+def _logged(events: EventLog | None, running: Scan) -> Iterator[None]:
+    """Write the begin and the end of a scan into its log, and say what is missing there."""
+    if events is None:
+        yield
+        return
+    from deepscan import __version__
 
-    print(f"deepscan: {printable(line)}", file=sys.stderr)
+    inputs, models = len(running.plan.inputs), running.models
+    events.write("scan_started", version=__version__, device=running.device, models=models, inputs=inputs)
+    try:
+        yield
+    finally:
+        if running.stopped:
+            events.write("interrupted")
+        events.write("scan_finished", inputs=inputs, finished=running.finished, frames=running.progress.frames)
+        events.close()
+        if events.problem is not None:
+            from deepscan.cli.scan_run import say
+
+            say(events.problem)
 
 
 def _refuse_unknown_names(model: str) -> None:
@@ -154,66 +205,9 @@ def _refuse_unknown_names(model: str) -> None:
 def _checked_out(out: str) -> Path:
     from deepscan.errors import UsageError
 
-    if not out or out.endswith(os.sep):
+    if not out or out.endswith(os.sep) or out == STDOUT:
         raise UsageError(f"--out {out!r} names no file: give the path of the CSV to write.")
     return Path(out)
-
-
-def _run_to_files(running: Scan, display: ScanDisplay, out: Path) -> tuple[bool, Path | None]:
-    """Write both files at the end, or what is finished when it ends early.
-
-    Returns:
-        Whether there was an interrupt, and the path of the CSV if one was written.
-    """
-    from deepscan.runtime.result_files import ResultFiles
-
-    with ResultFiles(out, inputs=[planned.path for planned in running.plan.inputs]) as files, display:
-        try:
-            for result in running:
-                files.add(result)
-                display.show(result)
-        except KeyboardInterrupt:
-            return True, files.commit(complete=False)
-        except BaseException:  # days of results are not lost to whatever ended the scan
-            files.commit(complete=False)
-            raise
-        return False, files.commit()
-
-
-def _run_to_stdout(running: Scan, display: ScanDisplay) -> bool:
-    """Print each row as soon as those before it are there; return whether there was an interrupt."""
-    from deepscan.runtime.result_files import CSV_HEADER, OrderedRecords, csv_line, record_of
-
-    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="")  # type: ignore[union-attr]
-    with display, OrderedRecords() as records:
-        with _writing_to_stdout():
-            sys.stdout.write(CSV_HEADER)
-        try:
-            for result in running:
-                with _writing_to_stdout():
-                    records.add(result.row, record_of(result))
-                    sys.stdout.writelines(csv_line(record) for record in records.ready())
-                    sys.stdout.flush()
-                display.show(result)
-        except KeyboardInterrupt:
-            with _writing_to_stdout():
-                sys.stdout.writelines(csv_line(record) for record in records.remaining())
-                sys.stdout.flush()
-            return True
-    return False
-
-
-@contextmanager
-def _writing_to_stdout() -> Iterator[None]:
-    from deepscan.errors import OutputError
-
-    try:
-        yield
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails once more when it leaves
-        if isinstance(error, BrokenPipeError):  # the reader has seen enough
-            raise typer.Exit(READER_LEFT) from error
-        raise OutputError(f"Results cannot be written to stdout ({error.strerror}): use --out FILE.") from error
 
 
 def _listed(source: str | None) -> list[str]:

@@ -38,7 +38,7 @@ class _Counts(ProgressColumn):
     def render(self, task: Task) -> Text:  # noqa: ARG002 - Rich's signature
         progress = self._scan.progress
         rate = progress.frames / max(time.monotonic() - self._started, 1e-3)
-        files = f"{progress.videos}/{len(self._scan.plan.inputs)} files"
+        files = f"{self._scan.finished}/{len(self._scan.plan.inputs)} files"
         return Text(f"{files}  {rate:.0f} frames/s  {progress.faces} faces")
 
 
@@ -47,6 +47,7 @@ class ScanDisplay:
 
     def __init__(self, scan: Scan, *, quiet: bool, verbose: bool) -> None:
         self.failed = 0
+        self.known = 0
         self._scan = scan
         self._verbose = verbose
         self._untrained = [model for model in scan.models if UNTRAINED in model]
@@ -102,14 +103,19 @@ class ScanDisplay:
     def close(self, *, stats: bool, interrupted: bool, written: Path | None) -> None:
         """Print the closing table, the failures and the totals."""
         if interrupted:
-            finished, all_inputs = self._scan.progress.videos, len(self._scan.plan.inputs)
-            self._say(Text(f"Interrupted: {finished} of {all_inputs} inputs were finished.", style="bold yellow"))
+            finished, all_inputs = self._scan.finished, len(self._scan.plan.inputs)
+            goes_on = ": the same command goes on from there" if written is not None else ""
+            said = f"Interrupted: {finished} of {all_inputs} inputs are finished{goes_on}."
+            self._say(Text(said, style="bold yellow"))
         if self._shown:
             self._console.print(self._table())
         for result in sorted(self._failures, key=lambda failure: failure.row):
             self._say(Text(f"{result.status}: {printable(result.path)}: {result.reason}", style="yellow"))
         if self.failed > len(self._failures):
             self._say(Text(f"... and {self.failed - len(self._failures)} more that could not be scanned."))
+        if self._failures and written is not None:
+            status, journal = self._failures[0].status, written.with_suffix(".jsonl")
+            self._say(Text(f"More about them: deepscan show {printable(str(journal))} --status {status}"))
         self._say(Text(self._totals()))
         if self._untrained:
             names = ", ".join(self._untrained)
@@ -167,9 +173,10 @@ class ScanDisplay:
         statuses = ", ".join(f"{count} {status}" for status, count in sorted(self._statuses.items()))
         labels = ", ".join(f"{self._labels[label]} {label}" for label in STYLES)
         skipped = f"; {self._scan.plan.skipped} other files passed over" if self._scan.plan.skipped else ""
+        known = f"; {self.known} of them known from earlier runs" if self.known else ""
         rows = "results" if len(self._scan.models) > 1 else "inputs"
         return (
-            f"{sum(self._statuses.values())} {rows}: {statuses} ({labels}){skipped}. "
+            f"{sum(self._statuses.values())} {rows}: {statuses} ({labels}){known}{skipped}. "
             f"{frames} frames in {seconds:.1f} s, {frames / max(seconds, 1e-3):.0f} frames/s on {self._scan.device}."
         )
 

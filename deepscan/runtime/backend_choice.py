@@ -138,6 +138,15 @@ def chosen_backend(
     return taken
 
 
+def refuse_impossible(artefact: Artefact, backend: BackendChoice, precision: PrecisionChoice, device: Device) -> None:
+    """Refuse what nothing here can do, without loading anything.
+
+    Raises:
+        ModelError: nothing computes the artefact in this precision.
+    """
+    _wanted(artefact, backend, precision, device)
+
+
 def _opened(artefact: Artefact, device: Device, threads: int, candidate: Candidate) -> Backend:
     return open_backend(candidate, artefact, device=device, threads=threads)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from deepscan.runtime.cutting import Cut, Cutter, FaceAt
+from deepscan.runtime.limits import DEFAULT_LIMITS, CrowdLimit, Limits
 from deepscan.runtime.messages import FaceInput, LeftOut, Look, TracksEnded, VideoJob
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ class Follower(Protocol):
 
     detectors: tuple[int, ...]
     most_faces: int
+
+    @property
+    def over_limit(self) -> bool:
+        """Whether the video is over a limit, so that further looks change nothing."""
 
     def look(self, look: Look, faces: Faces | None) -> Iterator[FaceInput | TracksEnded]:
         """Take a frame, with its faces in pixels of the upright picture if it was searched."""
@@ -56,7 +61,15 @@ class FaceFollower:
     leave out faces that the other takes.
     """
 
-    def __init__(self, job: VideoJob, cut: Cut, tracking: Tracking, *, joins_gaps: bool = False) -> None:
+    def __init__(
+        self,
+        job: VideoJob,
+        cut: Cut,
+        tracking: Tracking,
+        *,
+        joins_gaps: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
         """Begin a video.
 
         Args:
@@ -64,6 +77,7 @@ class FaceFollower:
             cut: what its detectors want.
             tracking: tells whose faces are whose.
             joins_gaps: crops follow each other in clips though frames between them had none.
+            limits: of faces and tracks. A video over one that is not cut gives nothing more.
         """
         self.detectors = cut.detectors
         self.most_faces = 0
@@ -73,11 +87,20 @@ class FaceFollower:
         self._waiting: list[Look] = []
         self._seen = _Sighting(0.0, {})
         self._small_faces = 0
+        self._crowd = CrowdLimit(limits)
         self._joins_gaps = joins_gaps
         self._looks_with_faces = 0
 
+    @property
+    def over_limit(self) -> bool:
+        """See `Follower.over_limit`."""
+        return self._crowd.over is not None
+
     def look(self, look: Look, faces: Faces | None) -> Iterator[FaceInput | TracksEnded]:
         """See `Follower.look`."""
+        if not self._crowd.goes_on():
+            self._waiting.clear()
+            return
         if faces is None:
             self._waiting.append(look)
             return
@@ -88,7 +111,11 @@ class FaceFollower:
         found = self._large_enough(faces)
         boxes = np.array([face.box for face in found], dtype=np.float32).reshape(-1, 4)
         numbers = self._tracking.update(frame.seconds, boxes)
-        seen = _Sighting(frame.seconds, {n: face for n, face in zip(numbers, found, strict=True) if n is not None})
+        pairs = zip(numbers, found, strict=True)
+        taken = {n: face for n, face in pairs if n is not None and self._crowd.takes_track(n)}
+        if self._crowd.over is not None:
+            return
+        seen = _Sighting(frame.seconds, taken)
         waiting, self._waiting = self._waiting, []
         for between in waiting:
             share = self._share(between.frame.seconds, seen)
@@ -111,14 +138,14 @@ class FaceFollower:
 
     def left_out(self) -> LeftOut:
         """See `Follower.left_out`."""
-        return LeftOut(self._small_faces, self._cutter.longest_dropped)
+        return LeftOut(self._small_faces, self._cutter.longest_dropped, *self._crowd.left_out())
 
     def _large_enough(self, faces: Faces) -> list[FaceAt]:
         found = [FaceAt(box, points) for box, points in zip(faces.boxes, faces.points, strict=True)]
         large = [face for face in found if face.longer_side >= self._cutter.cut.min_face_pixels]
         self.most_faces = max(self.most_faces, len(found))
         self._small_faces += len(found) - len(large)
-        return large
+        return [large[kept] for kept in self._crowd.largest([face.longer_side for face in large])]
 
     def _share(self, seconds: float, seen: _Sighting) -> float:
         span = seen.seconds - self._seen.seconds

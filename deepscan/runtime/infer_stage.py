@@ -146,6 +146,9 @@ class InferStage:
             settings_sha256=verdict.settings_sha256,
             elapsed_seconds=time.monotonic() - job.started,
         )
+        if left_out.over_limit is not None:  # before what decoding may still have met: that depends on how far it was
+            over = left_out.over_limit
+            return replace(common, status=over.status, reason=str(over), frames=left_out.frames_until_limit)
         if decoded.failure is not None:
             return replace(common, status=decoded.failure.status, reason=str(decoded.failure))
         if score is None and left_out.longest_stretch:
@@ -182,6 +185,7 @@ def _remarks(end: VideoFollowed, left_out: LeftOut, spec: DetectorSpec) -> list[
             f"faces seen for up to {left_out.longest_stretch} frames in a row were not scored, "
             f"{spec.name} needs {spec.min_frames}"
         )
+    remarks += left_out.cut
     if end.decoded.damage:
         remarks.append(end.decoded.damage)
     return remarks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -43,10 +44,26 @@ class InputPlan:
     Attributes:
         inputs: in order, each path once.
         skipped: how many files in folders were passed over because of their names.
+        links: how many links in folders were not followed.
+        special: how many devices, pipes and sockets in folders were passed over.
+        twice: how many files in folders were passed over as links had led to them already.
     """
 
     inputs: tuple[PlannedInput, ...]
     skipped: int
+    links: int = 0
+    special: int = 0
+    twice: int = 0
+
+    def passed_over(self) -> str:
+        """Say what in folders is no input, or nothing."""
+        counted = (
+            (self.skipped, "other files"),
+            (self.links, "links (see --follow-links)"),
+            (self.special, "devices, pipes or sockets"),
+            (self.twice, "files that links lead to as well"),
+        )
+        return ", ".join(f"{count} {what}" for count, what in counted if count)
 
 
 def plan_inputs(
@@ -55,11 +72,13 @@ def plan_inputs(
     recursive: bool = True,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    follow_links: bool = False,
 ) -> InputPlan:
     """Find the inputs of a scan.
 
-    A file that is named is always an input. In a folder, hidden files and folders and links to folders are left out,
-    and files whose ending says that they are no video; names are sorted, a folder's files come before its folders.
+    A path that is named is always an input, be it a link. In a folder, hidden files and folders are left out, and
+    links, devices, pipes and sockets, and files whose ending says that they are no video; names are sorted, a folder's
+    files come before its folders.
     Where none with an ending is left in a given folder and those below it, but pictures are, these are the inputs.
 
     Args:
@@ -69,18 +88,21 @@ def plan_inputs(
         exclude: patterns; in folders files and folders that match one are left out.
             A pattern with a slash is matched against the path below the given folder, one without against the name;
             upper and lower case are the same, and * matches slashes too.
+        follow_links: whether links in folders, to files and to folders, are followed; then each file and folder is
+            taken once, by the first path that leads to it.
 
     Raises:
         UsageError: there is no path at all.
     """
     planned: dict[str, PlannedInput] = {}
-    finder = _Finder(recursive, include, exclude)
+    finder = _Finder(recursive, include, exclude, follow_links)
     for given in paths:
         for found in finder.find(os.fspath(given)):
             planned.setdefault(found.path, found)
     if not planned:
         raise UsageError("There is nothing to scan: give at least one video, folder or list of videos.")
-    return InputPlan(tuple(planned.values()), finder.skipped)
+    counts = finder.counts
+    return InputPlan(tuple(planned.values()), counts["name"], counts["link"], counts["special"], counts["twice"])
 
 
 def paths_from_list(data: bytes) -> list[str]:
@@ -91,11 +113,13 @@ def paths_from_list(data: bytes) -> list[str]:
 
 
 class _Finder:
-    def __init__(self, recursive: bool, include: Sequence[str], exclude: Sequence[str]) -> None:
+    def __init__(self, recursive: bool, include: Sequence[str], exclude: Sequence[str], follow_links: bool) -> None:
         self._recursive = recursive
         self._include = include
         self._exclude = exclude
-        self.skipped = 0
+        self._follow_links = follow_links
+        self._files_seen: set[tuple[int, int]] = set()
+        self.counts: Counter[str] = Counter()
 
     def find(self, path: str) -> Iterator[PlannedInput]:
         try:
@@ -109,20 +133,26 @@ class _Finder:
         if not stat.S_ISDIR(found.st_mode):
             yield PlannedInput(path, found.st_size)
             return
-        listed = list(self._walk(path))
+        before = self.counts.copy()
+        listed = list(self._walk(path, found))
         # A LICENSE or README among pictures could be anything, but does not make a folder one of videos.
         named = any(as_video and (self._include or _ending(planned.path)) for planned, as_video in listed)
         videos = named or all(as_video or planned.problem for planned, as_video in listed)
         inputs = [planned for planned, as_video in listed if as_video == videos or planned.problem]
-        self.skipped += len(listed) - len(inputs)
+        self.counts["name"] += len(listed) - len(inputs)
         yield from inputs
-        if not inputs:
+        passed_over = self.counts - before
+        if not inputs and not passed_over["twice"]:
             wanted = "matches --include" if self._include else "could be a video or picture by its name: see --include"
-            yield PlannedInput(path, 0, UnsupportedInput(f"No file in this folder {wanted}."))
+            links = (
+                f"; {passed_over['link']} links were not followed: see --follow-links" if passed_over["link"] else ""
+            )
+            yield PlannedInput(path, 0, UnsupportedInput(f"No file in this folder {wanted}{links}."))
 
-    def _walk(self, root: str) -> Iterator[tuple[PlannedInput, bool]]:
+    def _walk(self, root: str, found: os.stat_result) -> Iterator[tuple[PlannedInput, bool]]:
         """Yield pictures, whatever else may be an input, and folders with a problem; and which could be videos."""
         waiting = [(root, "")]
+        folders_seen = {_identity(found)}
         while waiting:
             folder, below = waiting.pop()
             try:
@@ -137,17 +167,34 @@ class _Finder:
                 inside = f"{below}{entry.name}"
                 if entry.name.startswith(".") or _matches(self._exclude, inside):
                     continue
-                if _is_folder(entry):
-                    if self._recursive and not entry.is_symlink():
+                if entry.is_symlink() and not self._follow_links:
+                    self.counts["link"] += 1
+                    continue
+                status = _status(entry)
+                if _is_folder(entry):  # of one at too long a path nothing else is known
+                    if self._recursive and self._is_new(status, folders_seen):
                         folders.append((entry.path, f"{inside}/"))
+                    continue
+                if status is not None and not stat.S_ISREG(status.st_mode):
+                    self.counts["special"] += 1
                     continue
                 ending = _ending(entry.name)
                 as_video = _matches(self._include, inside) if self._include else ending not in NOT_VIDEO
-                if as_video or (ending in PICTURES and not self._include):
-                    yield PlannedInput(entry.path, _size(entry)), as_video
+                if not as_video and (self._include or ending not in PICTURES):
+                    self.counts["name"] += 1
+                elif self._is_new(status, self._files_seen):
+                    yield PlannedInput(entry.path, status.st_size if status is not None else 0), as_video
                 else:
-                    self.skipped += 1
+                    self.counts["twice"] += 1
             waiting += reversed(folders)
+
+    def _is_new(self, status: os.stat_result | None, seen: set[tuple[int, int]]) -> bool:
+        """Tell whether no other path has led to this file or folder; without links none can have."""
+        if not self._follow_links or status is None:
+            return True
+        known = _identity(status) in seen
+        seen.add(_identity(status))
+        return not known
 
 
 def _ending(path: str) -> str:
@@ -167,8 +214,13 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _size(entry: os.DirEntry[str]) -> int:
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """Return what an entry, or what it links to, is; None where that cannot be found out."""
     try:
-        return entry.stat().st_size
-    except OSError:
-        return 0
+        return entry.stat()
+    except OSError:  # a link that leads nowhere or to itself, or a file that has just gone
+        return None

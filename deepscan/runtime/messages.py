@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from deepscan.errors import InputError
+    from deepscan.errors import InputError, OverLimit
     from deepscan.runtime.frames import Frame, Unshrunk, VideoInfo
     from deepscan.runtime.gpu.device import Pixels
     from deepscan.runtime.results import VideoResult
@@ -28,6 +28,7 @@ class VideoJob:
         problem: why it cannot be scanned, where that is known beforehand.
         started: `time.monotonic()` when decoding began.
         share_done: how much of it has been decoded, 0 to 1; for progress only.
+        abandoned: it is over a limit for every detector, so that nothing more of it need be decoded.
     """
 
     index: int
@@ -35,6 +36,7 @@ class VideoJob:
     problem: InputError | None = None
     started: float = 0.0
     share_done: float = 0.0
+    abandoned: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,10 +140,16 @@ class LeftOut:
     Attributes:
         small_faces: how many sightings were of faces too small to be scored.
         longest_stretch: frames of the longest stretch that was too short for a clip; 0 where there was none.
+        cut: what limits left out, in words.
+        over_limit: why the video is not scored at all, where it is over a limit.
+        frames_until_limit: frames that were looked at until it was.
     """
 
     small_faces: int = 0
     longest_stretch: int = 0
+    cut: tuple[str, ...] = ()
+    over_limit: OverLimit | None = None
+    frames_until_limit: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

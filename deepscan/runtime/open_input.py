@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from deepscan.errors import InputError, UnreadableInput
+from deepscan.errors import InputError, OverLimit, UnreadableInput
+from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.picture_reader import PictureReader, open_picture, picture_kind
-from deepscan.runtime.pyav_container import open_regular_file
 from deepscan.runtime.pyav_reader import PyAVReader
+from deepscan.runtime.regular_files import open_regular_file
 
 if TYPE_CHECKING:
     from deepscan.runtime.gpu.decoder_choice import DeviceDecoding
@@ -21,7 +23,9 @@ NEXT_JPEG: Final = re.compile(rb"\xff\xd9[\0\xff]{0,8}\xff\xd8\xff")
 LONGEST_MATCH: Final = 16
 
 
-def open_input(path: str, *, threads: int, decoding: DeviceDecoding | None = None) -> PictureReader | PyAVReader:
+def open_input(
+    path: str, *, threads: int, decoding: DeviceDecoding | None = None, limits: Limits = DEFAULT_LIMITS
+) -> PictureReader | PyAVReader:
     """Open a video or a picture for reading.
 
     A file that begins like a picture but seems to hold a video (an animated PNG, a raw motion JPEG stream) is taken for
@@ -31,23 +35,29 @@ def open_input(path: str, *, threads: int, decoding: DeviceDecoding | None = Non
         path: of a regular file; undecodable bytes of a name as Python's surrogate escapes.
         threads: of a video's decoder on the CPU.
         decoding: what a GPU may decode; pictures, and videos that it cannot decode, are left to the CPU.
+        limits: of size, pixels and streams.
 
     Raises:
-        InputError: it is no file, cannot be read, or holds neither a picture nor a video that can be decoded.
+        InputError: it is no file, cannot be read, holds neither a picture nor a video that can be decoded, or is over
+            a limit.
     """
     file = open_regular_file(path)
     try:
+        limits.check_file(os.fstat(file.fileno()).st_size)
         head = _read(file, HEAD_BYTES)
         kind = picture_kind(head)
         moves = kind is not None and _seems_to_move(kind, head, file)
         if kind is None or moves:
             file.seek(0)
             try:
-                return PyAVReader(path, file, threads=threads, decoding=decoding)
+                return PyAVReader(path, file, threads=threads, decoding=decoding, limits=limits)
+            except OverLimit:
+                raise
             except InputError:
                 if kind is None:
                     raise
-        reader = open_picture(file, kind, damage="what follows its first picture was not scanned" if moves else None)
+        damage = "what follows its first picture was not scanned" if moves else None
+        reader = open_picture(file, kind, damage=damage, limits=limits)
     except BaseException:
         file.close()
         raise

@@ -22,6 +22,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from deepscan.errors import InputError, UnreadableInput, UnsupportedInput
 from deepscan.runtime.colour import BT709, IDENTITY, Colour
 from deepscan.runtime.frames import Frame, Geometry, Orientation, Picture, VideoInfo
+from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,21 +79,26 @@ def picture_kind(head: bytes) -> str | None:
     return next((kind for kind, magic in MAGIC.items() if magic.match(head)), None)
 
 
-def open_picture(file: BinaryIO, kind: str, *, damage: str | None = None) -> PictureReader:
+def open_picture(
+    file: BinaryIO, kind: str, *, damage: str | None = None, limits: Limits = DEFAULT_LIMITS
+) -> PictureReader:
     """Decode the first picture of an open file; the file is not needed afterwards.
 
     Args:
         file: at any position.
         kind: its format, as `picture_kind` gives it.
         damage: what to say of it if nothing else is odd.
+        limits: of pixels.
 
     Raises:
+        OverLimit: it has too many pixels.
         UnreadableInput: it is damaged or cut short.
         UnsupportedInput: it is too large, a mere preview, or its numbers mean nothing known.
     """
     try:
         file.seek(0)
         image = DECODERS[kind](file)
+        limits.check_pixels(image.width, image.height)
         if image.width * image.height > MOST_PIXELS:
             raise _too_large(f"{image.width} x {image.height}")
         if isinstance(image, TiffImageFile) and int(image.tag_v2.get(TIFF_SUBFILE_TYPE, 0)) & REDUCED_SIZE:

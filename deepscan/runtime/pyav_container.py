@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import stat
 from functools import cache
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -12,7 +9,7 @@ import av
 from av.codec.hwaccel import HWDeviceType
 from av.stream import Disposition
 
-from deepscan.errors import UnreadableInput, UnsupportedInput
+from deepscan.errors import OverLimit, UnreadableInput, UnsupportedInput
 from deepscan.runtime.frames import VideoInfo
 from deepscan.runtime.gpu.decoder_choice import DecoderLost, StreamFacts
 
@@ -21,10 +18,13 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-# Demuxers that open other files, talk to networks or devices, or make video out of text and of single pictures.
+# Demuxers that open other files, talk to networks or devices, or make video out of text and of single pictures; also
+# those that only other builds of FFmpeg have.
 REFUSED_DEMUXERS = frozenset(
-    "adf alsa ass bin codec2raw concat dash data fbdev ffmetadata hls idf image2 image2pipe kmsgrab lavfi mpjpeg oss "
-    "rtp rtsp sap sdp smoothstreaming srt tee tty v4l2 video4linux2 webm_dash_manifest webvtt xbin".split()
+    "adf alsa ass avfoundation avisynth bin codec2raw concat dash data decklink dshow dvdvideo fbdev ffmetadata "
+    "gdigrab hls idf iec61883 image2 image2pipe imf jack kmsgrab lavfi libcdio mpjpeg openal oss pulse rtp rtsp "
+    "sap sdp smoothstreaming sndio srt tee tty v4l2 vapoursynth vfwcap video4linux2 vobsub webm_dash_manifest "
+    "webvtt x11grab xbin xcbgrab".split()
 )
 DEFAULT_RATE = 25.0
 # Files state their length a little differently from what they hold; below this nothing is reported as missing.
@@ -33,34 +33,20 @@ MISSING_SHARE_IGNORED = 0.05
 PROGRESSIVE = 1  # FFmpeg's AVFieldOrder: 0 unknown, 1 progressive, from 2 on kinds of interlacing
 
 
-def open_regular_file(path: str) -> BinaryIO:
-    """Open a file that is one: no folder, pipe or device, and not empty.
-
-    Raises:
-        InputError: it is none, or cannot be opened.
-    """
-    try:
-        found = os.stat(path)
-        if stat.S_ISDIR(found.st_mode):
-            raise UnsupportedInput("It is a folder: give the files in it.")
-        if not stat.S_ISREG(found.st_mode):
-            raise UnsupportedInput("It is a device, pipe or socket, not a file: copy its content into a file.")
-        if found.st_size == 0:
-            raise UnreadableInput("The file is empty: copy or download it again.")
-        return open(path, "rb")
-    except OSError as error:
-        hint = "check its permissions" if error.errno == errno.EACCES else "check that it is still there"
-        raise UnreadableInput(f"The file cannot be opened ({error.strerror}): {hint}.") from error
-
-
 def open_container(file: BinaryIO) -> InputContainer:
     """Let FFmpeg recognise an open file; it gets no name, no protocol, and no format that refers to other files.
 
     Raises:
         UnreadableInput: it recognises none of its formats.
+        OverLimit: its header asks for more than FFmpeg itself allows.
     """
     try:
         return _opened(file, None)
+    except av.error.MemoryError as error:
+        raise OverLimit(
+            "FFmpeg refuses it, as its header asks for more than 1,000 streams or for too much memory: "
+            "convert the file if you trust it."
+        ) from error
     except (av.FFmpegError, ValueError, EOFError) as error:
         message = (
             f"FFmpeg finds no video in it ({plain(error)}): it is neither video nor picture, or damaged at its start."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -14,10 +15,10 @@ from av.video.reformatter import VideoReformatter
 from deepscan.errors import MachineError, UnreadableInput, UnsupportedInput
 from deepscan.runtime.frames import Frame, Geometry, Orientation, Unshrunk
 from deepscan.runtime.gpu.decoder_choice import DecoderLost, chosen_decoder
+from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.pyav_container import (
     missing_part,
     open_container,
-    open_regular_file,
     plain,
     reopen_accelerated,
     stated_info,
@@ -27,6 +28,7 @@ from deepscan.runtime.pyav_container import (
 )
 from deepscan.runtime.pyav_device_pictures import Copied, nvdec_acceleration, picture_on_device
 from deepscan.runtime.pyav_pictures import orientation_from_av, picture_from_av, shrunk_from_frame, shrunk_size
+from deepscan.runtime.regular_files import open_regular_file
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -46,7 +48,7 @@ MAX_REORDERED_FRAMES = 8
 MAX_ERRORS_IN_A_ROW = 64
 
 
-def open_video(path: str, *, threads: int) -> PyAVReader:
+def open_video(path: str, *, threads: int, limits: Limits = DEFAULT_LIMITS) -> PyAVReader:
     """Open a video file for reading.
 
     Only the file itself is read: FFmpeg gets an open file, no name, no protocol, and no format that refers to others.
@@ -54,13 +56,15 @@ def open_video(path: str, *, threads: int) -> PyAVReader:
     Args:
         path: of a regular file; undecodable bytes of a name as Python's surrogate escapes.
         threads: of the decoder.
+        limits: of size, pixels and streams.
 
     Raises:
-        InputError: it is no file, cannot be read, or holds no video that FFmpeg can decode.
+        InputError: it is no file, cannot be read, holds no video that FFmpeg can decode, or is over a limit.
     """
     file = open_regular_file(path)
     try:
-        return PyAVReader(path, file, threads=threads)
+        limits.check_file(os.fstat(file.fileno()).st_size)
+        return PyAVReader(path, file, threads=threads, limits=limits)
     except BaseException:
         file.close()
         raise
@@ -78,16 +82,26 @@ class PyAVReader:
         file: open, and closed with the reader.
         threads: of the decoder on the CPU.
         decoding: what a GPU may decode.
+        limits: of pixels and streams; frames are measured again as they come.
     """
 
-    def __init__(self, path: str, file: BinaryIO, *, threads: int, decoding: DeviceDecoding | None = None) -> None:
-        self._path, self._file = path, file
+    def __init__(
+        self,
+        path: str,
+        file: BinaryIO,
+        *,
+        threads: int,
+        decoding: DeviceDecoding | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        self._path, self._file, self._limits = path, file, limits
         self._threads, self._decoding = threads, decoding
         self._queue: Queue | None = None  # while frames are decoded on the GPU
         self._sought: float | None = None
         self._use(open_container(file), threads)
         context = self._stream.codec_context
         self._stated_size = context.width, context.height
+        self._refuse_if_stated_over(limits)
         self._other_streams = len(video_streams(self._container)) - 1
         self._reformatter = VideoReformatter()
         self._rotation: int | None = None
@@ -227,7 +241,7 @@ class PyAVReader:
     def _demuxed_seconds(self) -> float:
         """Read all packets through a second handle; streams without timestamps are counted instead."""
         first, last, packets = math.inf, -math.inf, 0
-        with open_video(self._path, threads=1) as other:
+        with open_video(self._path, threads=1, limits=self._limits) as other:
             for packet in other._packets():
                 packets += packet.size > 0
                 if packet.pts is not None and packet.time_base is not None:
@@ -320,6 +334,7 @@ class PyAVReader:
 
     def _frame(self, native: av.VideoFrame) -> Frame:
         self._damaged += native.is_corrupt
+        self._limits.check_pixels(native.width, native.height)
         base = native.time_base or self._stream.time_base
         expected = self._position + self.info.frame_seconds
         if native.pts is None or base is None:
@@ -394,6 +409,14 @@ class PyAVReader:
             return False
         self._position, self._sought = -math.inf, seconds
         return True
+
+    def _refuse_if_stated_over(self, limits: Limits) -> None:
+        try:
+            limits.check_streams(len(self._container.streams))
+            limits.check_pixels(*self._stated_size)
+        except BaseException:
+            self._container.close()
+            raise
 
     def _refuse_if_nothing_decoded(self) -> None:
         if self._decoded_count == 0:

@@ -23,7 +23,9 @@ def replace_files(contents: Mapping[Path, Iterable[bytes]]) -> None:
     partials = {path: path.with_name(f".{path.name}.{os.getpid()}.partial") for path in targets}
     try:
         for path, parts in targets.items():
-            with open(partials[path], "wb") as file:
+            # Made anew: whatever has this name already, a link to another file perhaps, is not written to.
+            partials[path].unlink(missing_ok=True)
+            with open(partials[path], "xb") as file:
                 file.writelines(parts)
                 file.flush()
                 os.fsync(file.fileno())
@@ -35,8 +37,32 @@ def replace_files(contents: Mapping[Path, Iterable[bytes]]) -> None:
                 partial.unlink()
         raise
     for parent in {path.parent for path in targets}:
-        folder = os.open(parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        flush_folder(parent)
+
+
+def flush_folder(path: Path) -> None:
+    """Flush a folder's list of names to the disk.
+
+    Raises:
+        OSError: that fails.
+    """
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def is_partial_of(path: Path, name: str) -> bool:
+    """Tell whether `replace_files` may give this name, or may have given it, to a file beside `path`."""
+    start, end = f".{path.name}.", ".partial"
+    return name.startswith(start) and name.endswith(end) and name[len(start) : -len(end)].isdigit()
+
+
+def remove_partials(path: Path) -> None:
+    """Remove what processes that were killed in `replace_files` have left of a file that nobody else writes now."""
+    real = Path(os.path.realpath(path))
+    with contextlib.suppress(OSError):  # they do no harm
+        for name in os.listdir(real.parent):
+            if is_partial_of(real, name):
+                real.with_name(name).unlink()

@@ -1,211 +1,240 @@
-"""results.csv and results.jsonl: in the order of the inputs whatever finishes first, whole or not at all."""
+"""results.csv and results.jsonl: finished files are there at once, and a scan that ended goes on where it was.
+
+The JSONL is the journal of the scan; see `deepscan.runtime.journal` for when its lines are on the disk. The CSV is made
+from it, whole or not at all: during the scan now and then, with the inputs that are finished so far, and at its end.
+Once every input has its results, the journal is written anew too, with one line for each row, in the order of the rows.
+Both files of a scan that ended early and was continued are, byte for byte, those of an undisturbed one, apart from
+`elapsed_seconds` (and the `check` over it), which is measured and not computed.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import io
-import json
-import os
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
-from itertools import chain
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final, Self
+from typing import Any, Final, Self
 
-from deepscan.errors import OutputError, UsageError
-from deepscan.runtime.replacing import replace_files
+from deepscan.errors import OutputError
+from deepscan.runtime.journal import Journal
+from deepscan.runtime.journal_content import read_journal
+from deepscan.runtime.journal_lines import Place, decoded, encoded, line_of
+from deepscan.runtime.ordered_records import OrderedRecords
+from deepscan.runtime.output_lock import OutputLock
+from deepscan.runtime.output_paths import checked_jsonl_path
+from deepscan.runtime.replacing import remove_partials, replace_files
+from deepscan.runtime.result_records import COLUMNS, CSV_HEADER, csv_line, record_of, result_of
 from deepscan.runtime.results import VideoResult
+from deepscan.runtime.resume import DetectorKey, ResumePlan, plan_resume
 
-COLUMNS: Final = [
-    "path",
-    "status",
-    "reason",
-    "score",
-    "label",
-    "model",
-    "faces",
-    "tracks",
-    "clips",
-    "frames",
-    "duration_seconds",
-    "width",
-    "height",
-    "codec",
-    "peak_start_seconds",
-    "peak_end_seconds",
-    "peak_score",
-    "backend",
-    "precision",
-    "weights_sha256",
-    "settings_sha256",
-    "elapsed_seconds",
-]
-CSV_HEADER: Final = ",".join(COLUMNS) + "\n"
-# A cell that begins like this is executed as a formula by spreadsheets; an apostrophe in front makes it text.
-# Cells that begin with an apostrophe get one too, so that taking one away always gives back the text.
-NEUTRALISED: Final = tuple("=+-@\uff1d\uff0b\uff0d\uff20\t\r\n'")
+__all__ = ["COLUMNS", "CSV_HEADER", "OrderedRecords", "ResultFiles", "csv_line", "plan_without_writing", "record_of"]
 
-
-def record_of(result: VideoResult) -> dict[str, Any]:
-    """Return the JSON record of a result: the columns of the CSV, and `track_details`."""
-    fields = asdict(result)
-    peak = fields.pop("peak") or {"start_seconds": None, "end_seconds": None, "score": None}
-    fields |= {f"peak_{name}": peak[name] for name in ("start_seconds", "end_seconds", "score")}
-    record = {column: _rounded(column, fields[column]) for column in COLUMNS}
-    return record | {"track_details": [_rounded_deep(track) for track in fields["details"]]}
-
-
-def csv_line(record: dict[str, Any]) -> str:
-    """Return a record's line of the CSV, newline included."""
-    text = io.StringIO()
-    # With this terminator the writer quotes both kinds of line break, which it would not do for a bare newline.
-    csv.writer(text, lineterminator="\r\n").writerow([_cell(record[column]) for column in COLUMNS])
-    return text.getvalue()[:-2] + "\n"
-
-
-class OrderedRecords:
-    """Records on disk, added in any order and read in the order of their indices."""
-
-    def __init__(self, folder: Path | None = None) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
-        self._places: dict[int, tuple[int, int]] = {}
-        self._next = 0
-
-    def add(self, index: int, record: dict[str, Any]) -> None:
-        """Keep a record."""
-        line = json.dumps(record, allow_nan=False).encode("ascii") + b"\n"
-        self._places[index] = (self._file.seek(0, os.SEEK_END), len(line))
-        self._file.write(line)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):  # on a full disk closing fails as writing did, and nobody needs the rest
-            self._file.close()
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def lines(self) -> Iterator[str]:
-        """Yield every record's line of JSON in the order of their indices."""
-        for index in sorted(self._places):
-            yield self._line(index)
-
-    def ready(self) -> Iterator[dict[str, Any]]:
-        """Yield each record once, as soon as all those with lower indices have been yielded."""
-        while self._next in self._places:
-            self._next += 1
-            yield self._record(self._next - 1)
-
-    def remaining(self) -> Iterator[dict[str, Any]]:
-        """Yield the records that `ready` has not, in order, though others may be missing between them."""
-        for index in sorted(place for place in self._places if place >= self._next):
-            yield self._record(index)
-
-    def _record(self, index: int) -> dict[str, Any]:
-        record: dict[str, Any] = json.loads(self._line(index))
-        return record
-
-    def _line(self, index: int) -> str:
-        start, length = self._places[index]
-        self._file.seek(start)
-        return self._file.read(length).decode("ascii")
+# Between two CSVs during a scan: at least this, and so long that writing them takes at most this share of the time.
+RENDER_SECONDS: Final = 30.0
+RENDER_SHARE: Final = 0.02
 
 
 class ResultFiles:
-    """Writes a CSV and, beside it, a JSONL; nothing appears under these names before `commit`.
+    """The results of one scan: those of earlier runs with the same output, and those that come.
 
     Args:
-        csv_path: of the CSV; the JSONL gets the same name with another ending.
-        inputs: paths that must not be overwritten.
+        csv_path: of the CSV; the journal gets the same name with another ending.
+        inputs: paths of the inputs, in order; none of them is written to.
+        contents: their content ids; None where there is none.
+        detectors: of the scan, in order.
+        fresh: whether to forget what earlier runs have found; their journal is kept under another name.
+        retry_failed: whether to scan again what could not be scanned.
+
+    Attributes:
+        plan: what is done and what is to be scanned.
+        notes: sentences for people about an earlier journal that was damaged or kept aside.
 
     Raises:
-        UsageError: the path cannot be that of a CSV, or is an input.
-        OutputError: the folder is missing or cannot be written to.
+        UsageError: the path cannot be that of a CSV, is an input, or another scan is writing to it.
+        OutputError: the folder is missing or cannot be written to, or the journal cannot be read.
     """
 
-    def __init__(self, csv_path: Path, *, inputs: Sequence[str] = ()) -> None:
-        if csv_path.suffix == ".jsonl":
-            raise UsageError(f"--out {csv_path} is the name of a JSONL: name the CSV, the JSONL is written beside it.")
-        self.csv_path = csv_path
-        self.jsonl_path = csv_path.parent / f"{csv_path.stem}.jsonl"
-        taken = {os.path.realpath(path) for path in inputs}
-        for path in (self.csv_path, self.jsonl_path):
-            if path.is_dir():
-                raise UsageError(f"{path} is a folder and cannot be written to: let --out name a file.")
-            if path.exists() and not path.is_file():
-                raise UsageError(f"{path} is a device or a pipe: let --out name a file, or use - for stdout.")
-            if os.path.realpath(path) in taken:
-                raise UsageError(f"{path} is one of the inputs and would be overwritten: choose another --out.")
-        try:
-            self._records = OrderedRecords(csv_path.absolute().parent)
-        except OSError as error:
-            raise self._cannot_write(error) from error
+    def __init__(
+        self,
+        csv_path: Path,
+        *,
+        inputs: Sequence[str],
+        contents: Sequence[str | None],
+        detectors: Sequence[DetectorKey],
+        fresh: bool = False,
+        retry_failed: bool = False,
+    ) -> None:
+        self.csv_path, self.jsonl_path = csv_path, checked_jsonl_path(csv_path, inputs)
+        self._inputs, self._contents, self._detectors = inputs, contents, len(detectors)
+        with ExitStack() as stack, self._writing():
+            stack.enter_context(OutputLock([self.csv_path, self.jsonl_path]))
+            for path in (self.csv_path, self.jsonl_path):
+                remove_partials(path)
+            self._journal = Journal(self.jsonl_path, fresh=fresh)
+            stack.callback(self._journal.close)
+            self.plan = plan_resume(contents, detectors, self._journal.entries, retry_failed=retry_failed)
+            self._held = stack.pop_all()
+        self.notes = _notes(self._journal)
+        self._journal.entries = ()  # only planning needs them, and there may be many
+        self._places = {
+            self._row(index, number): place
+            for index, places in self.plan.done.items()
+            for number, place in enumerate(places)
+        }
+        self._waiting: dict[int, dict[int, VideoResult]] = {}
+        self._complete = False
+        self._next_rendering = time.monotonic() + RENDER_SECONDS
+
+    @property
+    def done(self) -> frozenset[int]:
+        """Indices of the inputs that must not be scanned: done before, or the same as another one."""
+        copies = (index for others in self.plan.copies.values() for index in others)
+        return frozenset([*self.plan.done, *copies])
+
+    def results_done(self) -> Iterator[VideoResult]:
+        """Yield the results of earlier runs in the order of the inputs, with today's paths, without track details.
+
+        Raises:
+            OutputError: the journal cannot be read.
+        """
+        for index, places in self.plan.done.items():
+            for number, place in enumerate(places):
+                with self._writing():
+                    head = self._journal.head(place)
+                yield result_of(head, index=index, row=self._row(index, number), path=self._inputs[index])
+
+    def add(self, result: VideoResult) -> list[VideoResult]:
+        """Take a result; they may come in any order.
+
+        When the last detector's result of an input is there, all of them are written to the journal together, and those
+        of the inputs that hold the same. Now and then the CSV is written, too.
+
+        Returns:
+            The result, and with the last one of an input the results of those that hold the same.
+
+        Raises:
+            OutputError: it cannot be written; what was written before is kept.
+        """
+        finished = self._waiting.setdefault(result.index, {})
+        finished[result.row] = result
+        if len(finished) < self._detectors:
+            return [result]
+        results = [finished[row] for row in sorted(self._waiting.pop(result.index))]
+        copies = [self._copies(results, index) for index in self.plan.copies.get(result.index, ())]
+        with self._writing():
+            for written in (results, *copies):
+                lines = [line_of(one, self._contents[one.index]) for one in written]
+                self._places.update(zip((one.row for one in written), self._journal.append(lines), strict=True))
+            if time.monotonic() >= self._next_rendering:
+                self._render()
+        return [result, *(copy for results_of_one in copies for copy in results_of_one)]
+
+    def commit(self) -> Path | None:
+        """Write the CSV of what there is and flush the journal; if every input is there, write the journal anew.
+
+        Returns:
+            The path of the CSV, or None if there is no result at all: then an earlier CSV stays.
+
+        Raises:
+            OutputError: it cannot be written; the journal stays as it was.
+        """
+        if not self._places:
+            return None
+        with self._writing():
+            if len(self._places) < len(self._inputs) * self._detectors:
+                self._journal.sync()
+                self._render()
+            elif not self._complete:
+                replace_files({self._journal.path: self._lines(), self.csv_path: self._csv()})
+                self._complete = True
+        return self.csv_path
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._records.__exit__()
-
-    def add(self, result: VideoResult) -> None:
-        """Keep a result; they may come in any order."""
         try:
-            self._records.add(result.row, record_of(result))
-        except OSError as error:
-            raise self._cannot_write(error) from error
+            with self._writing():
+                self._held.close()
+        except OutputError:
+            if error is None:  # else what went wrong first is what people should read
+                raise
 
-    def commit(self, *, complete: bool = True) -> Path | None:
-        """Write both files, replacing what was there only once they are whole and on the disk.
+    def _row(self, index: int, number: int) -> int:
+        return index * self._detectors + number
 
-        Args:
-            complete: whether every input is there; otherwise both names get `.partial` before their ending, so that
-                an earlier complete result stays, and nothing is written if there is no result at all.
+    def _copies(self, results: Sequence[VideoResult], index: int) -> list[VideoResult]:
+        return [
+            replace(result, index=index, row=self._row(index, number), path=self._inputs[index])
+            for number, result in enumerate(results)
+        ]
 
-        Returns:
-            The path of the CSV, or None if nothing was written.
-        """
-        if not complete and not len(self._records):
-            return None
-        ending = "" if complete else ".partial"
-        csv_path = self.csv_path.with_suffix(f"{ending}{self.csv_path.suffix}")
-        jsonl_path = self.jsonl_path.with_suffix(f"{ending}.jsonl")
+    def _render(self) -> None:
+        begin = time.monotonic()
+        replace_files({self.csv_path: self._csv()})
+        now = time.monotonic()
+        self._next_rendering = now + max(RENDER_SECONDS, (now - begin) / RENDER_SHARE)
+
+    def _csv(self) -> Iterator[bytes]:
+        yield CSV_HEADER.encode("ascii")
+        for _, _, record in self._records():
+            # The bytes of a name that is not valid UTF-8 are written as they are.
+            yield csv_line(record).encode("utf-8", "surrogateescape")
+
+    def _lines(self) -> Iterator[bytes]:
+        for place, moved, record in self._records():
+            line = self._journal.line(place)
+            yield encoded(decoded(line) | {"path": record["path"]}) if moved else line
+
+    def _records(self) -> Iterator[tuple[Place, bool, dict[str, Any]]]:
+        """Yield where each row's record is, whether its path is another one now, and its head, in order."""
+        for row in sorted(self._places):
+            place, path = self._places[row], self._inputs[row // self._detectors]
+            head = self._journal.head(place)
+            yield place, head["path"] != path, head | {"path": path}
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
         try:
-            rows = map(csv_line, self._records.remaining())
-            replace_files({jsonl_path: _encoded(self._records.lines()), csv_path: _encoded(chain([CSV_HEADER], rows))})
+            yield
         except OSError as error:
-            raise self._cannot_write(error) from error
-        return csv_path
-
-    def _cannot_write(self, error: OSError) -> OutputError:
-        return OutputError(f"{self.csv_path} cannot be written ({error.strerror}): choose another place with --out.")
-
-
-def _encoded(lines: Iterable[str]) -> Iterator[bytes]:
-    """Encode lines; the bytes of a name that is not valid UTF-8 are written as they are."""
-    return (line.encode("utf-8", "surrogateescape") for line in lines)
+            raise OutputError(
+                f"{self.csv_path} or its .jsonl cannot be written ({error.strerror}): once it can be, give the same "
+                "command again, which keeps what is finished, or choose another place with --out."
+            ) from error
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    text = str(value)
-    return f"'{text}" if isinstance(value, str) and text.startswith(NEUTRALISED) else text
+def plan_without_writing(
+    csv_path: Path,
+    *,
+    inputs: Sequence[str],
+    contents: Sequence[str | None],
+    detectors: Sequence[DetectorKey],
+    fresh: bool = False,
+    retry_failed: bool = False,
+) -> ResumePlan:
+    """Return what a scan with this output would do, without touching anything; see `ResultFiles`.
+
+    Raises:
+        UsageError: the path cannot be that of a CSV, or is an input.
+        OutputError: the journal cannot be read.
+    """
+    jsonl_path = checked_jsonl_path(csv_path, inputs)
+    try:
+        entries = [] if fresh else read_journal(jsonl_path).entries
+    except OSError as error:
+        raise OutputError(f"{jsonl_path} cannot be read ({error.strerror}): choose another --out.") from error
+    return plan_resume(contents, detectors, entries, retry_failed=retry_failed)
 
 
-def _rounded(name: str, value: Any) -> Any:
-    """Keep milliseconds of times and six digits of probabilities, however small."""
-    if not isinstance(value, float):
-        return value
-    return round(value, 3) if name.endswith("seconds") else float(f"{value:.6g}")
-
-
-def _rounded_deep(value: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: [_rounded_deep(item) for item in inner] if isinstance(inner, (list, tuple)) else _rounded(name, inner)
-        for name, inner in value.items()
-    }
+def _notes(journal: Journal) -> list[str]:
+    notes = []
+    if journal.damaged:
+        notes.append(
+            f"{journal.path} had damaged lines ({journal.damaged}): the files they were about are scanned again."
+        )
+    if journal.set_aside is not None:
+        notes.append(f"The earlier {journal.path} is kept as {journal.set_aside.name} and not continued.")
+    return notes

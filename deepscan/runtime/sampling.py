@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Final, Literal
 
 from deepscan.runtime.frames import Frame, Reader
+from deepscan.runtime.limits import LengthLimit
 from deepscan.runtime.shots import is_cut, luma_signature
 
 # Boxes are interpolated over no longer than this, whatever the frame rate and however rarely faces are searched.
@@ -71,20 +72,34 @@ class MarkedFrame:
     position: int
 
 
-def sampled_frames(reader: Reader, sampling: Sampling) -> Iterator[SampledFrame]:
+def sampled_frames(reader: Reader, sampling: Sampling, length: LengthLimit | None = None) -> Iterator[SampledFrame]:
     """Yield the frames to score, in the order of time.
 
+    Args:
+        reader: the video.
+        sampling: which of its frames.
+        length: how many at most, and up to when; knows afterwards what was cut. None: the limits that hold by default.
+
     Raises:
-        InputError: the video cannot be decoded.
+        InputError: the video cannot be decoded, or is over a limit.
     """
+    length = length or LengthLimit()
+    length.check_stated(reader.info)
+    for sampled in _sampled(reader, sampling, length):
+        if length.ends_before(sampled.frame.seconds):
+            return
+        yield sampled
+
+
+def _sampled(reader: Reader, sampling: Sampling, length: LengthLimit) -> Iterator[SampledFrame]:
     if sampling.choice == "all":
         yield from map(SampledFrame, reader.frames())
     elif sampling.choice == "first":
         yield from map(SampledFrame, islice(reader.frames(), sampling.count))
     elif sampling.choice == "windows":
-        yield from _windows(reader, sampling)
+        yield from _windows(reader, sampling, length)
     else:
-        duration = reader.duration_seconds()
+        duration = length.most_seconds(reader.duration_seconds())
         part = duration / sampling.count
         if sampling.choice == "middles":
             times = [part * (number + 0.5) for number in range(sampling.count)]
@@ -95,9 +110,9 @@ def sampled_frames(reader: Reader, sampling: Sampling) -> Iterator[SampledFrame]
         yield from map(SampledFrame, frames)
 
 
-def _windows(reader: Reader, sampling: Sampling) -> Iterator[SampledFrame]:
+def _windows(reader: Reader, sampling: Sampling, limit: LengthLimit) -> Iterator[SampledFrame]:
     """Yield windows spread over the video; all its frames, as one, where they would come to touch."""
-    part = reader.duration_seconds() / sampling.count
+    part = limit.most_seconds(reader.duration_seconds()) / sampling.count
     length = sampling.window_frames * reader.info.frame_seconds
     if part <= length:
         yield from map(SampledFrame, reader.frames())

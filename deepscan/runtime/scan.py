@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, cast, get_args
 
 from deepscan.errors import MachineError, UsageError
-from deepscan.runtime.backend_choice import BackendChoice, PrecisionChoice, chosen_backend
+from deepscan.runtime.backend_choice import BackendChoice, PrecisionChoice, refuse_impossible
 from deepscan.runtime.backends import BACKEND_VARIABLE
 from deepscan.runtime.conversion import Report, silence
 from deepscan.runtime.devices import Devices, chosen_devices
@@ -19,18 +20,20 @@ from deepscan.runtime.inputs import InputPlan, plan_inputs
 from deepscan.runtime.machine import cpu_count, nvidia_gpus
 from deepscan.runtime.messages import VideoJob
 from deepscan.runtime.pipeline import StageTimes
-from deepscan.runtime.pipeline_scan import ON_CPU, Decoders, PipelineScan
 from deepscan.runtime.results import VideoResult
+from deepscan.runtime.resume import DetectorKey
 from deepscan.runtime.sampling import DETECT_EVERY, SamplingMode
 from deepscan.runtime.scoring import Aggregate
-from deepscan.runtime.settings import ScanSettings, Wishes, chosen_settings
+from deepscan.runtime.settings import Wishes, chosen_settings
 from deepscan.runtime.stages import Progress
-from deepscan.runtime.supervisor import Supervisor
+from deepscan.runtime.supervisor import Note, Supervisor, unnoted
 from deepscan.runtime.trace_parts import Trace
 from deepscan.runtime.worker_orders import WorkerOrder, started_worker
 from deepscan.runtime.worker_plan import cpu_worker, gpu_workers
 
 MOST_DEFAULT_JOBS: Final = 8
+# No video that is worth it takes longer, and none holds up a scan for ever; one that stands still is noticed earlier.
+MOST_SECONDS: Final = 24 * 3600.0
 
 
 def scan(
@@ -54,8 +57,11 @@ def scan(
     decoder: DecoderWish = "auto",
     backend: BackendChoice | None = None,
     precision: PrecisionChoice = "auto",
+    timeout: float | None = MOST_SECONDS,
+    memory: int | None = None,
     trace: str | os.PathLike[str] | None = None,
     report: Report = silence,
+    note: Note = unnoted,
 ) -> Scan:
     """Prepare a scan; iterate over it to run it.
 
@@ -94,9 +100,12 @@ def scan(
         backend: what executes the detectors; by default what $DEEPSCAN_BACKEND says, else `auto`: what is there is
             measured once and remembered; see `deepscan.runtime.backend_choice`.
         precision: of the arithmetic; `auto` takes the detector's own, or a lower one that was measured to agree.
+        timeout: seconds that one video may take; None for as long as it goes on.
+        memory: bytes that a process on the CPU may take; by default nine tenths of what is there.
         trace: file for a record of who did what when, which chrome://tracing and ui.perfetto.dev show.
         report: takes a line for people when backends are measured, which is done once and takes a while, and when a
             process ends that should not.
+        note: takes what happens, by name and with its details, for a log.
 
     Raises:
         UsageError: the arguments contradict each other, or there is nothing to scan.
@@ -116,6 +125,8 @@ def scan(
             raise UsageError(f"{name} {value!r} is not known: use one of {', '.join(get_args(accepted))}.")
     if min(number for number in (frames, clips, detect_every, min_face, jobs, 1) if number is not None) < 1:
         raise UsageError("--frames, --clips, --detect-every, --min-face and --jobs must be at least 1.")
+    if (timeout is not None and timeout <= 0) or (memory is not None and memory <= 0):
+        raise UsageError("--timeout and --memory must be more than nothing.")
     if threshold is not None and not 0.0 <= threshold <= 1.0:
         raise UsageError(f"--threshold is a probability between 0 and 1, not {threshold}.")
     given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
@@ -135,59 +146,68 @@ def scan(
         face_detector=face_detector,
     )
     names = [name.strip() for name in model.split(",")] if isinstance(model, str) else list(model)
-    # For a GPU this only finds out, before processes start, whether they will take what is asked for.
+    # This only finds out, before processes start, whether they will take what is asked for, and what results are of.
     settings = chosen_settings(names, wishes, device="cpu")
-    videos = [VideoJob(index, planned.path, planned.problem) for index, planned in enumerate(plan.inputs)]
-    order = WorkerOrder(names, wishes, used.kind, backend, precision, decoder)
-    traced = Trace(trace) if trace is not None else None
-    running: PipelineScan | Supervisor
-    if used.kind == "cpu":
-        running = _in_this_process(videos, settings, order, jobs, traced, report)
-    else:
-        running = _in_workers(videos, order, used, jobs, traced, report)
-    shown = [verdict.model for verdict in settings.verdicts]
-    return Scan(plan, videos, running, models=shown, device=str(used), trace=traced, report=report)
-
-
-def _in_this_process(
-    videos: Sequence[VideoJob],
-    settings: ScanSettings,
-    order: WorkerOrder,
-    jobs: int | None,
-    trace: Trace | None,
-    report: Report,
-) -> PipelineScan:
-    threads = cpu_count()
-    backends = [
-        chosen_backend(
-            artefact, backend=order.backend, precision=order.precision, device="cpu", threads=threads, report=report
-        )
-        for artefact in settings.artefacts
+    for artefact in settings.artefacts:
+        refuse_impossible(artefact, backend, precision, used.kind)
+    keys = [
+        DetectorKey(verdict.model, verdict.weights_sha256, verdict.settings_sha256) for verdict in settings.verdicts
     ]
-    decoders = min(jobs or min(threads, MOST_DEFAULT_JOBS), len(videos))
-    return PipelineScan(
-        videos,
-        settings=settings,
-        backends=backends,
-        decoders=Decoders(decoders, max(1, threads // decoders)),
-        bounds=ON_CPU,
-        trace=trace.writer() if trace is not None else None,
+    traced = Trace(trace) if trace is not None else None
+    if traced is not None:
+        traced.check()
+    crew = Crew(
+        order=WorkerOrder(names, wishes, used.kind, backend, precision, decoder, memory_bytes=memory),
+        devices=used,
+        jobs=jobs,
+        timeout_seconds=timeout,
+        trace=traced,
+        report=report,
+        note=note,
     )
+    return Scan(plan, keys, crew)
 
 
-def _in_workers(
-    videos: Sequence[VideoJob],
-    order: WorkerOrder,
-    devices: Devices,
-    jobs: int | None,
-    trace: Trace | None,
-    report: Report,
-) -> Supervisor:
-    there, cores = nvidia_gpus(), cpu_count()
-    gpus = [(number, there[number].memory_bytes) for number in devices.gpus]
-    plans = gpu_workers(gpus, cores=cores, wish=order.decoder, jobs=jobs, inputs=len(videos))
-    alone = cpu_worker(jobs=1, cores=cores, most=1)
-    return Supervisor(videos, plans, alone=alone, start=partial(started_worker, order, trace), report=report)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crew:
+    """What it takes to start the processes of a scan.
+
+    Attributes:
+        order: what all of them are told.
+        devices: where they infer.
+        jobs: videos decoded at once by each, if that was asked for.
+        timeout_seconds: how long a file may take.
+        trace: of the scan, if one is wanted.
+        report: takes a line for people.
+        note: takes what happens, for a log.
+    """
+
+    order: WorkerOrder
+    devices: Devices
+    jobs: int | None
+    timeout_seconds: float | None
+    trace: Trace | None
+    report: Report
+    note: Note
+
+    def supervisor(self, videos: Sequence[VideoJob]) -> Supervisor:
+        """Return what scans these files."""
+        cores = cpu_count()
+        if self.devices.kind == "cpu":
+            plans = [cpu_worker(jobs=self.jobs, cores=cores, most=MOST_DEFAULT_JOBS, inputs=len(videos))]
+        else:
+            there = nvidia_gpus()
+            gpus = [(number, there[number].memory_bytes) for number in self.devices.gpus]
+            plans = gpu_workers(gpus, cores=cores, wish=self.order.decoder, jobs=self.jobs, inputs=len(videos))
+        return Supervisor(
+            videos,
+            plans,
+            alone=cpu_worker(jobs=1, cores=cores, most=1, inputs=1),
+            start=partial(started_worker, self.order, self.trace),
+            report=self.report,
+            timeout_seconds=self.timeout_seconds,
+            note=self.note,
+        )
 
 
 class Scan:
@@ -195,56 +215,76 @@ class Scan:
 
     Attributes:
         plan: the inputs; `result.index` is a place in `plan.inputs`.
-        device: where the detectors run.
-        models: what results call the detectors.
+        detectors: what the results of each input are of, in order.
     """
 
-    def __init__(
-        self,
-        plan: InputPlan,
-        jobs: Sequence[VideoJob],
-        running: PipelineScan | Supervisor,
-        *,
-        models: Sequence[str],
-        device: str,
-        trace: Trace | None = None,
-        report: Report = silence,
-    ) -> None:
+    def __init__(self, plan: InputPlan, detectors: Sequence[DetectorKey], crew: Crew) -> None:
         self.plan = plan
-        self.device = device
-        self.models = list(models)
-        self._jobs = jobs
-        self._running = running
-        self._trace = trace
-        self._report = report
+        self.detectors = tuple(detectors)
+        self._crew = crew
+        self._jobs = [VideoJob(index, planned.path, planned.problem) for index, planned in enumerate(plan.inputs)]
+        self._skipped: frozenset[int] = frozenset()
+        self._supervisor = crew.supervisor(self._jobs)
         self._begun = False
 
     @property
+    def models(self) -> list[str]:
+        """What results call the detectors."""
+        return [key.model for key in self.detectors]
+
+    @property
+    def device(self) -> str:
+        """Where the detectors run."""
+        return str(self._crew.devices)
+
+    @property
     def progress(self) -> Progress:
-        """How far it is."""
-        return self._running.progress
+        """How far it is; skipped inputs do not count."""
+        return self._supervisor.progress
+
+    @property
+    def finished(self) -> int:
+        """How many inputs are done, those that were left out included."""
+        return len(self._skipped) + self.progress.videos
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it ended, or will end, because `stop` was called."""
+        return self._supervisor.stopping
+
+    def skip(self, indexes: Collection[int]) -> None:
+        """Leave inputs out, by their places in the plan; to be called before the scan runs."""
+        if self._begun:
+            raise UsageError("Inputs can be left out of a scan before it runs, and not later.")
+        self._skipped |= frozenset(indexes)
+        for index in self._skipped:
+            self._jobs[index].share_done = 1.0
+        self._supervisor = self._crew.supervisor([job for job in self._jobs if job.index not in self._skipped])
+
+    def stop(self) -> None:
+        """Begin no further file; those in flight are finished. May be called from a signal's handler."""
+        self._supervisor.stop()
 
     def __iter__(self) -> Iterator[VideoResult]:
-        """Run, once; leaving the loop early stops everything and waits for it."""
+        """Run, once; leaving the loop early ends all that runs, at once."""
         if self._begun:
             raise UsageError("A scan runs once: call scan() again.")
         self._begun = True
         with ExitStack() as stack:
             stack.callback(self._finish_trace)
-            yield from stack.enter_context(closing(iter(self._running)))  # type: ignore[type-var]
+            yield from stack.enter_context(closing(cast("Generator[VideoResult]", iter(self._supervisor))))
 
     def _finish_trace(self) -> None:
-        missing = self._trace.finish() if self._trace is not None else None
-        if missing is not None:
-            self._report(missing)
+        if self._crew.trace is not None:
+            self._crew.trace.finish()
 
     def stage_times(self) -> list[StageTimes]:
         """Return where the time went, stage by stage, so far; summed over the processes."""
-        return self._running.stage_times()
+        return self._supervisor.stage_times()
 
     def decoded_by(self) -> tuple[int, dict[str, int]]:
         """Return how many videos NVDEC decoded, and how many the CPU although there is NVDEC, by the reason."""
-        return self._running.decoded_by() if isinstance(self._running, Supervisor) else (0, {})
+        return self._supervisor.decoded_by()
 
     def share_done(self) -> float:
         """Estimate how much of the work is done, 0 to 1, by the sizes of the files."""

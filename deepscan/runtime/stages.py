@@ -15,6 +15,7 @@ import numpy as np
 from deepscan.errors import DeepscanError, InputError, UnreadableInput
 from deepscan.runtime.frames import Unshrunk
 from deepscan.runtime.gpu.decoder_choice import DecoderLost
+from deepscan.runtime.limits import DEFAULT_LIMITS, LengthLimit, Limits
 from deepscan.runtime.messages import (
     Look,
     Restarted,
@@ -68,14 +69,22 @@ class DecodeStage:
         sampling: which frames.
         detection_side: faces are searched for in a picture whose longer side is at most this many pixels.
         on_cpu: opens a file whose first decoder, on a GPU, gave up; the video is then begun again.
+        limits: of frames and duration; what opens the files holds them to the others.
     """
 
     def __init__(
-        self, open_video: OpenVideo, sampling: Sampling, *, detection_side: int, on_cpu: OpenVideo | None = None
+        self,
+        open_video: OpenVideo,
+        sampling: Sampling,
+        *,
+        detection_side: int,
+        on_cpu: OpenVideo | None = None,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._open = open_video
         self._on_cpu = on_cpu or open_video
         self._sampling = sampling
+        self._limits = limits
         self._detection_side = detection_side
 
     def __call__(self, job: VideoJob) -> Iterator[ToFaces]:
@@ -93,16 +102,21 @@ class DecodeStage:
     def _decoded(self, job: VideoJob, open_video: OpenVideo) -> Iterator[ToFaces]:
         info: VideoInfo | None = None
         frames, failure, damage = 0, None, None
+        length = LengthLimit(self._limits)
         try:
             with open_video(job.path) as reader:
-                for look in self._looks(job, reader):
+                for look in self._looks(job, reader, length):
                     frames, info = frames + 1, reader.info
                     yield look
-                damage = reader.damage()
-            if self._sampling.twice:
+                    if job.abandoned:
+                        break
+                damage = "; ".join(filter(None, [length.cut, reader.damage()])) or None
+            if self._sampling.twice and not job.abandoned:
                 yield Rewound(job)
                 with open_video(job.path) as reader:
-                    for at, again in enumerate(sampled_frames(reader, self._sampling)):
+                    for at, again in enumerate(sampled_frames(reader, self._sampling, LengthLimit(self._limits))):
+                        if job.abandoned:
+                            break
                         job.share_done = at / frames
                         yield Look(job, again.frame, None, False, at)
         except InputError as error:
@@ -113,8 +127,8 @@ class DecodeStage:
             failure = UnreadableInput(f"Decoding it failed in an unforeseen way ({error!r}): please report this file.")
         yield VideoDecoded(job, info, frames, failure, damage)
 
-    def _looks(self, job: VideoJob, reader: Reader) -> Iterator[Look]:
-        for marked in marked_frames(sampled_frames(reader, self._sampling), self._sampling):
+    def _looks(self, job: VideoJob, reader: Reader, length: LengthLimit) -> Iterator[Look]:
+        for marked in marked_frames(sampled_frames(reader, self._sampling, length), self._sampling):
             small = reader.shrink(marked.frame, self._detection_side) if marked.search else None
             if reader.info.duration_seconds and not self._sampling.twice:
                 job.share_done = min(1.0, marked.frame.seconds / reader.info.duration_seconds)
@@ -204,18 +218,21 @@ class FacesStage:
                 del self._followers[job.index]
                 self._rewound.discard(job.index)
             elif isinstance(message, Restarted):
-                del self._followers[job.index]
+                if not job.abandoned:  # else what they know stays true, and the second decoder stops at once
+                    del self._followers[job.index]
                 self._rewound.discard(job.index)
                 yield message
             elif isinstance(message, Rewound):
                 self._rewound.add(job.index)
                 for follower in followers:
                     follower.rewind()
+                job.abandoned = all(follower.over_limit for follower in followers)
             else:
                 faces = next(found) if message.small is not None else None
                 self._progress.frames += job.index not in self._rewound
                 self._progress.faces += len(faces) if faces is not None else 0
                 yield from chain.from_iterable(follower.look(message, faces) for follower in followers)
+                job.abandoned = job.abandoned or all(follower.over_limit for follower in followers)
 
     def _detected(self, looks: Sequence[Look]) -> list[Faces]:
         """Search pictures of one shape together; return their faces in pixels of the upright frames."""

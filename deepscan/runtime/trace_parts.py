@@ -1,4 +1,4 @@
-"""The trace of a scan, whether one process writes it or several."""
+"""The trace of a scan, of which each process writes a part."""
 
 from __future__ import annotations
 
@@ -16,38 +16,23 @@ class Trace:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = os.fspath(path)
-        self._writer: TraceWriter | None = None
         self._parts: list[str] = []
 
-    def writer(self) -> TraceWriter:
-        """Return what writes the file, where this process is the only one.
+    def check(self) -> None:
+        """Begin the file, so that what prevents that is said now and not after days.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: it cannot be written, or is something else than a trace.
         """
-        self._writer = self._opened()
-        return self._writer
+        TraceWriter(self._path, pid=os.getpid(), name="deepscan").close()
 
     def part(self) -> str:
-        """Return the path of a file for one more process; `finish` joins them.
-
-        Raises:
-            OutputError: the file that they are joined to cannot be written.
-        """
-        if not self._parts:
-            self._opened().close()  # said now and not after days
+        """Return the path of a file for one more process; `finish` joins them."""
         self._parts.append(f"{self._path}.part{len(self._parts) + 1}")
         return self._parts[-1]
 
-    def _opened(self) -> TraceWriter:
-        return TraceWriter(self._path, pid=os.getpid(), name="deepscan")
-
-    def finish(self) -> str | None:
-        """Close the file, or make it of its parts; return what is missing in it, for people."""
-        if self._writer is not None:
-            self._writer.close()
-            return self._writer.problem
+    def finish(self) -> None:
+        """Join what the processes have written."""
         there = [part for part in self._parts if os.path.exists(part)]
         if there:
             joined(there, self._path)
-        return None

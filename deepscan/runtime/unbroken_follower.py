@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
+import numpy as np
+
 from deepscan.runtime.clips import paper_windows
 from deepscan.runtime.cutting import Cut, FaceAt, Timed, clip_input, piece_of
+from deepscan.runtime.limits import DEFAULT_LIMITS, CrowdLimit, Limits
 from deepscan.runtime.messages import FaceInput, LeftOut, Look, TracksEnded, VideoJob
 from deepscan.runtime.unbroken_tracks import UnbrokenTrack, unbroken_tracks
 from deepscan.runtime.yunet import Faces
@@ -22,24 +25,32 @@ class UnbrokenFollower:
         job: the video.
         cut: how the one detector wants its clips.
         stride: frames between the starts of two clips.
+        limits: of faces and tracks. A video over one that is not cut gives nothing more.
     """
 
-    def __init__(self, job: VideoJob, cut: Cut, *, stride: int) -> None:
+    def __init__(self, job: VideoJob, cut: Cut, *, stride: int, limits: Limits = DEFAULT_LIMITS) -> None:
         self.detectors = cut.detectors
         self.most_faces = 0
         self._job = job
         self._cut = cut
         self._stride = stride
+        self._crowd = CrowdLimit(limits)
         self._faces: list[Faces] = []
         self._windows: list[_Windows] = []
         self._frame = 0
         self._small_faces = self._longest_stretch = 0
 
+    @property
+    def over_limit(self) -> bool:
+        """See `Follower.over_limit`."""
+        return self._crowd.over is not None
+
     def look(self, look: Look, faces: Faces | None) -> Iterator[FaceInput | TracksEnded]:
         """See `Follower.look`: first all frames with their faces, then, after `rewind`, all frames without."""
         if faces is not None:
-            self._faces.append(self._large_enough(faces))
-            self.most_faces = max(self.most_faces, len(faces))
+            if self._crowd.goes_on():
+                self._faces.append(self._large_enough(faces))
+                self.most_faces = max(self.most_faces, len(faces))
             return
         for number, windows in enumerate(self._windows):
             place = self._frame - windows.track.start
@@ -49,11 +60,11 @@ class UnbrokenFollower:
 
     def rewind(self) -> None:
         """See `Follower.rewind`."""
-        for track in unbroken_tracks(self._faces):
+        for track in unbroken_tracks(self._faces if self._crowd.over is None else []):
             length = len(track.faces)
             if length < self._cut.min_frames:
                 self._longest_stretch = max(self._longest_stretch, length)
-            else:
+            elif self._crowd.takes_track(len(self._windows)):
                 self._windows.append(_Windows(track, paper_windows(length, self._cut.frames, self._stride)))
 
     def finish(self) -> Iterator[FaceInput | TracksEnded]:
@@ -62,12 +73,14 @@ class UnbrokenFollower:
 
     def left_out(self) -> LeftOut:
         """See `Follower.left_out`; the authors set no limit to the size of a face, but the caller may."""
-        return LeftOut(self._small_faces, self._longest_stretch)
+        return LeftOut(self._small_faces, self._longest_stretch, *self._crowd.left_out())
 
     def _large_enough(self, faces: Faces) -> Faces:
-        large = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(axis=1) >= self._cut.min_face_pixels
+        sides = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(axis=1)
+        large = sides >= self._cut.min_face_pixels
         self._small_faces += int((~large).sum())
-        return faces.where(large)
+        kept = np.flatnonzero(large)[self._crowd.largest(sides[large].tolist())]
+        return faces.where(np.isin(np.arange(len(faces)), kept))
 
     def _cut_face(self, look: Look, number: int, windows: _Windows, place: int) -> Iterator[FaceInput]:
         faces = self._faces[self._frame]

@@ -19,12 +19,14 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from deepscan.errors import DeepscanError, MachineError
+from deepscan import errors
+from deepscan.errors import DeepscanError, InputError, MachineError
 from deepscan.runtime.backend_choice import chosen_backend
 from deepscan.runtime.gpu.batch_input import first_gpu
 from deepscan.runtime.gpu.decoder_choice import DecoderCounts, DeviceDecoding
 from deepscan.runtime.gpu.nvdec import nvdec
 from deepscan.runtime.gpu.work import DeviceWork
+from deepscan.runtime.memory_limit import limit_memory
 from deepscan.runtime.messages import VideoJob
 from deepscan.runtime.pipeline_scan import ON_CPU, ON_GPU, Decoders, PipelineScan
 from deepscan.runtime.settings import chosen_settings
@@ -35,6 +37,7 @@ from deepscan.runtime.worker_messages import (
     Failed,
     Finished,
     FromWorker,
+    Problem,
     Ready,
     Said,
     Setup,
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
 
 STANDING_SECONDS: Final = 0.25
 FIRST: Final = 0  # the one GPU that a worker sees
+OUT_OF_MEMORY: Final = "it needs more memory than it may take: use a smaller --jobs, or a larger --memory"
 PR_SET_PDEATHSIG: Final = 1  # of <linux/prctl.h>
 
 
@@ -91,9 +95,17 @@ class Supervisor:
             message = self.hear()
             if not isinstance(message, Work):
                 return
-            job = VideoJob(message.index, os.fsdecode(message.path))
+            job = VideoJob(message.index, os.fsdecode(message.path), _error_of(message.problem))
             taken[job.index] = job
             yield job
+
+
+def _error_of(problem: Problem | None) -> InputError | None:
+    """Return the error that a problem is the record of."""
+    if problem is None:
+        return None
+    kind: type[InputError] = getattr(errors, problem.kind)
+    return kind(os.fsdecode(problem.text))
 
 
 def work(supervisor: Supervisor) -> None:
@@ -101,6 +113,8 @@ def work(supervisor: Supervisor) -> None:
     setup = supervisor.hear()
     if not isinstance(setup, Setup):
         return
+    if setup.memory_bytes is not None:
+        limit_memory(setup.memory_bytes)
     with ExitStack() as held:
         trace = None
         if setup.trace is not None:
@@ -220,7 +234,7 @@ def main(parent: int, reading: int, writing: int) -> None:
         except DeepscanError as error:
             supervisor.tell(Failed(type(error).__name__, str(error)))
         except MemoryError:
-            supervisor.tell(Failed("MachineError", "The memory of this machine is used up: use a smaller --jobs."))
+            supervisor.tell(Failed("MachineError", OUT_OF_MEMORY))
 
 
 if __name__ == "__main__":

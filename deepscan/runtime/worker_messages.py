@@ -34,6 +34,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         precision: of the arithmetic.
         trace: file for the part of the trace that this worker writes.
         name: of the worker, for people.
+        memory_bytes: what the process may take; None for no limit of its own.
     """
 
     models: list[bytes]
@@ -46,6 +47,19 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     precision: PrecisionChoice
     trace: bytes | None
     name: str
+    memory_bytes: int | None
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Why a file cannot be scanned, known beforehand.
+
+    Attributes:
+        kind: name of the error's class.
+        text: of the error.
+    """
+
+    kind: str
+    text: bytes
 
 
 class Work(msgspec.Struct, frozen=True, tag=True):
@@ -53,6 +67,7 @@ class Work(msgspec.Struct, frozen=True, tag=True):
 
     index: int
     path: bytes
+    problem: Problem | None
 
 
 class NoMore(msgspec.Struct, frozen=True, tag=True):

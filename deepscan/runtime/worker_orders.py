@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deepscan.runtime.devices import visible_gpu
+from deepscan.runtime.memory_limit import usual_memory
 from deepscan.runtime.worker_messages import Setup
 from deepscan.runtime.worker_process import WorkerProcess
 
@@ -29,6 +30,7 @@ class WorkerOrder:
 
     Attributes:
         device: what backend and precision are meant for.
+        memory_bytes: what a process on a CPU may take; None for nine tenths of what is there.
     """
 
     models: list[str]
@@ -37,6 +39,7 @@ class WorkerOrder:
     backend: BackendChoice
     precision: PrecisionChoice
     decoder: DecoderWish
+    memory_bytes: int | None = None
 
 
 def started_worker(
@@ -75,6 +78,7 @@ def started_worker(
             precision=order.precision if as_asked else "auto",
             trace=os.fsencode(trace.part()) if trace is not None else None,
             name=name,
+            memory_bytes=(order.memory_bytes or usual_memory()) if plan.device == "cpu" else None,
         )
     )
     return process

@@ -47,15 +47,17 @@ class WorkerPlan:
     threads: int
 
 
-def cpu_worker(*, jobs: int | None, cores: int, most: int) -> WorkerPlan:
+def cpu_worker(*, jobs: int | None, cores: int, most: int, inputs: int) -> WorkerPlan:
     """Return the one process that scans on the CPU.
 
     Args:
         jobs: videos decoded at once, if that was asked for.
         cores: of the processor, at least 1.
         most: videos decoded at once where nothing was asked for.
+        inputs: how many videos there are.
     """
-    return WorkerPlan("cpu", None, nvdec=False, decoders=jobs or min(cores, most), threads=cores)
+    decoders = min(jobs or min(cores, most), max(1, inputs))
+    return WorkerPlan("cpu", None, nvdec=False, decoders=decoders, threads=cores)
 
 
 def gpu_workers(
@@ -68,7 +70,7 @@ def gpu_workers(
         cores: of the processor, at least 1.
         wish: what decodes.
         jobs: videos decoded at once by each process, if that was asked for.
-        inputs: how many videos there are, at least 1.
+        inputs: how many videos there are.
     """
     share = max(1, cores // len(gpus))
     each = [_for_one(number, memory_bytes, share, wish, jobs) for number, memory_bytes in gpus]

@@ -6,14 +6,13 @@ import shutil
 import signal
 import subprocess
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
 from deepscan.runtime.artefacts import embedded_manifest
-from deepscan.runtime.results import Status
 from tests.cli.console import DEEPSCAN, ENVIRONMENT, QUICK, Ran, deepscan, rows_of
 from tests.footage import ASTRONAUT, EXAMPLES, NO_FACE, SWAPPED, TWO_FACES, example_frames, write_video
+from tests.runtime.watchdog import wait_until
 
 NAMES = ["astronaut_h264.mp4", "no_face_mpeg4.avi", "phone_portrait_hevc.mp4", "swapped_face_av1.mp4"]
 NAMES += ["two_faces_vp9.webm"]
@@ -216,8 +215,9 @@ def test_a_name_with_a_terminals_escape_sequence_cannot_steer_the_terminal(tmp_p
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_with_130_and_keeps_what_is_done(tmp_path: Path, sent: signal.Signals) -> None:
-    (tmp_path / "results.csv").write_text("an earlier scan")
+def test_an_interrupt_finishes_what_has_begun_and_the_next_run_goes_on_from_there(
+    tmp_path: Path, sent: signal.Signals
+) -> None:
     command = [DEEPSCAN, "scan", str(NO_FACE), str(EXAMPLES), "--jobs", "1", "--verbose"]
     with subprocess.Popen(
         command, cwd=tmp_path, env=os.environ | ENVIRONMENT, stderr=subprocess.PIPE, text=True
@@ -228,11 +228,51 @@ def test_an_interrupt_ends_with_130_and_keeps_what_is_done(tmp_path: Path, sent:
         rest = child.stderr.read()
     assert child.returncode == 130
     assert "Traceback" not in rest
-    assert (tmp_path / "results.csv").read_text() == "an earlier scan"
-    rows = rows_of((tmp_path / "results.partial.csv").read_bytes())
+    assert "Finishing the files in flight" in rest
+    assert "the same command goes on from there" in rest
+    rows = rows_of((tmp_path / "results.csv").read_bytes())
     assert 1 <= len(rows) < len(NAMES)
     assert rows[0]["path"] == str(NO_FACE)
-    assert {row["status"] for row in rows} <= set(get_args(Status))
+    assert {row["status"] for row in rows} <= {"scored", "no_face"}
+    ran = deepscan(*command[1:], cwd=tmp_path)
+    assert ran.code == 0
+    assert f"{len(rows)} of them known from earlier runs" in ran.err
+    assert rows_of((tmp_path / "results.csv").read_bytes())[: len(rows)] == rows
+    assert len(rows_of((tmp_path / "results.csv").read_bytes())) == len(NAMES)
+
+
+def test_a_second_interrupt_ends_the_scan_at_once_and_loses_nothing(tmp_path: Path) -> None:
+    long = write_video(tmp_path / "long.mp4", example_frames(ASTRONAUT, 50) * 40, options={"preset": "ultrafast"})
+    command = [DEEPSCAN, "scan", str(NO_FACE), str(long), "--jobs", "1", "--verbose"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=os.environ | ENVIRONMENT, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stderr is not None
+        assert child.stderr.readline().startswith(f"{NO_FACE}: no_face")
+        child.send_signal(signal.SIGINT)
+        assert "Finishing the files in flight" in child.stderr.readline()
+        child.send_signal(signal.SIGINT)
+        rest = child.stderr.read()
+    assert child.returncode == 130
+    assert "Traceback" not in rest
+    (row,) = rows_of((tmp_path / "results.csv").read_bytes())
+    assert (row["path"], row["status"]) == (str(NO_FACE), "no_face")
+
+
+def test_a_scan_whose_process_is_killed_leaves_no_process_and_loses_nothing(tmp_path: Path) -> None:
+    long = write_video(tmp_path / "long.mp4", example_frames(ASTRONAUT, 50) * 40, options={"preset": "ultrafast"})
+    command = [DEEPSCAN, "scan", str(NO_FACE), str(long), "--jobs", "1", "--verbose"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=os.environ | ENVIRONMENT, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stderr is not None
+        assert child.stderr.readline().startswith(f"{NO_FACE}: no_face")
+        (worker,) = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+        child.kill()
+    wait_until(lambda: not Path(f"/proc/{worker}/cmdline").exists(), "the end of the worker")
+    ran = deepscan("scan", NO_FACE, "--verbose", cwd=tmp_path)
+    assert "1 of them known from earlier runs" in ran.err
+    assert [row["path"] for row in rows_of((tmp_path / "results.csv").read_bytes())] == [str(NO_FACE)]
 
 
 def test_an_interrupt_prints_the_finished_rows_that_waited_for_others(tmp_path: Path) -> None:
@@ -244,6 +284,8 @@ def test_an_interrupt_prints_the_finished_rows_that_waited_for_others(tmp_path: 
         assert child.stderr is not None
         assert child.stdout is not None
         assert child.stderr.readline().startswith(f"{NO_FACE}: no_face".encode())
+        child.send_signal(signal.SIGINT)
+        assert b"Finishing the files in flight" in child.stderr.readline()
         child.send_signal(signal.SIGINT)
         printed = child.stdout.read()
         child.stderr.read()

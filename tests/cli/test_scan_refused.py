@@ -89,7 +89,7 @@ def test_a_full_disk_ends_the_scan_in_one_line(tmp_path: Path, out: str) -> None
     assert child.stderr.startswith("deepscan: ")
     assert child.stderr.count("\n") == 1
     assert "cannot be written" in child.stderr
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) in ([], ["results.jsonl"])  # which a next run goes on with
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")

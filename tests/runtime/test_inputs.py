@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -60,18 +61,72 @@ def test_a_hidden_folder_that_is_named_is_scanned(tmp_path: Path) -> None:
     assert below(plan_inputs([tmp_path / ".hidden"]), tmp_path) == [".hidden/x.mp4"]
 
 
-def test_links_to_folders_are_not_followed_but_links_to_files_are(tmp_path: Path) -> None:
-    make(tmp_path, "inner/x.mp4")
-    (tmp_path / "inner" / "up").symlink_to(tmp_path)
-    (tmp_path / "also.mp4").symlink_to(tmp_path / "inner" / "x.mp4")
-    assert below(plan_inputs([tmp_path]), tmp_path) == ["also.mp4", "inner/x.mp4"]
+def test_links_in_folders_are_not_followed_and_counted(tmp_path: Path) -> None:
+    make(tmp_path, "seen/inner/x.mp4", "secret/y.mp4")
+    (tmp_path / "seen" / "inner" / "up").symlink_to(tmp_path)
+    (tmp_path / "seen" / "file.mp4").symlink_to(tmp_path / "secret" / "y.mp4")
+    (tmp_path / "seen" / "loop").symlink_to("loop")
+    plan = plan_inputs([tmp_path / "seen"])
+    assert below(plan, tmp_path) == ["seen/inner/x.mp4"]
+    assert (plan.links, plan.skipped) == (3, 0)
+    assert plan.passed_over() == "3 links (see --follow-links)"
 
 
-def test_a_link_to_itself_is_an_input_like_any_broken_link(tmp_path: Path) -> None:
+def test_a_folder_of_links_says_why_nothing_in_it_is_scanned(tmp_path: Path) -> None:
+    make(tmp_path, "real/x.mp4")
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "x.mp4").symlink_to(tmp_path / "real" / "x.mp4")
+    (planned,) = plan_inputs([tmp_path / "links"]).inputs
+    assert "1 links were not followed" in str(planned.problem)
+
+
+def test_a_link_to_a_file_that_is_named_is_followed(tmp_path: Path) -> None:
+    make(tmp_path, "real.mp4")
+    (tmp_path / "link.mp4").symlink_to("real.mp4")
+    (planned,) = plan_inputs([tmp_path / "link.mp4"]).inputs
+    assert (planned.path, planned.size_bytes) == (str(tmp_path / "link.mp4"), len(b"content"))
+
+
+def test_links_that_are_followed_end_in_no_loop_and_give_each_file_once(tmp_path: Path) -> None:
+    make(tmp_path, "a/x.mp4", "a/deep/y.mp4", "outside/z.mp4")
+    (tmp_path / "a" / "deep" / "up").symlink_to(tmp_path / "a")
+    (tmp_path / "a" / "other").symlink_to(tmp_path / "outside")
+    (tmp_path / "a" / "same.mp4").symlink_to("x.mp4")
+    (tmp_path / "outside" / "back").symlink_to(tmp_path / "a" / "deep")
+    plan = plan_inputs([tmp_path / "a"], follow_links=True)
+    assert below(plan, tmp_path / "a") == ["same.mp4", "deep/y.mp4", "other/z.mp4"]
+    assert (plan.links, plan.twice) == (0, 1)
+    assert plan.passed_over() == "1 files that links lead to as well"
+
+
+def test_a_folder_that_is_given_twice_gives_its_files_once_though_links_are_followed(tmp_path: Path) -> None:
+    make(tmp_path, "a/x.mp4")
+    (tmp_path / "b").symlink_to("a")
+    plan = plan_inputs([tmp_path / "a", tmp_path / "b", tmp_path / "a"], follow_links=True)
+    assert [(os.path.relpath(found.path, tmp_path), found.problem) for found in plan.inputs] == [("a/x.mp4", None)]
+
+
+def test_pipes_sockets_and_devices_in_folders_are_passed_over_and_counted(tmp_path: Path) -> None:
+    make(tmp_path, "x.mp4")
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket.mp4"))
+        plan = plan_inputs([tmp_path])
+    assert below(plan, tmp_path) == ["x.mp4"]
+    assert plan.passed_over() == "2 devices, pipes or sockets"
+
+
+def test_a_link_to_a_device_is_passed_over_though_links_are_followed(tmp_path: Path) -> None:
+    make(tmp_path, "x.mp4")
+    (tmp_path / "zeros.mp4").symlink_to("/dev/zero")
+    assert below(plan_inputs([tmp_path], follow_links=True), tmp_path) == ["x.mp4"]
+
+
+def test_a_link_to_itself_is_an_input_like_any_broken_link_where_links_are_followed(tmp_path: Path) -> None:
     make(tmp_path, "x.mp4")
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "nowhere").symlink_to("missing")
-    plan = plan_inputs([tmp_path])
+    plan = plan_inputs([tmp_path], follow_links=True)
     assert below(plan, tmp_path) == ["loop", "nowhere", "x.mp4"]
     assert [planned.size_bytes for planned in plan.inputs] == [0, 0, len(b"content")]
 

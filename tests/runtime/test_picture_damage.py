@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from io import BytesIO
 
 import numpy as np
 import PIL
@@ -12,8 +13,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from deepscan.errors import InputError, UnreadableInput, UnsupportedInput
-from deepscan.runtime.picture_reader import MOST_PIXELS, picture_kind
+from deepscan.errors import InputError, OverLimit, UnreadableInput, UnsupportedInput
+from deepscan.runtime.limits import Limits
+from deepscan.runtime.picture_reader import MOST_PIXELS, open_picture, picture_kind
 from tests.runtime.stills import ENCODINGS, HEIGHT, KEEPS_EXIF, WIDTH, encoded, only_frame, opened, photo, upright_rgb
 
 
@@ -75,8 +77,14 @@ def png_header(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("size", [(60_000, 60_000), (1, MOST_PIXELS + 1), (2**31 - 1, 2**31 - 1)], ids=str)
 def test_decompression_bombs_are_refused_by_their_header(size: tuple[int, int]) -> None:
-    with pytest.raises(UnsupportedInput, match="scale it down"):
+    with pytest.raises(OverLimit, match="--max-pixels"):
         opened(png_header(*size) + png_chunk(b"IDAT", zlib.compress(bytes(1000))) + png_chunk(b"IEND", b""))
+
+
+def test_without_a_limit_of_pixels_what_pillow_takes_for_a_bomb_is_unsupported() -> None:
+    data = png_header(1, MOST_PIXELS + 1) + png_chunk(b"IDAT", zlib.compress(bytes(1000))) + png_chunk(b"IEND", b"")
+    with pytest.raises(UnsupportedInput, match="scale it down"):
+        open_picture(BytesIO(data), "png", limits=Limits(pixels=None))
 
 
 @pytest.mark.skipif(int(PIL.__version__.split(".")[0]) < 13, reason="earlier ones decode before they look at the size")

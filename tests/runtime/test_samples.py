@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 import deepscan
 from deepscan.errors import UsageError
 from deepscan.models.specs import LITE, SPECS
-from deepscan.runtime import infer_stage, scan
+from deepscan.runtime import infer_stage, pipeline_scan
 from deepscan.runtime.messages import FaceInput, ToInfer, VideoScored
 from deepscan.runtime.samples import PACKAGED_SEED, PACKAGED_VIDEO, gather_samples, packaged_samples, read_labels
 from deepscan.runtime.sampling import DETECT_EVERY
 from deepscan.spec import DetectorSpec
 from tests.footage import ASTRONAUT, NO_FACE, TWO_FACES, flat, portrait, write_video
+from tests.runtime.here import scan_here
 from tests.runtime.tiny_detectors import TINY_CLIP, TINY_FRAME, tiny_clip_artefact
 
 Pixels = NDArray[np.uint8]
@@ -52,11 +53,11 @@ def scanned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[FaceInput]]:
             seen.extend(message for message in messages if isinstance(message, FaceInput))
             return list(super().__call__(messages))
 
-    monkeypatch.setattr(scan, "InferStage", Watched)
+    monkeypatch.setattr(pipeline_scan, "InferStage", Watched)
 
     def run(*paths: str | Path, **arguments: object) -> list[FaceInput]:
         seen.clear()
-        results = list(deepscan.scan(paths, device="cpu", **arguments))  # type: ignore[arg-type]
+        results = list(scan_here(paths, **arguments))  # type: ignore[arg-type]
         assert all(result.status == "scored" for result in results)
         return list(seen)
 
@@ -65,7 +66,7 @@ def scanned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[FaceInput]]:
 
 def test_crops_are_those_of_a_scan(scanned: Callable[..., list[FaceInput]]) -> None:
     gathered = gather_samples([ASTRONAUT], LITE, count=5, seed=3)
-    crops = {face.pixels.tobytes(): face for face in scanned(ASTRONAUT, sampling="paper", frames=10)}
+    crops = {face.pixels.tobytes(): face for face in scanned(ASTRONAUT, mode="paper", frames=10)}
     assert len(crops) == 10
     assert gathered.items.shape == (5, *LITE.item_shape)
     for item, source in zip(gathered.items, gathered.sources, strict=True):
@@ -76,7 +77,7 @@ def test_crops_are_those_of_a_scan(scanned: Callable[..., list[FaceInput]]) -> N
 def test_clips_are_those_of_a_scan(scanned: Callable[..., list[FaceInput]], tmp_path: Path) -> None:
     model = str(tiny_clip_artefact(tmp_path))
     gathered = gather_samples([TWO_FACES], TINY_CLIP, count=4, seed=0)
-    clips = {face.pixels.tobytes() for face in scanned(TWO_FACES, model=model, clips=8)}
+    clips = {face.pixels.tobytes() for face in scanned(TWO_FACES, model=model, mode="quick", clips=8)}
     assert len(clips) == 16  # windows, not the whole video
     assert {item.tobytes() for item in gathered.items} <= clips
     assert len({item.tobytes() for item in gathered.items}) == 4

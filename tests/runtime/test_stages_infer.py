@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from deepscan.errors import DeviceMemoryError, UnsupportedInput
+from deepscan.errors import DeviceMemoryError, OverLimit, UnsupportedInput
 from deepscan.models.specs import LITE
 from deepscan.runtime.artefacts import load_artefact
 from deepscan.runtime.backends import Arithmetic, Items
@@ -350,3 +350,24 @@ def test_a_video_that_begins_again_keeps_nothing_of_before() -> None:
     assert (again.clips, again.tracks) == (1, 1)
     assert again.score == pytest.approx(sigmoid(logit_of(20, 10)))
     assert untouched.score == pytest.approx(sigmoid(logit_of(50, 50)))
+
+
+def test_what_limits_left_out_is_told_of_a_video_that_is_scored() -> None:
+    job = VideoJob(0, "crowd.mp4")
+    left_out = (LeftOut(cut=("the largest 2 were scored", "the first 9 were scored")),)
+    end = VideoFollowed(job, VideoDecoded(job, INFO, 5, None, "only the first 5 frames were scanned"), 3, left_out)
+    (result,) = results_of(stage_of(BrightnessBackend()), [crop(job, 0, 0.0, 90, 90), end])
+    assert result.status == "scored"
+    assert result.reason == ("the largest 2 were scored; the first 9 were scored; only the first 5 frames were scanned")
+
+
+@pytest.mark.parametrize("failure", [None, UnsupportedInput("Decoding went on, and failed.")])
+def test_a_video_over_a_limit_has_no_score_and_says_the_same_however_far_decoding_was(
+    failure: UnsupportedInput | None,
+) -> None:
+    job = VideoJob(0, "crowd.mp4")
+    left_out = (LeftOut(over_limit=OverLimit("A frame of it has 3 faces."), frames_until_limit=2),)
+    end = VideoFollowed(job, VideoDecoded(job, INFO, 77, failure, "damage"), 3, left_out)
+    (result,) = results_of(stage_of(BrightnessBackend()), [crop(job, 0, 0.0, 90, 90), end])
+    assert (result.status, result.reason, result.frames) == ("over_limit", "A frame of it has 3 faces.", 2)
+    assert (result.score, result.label, result.details) == (None, None, ())

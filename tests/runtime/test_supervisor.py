@@ -11,13 +11,16 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from PIL import Image
 
 from deepscan import scan
-from deepscan.errors import MachineError, ModelError
+from deepscan.errors import MachineError, ModelError, UnreadableInput
+from deepscan.runtime import supervisor as supervisor_module
+from deepscan.runtime import worker_seats
 from deepscan.runtime.messages import VideoJob
 from deepscan.runtime.results import VideoResult
 from deepscan.runtime.settings import Wishes
-from deepscan.runtime.supervisor import Supervisor
+from deepscan.runtime.supervisor import Note, Supervisor, unnoted
 from deepscan.runtime.trace_parts import Trace
 from deepscan.runtime.worker_messages import Finished, FromWorker, ToWorker, Work
 from deepscan.runtime.worker_orders import WorkerOrder, started_worker
@@ -42,6 +45,9 @@ ONE = WorkerPlan("cpu", None, nvdec=False, decoders=1, threads=1)
 TWO_AT_ONCE = WorkerPlan("cpu", None, nvdec=False, decoders=2, threads=1)
 VIDEOS = [ASTRONAUT, NO_FACE, TWO_FACES]
 
+# Longer than a worker needs to start on a busy machine.
+PATIENCE_OF_TESTS = 20.0
+
 Start = Callable[[WorkerPlan, str, Callable[[FromWorker | None], None]], WorkerProcess]
 
 
@@ -52,11 +58,20 @@ def supervisor(
     start: Start | None = None,
     order: WorkerOrder = ORDER,
     said: list[str] | None = None,
-    alone: WorkerPlan = ONE,
+    timeout_seconds: float | None = None,
+    note: Note = unnoted,
 ) -> Supervisor:
     jobs = [VideoJob(index, str(path)) for index, path in enumerate(paths)]
     report = (said if said is not None else []).append
-    return Supervisor(jobs, plans, alone=alone, start=start or partial(started_worker, order, None), report=report)
+    return Supervisor(
+        jobs,
+        plans,
+        alone=ONE,
+        start=start or partial(started_worker, order, None),
+        report=report,
+        timeout_seconds=timeout_seconds,
+        note=note,
+    )
 
 
 def facts(results: Sequence[VideoResult]) -> list[VideoResult]:
@@ -208,3 +223,88 @@ def test_workers_write_one_trace(tmp_path: Path) -> None:
     assert names == {"worker 1", "worker 2"}
     assert len({event["pid"] for event in events}) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["trace.json"]
+
+
+def test_a_file_that_takes_too_long_is_tried_alone_and_then_costs_one_row(expected: list[VideoResult]) -> None:
+    hanging = Deadly(1, times=2, deadly=signal.SIGSTOP)
+    running = supervisor(VIDEOS, [TWO_AT_ONCE], start=hanging, timeout_seconds=PATIENCE_OF_TESTS)
+    found = facts(list(running))
+    assert [found[0], found[2]] == [expected[0], expected[2]]
+    assert (found[1].status, found[1].score) == ("timeout", None)
+    assert "longer than 20 seconds" in found[1].reason
+    assert children() == []
+
+
+def test_a_worker_that_stands_still_is_ended(expected: list[VideoResult], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_seats, "STALLED_SECONDS", PATIENCE_OF_TESTS)
+    monkeypatch.setattr(supervisor_module, "STALLED_SECONDS", PATIENCE_OF_TESTS)
+    said: list[str] = []
+    hanging = Deadly(1, times=1, deadly=signal.SIGSTOP)
+    assert facts(list(supervisor(VIDEOS, [TWO_AT_ONCE], start=hanging, said=said))) == expected
+    assert said[0] == "worker 1 has ended: it looked at no further frame for 20 seconds"
+
+
+def test_a_scan_that_is_stopped_finishes_what_it_has_begun() -> None:
+    running = supervisor([NO_FACE] * 40, [ONE])
+    results = []
+    for result in running:
+        results.append(result)
+        running.stop()
+    assert 1 <= len(results) < 40
+    assert {result.status for result in results} == {"no_face"}
+    assert children() == []
+
+
+def test_nothing_to_scan_starts_no_process() -> None:
+    def start(plan: WorkerPlan, name: str, hear: Callable[[FromWorker | None], None]) -> WorkerProcess:
+        raise AssertionError("no process is needed")
+
+    assert list(supervisor([], [ONE], start=start)) == []
+
+
+def test_what_is_known_of_a_file_beforehand_becomes_its_row() -> None:
+    problem = UnreadableInput("Nobody may read it.")
+    running = Supervisor(
+        [VideoJob(0, "secret.mp4", problem), VideoJob(1, str(NO_FACE))],
+        [ONE],
+        alone=ONE,
+        start=partial(started_worker, ORDER, None),
+        report=print,
+    )
+    refused, scanned = sorted(running, key=lambda result: result.index)
+    assert (refused.status, refused.reason, refused.path) == ("unreadable", "Nobody may read it.", "secret.mp4")
+    assert scanned.status == "no_face"
+
+
+def test_what_happens_is_noted() -> None:
+    noted: list[tuple[str, str | None]] = []
+    list(
+        supervisor(
+            [NO_FACE, ASTRONAUT],
+            [ONE],
+            start=Deadly(1, times=1),
+            note=lambda event, **details: noted.append((event, details.get("file") or details.get("worker"))),
+        )
+    )
+    assert ("worker_died", "worker 1") in noted
+    assert ("file_retried", str(ASTRONAUT)) in noted
+    assert noted.count(("file_finished", str(NO_FACE))) == 1
+    assert noted.count(("file_finished", str(ASTRONAUT))) == 1
+    assert noted.index(("file_started", str(ASTRONAUT))) < noted.index(("file_retried", str(ASTRONAUT)))
+
+
+def test_a_process_that_may_take_little_memory_costs_the_file_that_needs_more(tmp_path: Path) -> None:
+    large = tmp_path / "large.png"
+    Image.new("RGB", (12_000, 10_000)).save(large, compress_level=1)
+    little = replace(ORDER, memory_bytes=700 << 20)
+    running = supervisor([NO_FACE, large], [ONE], start=partial(started_worker, little, None))
+    small, needy = sorted(running, key=index_of)
+    assert small.status == "no_face"
+    assert needy.status in ("crashed", "unreadable")
+    enough = replace(ORDER, memory_bytes=8 << 30)
+    (scanned,) = supervisor([large], [ONE], start=partial(started_worker, enough, None))
+    assert scanned.status == "no_face"
+
+
+def index_of(result: VideoResult) -> int:
+    return result.index

@@ -81,8 +81,9 @@ def test_every_gpu_is_served_within_its_memory_as_far_as_there_are_files(
 
 
 def test_on_a_cpu_there_is_one_process() -> None:
-    assert cpu_worker(jobs=None, cores=16, most=8) == WorkerPlan("cpu", None, False, 8, 16)
-    assert cpu_worker(jobs=3, cores=2, most=8).decoders == 3
+    assert cpu_worker(jobs=None, cores=16, most=8, inputs=MANY) == WorkerPlan("cpu", None, False, 8, 16)
+    assert cpu_worker(jobs=3, cores=2, most=8, inputs=MANY).decoders == 3
+    assert cpu_worker(jobs=3, cores=2, most=8, inputs=2).decoders == 2
 
 
 def test_a_gpu_with_one_engine_gets_few_processes_that_use_it() -> None:

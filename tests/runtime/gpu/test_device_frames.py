@@ -22,9 +22,9 @@ from deepscan.runtime.gpu.nvdec import DecodeCaps, Nvdec, nvdec
 from deepscan.runtime.gpu.work import DeviceWork
 from deepscan.runtime.open_input import open_input
 from deepscan.runtime.picture_reader import PictureReader
-from deepscan.runtime.pyav_container import open_regular_file
 from deepscan.runtime.pyav_device_pictures import Copied, picture_on_device
 from deepscan.runtime.pyav_reader import PyAVReader, open_video
+from deepscan.runtime.regular_files import open_regular_file
 from tests.footage import ASTRONAUT, PHONE, SWAPPED, counting, noise, quadrants, write_video
 from tests.runtime.gpu.host_device import HostDevice
 from tests.runtime.stills import encoded, photo

@@ -1,0 +1,159 @@
+"""Running a scan for the command line: into files that a later run goes on with, or to stdout."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import typer
+
+from deepscan.cli.scan_signals import interruptible
+
+if TYPE_CHECKING:
+    from deepscan import Scan
+    from deepscan.cli.scan_display import ScanDisplay
+    from deepscan.runtime.content import Contents
+
+READER_LEFT = 141
+READERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Continuing:
+    """What of earlier runs with the same output counts.
+
+    Attributes:
+        hashing: how files are known again.
+        fresh: nothing does.
+        retry_failed: failures do not.
+    """
+
+    hashing: Literal["fast", "full"]
+    fresh: bool
+    retry_failed: bool
+
+
+def run_to_files(running: Scan, display: ScanDisplay, out: Path, how: Continuing, *, quiet: bool) -> Path | None:
+    """Scan into a CSV and its journal; whatever ends the scan, what is finished is there.
+
+    Returns:
+        The path of the CSV, if there is any result.
+    """
+    from deepscan.runtime.result_files import ResultFiles
+
+    paths = [planned.path for planned in running.plan.inputs]
+    with (
+        ResultFiles(
+            out,
+            inputs=paths,
+            contents=_contents(running, how, quiet=quiet).ids,
+            detectors=running.detectors,
+            fresh=how.fresh,
+            retry_failed=how.retry_failed,
+        ) as files,
+        display,
+    ):
+        for note in files.notes:
+            say(note, quiet=quiet)
+        running.skip(files.done)
+        for result in files.results_done():
+            display.show(result)
+            display.known += 1
+        try:
+            with interruptible(running.stop, quiet=quiet):
+                for result in running:
+                    for finished in files.add(result):
+                        display.show(finished)
+        except KeyboardInterrupt:
+            running.stop()
+        except BaseException:  # days of results are not lost to whatever ended the scan
+            files.commit()
+            raise
+        return files.commit()
+
+
+def show_plan(running: Scan, out: Path, how: Continuing) -> None:
+    """Print what a scan would do, without touching anything: a line for each input."""
+    from deepscan.cli.scan_display import printable
+    from deepscan.runtime.result_files import plan_without_writing
+
+    inputs = running.plan.inputs
+    plan = plan_without_writing(
+        out,
+        inputs=[planned.path for planned in inputs],
+        contents=_contents(running, how, quiet=True).ids,
+        detectors=running.detectors,
+        fresh=how.fresh,
+        retry_failed=how.retry_failed,
+    )
+    originals = {copy: index for index, copies in plan.copies.items() for copy in copies}
+    for index, planned in enumerate(inputs):
+        what = "done" if index in plan.done else f"as {originals[index] + 1}" if index in originals else "scan"
+        print(f"{index + 1}\t{what}\t{printable(planned.path)}")
+    counts = f"{len(plan.to_scan)} to scan, {len(plan.done)} done, {len(originals)} that hold the same as others"
+    print(f"{len(inputs)} inputs: {counts}.", file=sys.stderr)
+
+
+def run_to_stdout(running: Scan, display: ScanDisplay, *, quiet: bool) -> None:
+    """Print each row as soon as those before it are there."""
+    from deepscan.runtime.result_files import CSV_HEADER, OrderedRecords, csv_line, record_of
+
+    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="")  # type: ignore[union-attr]
+    with display, OrderedRecords() as records:
+        with _writing_to_stdout():
+            sys.stdout.write(CSV_HEADER)
+        try:
+            with interruptible(running.stop, quiet=quiet):
+                for result in running:
+                    with _writing_to_stdout():
+                        records.add(result.row, record_of(result))
+                        sys.stdout.writelines(csv_line(record) for record in records.ready())
+                        sys.stdout.flush()
+                    display.show(result)
+        except KeyboardInterrupt:
+            running.stop()
+        if running.stopped:
+            with _writing_to_stdout():
+                sys.stdout.writelines(csv_line(record) for record in records.remaining())
+                sys.stdout.flush()
+
+
+def say(line: str, *, quiet: bool = False) -> None:
+    """Print a line for people on stderr."""
+    from deepscan.cli.scan_display import printable
+
+    if not quiet:
+        print(f"deepscan: {printable(line)}", file=sys.stderr)
+
+
+def _contents(running: Scan, how: Continuing, *, quiet: bool) -> Contents:
+    """Find out what the inputs hold; of many files that takes a moment, which is said."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from deepscan.runtime.content import content_ids
+
+    paths = [planned.path for planned in running.plan.inputs]
+    console = Console(stderr=True, quiet=quiet)
+    with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
+        task = bar.add_task("Looking at the files", total=len(paths))
+        full = how.hashing == "full"
+        return content_ids(paths, full=full, threads=READERS, progress=lambda done: bar.update(task, completed=done))
+
+
+@contextmanager
+def _writing_to_stdout() -> Iterator[None]:
+    from deepscan.errors import OutputError
+
+    try:
+        yield
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails once more when it leaves
+        if isinstance(error, BrokenPipeError):  # the reader has seen enough
+            raise typer.Exit(READER_LEFT) from error
+        raise OutputError(f"Results cannot be written to stdout ({error.strerror}): use --out FILE.") from error

@@ -1,0 +1,39 @@
+"""Scans in the process of the test itself, for tests that look inside."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from deepscan.runtime.machine import cpu_count
+from deepscan.runtime.messages import VideoJob
+from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
+from deepscan.runtime.pipeline_scan import ON_CPU, Decoders, PipelineScan
+from deepscan.runtime.sampling import DETECT_EVERY
+from deepscan.runtime.settings import Wishes, chosen_settings
+
+NOTHING: dict[str, Any] = {
+    "mode": "full",
+    "frames": None,
+    "clips": None,
+    "detect_every": DETECT_EVERY,
+    "min_face": None,
+    "mirror": None,
+    "aggregate": None,
+    "threshold": None,
+    "face_detector": "yunet",
+}
+
+
+def scan_here(paths: Sequence[str | os.PathLike[str]], *, model: str = "lite", **wished: Any) -> PipelineScan:
+    """Return a scan of files with one decoder, as `Wishes` says what is wished for."""
+    settings = chosen_settings([model], Wishes(**{**NOTHING, **wished}), device="cpu")
+    (artefact,) = settings.artefacts
+    return PipelineScan(
+        [VideoJob(index, os.fspath(path)) for index, path in enumerate(paths)],
+        settings=settings,
+        backends=[OnnxRuntimeBackend(artefact, device="cpu", threads=cpu_count(), precision="fp32")],
+        decoders=Decoders(1, 1),
+        bounds=ON_CPU,
+    )

@@ -1,0 +1,67 @@
+"""Results to be written, read and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from deepscan.runtime.result_files import ResultFiles
+from deepscan.runtime.results import Segment, TrackResult, VideoResult
+from deepscan.runtime.resume import DetectorKey
+
+PEAK = Segment(start_seconds=0.12345, end_seconds=1.98765, score=0.91234567, clips=7)
+TRACK = TrackResult(track=3, start_seconds=0.0, end_seconds=2.00049, score=0.7654321, clips=9, timeline=(PEAK, PEAK))
+LITE = DetectorKey("lite", "ab", "cd")
+OTHER = DetectorKey("other", "12", "34")
+
+
+def row(index: int = 0, **changes: Any) -> VideoResult:
+    fields: dict[str, Any] = {
+        "index": index,
+        "row": index,
+        "path": f"{index}.mp4",
+        "status": "no_face",
+        "model": "lite",
+        "backend": "onnxruntime-cpu",
+        "precision": "fp32",
+        "weights_sha256": "ab",
+        "settings_sha256": "cd",
+        "elapsed_seconds": 1.0,
+    }
+    return VideoResult(**(fields | changes))
+
+
+def scanned(index: int, path: str, key: DetectorKey = LITE, *, number: int = 0, of: int = 1) -> VideoResult:
+    """Return a scored result of the detector in place `number` of `of`; no two inputs have the same score."""
+    return row(
+        index,
+        row=index * of + number,
+        path=path,
+        status="scored",
+        label="fake",
+        score=1 / (index + 2),
+        peak=PEAK,
+        details=(TRACK,),
+        model=key.model,
+        weights_sha256=key.weights_sha256,
+        settings_sha256=key.settings_sha256,
+    )
+
+
+def paths(count: int) -> list[str]:
+    return [f"{index}.mp4" for index in range(count)]
+
+
+def files_of(
+    out: Path,
+    inputs: Sequence[str],
+    *,
+    contents: Sequence[str | None] | None = None,
+    detectors: Sequence[DetectorKey] = (LITE,),
+    fresh: bool = False,
+    retry_failed: bool = False,
+) -> ResultFiles:
+    """Open results; unless told otherwise a file's content is known by its name."""
+    held = [f"fast:1:{path}" for path in inputs] if contents is None else contents
+    return ResultFiles(out, inputs=inputs, contents=held, detectors=detectors, fresh=fresh, retry_failed=retry_failed)

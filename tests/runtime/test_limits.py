@@ -1,0 +1,385 @@
+"""Inputs that ask for more than they may, and headers that lie about it: refused with a number, or cut and told."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from dataclasses import asdict, replace
+from functools import partial
+from io import FileIO
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import pytest
+from PIL import Image
+
+from deepscan.errors import OverLimit, UsageError
+from deepscan.models.specs import LITE
+from deepscan.runtime.cutting import Cut, cuts_for
+from deepscan.runtime.face_detectors import DETECTION_SIDE
+from deepscan.runtime.following import FaceFollower
+from deepscan.runtime.limits import CUT_BY_TRUNCATING, OPTIONS, CrowdLimit, LengthLimit, Limits, OnLimit
+from deepscan.runtime.messages import (
+    FaceInput,
+    LeftOut,
+    Look,
+    Restarted,
+    Rewound,
+    ToFaces,
+    VideoDecoded,
+    VideoFollowed,
+    VideoJob,
+)
+from deepscan.runtime.open_input import open_input
+from deepscan.runtime.pyav_reader import PyAVReader
+from deepscan.runtime.sampling import Sampling, sampled_frames
+from deepscan.runtime.stages import DecodeStage, FacesStage, Progress
+from deepscan.runtime.tracking import LargestFace, Tracker
+from deepscan.runtime.unbroken_follower import UnbrokenFollower
+from deepscan.runtime.yunet import YuNet
+from tests.footage import TWO_FACES, counting, noise, write_video
+from tests.runtime.scenes import EXACT_CROP, faces_at, look_at, ramp_frame
+
+SECONDS, RATE = 4, 10
+ALL = Sampling("all", detect_every=5)
+SAMPLINGS = [
+    ALL,
+    Sampling("first", count=1000),
+    Sampling("first", count=1000, twice=True),
+    Sampling("middles", count=8),
+    Sampling("ends", count=8, nearby=True),
+    Sampling("windows", count=4, window_frames=5),
+    Sampling("windows", count=2, window_frames=1000),
+]
+
+
+def video(path: Path) -> Path:
+    """Write four seconds of ten frames each, every fifth a key frame."""
+    return write_video(path, counting(SECONDS * RATE), rate=RATE, options={"g": "5"})
+
+
+def decoded(path: Path, sampling: Sampling, limits: Limits) -> tuple[list[ToFaces], VideoDecoded]:
+    opened = partial(open_input, threads=1, limits=limits)
+    stage = DecodeStage(opened, sampling, detection_side=DETECTION_SIDE, limits=limits)
+    *messages, end = stage(VideoJob(0, str(path)))
+    assert isinstance(end, VideoDecoded)
+    return messages, end
+
+
+def refusal_of(path: Path, limits: Limits, sampling: Sampling = ALL) -> tuple[int, str]:
+    """Return how many frames came before a video was refused, and in what words."""
+    messages, end = decoded(path, sampling, limits)
+    assert isinstance(end.failure, OverLimit)
+    assert end.failure.status == "over_limit"
+    assert ". " not in str(end.failure)
+    return len(messages), str(end.failure)
+
+
+def states_seconds(path: Path, seconds: float) -> Path:
+    """Let a Matroska file say that it is so long."""
+    data = path.read_bytes()
+    place = data.index(b"\x44\x89\x88") + 3  # Duration, eight bytes long, in milliseconds
+    path.write_bytes(data[:place] + struct.pack(">d", seconds * 1000) + data[place + 8 :])
+    return path
+
+
+def test_limits_are_plain_numbers_and_each_has_an_option() -> None:
+    limits = Limits(seconds=1.5, tracks=None, on_limit="truncate")
+    assert Limits(**json.loads(json.dumps(asdict(limits)))) == limits
+    assert set(asdict(limits)) == {*OPTIONS, "on_limit"}
+
+
+@pytest.mark.parametrize("wrong", [{"seconds": -1.0}, {"frames": -1}, {"seconds": float("nan")}, {"on_limit": "stop"}])
+def test_limits_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="--"):
+        Limits(**wrong)
+
+
+def test_scores_depend_on_the_limits_only_where_videos_are_cut() -> None:
+    assert Limits().scoring() == Limits(frames=7).scoring() == {}
+    cut = Limits(on_limit="truncate")
+    for name in OPTIONS:
+        other: dict[str, Any] = {"on_limit": "truncate", name: 7}
+        assert (Limits(**other).scoring() != cut.scoring()) == (name in CUT_BY_TRUNCATING)
+    assert replace(cut, faces=0).scoring() == replace(cut, faces=None).scoring()
+
+
+@pytest.mark.parametrize("on_limit", ["skip", "truncate"])
+@pytest.mark.parametrize("none", [None, 0])
+def test_without_limits_nothing_is_refused(tmp_path: Path, none: int | None, on_limit: OnLimit) -> None:
+    nothing: dict[str, Any] = {**dict.fromkeys(OPTIONS, none), "on_limit": on_limit}
+    limits = Limits(**nothing)
+    messages, end = decoded(video(tmp_path / "a.mkv"), ALL, limits)
+    assert (len(messages), end.failure, end.damage) == (SECONDS * RATE, None, None)
+    assert CrowdLimit(limits).largest([1.0] * 999) == list(range(999))
+    assert CrowdLimit(limits).takes_track(10**9)
+
+
+def test_what_is_exactly_at_its_limits_is_taken_whole(tmp_path: Path) -> None:
+    path = video(tmp_path / "a.mkv")
+    limits = Limits(
+        file_bytes=path.stat().st_size, pixels=64 * 48, frames=SECONDS * RATE, seconds=float(SECONDS), streams=1
+    )
+    messages, end = decoded(path, ALL, limits)
+    assert (len(messages), end.failure, end.damage) == (SECONDS * RATE, None, None)
+
+
+@pytest.mark.parametrize("on_limit", ["skip", "truncate"])
+def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path, on_limit: OnLimit) -> None:
+    path = video(tmp_path / "a.mkv")
+    os.truncate(path, 1 << 40)  # a hole: reading it would take hours
+    frames, said = refusal_of(path, Limits(on_limit=on_limit))
+    assert frames == 0
+    assert f"{1 << 40:,} bytes" in said
+    assert "--max-file-size" in said
+
+
+@pytest.mark.parametrize("on_limit", ["skip", "truncate"])
+def test_frames_that_are_too_large_are_refused(tmp_path: Path, on_limit: OnLimit) -> None:
+    frames, said = refusal_of(video(tmp_path / "a.mp4"), Limits(pixels=64 * 48 - 1, on_limit=on_limit))
+    assert frames == 0
+    assert "64 x 48 = 3,072 pixels" in said
+    assert "--max-pixels is 3,071" in said
+
+
+def test_a_picture_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (64, 48)).save(path)
+    assert refusal_of(path, Limits(pixels=3071))[0] == 0
+    assert decoded(path, ALL, Limits(pixels=3072))[1].failure is None
+
+
+@pytest.mark.parametrize("sampling", [ALL, Sampling("middles", count=8), Sampling("windows", count=2, window_frames=9)])
+def test_frames_that_grow_in_the_middle_are_refused_there(tmp_path: Path, sampling: Sampling) -> None:
+    small = write_video(tmp_path / "small.h264", noise(10))
+    big = write_video(tmp_path / "big.h264", noise(10, 128, 96))
+    path = tmp_path / "grows.h264"
+    path.write_bytes(small.read_bytes() + big.read_bytes())
+    frames, said = refusal_of(path, Limits(pixels=64 * 48), sampling)
+    assert frames < 10
+    assert "128 x 96" in said
+
+
+def test_a_header_that_understates_the_size_of_frames_helps_nobody(tmp_path: Path) -> None:
+    path = video(tmp_path / "a.mp4")
+    data = bytearray(path.read_bytes())
+    place = data.index(b"avc1", data.index(b"stsd")) + 28
+    assert struct.unpack_from(">HH", data, place) == (64, 48)
+    struct.pack_into(">HH", data, place, 16, 16)
+    path.write_bytes(data)
+    assert "64 x 48" in refusal_of(path, Limits(pixels=64 * 48 - 1))[1]
+
+
+def with_tracks(path: Path, count: int) -> Path:
+    """Write an MP4 file that lists its one stream so many times."""
+    data = video(path).read_bytes()
+    moov = data.index(b"moov") - 4
+    trak = data.index(b"trak", moov) - 4
+    after = trak + struct.unpack_from(">I", data, trak)[0]
+    content = data[moov + 8 : trak] + data[trak:after] * count + data[after:]
+    path.write_bytes(data[:moov] + struct.pack(">I4s", len(content) + 8, b"moov") + content)
+    return path
+
+
+@pytest.mark.parametrize("on_limit", ["skip", "truncate"])
+def test_a_file_of_too_many_streams_is_refused(tmp_path: Path, on_limit: OnLimit) -> None:
+    path = with_tracks(tmp_path / "a.mp4", 130)
+    assert "130 streams" in refusal_of(path, Limits(on_limit=on_limit))[1]
+    assert decoded(path, Sampling("first", count=1), Limits(streams=130))[1].failure is None
+
+
+def test_of_more_streams_than_ffmpeg_takes_it_is_told_whatever_the_limit(tmp_path: Path) -> None:
+    assert "1,000 streams" in refusal_of(with_tracks(tmp_path / "a.mp4", 1200), Limits(streams=None))[1]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
+def test_a_video_that_says_it_is_too_long_is_refused_before_a_frame_is_decoded(
+    tmp_path: Path, sampling: Sampling
+) -> None:
+    path = states_seconds(video(tmp_path / "a.mkv"), 1e6)
+    frames, said = refusal_of(path, Limits(), sampling)
+    assert frames == 0
+    assert "1,000,000.0 seconds" in said
+    assert "--max-duration is 43,200.0" in said
+
+
+@pytest.mark.parametrize("ending", ["mkv", "h264"])
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
+def test_a_video_that_goes_on_too_long_is_refused_or_cut_there(tmp_path: Path, sampling: Sampling, ending: str) -> None:
+    path = video(tmp_path / f"a.{ending}")
+    if ending == "mkv":
+        states_seconds(path, 1.9)  # the truth would be refused at once
+    seconds, rate = (2.0, RATE) if ending == "mkv" else (1.0, 25)  # a raw stream has no times
+    limits = Limits(seconds=seconds)
+    if ending == "h264" or sampling.choice == "all":
+        assert refusal_of(path, limits, sampling)[0] <= seconds * rate + 1
+    messages, end = decoded(path, sampling, replace(limits, on_limit="truncate"))
+    times = [message.frame.seconds for message in messages if isinstance(message, Look)]
+    assert end.failure is None
+    assert 0 < len(times) <= (seconds * rate + 1) * (2 if sampling.twice else 1)
+    assert max(times) <= seconds + 1e-6
+    if ending == "h264":
+        assert "only the first 1.0 seconds were scanned (see --max-duration)" in str(end.damage)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS[:-1], ids=str)
+def test_too_many_frames_are_refused_or_cut_there(tmp_path: Path, sampling: Sampling) -> None:
+    path = video(tmp_path / "a.mp4")
+    frames, said = refusal_of(path, Limits(frames=6), sampling)
+    assert frames <= 6
+    assert "7 or more frames" in said
+    assert "--max-frames is 6" in said
+    messages, end = decoded(path, sampling, Limits(frames=6, on_limit="truncate"))
+    whole, _ = decoded(path, sampling, Limits())
+    assert end.frames == 6
+    assert end.damage == "only the first 6 frames were scanned (see --max-frames)"
+    kept = [message.frame.seconds for message in messages if isinstance(message, Look)]
+    everything = [message.frame.seconds for message in whole if isinstance(message, Look)]
+    if sampling.twice:
+        assert [isinstance(message, Rewound) for message in messages] == [False] * 6 + [True] + [False] * 6
+        assert kept == everything[:6] * 2
+    else:
+        assert kept == everything[:6]
+
+
+class Counted(FileIO):
+    """A file that knows how much of it was read."""
+
+    count = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self.count += len(data or b"")
+        return data or b""
+
+
+@pytest.mark.parametrize("sampling", [ALL, Sampling("first", count=150)], ids=str)
+def test_of_a_video_that_is_cut_little_more_is_read(tmp_path: Path, sampling: Sampling) -> None:
+    path = write_video(tmp_path / "a.mkv", noise(200, 160, 120), options={"g": "10"})
+    file = Counted(path)
+    length = LengthLimit(Limits(frames=5, on_limit="truncate"))
+    with PyAVReader(str(path), cast(BinaryIO, file), threads=1) as reader:
+        assert len(list(sampled_frames(reader, sampling, length))) == 5
+    assert 0 < file.count < path.stat().st_size / 4
+
+
+def follower_of(limits: Limits, *, min_face_pixels: int = 20, largest: bool = False) -> FaceFollower:
+    cut = Cut((0,), EXACT_CROP, size=64, frames=1, min_frames=1, min_face_pixels=min_face_pixels)
+    tracking = LargestFace() if largest else Tracker(max_gap_seconds=1.0)
+    return FaceFollower(VideoJob(0, "video"), cut, tracking, limits=limits)
+
+
+PEOPLE = [(10.0, 10.0, 60.0, 60.0), (100.0, 10.0, 160.0, 70.0), (190.0, 10.0, 240.0, 80.0)]
+TINY = [(10.0 * number, 100.0, 10.0 * number + 9, 109.0) for number in range(20)]
+
+
+def test_of_too_many_faces_the_largest_are_kept_and_it_is_told() -> None:
+    follower = follower_of(Limits(faces=2, on_limit="truncate"))
+    crops = [*follower.look(look_at(ramp_frame(0.0), starts_shot=True), faces_at(*PEOPLE, *TINY))]
+    assert [round(float(crop.pixels.mean())) for crop in crops if isinstance(crop, FaceInput)] == [130, 214]
+    assert follower.most_faces == 23
+    assert follower.left_out() == LeftOut(
+        small_faces=20, cut=("of up to 3 faces in a frame the largest 2 were scored (see --max-faces)",)
+    )
+    assert not follower.over_limit
+
+
+def test_faces_too_small_to_be_scored_do_not_count() -> None:
+    follower = follower_of(Limits(faces=3))
+    assert len([*follower.look(look_at(ramp_frame(0.0)), faces_at(*PEOPLE, *TINY))]) == 3
+    assert not follower.over_limit
+
+
+def test_a_video_of_too_many_faces_gives_nothing_more_and_says_after_how_many_frames() -> None:
+    follower = follower_of(Limits(faces=2))
+    looks = [faces_at(PEOPLE[0]), None, faces_at(*PEOPLE), None, faces_at(PEOPLE[0])]
+    crops = []
+    for number, faces in enumerate(looks):
+        frame = ramp_frame(number / 25, index=number)
+        crops.append(len([*follower.look(look_at(frame, searched=faces is not None), faces)]))
+    assert crops == [1, 0, 0, 0, 0]
+    left_out = follower.left_out()
+    assert "3 faces" in str(left_out.over_limit)
+    assert "--max-faces is 2" in str(left_out.over_limit)
+    assert (left_out.frames_until_limit, left_out.cut) == (3, ())
+
+
+@pytest.mark.parametrize("on_limit", ["skip", "truncate"])
+def test_of_too_many_tracks_the_first_are_kept_or_the_video_is_refused(on_limit: OnLimit) -> None:
+    follower = follower_of(Limits(tracks=2, on_limit=on_limit))
+    found = []
+    for number in range(4):  # each shot begins a track
+        look = look_at(ramp_frame(number / 25, index=number), starts_shot=True)
+        found += [*follower.look(look, faces_at(PEOPLE[0]))]
+    found += [*follower.finish()]
+    assert [crop.track for crop in found if isinstance(crop, FaceInput)] == [0, 1]
+    left_out = follower.left_out()
+    if on_limit == "truncate":
+        assert left_out.cut == ("of the tracks of faces the first 2 were scored (see --max-tracks)",)
+    else:
+        assert "3 or more tracks" in str(left_out.over_limit)
+        assert left_out.frames_until_limit == 3
+
+
+def test_one_face_at_a_time_is_one_track_however_often_it_changes() -> None:
+    follower = follower_of(Limits(tracks=1), largest=True)
+    for number in range(4):
+        look = look_at(ramp_frame(number / 25), starts_shot=True)
+        assert len([crop for crop in follower.look(look, faces_at(PEOPLE[number % 3])) if isinstance(crop, FaceInput)])
+    assert follower.left_out() == LeftOut()
+
+
+@pytest.mark.parametrize(("limits", "said"), [(Limits(faces=1), "2 faces"), (Limits(tracks=1), "2 or more tracks")])
+def test_unbroken_tracks_keep_to_the_limits_too(limits: Limits, said: str) -> None:
+    cut = Cut((0,), EXACT_CROP, size=64, frames=4, min_frames=2, min_face_pixels=20)
+
+    def followed(limits: Limits) -> tuple[list[int], LeftOut]:
+        follower = UnbrokenFollower(VideoJob(0, "video"), cut, stride=1, limits=limits)
+        for number in range(5):
+            list(follower.look(look_at(ramp_frame(number / 25)), faces_at(PEOPLE[0], PEOPLE[2])))
+        follower.rewind()
+        looks = [look_at(ramp_frame(number / 25), searched=False) for number in range(5)]
+        clips = [clip for look in looks for clip in follower.look(look, None)]
+        return sorted({clip.track for clip in clips if isinstance(clip, FaceInput)}), follower.left_out()
+
+    assert followed(Limits()) == ([0, 1], LeftOut())
+    tracks, left_out = followed(replace(limits, on_limit="truncate"))
+    assert (tracks, len(left_out.cut)) == ([0], 1)
+    tracks, left_out = followed(limits)
+    assert said in str(left_out.over_limit)
+    assert tracks == ([] if limits.faces == 1 else [0])
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_decoding_stops_once_the_faces_of_a_video_are_too_many(restarts: bool) -> None:
+    """Two stages as in a scan; the reason and the number of frames do not depend on which of them is ahead."""
+    limits = Limits(faces=1)
+    (cut,) = cuts_for([LITE], whole_pictures=False)
+
+    def followers(job: VideoJob) -> list[FaceFollower]:
+        return [FaceFollower(job, cut, Tracker(max_gap_seconds=1.0), limits=limits)]
+
+    ends = []
+    for ahead in (1, 20, 1000):
+        job = VideoJob(0, str(TWO_FACES))
+        faces = FacesStage(YuNet(device="cpu", threads=1), followers, progress=Progress())
+        waiting: list[ToFaces] = []
+        looks = 0
+        for message in DecodeStage(partial(open_input, threads=1), ALL, detection_side=DETECTION_SIDE)(job):
+            looks += isinstance(message, Look)
+            waiting.append(message)
+            if looks == ahead and not job.abandoned:
+                list(faces(waiting))
+                waiting = [Restarted(job)] if restarts else []
+        *_, end = faces(waiting)
+        assert isinstance(end, VideoFollowed)
+        assert looks == min(ahead, 98)
+        ends.append((str(end.left_out[0].over_limit), end.left_out[0].frames_until_limit, end.most_faces))
+    assert all(one == other for one, other in pairwise(ends))
+    assert ends[0] == (
+        "A frame of it has 2 faces, and --max-faces is 1: raise that to have it scanned, or take --on-limit truncate.",
+        1,
+        2,
+    )
