@@ -46,8 +46,9 @@ FILES_PER_FOLDER = 500
 SAMPLES_PER_SECOND = 5.0
 MEBIBYTE = 1 << 20
 MOST_NAMED = 20
-# Of a scan of so many files, the time until the models are loaded is not counted to its first tenth.
-SETTLED_SECONDS = 5.0
+# Until models are loaded and every buffer was used once; a scan of less than three times as long says nothing of growth.
+SETTLED_SECONDS = 10.0
+ENDING_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,10 @@ class Soaked:
         exit_code: of the command; 1 where a file could not be scanned, as is to be expected.
         statuses: how many rows have which.
         missing, repeated: names of files without a row, and with several.
-        early_megabytes, late_megabytes: mean memory of all processes together in the first and last tenth of the time.
+        early_megabytes, late_megabytes: mean memory of all processes together in the first and last tenth of the time,
+            loading and leaving excepted; None where the scan was too short for that.
         peak_megabytes: the most of all samples.
-        growth: of the memory, from the first to the last tenth; 0.02 is 2 %.
+        growth: of the memory, from the first to the last tenth; 0.02 is 2 %; or None.
         curve: seconds since the start, and MiB of all processes.
         machine: processor and versions.
     """
@@ -75,10 +77,10 @@ class Soaked:
     statuses: dict[str, int]
     missing: list[str]
     repeated: list[str]
-    early_megabytes: float
-    late_megabytes: float
+    early_megabytes: float | None
+    late_megabytes: float | None
     peak_megabytes: float
-    growth: float
+    growth: float | None
     curve: list[tuple[float, float]]
     machine: str
 
@@ -126,43 +128,51 @@ def soak(files: int) -> Soaked:
         statuses=dict(sorted(Counter(row["status"] for row in rows).items())),
         missing=[path for path in paths if path not in counts],
         repeated=[path for path, count in counts.items() if count > 1],
-        early_megabytes=round(early / MEBIBYTE, 1),
-        late_megabytes=round(late / MEBIBYTE, 1),
+        early_megabytes=early,
+        late_megabytes=late,
         peak_megabytes=round(max(sample.total_bytes for sample in samples) / MEBIBYTE, 1),
-        growth=round(late / early - 1, 4),
+        growth=None if early is None or late is None else round(late / early - 1, 4),
         curve=[(round(sample.seconds, 2), round(sample.total_bytes / MEBIBYTE, 1)) for sample in samples],
         machine=machine(),
     )
 
 
-def early_and_late(samples: Sequence[Sample]) -> tuple[float, float]:
-    """Return the mean memory in the first and in the last tenth of the time, both without the loading of models.
+def early_and_late(samples: Sequence[Sample]) -> tuple[float, float] | tuple[None, None]:
+    """Return the mean memory in MiB in the first and in the last tenth of the time, loading and leaving excepted.
 
     Args:
-        samples: at least one. The very last second is left out where there are more: processes are ending then.
+        samples: in the order of time.
     """
     end = samples[-1].seconds
-    whole = [sample for sample in samples if SETTLED_SECONDS <= sample.seconds < end - 1.0] or list(samples)
-    tenth = max(1, len(whole) // 10)
-    first, last = whole[:tenth], whole[-tenth:]
-    return sum(each.total_bytes for each in first) / tenth, sum(each.total_bytes for each in last) / tenth
+    if end < 3 * SETTLED_SECONDS:
+        return None, None
+    settled = [sample for sample in samples if SETTLED_SECONDS <= sample.seconds <= end - ENDING_SECONDS]
+    tenth = max(1, len(settled) // 10)
+    return _mean_megabytes(settled[:tenth]), _mean_megabytes(settled[-tenth:])
 
 
 def report(found: Soaked) -> str:
     """Say what was found, in some lines."""
     statuses = ", ".join(f"{count} {status}" for status, count in found.statuses.items())
-    early, late, most = (f"{x:.0f} MiB" for x in (found.early_megabytes, found.late_megabytes, found.peak_megabytes))
+    growth = "too short a scan to speak of growth"
+    if found.growth is not None:
+        early, late = found.early_megabytes, found.late_megabytes
+        growth = f"first tenth {early:.0f} MiB, last tenth {late:.0f} MiB ({found.growth:+.1%})"
     rate = f"{found.files_per_second:.2f} files/s"
     lines = [
         found.machine,
         f"{found.files} files in {found.seconds:.1f} s, {rate}, exit code {found.exit_code}",
         f"rows: {statuses}",
-        f"memory of all processes: first tenth {early}, last tenth {late} ({found.growth:+.1%}), at most {most}",
+        f"memory of all processes: at most {found.peak_megabytes:.0f} MiB; {growth}",
     ]
     for what, names in (("without a row", found.missing), ("with several rows", found.repeated)):
         more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
         lines.append(f"files {what}: {', '.join(names[:MOST_NAMED]) or 'none'}{more}")
     return "\n".join(lines)
+
+
+def _mean_megabytes(samples: Sequence[Sample]) -> float:
+    return round(sum(sample.total_bytes for sample in samples) / len(samples) / MEBIBYTE, 1)
 
 
 def write_plot(found: Soaked, path: Path) -> None:

@@ -32,7 +32,7 @@ def show_rows(rows: Sequence[StoredResult], most: int, console: Console) -> None
     if shown:
         console.print(_table(shown))
     statuses = ", ".join(f"{count} {status}" for status, count in sorted(Counter(row.status for row in rows).items()))
-    _say(console, f"{len(rows)} rows{': ' if rows else ''}{statuses}.")
+    _say(console, f"{len(rows)} row{'' if len(rows) == 1 else 's'}{': ' if rows else ''}{statuses}.")
     if len(shown) < len(rows):
         _say(console, f"The first {len(shown)} are shown: --rows {len(rows)} shows all, --status STATUS some.")
 
@@ -128,7 +128,7 @@ def _facts(row: StoredResult) -> Iterator[tuple[str, Text]]:
     if row.width is not None and row.height is not None:
         size = f"{row.width} x {row.height} pixels, {printable(row.codec or 'unknown codec')}"
         yield "video", Text(size if row.duration_seconds is None else f"{size}, {row.duration_seconds:.1f} s")
-    looked = f"{row.frames} frames, at most {row.faces} faces in one, {row.tracks} tracks, {row.clips} crops or clips"
+    looked = f"frames {row.frames}, faces at once {row.faces}, tracks {row.tracks}, crops or clips {row.clips}"
     yield "looked at", Text(looked)
     ran = ", ".join(part for part in (row.model, row.backend, row.precision) if part)
     yield "ran", Text(printable(f"{ran}, {row.elapsed_seconds:.1f} s"))

@@ -84,7 +84,6 @@ class ResultFiles:
             for number, place in enumerate(places)
         }
         self._waiting: dict[int, dict[int, VideoResult]] = {}
-        self._complete = False
         self._next_rendering = time.monotonic() + RENDER_SECONDS
 
     @property
@@ -146,9 +145,8 @@ class ResultFiles:
             if len(self._places) < len(self._inputs) * self._detectors:
                 self._journal.sync()
                 self._render()
-            elif not self._complete:
+            else:
                 replace_files({self._journal.path: self._lines(), self.csv_path: self._csv()})
-                self._complete = True
         return self.csv_path
 
     def __enter__(self) -> Self:

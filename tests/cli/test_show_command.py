@@ -96,7 +96,7 @@ def test_the_table_can_be_narrowed_to_a_status(results: Path) -> None:
     ran = deepscan("show", results, "--status", "crashed")
     assert "/videos/other/real.mp4" in ran.text
     assert "fake.mp4" not in ran.text
-    assert "1 rows: 1 crashed." in ran.text
+    assert "1 row: 1 crashed." in ran.text
     assert "0 rows." in deepscan("show", results, "--status", "timeout").text
     assert deepscan("show", results, "--status", "broken").code == 2
 
@@ -118,7 +118,7 @@ def test_one_video_is_shown_with_the_course_of_its_tracks_and_what_ran(results: 
         "scored, 0.9100, fake",
         "0.9900 at 2.0-3.0 s",
         "1280 x 720 pixels, h264, 4.0 s",
-        "75 frames, at most 2 faces in one, 2 tracks, 75 crops or clips",
+        "frames 75, faces at once 2, tracks 2, crops or clips 75",
         "lite, onnxruntime-cpu, fp32, 1.2 s",
         "weights aaaaaaaaaaaa, settings bbbbbbbbbbbb",
     ):
@@ -162,7 +162,7 @@ def test_later_records_replace_earlier_ones_and_damaged_lines_are_counted(tmp_pa
     ran = deepscan("show", path)
     assert ran.code == 0
     assert ran.err == f"deepscan: 5 lines are damaged and were passed over: {path}\n"
-    assert "1 rows: 1 scored." in ran.text
+    assert "1 row: 1 scored." in ran.text
 
 
 def test_a_row_that_was_replaced_is_shown_with_its_later_tracks(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,3 +66,17 @@ def files_of(
     """Open results; unless told otherwise a file's content is known by its name."""
     held = [f"fast:1:{path}" for path in inputs] if contents is None else contents
     return ResultFiles(out, inputs=inputs, contents=held, detectors=detectors, fresh=fresh, retry_failed=retry_failed)
+
+
+def write(out: Path, *results: VideoResult) -> list[list[str]]:
+    inputs = [result.path for result in sorted(results, key=lambda result: result.row)]
+    with files_of(out, inputs) as files:
+        for result in results:
+            files.add(result)
+        files.commit()
+    return rows_in(out)
+
+
+def rows_in(out: Path) -> list[list[str]]:
+    with open(out, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return list(csv.reader(file))

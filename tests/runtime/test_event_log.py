@@ -73,13 +73,17 @@ def test_no_detail_can_spoil_the_log(tmp_path: Path) -> None:
             raise RuntimeError
 
     log = EventLog(tmp_path / "scan.log")
-    log.write("limit", seconds=float("nan"), most=float("inf"), path=tmp_path, odd={(1, 2): 3})
-    (event,) = events_in(tmp_path / "scan.log")
-    assert (event["seconds"], event["most"], event["path"]) == ("nan", "inf", str(tmp_path))
+    log.write("limit", path=tmp_path)
+    log.write("limit", seconds=float("nan"), most=float("inf"))
+    log.write("limit", odd={(1, 2): 3})
+    path, numbers, odd = events_in(tmp_path / "scan.log")
+    assert path["path"] == str(tmp_path)
+    assert (numbers["seconds"], numbers["most"]) == ("nan", "inf")
+    assert odd["odd"] == "{(1, 2): 3}"
     log.write("limit", silent=Silent())
     assert log.problem is not None
     log.write("scan_finished")
-    assert len(events_in(tmp_path / "scan.log")) == 1
+    assert len(events_in(tmp_path / "scan.log")) == 3
     log.close()
 
 
