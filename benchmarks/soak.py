@@ -46,7 +46,7 @@ FILES_PER_FOLDER = 500
 SAMPLES_PER_SECOND = 5.0
 MEBIBYTE = 1 << 20
 MOST_NAMED = 20
-# Until models are loaded and every buffer was used once; a scan of less than three times as long says nothing of growth.
+# Until models are loaded and every buffer was in use once; scans of less than three times that tell nothing of growth.
 SETTLED_SECONDS = 10.0
 ENDING_SECONDS = 1.0
 

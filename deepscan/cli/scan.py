@@ -7,13 +7,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from deepscan import Scan
     from deepscan.runtime.event_log import EventLog
+    from deepscan.runtime.limits import Limits
 
 SOME_FAILED = 1
 INTERRUPTED = 130
@@ -36,6 +37,7 @@ def scan(
     from_file: Annotated[
         str | None, typer.Option(metavar="LIST", help="File with one path a line, or NUL-separated; - for stdin.")
     ] = None,
+    follow_links: Annotated[bool, typer.Option("--follow-links", help="Follow links inside folders.")] = False,
     sampling: Annotated[
         Literal["full", "quick", "paper"] | None,
         typer.Option(help="Score every frame, a part by seeking, or as the authors do.", show_default="full"),
@@ -90,6 +92,31 @@ def scan(
         int | None,
         typer.Option(min=1, metavar="MIB", help="Memory that the scanning process may take.", show_default="90 %"),
     ] = None,
+    max_file_size: Annotated[
+        int | None, typer.Option(min=0, metavar="MIB", help="Largest file; 0: any.", show_default="64 GiB")
+    ] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(min=0, help="Pixels of a frame; 0: any.", show_default="134 million")
+    ] = None,
+    max_frames: Annotated[
+        int | None, typer.Option(min=0, help="Frames looked at; 0: any number.", show_default="1.3 million")
+    ] = None,
+    max_duration: Annotated[
+        float | None, typer.Option(min=0, metavar="SECONDS", help="Longest video; 0: any.", show_default="six hours")
+    ] = None,
+    max_streams: Annotated[
+        int | None, typer.Option(min=0, help="Streams of a file; 0: any number.", show_default="128")
+    ] = None,
+    max_faces: Annotated[
+        int | None, typer.Option(min=0, help="Faces of a frame; 0: any number.", show_default="200")
+    ] = None,
+    max_tracks: Annotated[
+        int | None, typer.Option(min=0, help="Tracks of faces in a video; 0: any number.", show_default="100,000")
+    ] = None,
+    on_limit: Annotated[
+        Literal["skip", "truncate"],
+        typer.Option(help="What is over a limit gets no score, or one of what is within it."),
+    ] = "skip",
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what earlier runs with this --out found.")] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Scan again what could not be scanned before.")
@@ -132,6 +159,7 @@ def scan(
         recursive=recursive,
         include=include or (),
         exclude=exclude or (),
+        follow_links=follow_links,
         sampling=sampling,
         frames=frames,
         clips=clips,
@@ -146,6 +174,16 @@ def scan(
         decoder=decoder,
         backend=backend,
         precision=precision,
+        limits=_limits(
+            file_bytes=max_file_size << 20 if max_file_size is not None else None,
+            pixels=max_pixels,
+            frames=max_frames,
+            seconds=max_duration,
+            streams=max_streams,
+            faces=max_faces,
+            tracks=max_tracks,
+            on_limit=on_limit,
+        ),
         timeout=MOST_SECONDS if timeout is None else timeout or None,
         memory=memory << 20 if memory is not None else None,
         trace=trace,
@@ -168,6 +206,13 @@ def scan(
         raise typer.Exit(INTERRUPTED)
     if display.failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def _limits(**wished: Any) -> Limits:
+    """Return the limits: the usual ones where nothing is wished for."""
+    from deepscan.runtime.limits import Limits
+
+    return Limits(**{name: value for name, value in wished.items() if value is not None})
 
 
 @contextmanager

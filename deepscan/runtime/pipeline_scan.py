@@ -109,10 +109,11 @@ class PipelineScan:
         )
         infer = InferStage(list(zip(backends, settings.verdicts, strict=True)), progress=self.progress)
         decode = DecodeStage(
-            partial(open_input, threads=decoders.threads, decoding=decoders.on_gpu),
+            partial(open_input, threads=decoders.threads, decoding=decoders.on_gpu, limits=settings.limits),
             settings.sampling,
             detection_side=settings.detection_side,
-            on_cpu=partial(open_input, threads=decoders.threads),
+            on_cpu=partial(open_input, threads=decoders.threads, limits=settings.limits),
+            limits=settings.limits,
         )
         self._pipeline = Pipeline(
             jobs,
@@ -148,10 +149,10 @@ def _device_faces(settings: ScanSettings, on_gpu: DeviceDecoding | None) -> Devi
 def _followers_maker(settings: ScanSettings) -> Callable[[VideoJob], list[Follower]]:
     """Return what makes the followers of a video; it holds on to no model."""
     cuts = cuts_for([verdict.spec for verdict in settings.verdicts], whole_pictures=settings.whole_pictures)
-    sampling, stride = settings.sampling, settings.stride
+    sampling, stride, limits = settings.sampling, settings.stride, settings.limits
     if sampling.twice:
-        return lambda job: [UnbrokenFollower(job, cut, stride=stride) for cut in cuts]
+        return lambda job: [UnbrokenFollower(job, cut, stride=stride, limits=limits) for cut in cuts]
     if settings.largest_face:
-        return lambda job: [FaceFollower(job, cut, LargestFace(), joins_gaps=True) for cut in cuts]
+        return lambda job: [FaceFollower(job, cut, LargestFace(), joins_gaps=True, limits=limits) for cut in cuts]
     gap = MAX_GAP_SECONDS if sampling.choice == "all" else math.inf
-    return lambda job: [FaceFollower(job, cut, Tracker(max_gap_seconds=gap)) for cut in cuts]
+    return lambda job: [FaceFollower(job, cut, Tracker(max_gap_seconds=gap), limits=limits) for cut in cuts]

@@ -17,6 +17,7 @@ from deepscan.runtime.devices import Devices, chosen_devices
 from deepscan.runtime.face_detectors import FaceDetectorChoice
 from deepscan.runtime.gpu.decoder_choice import DecoderWish
 from deepscan.runtime.inputs import InputPlan, plan_inputs
+from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.machine import cpu_count, nvidia_gpus
 from deepscan.runtime.messages import VideoJob
 from deepscan.runtime.pipeline import StageTimes
@@ -43,6 +44,7 @@ def scan(
     recursive: bool = True,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
+    follow_links: bool = False,
     sampling: SamplingMode | None = None,
     frames: int | None = None,
     clips: int | None = None,
@@ -57,6 +59,7 @@ def scan(
     decoder: DecoderWish = "auto",
     backend: BackendChoice | None = None,
     precision: PrecisionChoice = "auto",
+    limits: Limits = DEFAULT_LIMITS,
     timeout: float | None = MOST_SECONDS,
     memory: int | None = None,
     trace: str | os.PathLike[str] | None = None,
@@ -78,6 +81,7 @@ def scan(
         recursive: whether to descend into folders inside the given ones.
         include: in folders only files like one of these patterns; see `deepscan.runtime.inputs.plan_inputs`.
         exclude: in folders nothing like one of these patterns.
+        follow_links: whether to follow links inside folders; paths that are given are followed anyway.
         sampling: `full` (the default) scores every frame, `quick` a part (the default when `frames` or `clips` is
             given): single frames, or stretches of them if one of the detectors takes clips; `paper` follows the one
             detector's authors.
@@ -100,6 +104,7 @@ def scan(
         backend: what executes the detectors; by default what $DEEPSCAN_BACKEND says, else `auto`: what is there is
             measured once and remembered; see `deepscan.runtime.backend_choice`.
         precision: of the arithmetic; `auto` takes the detector's own, or a lower one that was measured to agree.
+        limits: how much one input may ask for, and what happens to one that asks for more.
         timeout: seconds that one video may take; None for as long as it goes on.
         memory: bytes that a process on the CPU may take; by default nine tenths of what is there.
         trace: file for a record of who did what when, which chrome://tracing and ui.perfetto.dev show.
@@ -130,7 +135,13 @@ def scan(
     if threshold is not None and not 0.0 <= threshold <= 1.0:
         raise UsageError(f"--threshold is a probability between 0 and 1, not {threshold}.")
     given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
-    plan = plan_inputs(given, recursive=recursive, include=_patterns(include), exclude=_patterns(exclude))
+    plan = plan_inputs(
+        given,
+        recursive=recursive,
+        include=_patterns(include),
+        exclude=_patterns(exclude),
+        follow_links=follow_links,
+    )
     used = chosen_devices(device)
     if decoder == "nvdec" and used.kind == "cpu":
         raise MachineError("--decoder nvdec needs an NVIDIA GPU, and the scan is to run on the CPU: use --device cuda.")
@@ -144,6 +155,7 @@ def scan(
         aggregate=aggregate,
         threshold=threshold,
         face_detector=face_detector,
+        limits=limits,
     )
     names = [name.strip() for name in model.split(",")] if isinstance(model, str) else list(model)
     # This only finds out, before processes start, whether they will take what is asked for, and what results are of.

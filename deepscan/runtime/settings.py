@@ -14,17 +14,19 @@ from deepscan.errors import UsageError
 from deepscan.runtime.artefacts import Artefact, load_artefact
 from deepscan.runtime.face_detectors import DETECTION_SIDE, FaceDetectorChoice, face_detector
 from deepscan.runtime.infer_stage import Verdict
+from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.sampling import Sampling, SamplingMode
 from deepscan.runtime.scoring import Aggregate, band_with_threshold
 from deepscan.runtime.weights_store import HASH_DIGITS
 
 if TYPE_CHECKING:
+    from deepscan.runtime.artefacts import Precision
     from deepscan.runtime.sessions import Device
     from deepscan.runtime.stages import FaceDetector
     from deepscan.spec import DetectorSpec
 
 # Goes into `settings_sha256`: raised whenever the same settings begin to mean other scores.
-SCORING_VERSION: Final = 2
+SCORING_VERSION: Final = 3
 # Fields of a spec that change neither scores nor labels, or are in force in another form.
 NOT_SCORING: Final = frozenset(["schema", "title", "paper"])
 QUICK_FRAMES: Final = 32
@@ -50,6 +52,7 @@ class Wishes:
     aggregate: Aggregate | None
     threshold: float | None
     face_detector: FaceDetectorChoice
+    limits: Limits = DEFAULT_LIMITS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +68,7 @@ class ScanSettings:
         stride: with unbroken tracks, frames between the starts of two clips.
         largest_face: only the largest face of each frame counts.
         whole_pictures: every picture is the crop of a face already.
+        limits: how much one input may ask for.
     """
 
     artefacts: tuple[Artefact, ...]
@@ -75,6 +79,7 @@ class ScanSettings:
     stride: int
     largest_face: bool
     whole_pictures: bool
+    limits: Limits
 
 
 def chosen_settings(models: Sequence[str], wishes: Wishes, *, device: Device) -> ScanSettings:
@@ -105,6 +110,7 @@ def chosen_settings(models: Sequence[str], wishes: Wishes, *, device: Device) ->
         stride=paper.stride if paper else 1,
         largest_face=paper is not None and paper.tracks == "largest",
         whole_pictures=wishes.face_detector == "none",
+        limits=wishes.limits,
     )
     pairs = zip(_models(artefacts), artefacts, strict=True)
     return replace(partial, verdicts=tuple(_verdict(model, artefact, partial, wishes) for model, artefact in pairs))
@@ -170,7 +176,9 @@ def _verdict(model: str, artefact: Artefact, settings: ScanSettings, wishes: Wis
         decisive_frames=spec.frames if spec.kind == "clip" else decisive,
         mirror=mirrors,
         weights_sha256=manifest.weights_sha256,
-        settings_sha256=_settings_sha256(spec, settings, mirror=mirrors, aggregate=aggregate),
+        settings_sha256=_settings_sha256(
+            spec, settings, precision=manifest.precision, mirror=mirrors, aggregate=aggregate
+        ),
     )
 
 
@@ -187,7 +195,9 @@ def _in_force(spec: DetectorSpec, wishes: Wishes) -> DetectorSpec:
     )
 
 
-def _settings_sha256(spec: DetectorSpec, settings: ScanSettings, *, mirror: bool, aggregate: Aggregate) -> str:
+def _settings_sha256(
+    spec: DetectorSpec, settings: ScanSettings, *, precision: Precision, mirror: bool, aggregate: Aggregate
+) -> str:
     """Hash all that a score and its label depend on, besides the video and the weights."""
     counted = {
         "version": SCORING_VERSION,
@@ -198,5 +208,7 @@ def _settings_sha256(spec: DetectorSpec, settings: ScanSettings, *, mirror: bool
         "face_detector": [*settings.face_detector.identity, settings.detection_side],
         "stride": settings.stride,
         "largest_face": settings.largest_face,
+        "precision": precision,
+        "limits": settings.limits.scoring(),
     }
     return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()

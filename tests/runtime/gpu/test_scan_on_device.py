@@ -16,6 +16,7 @@ import pytest
 from deepscan.runtime import pipeline_scan
 from deepscan.runtime.gpu.batch_input import BatchInput
 from deepscan.runtime.gpu.decoder_choice import DecoderLost, DeviceDecoding
+from deepscan.runtime.limits import Limits
 from deepscan.runtime.messages import VideoJob
 from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.open_input import open_input
@@ -74,9 +75,9 @@ class DeviceBackend:
         self._backend.close()
 
 
-def opened(path: str, *, threads: int, decoding: DeviceDecoding | None = None) -> Reader:
+def opened(path: str, *, threads: int, decoding: DeviceDecoding | None = None, limits: Limits) -> Reader:
     """Open a video; where there is a device, its stand-in for NVDEC."""
-    return open_input(path, threads=threads) if decoding is None else stand_in(Path(path), decoding)
+    return open_input(path, threads=threads, limits=limits) if decoding is None else stand_in(Path(path), decoding)
 
 
 def results(
@@ -165,8 +166,8 @@ class Dying(SoftwareNvdec):
 def test_videos_whose_decoder_is_lost_are_scanned_on_the_cpu_instead(
     monkeypatch: pytest.MonkeyPatch, device: HostDevice
 ) -> None:
-    def dying(path: str, *, threads: int, decoding: DeviceDecoding | None = None) -> Reader:
-        reader = opened(path, threads=threads, decoding=decoding)
+    def dying(path: str, *, threads: int, decoding: DeviceDecoding | None = None, limits: Limits) -> Reader:
+        reader = opened(path, threads=threads, decoding=decoding, limits=limits)
         if isinstance(reader, SoftwareNvdec):
             reader.__class__ = Dying
         return reader
