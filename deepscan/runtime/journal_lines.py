@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 from deepscan.runtime.result_records import record_of, result_of
-from deepscan.runtime.results import VideoResult
+from deepscan.runtime.results import Status, VideoResult
 
 DETAILS: Final = b', "track_details": '
 CHECK: Final = b', "check": "%08x"}\n'
@@ -45,7 +45,7 @@ class Entry:
         place: where it is.
         content: of the file that was scanned, see `content_id`; None if it could not be read.
         model, weights_sha256, settings_sha256: what it was scanned with.
-        succeeded: whether it could be scanned.
+        status: what became of it.
     """
 
     place: Place
@@ -53,7 +53,7 @@ class Entry:
     model: str
     weights_sha256: str
     settings_sha256: str
-    succeeded: bool
+    status: Status
 
 
 def line_of(result: VideoResult, content: str | None) -> bytes:
@@ -112,5 +112,5 @@ def entry_of(line: bytes, offset: int) -> Entry | None:
         model=sys.intern(result.model),
         weights_sha256=sys.intern(result.weights_sha256),
         settings_sha256=sys.intern(result.settings_sha256),
-        succeeded=result.succeeded,
+        status=result.status,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from functools import cache
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -30,18 +31,24 @@ DEFAULT_RATE = 25.0
 # Files state their length a little differently from what they hold; below this nothing is reported as missing.
 MISSING_SECONDS_IGNORED = 1.0
 MISSING_SHARE_IGNORED = 0.05
+ALLOCATED_SHARE = 1.1
 PROGRESSIVE = 1  # FFmpeg's AVFieldOrder: 0 unknown, 1 progressive, from 2 on kinds of interlacing
 
 
-def open_container(file: BinaryIO) -> InputContainer:
-    """Let FFmpeg recognise an open file; it gets no name, no protocol, and no format that refers to other files.
+def open_container(file: BinaryIO, *, most_pixels: int | None = None) -> InputContainer:
+    """Let FFmpeg recognise an open file; it gets no protocol, and no format that refers to other files.
+
+    Args:
+        file: at its start.
+        most_pixels: of a frame that FFmpeg decodes to learn what a video is; larger ones are errors to it. Frames are
+            decoded before anybody can look at their size, and 13 KB can ask for one of a gigabyte.
 
     Raises:
         UnreadableInput: it recognises none of its formats.
         OverLimit: its header asks for more than FFmpeg itself allows.
     """
     try:
-        return _opened(file, None)
+        return _opened(file, None, most_pixels)
     except av.error.MemoryError as error:
         raise OverLimit(
             "FFmpeg refuses it, as its header asks for more than 1,000 streams or for too much memory: "
@@ -54,7 +61,7 @@ def open_container(file: BinaryIO) -> InputContainer:
         raise UnreadableInput(message) from error
 
 
-def reopen_accelerated(file: BinaryIO, acceleration: HWAccel) -> InputContainer:
+def reopen_accelerated(file: BinaryIO, acceleration: HWAccel, *, most_pixels: int | None = None) -> InputContainer:
     """Open a file once more that `open_container` could open, to be decoded by a device.
 
     Raises:
@@ -62,7 +69,7 @@ def reopen_accelerated(file: BinaryIO, acceleration: HWAccel) -> InputContainer:
     """
     file.seek(0)
     try:
-        container = _opened(file, acceleration)
+        container = _opened(file, acceleration, most_pixels)
     except (av.FFmpegError, ValueError, RuntimeError) as error:
         raise DecoderLost(f"no decoder on the GPU ({plain(error)})") from error
     # PyAV is content if any stream is accelerated, were it the cover picture.
@@ -110,7 +117,7 @@ def stated_info(container: InputContainer, stream: VideoStream) -> VideoInfo:
     )
 
 
-def video_for_threads(container: InputContainer, threads: int) -> VideoStream:
+def video_for_threads(container: InputContainer, threads: int, *, most_pixels: int | None = None) -> VideoStream:
     """Return the main video stream, to be decoded by so many threads; where there is none, close the container.
 
     Raises:
@@ -122,6 +129,7 @@ def video_for_threads(container: InputContainer, threads: int) -> VideoStream:
         container.close()
         raise
     context = stream.codec_context
+    context.options = _options(most_pixels)
     context.thread_count = threads
     context.thread_type = "AUTO" if threads > 1 else "NONE"
     return stream
@@ -165,14 +173,36 @@ def has_nvdec() -> bool:
     return "cuda" in av.codec.hwaccel.hwdevices_available()
 
 
-def _opened(file: BinaryIO, acceleration: HWAccel | None) -> InputContainer:
+def _opened(file: BinaryIO, acceleration: HWAccel | None, most_pixels: int | None) -> InputContainer:
     return av.open(
-        file,
+        _Seeking(file),
         "r",
+        options=_options(most_pixels),
         container_options={"protocol_whitelist": "none", "format_whitelist": _accepted_demuxers()},
         metadata_errors="replace",
         hwaccel=acceleration,
     )
+
+
+def _options(most_pixels: int | None) -> dict[str, str]:
+    """Return the options of decoders: they count what they allocate, up to a block more than what they show."""
+    return {} if not most_pixels else {"max_pixels": str(round(most_pixels * ALLOCATED_SHARE))}
+
+
+class _Seeking:
+    """An open file that tells FFmpeg, as a number, that it cannot go to where hostile files want.
+
+    An exception would be kept by PyAV and raised later as if the disk had failed, or printed.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.name, self.read, self.tell, self._file = file.name, file.read, file.tell, file
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError):
+            return -errno.EINVAL
 
 
 @cache

@@ -98,7 +98,7 @@ class PyAVReader:
         self._threads, self._decoding = threads, decoding
         self._queue: Queue | None = None  # while frames are decoded on the GPU
         self._sought: float | None = None
-        self._use(open_container(file), threads)
+        self._use(open_container(file, most_pixels=limits.pixels), threads)
         context = self._stream.codec_context
         self._stated_size = context.width, context.height
         self._refuse_if_stated_over(limits)
@@ -252,7 +252,7 @@ class PyAVReader:
 
     def _use(self, container: InputContainer, threads: int) -> None:
         """Decode this container's main video from now on."""
-        self._stream = video_for_threads(container, threads)
+        self._stream = video_for_threads(container, threads, most_pixels=self._limits.pixels)
         self._container = container
 
     def _choose(self, decoding: DeviceDecoding) -> None:
@@ -265,7 +265,10 @@ class PyAVReader:
         try:
             self._queue = decoding.queue()  # makes the GPU's context current, before FFmpeg looks for it
             # Further threads would only take more surfaces.
-            self._use(reopen_accelerated(self._file, nvdec_acceleration(decoding.ordinal)), threads=1)
+            self._use(
+                reopen_accelerated(self._file, nvdec_acceleration(decoding.ordinal), most_pixels=self._limits.pixels),
+                threads=1,
+            )
         except (DecoderLost, MachineError) as error:
             self._continue_on_cpu(decoding, str(error))
 
@@ -275,7 +278,7 @@ class PyAVReader:
         self._queue = None
         self._container.close()
         self._file.seek(0)
-        self._use(open_container(self._file), self._threads)
+        self._use(open_container(self._file, most_pixels=self._limits.pixels), self._threads)
         self._damaged = 0
         if self._sought is not None:
             self._seek(self._sought)

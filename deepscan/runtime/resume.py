@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deepscan.runtime.journal_lines import Entry, Place
+from deepscan.runtime.results import SUCCEEDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,8 @@ def plan_resume(
 
     An input is done if there is a record of what it holds for every detector, whatever the file was called then; of
     several such records the last one counts. A failure is a result like others, unless failures are to be tried again:
-    then a file is scanned again, by all detectors, if one of its records is neither `scored` nor `no_face`. An input
+    then a file is scanned again, by all detectors, if one of its records is neither `scored` nor `no_face`. What was
+    over a limit is always tried again: limits may have been raised, and to find that out anew costs little. An input
     without a content id is always scanned.
 
     Args:
@@ -65,7 +67,7 @@ def plan_resume(
     to_scan: list[int] = []
     for index, content in enumerate(contents):
         found = known.get(content, {}) if content is not None else {}
-        if len(found) == len(detectors) and not (retry_failed and _any_failed(found)):
+        if len(found) == len(detectors) and not _again(found, retry_failed=retry_failed):
             done[index] = tuple(found[number].place for number in range(len(detectors)))
         elif content is not None and content in first:
             copies.setdefault(first[content], []).append(index)
@@ -76,5 +78,6 @@ def plan_resume(
     return ResumePlan(done, tuple(to_scan), {index: tuple(others) for index, others in copies.items()})
 
 
-def _any_failed(found: Mapping[int, Entry]) -> bool:
-    return not all(entry.succeeded for entry in found.values())
+def _again(found: Mapping[int, Entry], *, retry_failed: bool) -> bool:
+    statuses = {entry.status for entry in found.values()}
+    return "over_limit" in statuses or (retry_failed and not statuses <= SUCCEEDED)

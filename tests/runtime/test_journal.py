@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from deepscan.runtime.journal import Journal
 from deepscan.runtime.journal_content import read_journal
 from deepscan.runtime.journal_lines import decoded, encoded, entry_of, line_of
+from deepscan.runtime.results import SUCCEEDED
 from tests.runtime.result_rows import LITE, PEAK, TRACK, row, scanned
 from tests.runtime.watchdog import deepscan_threads, wait_until
 
@@ -49,7 +50,7 @@ def test_a_line_holds_the_record_and_what_a_later_run_needs() -> None:
     entry = entry_of(line, 5)
     assert entry is not None
     assert (entry.content, entry.model, entry.weights_sha256, entry.settings_sha256) == ("fast:1:a", "lite", "ab", "cd")
-    assert (entry.place.offset, entry.place.length, entry.succeeded) == (5, len(line), True)
+    assert (entry.place.offset, entry.place.length, entry.status) == (5, len(line), "scored")
 
 
 @given(st.data())
@@ -307,4 +308,4 @@ def test_retried_files_have_several_records(tmp_path: Path) -> None:
     journal.append([line_of(crashed, "fast:1:a"), line_of(scanned(0, "0.mp4", LITE), "fast:1:a")])
     journal.close()
     found = read_journal(tmp_path / "r.jsonl").entries
-    assert [(entry.content, entry.succeeded) for entry in found] == [("fast:1:a", False), ("fast:1:a", True)]
+    assert [(entry.content, entry.status in SUCCEEDED) for entry in found] == [("fast:1:a", False), ("fast:1:a", True)]

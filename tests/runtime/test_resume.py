@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepscan.runtime.journal_lines import Entry, Place
+from deepscan.runtime.results import Status
 from deepscan.runtime.resume import DetectorKey, plan_resume
 from tests.runtime.result_rows import LITE, OTHER
 
@@ -14,7 +15,8 @@ contents = st.one_of(st.none(), st.sampled_from(["a", "b", "c", "d"]))
 
 
 def entry(content: str | None, key: DetectorKey = LITE, *, number: int = 0, succeeded: bool = True) -> Entry:
-    return Entry(Place(number, 1, 2), content, key.model, key.weights_sha256, key.settings_sha256, succeeded)
+    status: Status = "scored" if succeeded else "unreadable"
+    return Entry(Place(number, 1, 2), content, key.model, key.weights_sha256, key.settings_sha256, status)
 
 
 def place(number: int) -> tuple[Place]:
@@ -42,10 +44,10 @@ def test_every_input_is_done_or_scanned_or_the_same_as_one_that_is_scanned(
         assert {one.content for one in used} == {inputs[index]} != {None}
         for one in used:  # the last of its kind
             assert not any(
-                replace(later, place=one.place, succeeded=one.succeeded) == one
+                replace(later, place=one.place, status=one.status) == one
                 for later in entries[one.place.offset + 1 :]
             )
-        assert not retry_failed or all(one.succeeded for one in used)
+        assert not retry_failed or all(one.status == "scored" for one in used)
     for first, others in plan.copies.items():
         assert first in plan.to_scan
         assert all(inputs[other] == inputs[first] is not None and other > first for other in others)
@@ -55,7 +57,7 @@ def test_every_input_is_done_or_scanned_or_the_same_as_one_that_is_scanned(
     for content in scanned:
         latest = {DetectorKey(e.model, e.weights_sha256, e.settings_sha256): e for e in entries if e.content == content}
         found = [latest[key] for key in detectors if key in latest]
-        assert len(found) < len(detectors) or (retry_failed and not all(one.succeeded for one in found))
+        assert len(found) < len(detectors) or (retry_failed and not all(one.status == "scored" for one in found))
 
 
 def test_without_a_journal_all_are_scanned_and_duplicates_once() -> None:
@@ -95,3 +97,8 @@ def test_a_failure_is_tried_again_only_if_asked() -> None:
 
 def test_a_file_without_content_id_is_always_scanned() -> None:
     assert plan_resume([None, None], [LITE], [entry(None)]).to_scan == (0, 1)
+
+
+def test_what_was_over_a_limit_is_always_tried_again() -> None:
+    too_long = replace(entry("a"), status="over_limit")
+    assert plan_resume(["a", "b"], [LITE], [too_long, entry("b", number=1)]).to_scan == (0,)
