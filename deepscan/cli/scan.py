@@ -99,10 +99,10 @@ def scan(
         int | None, typer.Option(min=0, help="Pixels of a frame; 0: any.", show_default="134 million")
     ] = None,
     max_frames: Annotated[
-        int | None, typer.Option(min=0, help="Frames looked at; 0: any number.", show_default="1.3 million")
+        int | None, typer.Option(min=0, help="Frames looked at; 0: any number.", show_default="2.6 million")
     ] = None,
     max_duration: Annotated[
-        float | None, typer.Option(min=0, metavar="SECONDS", help="Longest video; 0: any.", show_default="six hours")
+        float | None, typer.Option(min=0, metavar="SECONDS", help="Longest video; 0: any.", show_default="12 hours")
     ] = None,
     max_streams: Annotated[
         int | None, typer.Option(min=0, help="Streams of a file; 0: any number.", show_default="128")

@@ -172,7 +172,8 @@ class ScanDisplay:
         frames = self._scan.progress.frames
         statuses = ", ".join(f"{count} {status}" for status, count in sorted(self._statuses.items()))
         labels = ", ".join(f"{self._labels[label]} {label}" for label in STYLES)
-        skipped = f"; {self._scan.plan.skipped} other files passed over" if self._scan.plan.skipped else ""
+        passed_over = self._scan.plan.passed_over()
+        skipped = f"; passed over in folders: {passed_over}" if passed_over else ""
         known = f"; {self.known} of them known from earlier runs" if self.known else ""
         rows = "results" if len(self._scan.models) > 1 else "inputs"
         return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from io import FileIO
@@ -151,15 +152,31 @@ def test_a_picture_that_is_too_large_is_refused(tmp_path: Path) -> None:
     assert decoded(path, ALL, Limits(pixels=3072))[1].failure is None
 
 
-@pytest.mark.parametrize("sampling", [ALL, Sampling("middles", count=8), Sampling("windows", count=2, window_frames=9)])
-def test_frames_that_grow_in_the_middle_are_refused_there(tmp_path: Path, sampling: Sampling) -> None:
-    small = write_video(tmp_path / "small.h264", noise(10))
-    big = write_video(tmp_path / "big.h264", noise(10, 128, 96))
-    path = tmp_path / "grows.h264"
-    path.write_bytes(small.read_bytes() + big.read_bytes())
-    frames, said = refusal_of(path, Limits(pixels=64 * 48), sampling)
+GROWING = [ALL, Sampling("middles", count=8), Sampling("windows", count=2, window_frames=9)]
+
+
+def growing(folder: Path, sizes: Sequence[tuple[int, int]]) -> Path:
+    """Write a video whose frames become larger in the middle."""
+    parts = [write_video(folder / f"{width}x{height}.h264", noise(10, width, height)) for width, height in sizes]
+    path = folder / "grows.h264"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+@pytest.mark.parametrize("sampling", GROWING)
+def test_frames_that_grow_a_little_in_the_middle_are_refused_there(tmp_path: Path, sampling: Sampling) -> None:
+    path = growing(tmp_path, [(320, 240), (320, 256)])
+    frames, said = refusal_of(path, Limits(pixels=320 * 240), sampling)
     assert frames < 10
-    assert "128 x 96" in said
+    assert "320 x 256" in said
+
+
+@pytest.mark.parametrize("sampling", GROWING)
+def test_frames_that_grow_much_are_not_even_decoded_and_the_row_says_so(tmp_path: Path, sampling: Sampling) -> None:
+    messages, end = decoded(growing(tmp_path, [(64, 48), (128, 96)]), sampling, Limits(pixels=64 * 48))
+    assert {(message.frame.geometry.width, message.frame.geometry.height) for message in messages} == {(64, 48)}  # type: ignore[union-attr]
+    assert end.failure is None
+    assert "damaged" in str(end.damage)
 
 
 def test_a_header_that_understates_the_size_of_frames_helps_nobody(tmp_path: Path) -> None:
@@ -221,6 +238,7 @@ def test_a_video_that_goes_on_too_long_is_refused_or_cut_there(tmp_path: Path, s
     assert 0 < len(times) <= (seconds * rate + 1) * (2 if sampling.twice else 1)
     assert max(times) <= seconds + 1e-6
     if ending == "h264":
+        assert len(times) == 8 or sampling.choice != "middles"  # spread over what may be looked at
         assert "only the first 1.0 seconds were scanned (see --max-duration)" in str(end.damage)
 
 

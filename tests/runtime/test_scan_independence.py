@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 import deepscan
-from deepscan.runtime.result_files import COLUMNS
 from deepscan.runtime.results import Segment, TrackResult, VideoResult
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES, example_frames, portrait, write_video
 from tests.runtime.tiny_detectors import tiny_clip_artefact, tiny_frame_artefact
-from tests.runtime.watchdog import PATIENCE_SECONDS, deepscan_threads, wait_until
+from tests.runtime.watchdog import deepscan_threads, wait_until
 
 EXAMPLES = [str(path.resolve()) for path in (ASTRONAUT, TWO_FACES, NO_FACE, PHONE, SWAPPED)]
 Facts = tuple[str, float | None, Segment | None, int, int, int, tuple[TrackResult, ...]]
@@ -110,27 +106,31 @@ def test_the_same_video_given_under_two_names_gets_the_same_result_twice(tmp_pat
     assert found[str(link)][0] == "scored"
 
 
-def open_videos(process: int | str) -> set[str]:
-    """Return which of the examples a process has open."""
+def children() -> list[str]:
+    """Return the processes that any thread of this one started and has not waited for."""
+    threads = Path("/proc/self/task").iterdir()
+    return [child for thread in threads for child in (thread / "children").read_text().split()]
+
+
+def open_videos() -> set[str]:
+    """Return which of the examples this process and its workers have open."""
     found = set()
-    folder = f"/proc/{process}/fd"
-    for number in os.listdir(folder):
-        try:
-            found.add(os.readlink(f"{folder}/{number}"))
-        except FileNotFoundError:  # closed meanwhile
-            continue
+    for process in ("self", *children()):
+        with contextlib.suppress(FileNotFoundError):  # closed, or gone, meanwhile
+            for number in Path(f"/proc/{process}/fd").iterdir():
+                found.add(os.readlink(number))
     return found & set(EXAMPLES)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_leaving_a_scan_early_leaves_no_thread_and_no_open_file(jobs: int) -> None:
+def test_leaving_a_scan_early_leaves_no_process_no_thread_and_no_open_file(jobs: int) -> None:
     missing = "missing.mp4"  # the one input that is done before any other, however busy the machine is
     for result in deepscan.scan([missing, *EXAMPLES], jobs=jobs):
         assert result.path == missing
-        wait_until(lambda: bool(open_videos("self")), "another video is open")
+        wait_until(lambda: bool(open_videos()), "another video is open")
         break
-    assert deepscan_threads() == []
-    assert open_videos("self") == set()
+    assert children() == deepscan_threads() == []
+    assert open_videos() == set()
 
 
 def test_an_error_of_the_caller_stops_the_scan() -> None:
@@ -140,57 +140,5 @@ def test_an_error_of_the_caller_stops_the_scan() -> None:
 
     with pytest.raises(ZeroDivisionError):
         consume(iter(deepscan.scan([str(NO_FACE), str(PHONE), str(SWAPPED)], jobs=2)))
-    assert deepscan_threads() == []
-    assert open_videos("self") == set()
-
-
-@pytest.fixture
-def scanning(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A scan of all examples in a process of its own, writing into `tmp_path`."""
-    order = [str(NO_FACE), str(PHONE), str(SWAPPED), str(TWO_FACES), str(ASTRONAUT)]
-    program = "from deepscan.cli.main import main; main()"
-    arguments = ["scan", *order, "--out", str(tmp_path / "results.csv"), "--verbose", "--jobs", "1"]
-    with (
-        open(tmp_path / "stderr.txt", "wb") as errors,
-        subprocess.Popen(
-            [sys.executable, "-c", program, *arguments],
-            stderr=errors,
-            cwd=tmp_path,
-            env=os.environ | {"COLUMNS": "1000"},  # no line is wrapped
-        ) as process,
-    ):
-        yield process
-        process.kill()
-
-
-@pytest.mark.parametrize("finished", [0, 1])
-def test_an_interrupt_writes_what_is_finished_and_nothing_else(
-    finished: int, scanning: subprocess.Popen[bytes], tmp_path: Path
-) -> None:
-    log = tmp_path / "stderr.txt"
-    wait_until(lambda: bool(open_videos(scanning.pid)), "the scan opens a video")
-    wait_until(lambda: log.read_text().count(f"{NO_FACE}: no_face") >= finished, "the first result is shown")
-    scanning.send_signal(signal.SIGINT)
-    assert scanning.wait(PATIENCE_SECONDS) == 130, log.read_text()
-    if not (tmp_path / "results.partial.csv").exists():
-        assert not finished
-        assert [path.name for path in tmp_path.iterdir()] == ["stderr.txt"]
-        return
-    with open(tmp_path / "results.partial.csv", newline="", encoding="utf-8") as file:
-        header, *rows = list(csv.reader(file))
-    assert header == COLUMNS
-    assert finished <= len(rows) < len(EXAMPLES)
-    records = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
-    for record in records:
-        assert record["path"] in EXAMPLES
-        assert (record["status"], record["frames"]) in {("no_face", "100"), ("scored", "100")}
-        assert bool(record["score"]) == (record["status"] == "scored")
-    if finished:
-        assert records[0]["path"] == str(NO_FACE)
-    assert len((tmp_path / "results.partial.jsonl").read_text().splitlines()) == len(rows)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "results.partial.csv",
-        "results.partial.jsonl",
-        "stderr.txt",
-    ]
-    assert "Traceback" not in log.read_text()
+    assert children() == deepscan_threads() == []
+    assert open_videos() == set()
