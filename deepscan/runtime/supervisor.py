@@ -226,6 +226,8 @@ class Supervisor:
         for result in results:
             seconds = round(result.elapsed_seconds, 3)
             self._note("file_finished", file=job.path, model=result.model, status=result.status, seconds=seconds)
+            if result.status == "over_limit":
+                self._note("limit", file=job.path, reason=result.reason)
         yield from results
 
     def _ended(self, seat: Seat) -> Iterator[VideoResult]:

@@ -1,0 +1,140 @@
+"""The same scan again: what is known is not scanned, and what changed is."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.console import DEEPSCAN, ENVIRONMENT, Ran, assert_one_line, deepscan, rows_of
+from tests.footage import ASTRONAUT, NO_FACE, flat, portrait, write_video
+from tests.runtime.watchdog import wait_until
+
+QUICK = ("--frames", "2")
+Rows = list[dict[str, str]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two videos, one of them twice, and a damaged one."""
+    (tmp_path / "v").mkdir()
+    write_video(tmp_path / "v" / "face.mp4", [portrait(320, 240)] * 4)
+    write_video(tmp_path / "v" / "none.mp4", [flat((0, 99, 0))] * 4)
+    shutil.copyfile(tmp_path / "v" / "face.mp4", tmp_path / "v" / "same.mp4")
+    (tmp_path / "v" / "bad.mp4").write_bytes(b"no video")
+    return tmp_path
+
+
+def scan(folder: Path, *arguments: str) -> tuple[Ran, Rows]:
+    ran = deepscan("scan", "v", *QUICK, *arguments, cwd=folder)
+    return ran, rows_of((folder / "results.csv").read_bytes())
+
+
+def scanned(folder: Path, *arguments: str) -> list[str]:
+    """Scan, and return the files that were really looked at."""
+    log = folder / "log.jsonl"
+    log.unlink(missing_ok=True)
+    ran, _ = scan(folder, "--log", "log.jsonl", *arguments)
+    assert ran.code in (0, 1), ran.err
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    assert (events[0]["event"], events[-1]["event"]) == ("scan_started", "scan_finished")
+    return sorted(os.path.basename(event["file"]) for event in events if event["event"] == "file_started")
+
+
+def test_files_that_hold_the_same_are_scanned_once_and_reported_for_each(folder: Path) -> None:
+    assert scanned(folder) == ["bad.mp4", "face.mp4", "none.mp4"]
+    rows = {os.path.basename(row["path"]): row for row in rows_of((folder / "results.csv").read_bytes())}
+    assert list(rows) == ["bad.mp4", "face.mp4", "none.mp4", "same.mp4"]
+    differing = {name for name in rows["face.mp4"] if rows["face.mp4"][name] != rows["same.mp4"][name]}
+    assert differing == {"path"}
+
+
+def test_a_second_run_scans_what_is_new_changed_or_asked_for(folder: Path) -> None:
+    first = scan(folder)[1]
+    assert scanned(folder) == []
+    assert scan(folder)[1] == first
+    os.rename(folder / "v" / "face.mp4", folder / "v" / "moved.mp4")
+    assert scanned(folder) == []
+    assert [os.path.basename(row["path"]) for row in scan(folder)[1]] == [
+        "bad.mp4",
+        "moved.mp4",
+        "none.mp4",
+        "same.mp4",
+    ]
+    write_video(folder / "v" / "none.mp4", [flat((9, 9, 9))] * 4)
+    assert scanned(folder) == ["none.mp4"]
+    assert scanned(folder, "--retry-failed") == ["bad.mp4"]
+    assert scanned(folder, "--threshold", "0.5") == ["bad.mp4", "moved.mp4", "none.mp4"]
+    assert scanned(folder, "--threshold", "0.5", "--hash", "full") == ["bad.mp4", "moved.mp4", "none.mp4"]
+    assert scanned(folder, "--threshold", "0.5", "--hash", "full", "--fresh") == ["bad.mp4", "moved.mp4", "none.mp4"]
+    assert (folder / "results.old.jsonl").exists()
+
+
+def test_a_raised_limit_brings_back_what_was_over_it(folder: Path) -> None:
+    rows = scan(folder, "--max-frames", "1")[1]
+    assert [row["status"] for row in rows] == ["unreadable", "over_limit", "over_limit", "over_limit"]
+    assert "--max-frames is 1" in rows[1]["reason"]
+    assert scanned(folder, "--max-frames", "100") == ["face.mp4", "none.mp4"]
+
+
+def test_what_would_be_scanned_is_shown_and_nothing_is_touched(folder: Path) -> None:
+    before = deepscan("scan", "v", *QUICK, "--dry-run", cwd=folder)
+    assert before.code == 0
+    assert before.text.splitlines() == [
+        "1\tscan\tv/bad.mp4",
+        "2\tscan\tv/face.mp4",
+        "3\tscan\tv/none.mp4",
+        "4\tas 2\tv/same.mp4",
+    ]
+    assert "4 inputs: 3 to scan, 0 done, 1 that hold the same as others." in before.err
+    assert sorted(os.listdir(folder)) == ["v"]
+    scan(folder)
+    after = deepscan("scan", "v", *QUICK, "--dry-run", cwd=folder)
+    assert [line.split("\t")[1] for line in after.text.splitlines()] == ["done"] * 4
+
+
+def test_two_scans_do_not_write_the_same_results(tmp_path: Path) -> None:
+    long = write_video(tmp_path / "long.mp4", [portrait(640, 360)] * 600, options={"preset": "ultrafast"})
+    with subprocess.Popen(
+        [DEEPSCAN, "scan", str(NO_FACE), str(long), "--jobs", "1", "--verbose"],
+        cwd=tmp_path,
+        env=os.environ | ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as first:
+        assert first.stderr is not None
+        assert first.stderr.readline().startswith(f"{NO_FACE}: no_face")
+        second = deepscan("scan", ASTRONAUT, *QUICK, cwd=tmp_path)
+        first.send_signal(signal.SIGINT)
+        first.stderr.readline()
+        first.send_signal(signal.SIGINT)
+        first.stderr.read()
+    assert_one_line(second, 2)
+    assert "another scan" in second.err
+    wait_until(lambda: deepscan("scan", ASTRONAUT, *QUICK, cwd=tmp_path).code == 0, "the end of the first scan")
+
+
+def test_a_trace_is_one_file_that_viewers_load(folder: Path) -> None:
+    scan(folder, "--trace", "trace.json")
+    events = json.loads((folder / "trace.json").read_text())["traceEvents"]
+    assert {event["args"]["name"] for event in events if event["name"] == "process_name"} == {"worker 1"}
+    assert {"decode", "faces", "infer"} <= {event["name"] for event in events}
+    assert sorted(os.listdir(folder)) == ["results.csv", "results.jsonl", "trace.json", "v"]
+    refused = deepscan("scan", "v", *QUICK, "--trace", "v/none.mp4", cwd=folder)
+    assert_one_line(refused, 3)
+
+
+def test_a_video_that_takes_too_long_costs_one_row(tmp_path: Path) -> None:
+    long = write_video(tmp_path / "long.mp4", [portrait(640, 360)] * 1800, options={"preset": "ultrafast"})
+    ran = deepscan("scan", long, NO_FACE, "--jobs", "1", "--timeout", "4", cwd=tmp_path)
+    assert ran.code == 1
+    slow, fine = rows_of((tmp_path / "results.csv").read_bytes())
+    assert (slow["status"], slow["score"], fine["status"]) == ("timeout", "", "no_face")
+    assert "longer than 4 seconds" in slow["reason"]
+    assert "deepscan show" in ran.err
+    assert "--status timeout" in ran.err
