@@ -35,11 +35,11 @@ from benchmarks.measure import cost_of, machine, peak_megabytes
 from deepscan.errors import ModelError
 from deepscan.models.specs import SPECS
 from deepscan.runtime.artefacts import Form, load_artefact
-from deepscan.runtime.backend_choice import Candidate, candidates, open_backend
-from deepscan.runtime.backends import Arithmetic
+from deepscan.runtime.backends.backend_choice import Candidate, candidates, open_backend
+from deepscan.runtime.backends.backends import Arithmetic
 from deepscan.runtime.machine import cpu_count, installed_version
-from deepscan.runtime.parity import BUDGETS, compared, misses
-from deepscan.runtime.samples import Samples, packaged_samples
+from deepscan.runtime.parity.parity import BUDGETS, compared, misses
+from deepscan.runtime.parity.samples import Samples, packaged_samples
 from deepscan.runtime.weights_store import WEIGHTS, find_installed
 
 # Only one contender is to have torch in its process, and each imports this file: torch is imported where it is needed.

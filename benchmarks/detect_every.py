@@ -17,12 +17,12 @@ import numpy as np
 import deepscan
 from benchmarks.footage import EXAMPLES
 from benchmarks.measure import machine
-from deepscan.runtime.cutting import FaceAt
-from deepscan.runtime.face_detectors import DETECTION_SIDE
-from deepscan.runtime.following import interpolated
-from deepscan.runtime.pyav_reader import open_video
-from deepscan.runtime.tracking import widened_iou
-from deepscan.runtime.yunet import YuNet
+from deepscan.runtime.faces.cutting import FaceAt
+from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
+from deepscan.runtime.faces.following import interpolated
+from deepscan.runtime.faces.tracking import widened_iou
+from deepscan.runtime.faces.yunet import YuNet
+from deepscan.runtime.video.pyav_reader import open_video
 
 STEPS = (1, 2, 3, 5, 8, 12)
 ROUNDS = 3

@@ -35,9 +35,9 @@ from benchmarks.gpu_works import NAMES, Measuring, say, works
 from deepscan.errors import ModelError
 from deepscan.export.install import add_random_weights
 from deepscan.runtime.artefacts import load_artefact
+from deepscan.runtime.backends.machine_facts import machine_facts
+from deepscan.runtime.backends.sessions import Device
 from deepscan.runtime.machine import installed_version, nvidia_gpus
-from deepscan.runtime.machine_facts import machine_facts
-from deepscan.runtime.sessions import Device
 
 MODELS: Final = ("lite", "altfreezing", "ftcn")
 ROUNDS: Final = 3

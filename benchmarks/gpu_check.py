@@ -19,10 +19,10 @@ import deepscan
 from benchmarks.footage import EXAMPLES
 from benchmarks.gpu_stages import worker_pipeline
 from deepscan.runtime.artefacts import load_artefact
-from deepscan.runtime.cutting import FaceAt, cuts_for, piece_of
+from deepscan.runtime.faces.cutting import FaceAt, cuts_for, piece_of
 from deepscan.runtime.gpu.device import DeviceArray
-from deepscan.runtime.messages import Look, VideoJob
-from deepscan.runtime.stages import FacesStage
+from deepscan.runtime.pipeline.messages import Look, VideoJob
+from deepscan.runtime.pipeline.stages import FacesStage
 
 MOST_MEAN_LEVELS: Final = 2.0
 MOST_LEVELS: Final = 8

@@ -26,19 +26,19 @@ from torch import nn
 from deepscan.export.wrappers import ArtefactGraph
 from deepscan.models.checkpoints import load_state
 from deepscan.models.registry import BUILDERS
-from deepscan.runtime.alignment import IntBox, clip_similarity, enlarged_box, target_points
 from deepscan.runtime.artefacts import load_artefact
-from deepscan.runtime.clips import paper_windows
-from deepscan.runtime.contract_graph import checked_graph
-from deepscan.runtime.crops import crop_square
-from deepscan.runtime.cutting import FaceAt
-from deepscan.runtime.face_detectors import AUTHORS_FACE_SCORE
+from deepscan.runtime.backends.contract_graph import checked_graph
+from deepscan.runtime.backends.sessions import Device
+from deepscan.runtime.backends.torch_graph import module_from_onnx
+from deepscan.runtime.faces.alignment import IntBox, clip_similarity, enlarged_box, target_points
+from deepscan.runtime.faces.clips import paper_windows
+from deepscan.runtime.faces.crops import crop_square
+from deepscan.runtime.faces.cutting import FaceAt
+from deepscan.runtime.faces.face_detectors import AUTHORS_FACE_SCORE
+from deepscan.runtime.faces.unbroken_tracks import UnbrokenTrack, unbroken_tracks
+from deepscan.runtime.faces.yunet import Faces, YuNet
 from deepscan.runtime.machine import cpu_count
-from deepscan.runtime.sessions import Device
-from deepscan.runtime.torch_graph import module_from_onnx
-from deepscan.runtime.unbroken_tracks import UnbrokenTrack, unbroken_tracks
 from deepscan.runtime.weights_store import WEIGHTS, find_installed
-from deepscan.runtime.yunet import Faces, YuNet
 from deepscan.spec import ClipCrop, DetectorSpec, SquareCrop
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from benchmarks.gpu_check import Check
-from deepscan.runtime.machine_facts import MachineFacts
+from deepscan.runtime.backends.machine_facts import MachineFacts
 
 
 class StageFigure(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from deepscan.runtime.artefacts import load_artefact
-from deepscan.runtime.backend_choice import BackendChoice, PrecisionChoice, chosen_backend
-from deepscan.runtime.backends import BACKEND_VARIABLE
-from deepscan.runtime.cutting import FaceAt, Timed, clip_of, cuts_for, piece_of
+from deepscan.runtime.backends.backend_choice import BackendChoice, PrecisionChoice, chosen_backend
+from deepscan.runtime.backends.backends import BACKEND_VARIABLE
+from deepscan.runtime.backends.sessions import Device
+from deepscan.runtime.faces.cutting import FaceAt, Timed, clip_of, cuts_for, piece_of
+from deepscan.runtime.faces.yunet import Faces
 from deepscan.runtime.gpu.decoder_choice import DecoderCounts, DeviceDecoding
 from deepscan.runtime.gpu.work import DeviceWork
 from deepscan.runtime.machine import cpu_count
-from deepscan.runtime.messages import Look, VideoJob
-from deepscan.runtime.pipeline import Pipeline
-from deepscan.runtime.pipeline_scan import ON_CPU, ON_GPU, Decoders, PipelineScan
-from deepscan.runtime.sampling import DETECT_EVERY
-from deepscan.runtime.sessions import Device
+from deepscan.runtime.pipeline.messages import Look, VideoJob
+from deepscan.runtime.pipeline.pipeline import Pipeline
+from deepscan.runtime.pipeline.pipeline_scan import ON_CPU, ON_GPU, Decoders, PipelineScan
+from deepscan.runtime.pipeline.stages import FacesStage
 from deepscan.runtime.settings import Wishes, chosen_settings
-from deepscan.runtime.stages import FacesStage
-from deepscan.runtime.yunet import Faces
+from deepscan.runtime.video.sampling import DETECT_EVERY
 
 PARTS: Final = ("detect", "preprocess", "infer")
 

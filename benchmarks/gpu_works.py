@@ -17,8 +17,8 @@ from benchmarks.gpu_reference import AuthorsWay, network_of
 from benchmarks.gpu_report import Figure, Sample, StageFigure, rate_of
 from benchmarks.gpu_stages import PARTS, StagesAlone
 from deepscan.runtime.artefacts import load_artefact
+from deepscan.runtime.backends.sessions import Device
 from deepscan.runtime.machine import cpu_count
-from deepscan.runtime.sessions import Device
 
 NAMES: Final = ("decode", *PARTS, "scan", "reference")
 # Files and frames of each; short ones are long enough for windows at stride 1.

@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.models.specs import caddm_target, deepfakebench_target
-from deepscan.runtime.alignment import moved, similarity, target_points
-from deepscan.runtime.crops import crop_square
-from deepscan.runtime.face_detectors import DETECTION_SIDE
-from deepscan.runtime.open_input import open_input
-from deepscan.runtime.yunet import YuNet
+from deepscan.runtime.faces.alignment import moved, similarity, target_points
+from deepscan.runtime.faces.crops import crop_square
+from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
+from deepscan.runtime.faces.yunet import YuNet
+from deepscan.runtime.video.open_input import open_input
 from deepscan.spec import Points, SquareCrop
 
 Floats = NDArray[np.float64]

@@ -25,8 +25,8 @@ from deepscan.export.packing import WeightsOrigin, packed
 from deepscan.export.wrappers import ArtefactGraph
 from deepscan.models.specs import DEEPFAKEBENCH, SPECS
 from deepscan.models.untrained import untrained_network
+from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.machine import cpu_count
-from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
 
 ROUNDS = 7
 WARM_UPS = 3

@@ -25,19 +25,19 @@ from benchmarks.footage import SIZES, copies, make_video
 from benchmarks.measure import Cost, cost_of, machine, peak_megabytes
 from benchmarks.yardstick import gigaflops_of, matmul_gigaflops
 from deepscan.runtime.artefacts import load_artefact
-from deepscan.runtime.cutting import cuts_for
-from deepscan.runtime.face_detectors import DETECTION_SIDE
-from deepscan.runtime.following import FaceFollower
-from deepscan.runtime.infer_stage import InferStage, Verdict
+from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
+from deepscan.runtime.faces.cutting import cuts_for
+from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
+from deepscan.runtime.faces.following import FaceFollower
+from deepscan.runtime.faces.tracking import Tracker
+from deepscan.runtime.faces.yunet import YuNet
 from deepscan.runtime.machine import cpu_count
-from deepscan.runtime.messages import VideoJob
-from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
-from deepscan.runtime.open_input import open_input
-from deepscan.runtime.pipeline_scan import MAX_GAP_SECONDS, ON_CPU
-from deepscan.runtime.sampling import DETECT_EVERY, Sampling
-from deepscan.runtime.stages import DecodeStage, FacesStage, Progress
-from deepscan.runtime.tracking import Tracker
-from deepscan.runtime.yunet import YuNet
+from deepscan.runtime.pipeline.infer_stage import InferStage, Verdict
+from deepscan.runtime.pipeline.messages import VideoJob
+from deepscan.runtime.pipeline.pipeline_scan import MAX_GAP_SECONDS, ON_CPU
+from deepscan.runtime.pipeline.stages import DecodeStage, FacesStage, Progress
+from deepscan.runtime.video.open_input import open_input
+from deepscan.runtime.video.sampling import DETECT_EVERY, Sampling
 
 FRAMES = 100
 ROUNDS = 7

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deepscan.runtime.results import Segment, TrackResult, VideoResult
+    from deepscan.runtime.journal.results import Segment, TrackResult, VideoResult
     from deepscan.runtime.scan import Scan, scan
 
 __version__ = version("deepscan")
@@ -23,9 +23,9 @@ __all__ = ["Scan", "Segment", "TrackResult", "VideoResult", "scan"]
 _HOMES = {
     "Scan": "deepscan.runtime.scan",
     "scan": "deepscan.runtime.scan",
-    "Segment": "deepscan.runtime.results",
-    "TrackResult": "deepscan.runtime.results",
-    "VideoResult": "deepscan.runtime.results",
+    "Segment": "deepscan.runtime.journal.results",
+    "TrackResult": "deepscan.runtime.journal.results",
+    "VideoResult": "deepscan.runtime.journal.results",
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 import deepscan
 from deepscan import Scan, Segment, TrackResult, VideoResult, scan
 from deepscan.errors import MachineError, ModelError, UsageError
-from deepscan.runtime.sessions import PROVIDERS, available_providers
+from deepscan.runtime.backends.sessions import PROVIDERS, available_providers
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES, example_frames, write_video
 from tests.runtime.tiny_detectors import tiny_clip_artefact, tiny_frame_artefact
 

@@ -18,9 +18,9 @@ from deepscan.export.artefact import store_artefact
 from deepscan.export.forms import graph_of
 from deepscan.export.packing import WeightsOrigin, packed
 from deepscan.models.specs import SPECS, VIDEO_TARGET
-from deepscan.runtime.crops import region_rgb
-from deepscan.runtime.pyav_reader import open_video
-from deepscan.runtime.yunet import YuNet
+from deepscan.runtime.faces.crops import region_rgb
+from deepscan.runtime.faces.yunet import YuNet
+from deepscan.runtime.video.pyav_reader import open_video
 from tests.footage import ASTRONAUT, PHONE
 
 LENGTH, SIZE, FRAMES = 32, 224, 40

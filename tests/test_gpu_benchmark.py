@@ -24,7 +24,7 @@ from deepscan.export.forms import graph_of
 from deepscan.export.packing import WeightsOrigin, packed
 from deepscan.export.wrappers import ArtefactGraph
 from deepscan.runtime.machine import nvidia_gpus
-from deepscan.runtime.pyav_reader import open_video
+from deepscan.runtime.video.pyav_reader import open_video
 from tests.footage import ASTRONAUT
 from tests.test_as_the_authors_do import SPEC, Linear
 

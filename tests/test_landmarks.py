@@ -16,7 +16,7 @@ from benchmarks.landmarks import (
     target_for,
     weights_of,
 )
-from deepscan.runtime.alignment import moved, similarity
+from deepscan.runtime.faces.alignment import moved, similarity
 from tests.models.goldens import FOLDER
 
 CADDM = np.load(FOLDER / "preprocessing" / "caddm_crop.npz")

@@ -19,10 +19,10 @@ from deepscan.calibration.ranges import chosen_range
 from deepscan.calibration.scales import Range
 from deepscan.errors import ModelError
 from deepscan.runtime.artefacts import Activations, CalibrationMethod
-from deepscan.runtime.conversion import Converted, Judge, Report
+from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.machine import cpu_count
-from deepscan.runtime.parity import BUDGETS, misses
-from deepscan.runtime.sessions import Session
+from deepscan.runtime.parity.conversion import Converted, Judge, Report
+from deepscan.runtime.parity.parity import BUDGETS, misses
 
 # On so many batches the effect of single nodes is measured.
 EFFECT_BATCHES: Final = 2

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from onnx import NodeProto, ValueInfoProto, helper
 
 from deepscan.calibration.graph_reading import Reading
+from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.machine import cpu_count
-from deepscan.runtime.sessions import Session
 
 SLICE_BYTES: Final = 256 << 20
 

@@ -11,8 +11,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from deepscan.runtime.bench_records import BenchReport, Setup
-    from deepscan.runtime.benching import Subject
+    from deepscan.runtime.bench.bench_records import BenchReport, Setup
+    from deepscan.runtime.bench.benching import Subject
 
 STDOUT = "-"
 INTERRUPTED = 130
@@ -85,8 +85,8 @@ def _what_and_how(
     threads: int | None,
 ) -> tuple[list[Subject], Setup]:
     from deepscan.models.specs import spec_of
-    from deepscan.runtime.bench_records import Setup
-    from deepscan.runtime.benching import subjects_of
+    from deepscan.runtime.bench.bench_records import Setup
+    from deepscan.runtime.bench.benching import subjects_of
     from deepscan.runtime.machine import chosen_device, cpu_count
 
     models = [name.strip() for name in detector.split(",")]
@@ -136,9 +136,9 @@ def _run(subjects: list[Subject], setup: Setup, console: Console) -> BenchReport
 
     from deepscan.cli.bench_display import failure_line
     from deepscan.cli.spinner import shown
-    from deepscan.runtime.bench_records import Benched, BenchReport, Failure, MatmulRate, Measurement
-    from deepscan.runtime.benching import Event, benchmarked
-    from deepscan.runtime.machine_facts import machine_facts
+    from deepscan.runtime.backends.machine_facts import machine_facts
+    from deepscan.runtime.bench.bench_records import Benched, BenchReport, Failure, MatmulRate, Measurement
+    from deepscan.runtime.bench.benching import Event, benchmarked
 
     events: list[Event] = []
     complete = True
@@ -166,7 +166,7 @@ def _write_json(report: BenchReport, target: str) -> None:
     import msgspec
 
     from deepscan.errors import OutputError
-    from deepscan.runtime.replacing import replace_files
+    from deepscan.runtime.journal.replacing import replace_files
 
     data = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
     try:

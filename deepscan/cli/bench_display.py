@@ -13,7 +13,7 @@ from deepscan.cli.scan_display import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from deepscan.runtime.bench_records import Benched, BenchReport, Failure, MatmulRate, Measurement
+    from deepscan.runtime.bench.bench_records import Benched, BenchReport, Failure, MatmulRate, Measurement
 
 MILLI = 1e3
 MEBIBYTE = 1 << 20

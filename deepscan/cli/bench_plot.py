@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 
 from deepscan.cli.scan_display import printable
 from deepscan.errors import OutputError
-from deepscan.runtime.replacing import replace_files
+from deepscan.runtime.journal.replacing import replace_files
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from deepscan.runtime.bench_records import Benched, BenchReport, Measurement
+    from deepscan.runtime.bench.bench_records import Benched, BenchReport, Measurement
 
 INCHES = (7.0, 4.5)  # of one detector's part
 DPI = 150

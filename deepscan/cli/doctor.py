@@ -45,7 +45,7 @@ def _device() -> str:
 
 
 def _findings() -> list[Finding]:
-    from deepscan.runtime.pyav_container import ffmpeg_versions
+    from deepscan.runtime.video.pyav_container import ffmpeg_versions
 
     versions = ffmpeg_versions()
     libraries = ", ".join(f"{name} {number}" for name, number in versions.items() if name.startswith("lib"))
@@ -63,16 +63,16 @@ def _findings() -> list[Finding]:
 
 
 def _onnxruntime() -> Finding:
-    from deepscan.runtime.sessions import available_providers, onnxruntime_version
+    from deepscan.runtime.backends.sessions import available_providers, onnxruntime_version
 
     providers = ", ".join(name.removesuffix("ExecutionProvider") for name in available_providers())
     return Finding("ONNX Runtime", True, f"{onnxruntime_version()}, providers: {providers}")
 
 
 def _gpu() -> list[Finding]:
+    from deepscan.runtime.backends.sessions import PROVIDERS, available_providers
     from deepscan.runtime.machine import NVDEC_LIBRARY, has_library, installed_version, nvidia_gpus
-    from deepscan.runtime.pyav_container import has_nvdec
-    from deepscan.runtime.sessions import PROVIDERS, available_providers
+    from deepscan.runtime.video.pyav_container import has_nvdec
 
     gpus = nvidia_gpus()
     if not gpus:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from deepscan.runtime.artefacts import Artefact
-    from deepscan.runtime.conversion import Report
+    from deepscan.runtime.parity.conversion import Report
 
 ARTEFACT = ".onnx"
 MEBIBYTE = 1 << 20

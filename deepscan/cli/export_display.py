@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from deepscan.export.artefact import Made
     from deepscan.export.parity_report import ParityMiss
-    from deepscan.runtime.engine_store import Engine
+    from deepscan.runtime.tensorrt.engine_store import Engine
 
 
 def say_skipped(console: Console, skipped: Sequence[str]) -> None:

@@ -12,8 +12,8 @@ from deepscan.export.artefact import Order, Quantisation
 from deepscan.export.forms import FormChoice
 from deepscan.export.real_data import GATE_CLIPS, GATE_CROPS, calibration_data, gathered_data, joined
 from deepscan.runtime.artefacts import Activations, CalibrationMethod, CalibrationRecord, Precision
-from deepscan.runtime.conversion import Report
-from deepscan.runtime.samples import Samples, read_labels
+from deepscan.runtime.parity.conversion import Report
+from deepscan.runtime.parity.samples import Samples, read_labels
 from deepscan.spec import DetectorSpec
 
 

@@ -13,7 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from deepscan import Scan
-    from deepscan.runtime.event_log import EventLog
+    from deepscan.runtime.journal.event_log import EventLog
     from deepscan.runtime.limits import Limits
 
 SOME_FAILED = 1
@@ -146,10 +146,10 @@ def scan(
     import deepscan
     from deepscan.cli.scan_display import ScanDisplay
     from deepscan.cli.scan_run import Continuing, run_to_files, run_to_stdout, say, show_plan
-    from deepscan.runtime.conversion import silence
-    from deepscan.runtime.event_log import EventLog
+    from deepscan.runtime.journal.event_log import EventLog
+    from deepscan.runtime.parity.conversion import silence
     from deepscan.runtime.scan import MOST_SECONDS
-    from deepscan.runtime.supervisor import unnoted
+    from deepscan.runtime.workers.supervisor import unnoted
 
     _refuse_unknown_names(model)
     events = EventLog(log) if log is not None else None

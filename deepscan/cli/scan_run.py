@@ -17,7 +17,7 @@ from deepscan.cli.scan_signals import interruptible
 if TYPE_CHECKING:
     from deepscan import Scan
     from deepscan.cli.scan_display import ScanDisplay
-    from deepscan.runtime.content import Contents
+    from deepscan.runtime.journal.content import Contents
 
 READER_LEFT = 141
 READERS = 8
@@ -44,7 +44,7 @@ def run_to_files(running: Scan, display: ScanDisplay, out: Path, how: Continuing
     Returns:
         The path of the CSV, if there is any result.
     """
-    from deepscan.runtime.result_files import ResultFiles
+    from deepscan.runtime.journal.result_files import ResultFiles
 
     paths = [planned.path for planned in running.plan.inputs]
     with (
@@ -80,7 +80,7 @@ def run_to_files(running: Scan, display: ScanDisplay, out: Path, how: Continuing
 def show_plan(running: Scan, out: Path, how: Continuing) -> None:
     """Print what a scan would do, without touching anything: a line for each input."""
     from deepscan.cli.scan_display import printable
-    from deepscan.runtime.result_files import plan_without_writing
+    from deepscan.runtime.journal.result_files import plan_without_writing
 
     inputs = running.plan.inputs
     plan = plan_without_writing(
@@ -101,7 +101,7 @@ def show_plan(running: Scan, out: Path, how: Continuing) -> None:
 
 def run_to_stdout(running: Scan, display: ScanDisplay, *, quiet: bool) -> None:
     """Print each row as soon as those before it are there."""
-    from deepscan.runtime.result_files import CSV_HEADER, OrderedRecords, csv_line, record_of
+    from deepscan.runtime.journal.result_files import CSV_HEADER, OrderedRecords, csv_line, record_of
 
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="")  # type: ignore[union-attr]
     with display, OrderedRecords() as records:
@@ -136,7 +136,7 @@ def _contents(running: Scan, how: Continuing, *, quiet: bool) -> Contents:
     from rich.console import Console
     from rich.progress import Progress
 
-    from deepscan.runtime.content import content_ids
+    from deepscan.runtime.journal.content import content_ids
 
     paths = [planned.path for planned in running.plan.inputs]
     console = Console(stderr=True, quiet=quiet)

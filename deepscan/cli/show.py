@@ -31,7 +31,7 @@ def show(
 
     from deepscan.cli.scan_display import printable
     from deepscan.cli.show_display import show_rows, show_video
-    from deepscan.runtime.stored_results import stored_results
+    from deepscan.runtime.journal.stored_results import stored_results
 
     stored = stored_results(results)
     if stored.damaged:

@@ -16,8 +16,8 @@ from deepscan.cli.scan_display import STYLES, printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from deepscan.runtime.results import TrackResult
-    from deepscan.runtime.stored_results import StoredResult
+    from deepscan.runtime.journal.results import TrackResult
+    from deepscan.runtime.journal.stored_results import StoredResult
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 NAME_WIDTH = 12

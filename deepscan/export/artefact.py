@@ -29,11 +29,11 @@ from deepscan.models.checkpoints import load_state, load_weights
 from deepscan.models.registry import BUILDERS
 from deepscan.models.specs import spec_of
 from deepscan.runtime.artefacts import Artefact, CalibrationRecord, Manifest, Precision, manifest_name
-from deepscan.runtime.conversion import Converted, Judge, Report
-from deepscan.runtime.parity import BUDGETS, misses
-from deepscan.runtime.replacing import replace_files
-from deepscan.runtime.samples import Samples, packaged_samples
-from deepscan.runtime.sessions import onnxruntime_version
+from deepscan.runtime.backends.sessions import onnxruntime_version
+from deepscan.runtime.journal.replacing import replace_files
+from deepscan.runtime.parity.conversion import Converted, Judge, Report
+from deepscan.runtime.parity.parity import BUDGETS, misses
+from deepscan.runtime.parity.samples import Samples, packaged_samples
 from deepscan.runtime.weights_store import WEIGHTS, find_installed
 from deepscan.spec import DetectorSpec
 

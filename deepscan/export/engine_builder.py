@@ -22,8 +22,8 @@ from deepscan.errors import MachineError, ModelError, OutputError, UsageError
 from deepscan.export.engine_graph import refuse_unfit
 from deepscan.export.engine_plan import PlanRequest, built_plan
 from deepscan.runtime.artefacts import Artefact
-from deepscan.runtime.conversion import Report
-from deepscan.runtime.engine_store import (
+from deepscan.runtime.parity.conversion import Report
+from deepscan.runtime.tensorrt.engine_store import (
     Engine,
     engine_folder,
     engines_folder,
@@ -34,10 +34,10 @@ from deepscan.runtime.engine_store import (
     sweep,
     timings_path,
 )
-from deepscan.runtime.tensorrt_files import locked, make_private, read_sealed, refuse_open, write_sealed
-from deepscan.runtime.tensorrt_gpu import present_target
-from deepscan.runtime.tensorrt_manifest import BatchProfile, EngineManifest, Flavour, Target
-from deepscan.runtime.tensorrt_packages import Package, load_package
+from deepscan.runtime.tensorrt.tensorrt_files import locked, make_private, read_sealed, refuse_open, write_sealed
+from deepscan.runtime.tensorrt.tensorrt_gpu import present_target
+from deepscan.runtime.tensorrt.tensorrt_manifest import BatchProfile, EngineManifest, Flavour, Target
+from deepscan.runtime.tensorrt.tensorrt_packages import Package, load_package
 
 
 def compute_capabilities(text: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from onnx import GraphProto, TensorProto, numpy_helper
 
 from deepscan.errors import ModelError
 from deepscan.runtime.artefacts import Artefact, Manifest
-from deepscan.runtime.external_data import refuse_external_data
+from deepscan.runtime.backends.external_data import refuse_external_data
 
 QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 

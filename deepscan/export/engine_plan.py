@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from deepscan.errors import ModelError
 from deepscan.runtime.artefacts import Artefact
-from deepscan.runtime.conversion import Report
-from deepscan.runtime.tensorrt_manifest import BatchProfile, Target
-from deepscan.runtime.tensorrt_packages import Package, heard, plain
+from deepscan.runtime.parity.conversion import Report
+from deepscan.runtime.tensorrt.tensorrt_manifest import BatchProfile, Target
+from deepscan.runtime.tensorrt.tensorrt_packages import Package, heard, plain
 
 STEPS_WORTH_COUNTING: Final = 10
 TENTH: Final = 10  # per cent

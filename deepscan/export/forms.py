@@ -22,8 +22,8 @@ from deepscan.export.onnx_from_module import onnx_from_module
 from deepscan.export.packing import WeightsOrigin, packed
 from deepscan.export.wrappers import ArtefactGraph
 from deepscan.runtime.artefacts import Form
-from deepscan.runtime.backend_choice import auto_candidates, open_backend
-from deepscan.runtime.backends import Backend
+from deepscan.runtime.backends.backend_choice import auto_candidates, open_backend
+from deepscan.runtime.backends.backends import Backend
 from deepscan.runtime.machine import chosen_device, cpu_count
 from deepscan.spec import DetectorSpec
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from deepscan.export.wrappers import ArtefactGraph
+from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.machine import cpu_count
-from deepscan.runtime.parity import Parity, compared
-from deepscan.runtime.samples import Samples
-from deepscan.runtime.sessions import Session
+from deepscan.runtime.parity.parity import Parity, compared
+from deepscan.runtime.parity.samples import Samples
 from deepscan.spec import DetectorSpec
 
 CROPS_AT_ONCE: Final = 8

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from deepscan.export.half_graph import read_graph
+from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.machine import cpu_count
-from deepscan.runtime.sessions import Session
 
 # Of tensors that one run may have to keep until they have been looked at; larger graphs are run several times.
 KEPT_BYTES: Final = 1 << 30

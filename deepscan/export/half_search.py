@@ -13,8 +13,8 @@ import onnx
 from deepscan.export.half import emulated, halved
 from deepscan.export.half_graph import read_graph
 from deepscan.export.half_islands import behind_outputs, bridged, candidates, only_float, overflowing
-from deepscan.runtime.conversion import Converted, Judge, Report
-from deepscan.runtime.parity import BUDGETS, Parity, misses
+from deepscan.runtime.parity.conversion import Converted, Judge, Report
+from deepscan.runtime.parity.parity import BUDGETS, Parity, misses
 
 # For each float32 tensor of a graph that is no weight, the largest absolute value on real crops: `largest_values`.
 RangesOf: TypeAlias = Callable[[onnx.ModelProto], Mapping[str, float]]

@@ -25,10 +25,10 @@ from deepscan.models.registry import BUILDERS, FACE_DETECTORS
 from deepscan.models.specs import SPECS
 from deepscan.models.untrained import untrained_network
 from deepscan.runtime.artefacts import EMBEDDED, load_artefact
-from deepscan.runtime.conversion import Report
+from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
+from deepscan.runtime.faces.retinaface import RetinaFace
 from deepscan.runtime.machine import cpu_count
-from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
-from deepscan.runtime.retinaface import RetinaFace
+from deepscan.runtime.parity.conversion import Report
 from deepscan.runtime.weights_store import PRIVATE, RECORD, WEIGHTS, Installed, Record, weights_folder
 
 GREY: Final = 128

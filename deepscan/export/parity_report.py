@@ -9,7 +9,7 @@ import msgspec
 
 from deepscan.errors import ModelError
 from deepscan.runtime.artefacts import Form, Precision
-from deepscan.runtime.parity import Budget, Parity
+from deepscan.runtime.parity.parity import Budget, Parity
 
 ROWS_OF_KEPT_NODES = 40
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from deepscan.export.onnx_from_module import TRACED_BATCH, refuse_invalid, traced_onnx
-from deepscan.runtime.retinaface import INPUT_NAME, OUTPUT_NAMES
+from deepscan.runtime.faces.retinaface import INPUT_NAME, OUTPUT_NAMES
 
 # Traced with sides that no stride divides and that differ, so that nothing of the size is baked in.
 TRACED_SIZE: Final = (171, 235)

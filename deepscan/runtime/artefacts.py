@@ -13,7 +13,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from deepscan.errors import ModelError
-from deepscan.runtime.external_data import refuse_external_data
+from deepscan.runtime.backends.external_data import refuse_external_data
 from deepscan.runtime.weights_store import find_installed
 from deepscan.spec import DetectorSpec, spec_from_json
 

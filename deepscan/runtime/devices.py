@@ -10,7 +10,7 @@ from deepscan.errors import MachineError, UsageError
 from deepscan.runtime.machine import DeviceChoice, chosen_device, nvidia_gpus
 
 if TYPE_CHECKING:
-    from deepscan.runtime.sessions import Device
+    from deepscan.runtime.backends.sessions import Device
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 from deepscan.errors import OverLimit, UsageError
 
 if TYPE_CHECKING:
-    from deepscan.runtime.frames import VideoInfo
+    from deepscan.runtime.video.frames import VideoInfo
 
 OnLimit = Literal["skip", "truncate"]
 

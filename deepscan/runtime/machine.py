@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 from deepscan.errors import MachineError
-from deepscan.runtime.sessions import PROVIDERS, Device, available_providers
+from deepscan.runtime.backends.sessions import PROVIDERS, Device, available_providers
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 CUDA_DRIVER = "libcuda.so.1"

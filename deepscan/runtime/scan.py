@@ -10,27 +10,27 @@ from functools import partial
 from typing import Final, cast, get_args
 
 from deepscan.errors import MachineError, UsageError
-from deepscan.runtime.backend_choice import BackendChoice, PrecisionChoice, refuse_impossible
-from deepscan.runtime.backends import BACKEND_VARIABLE
-from deepscan.runtime.conversion import Report, silence
+from deepscan.runtime.backends.backend_choice import BackendChoice, PrecisionChoice, refuse_impossible
+from deepscan.runtime.backends.backends import BACKEND_VARIABLE
 from deepscan.runtime.devices import Devices, chosen_devices
-from deepscan.runtime.face_detectors import FaceDetectorChoice
+from deepscan.runtime.faces.face_detectors import FaceDetectorChoice
 from deepscan.runtime.gpu.decoder_choice import DecoderWish
 from deepscan.runtime.inputs import InputPlan, plan_inputs
+from deepscan.runtime.journal.results import VideoResult
+from deepscan.runtime.journal.resume import DetectorKey
 from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.machine import cpu_count, nvidia_gpus
-from deepscan.runtime.messages import VideoJob
-from deepscan.runtime.pipeline import StageTimes
-from deepscan.runtime.results import VideoResult
-from deepscan.runtime.resume import DetectorKey
-from deepscan.runtime.sampling import DETECT_EVERY, SamplingMode
-from deepscan.runtime.scoring import Aggregate
+from deepscan.runtime.parity.conversion import Report, silence
+from deepscan.runtime.pipeline.messages import VideoJob
+from deepscan.runtime.pipeline.pipeline import StageTimes
+from deepscan.runtime.pipeline.scoring import Aggregate
+from deepscan.runtime.pipeline.stages import Progress
+from deepscan.runtime.pipeline.trace_parts import Trace
 from deepscan.runtime.settings import Wishes, chosen_settings
-from deepscan.runtime.stages import Progress
-from deepscan.runtime.supervisor import Note, Supervisor, unnoted
-from deepscan.runtime.trace_parts import Trace
-from deepscan.runtime.worker_orders import WorkerOrder, started_worker
-from deepscan.runtime.worker_plan import cpu_worker, gpu_workers
+from deepscan.runtime.video.sampling import DETECT_EVERY, SamplingMode
+from deepscan.runtime.workers.supervisor import Note, Supervisor, unnoted
+from deepscan.runtime.workers.worker_orders import WorkerOrder, started_worker
+from deepscan.runtime.workers.worker_plan import cpu_worker, gpu_workers
 
 MOST_DEFAULT_JOBS: Final = 8
 # No video that is worth it takes longer, and none holds up a scan for ever; one that stands still is noticed earlier.
@@ -98,11 +98,11 @@ def scan(
         face_detector: `yunet`; `retinaface`, whose weights must have been added; or `none` where every picture is the
             crop of a face already.
         jobs: videos decoded at once, by each process; by default one per processor, at most 8, and on a GPU what was
-            measured to be fast (see `deepscan.runtime.worker_plan`).
+            measured to be fast (see `deepscan.runtime.workers.worker_plan`).
         device: `auto`, `cpu`, `cuda`, some of the GPUs (`cuda:0,1`), or all of them (`cuda:all`).
         decoder: on a GPU, what decodes: `nvdec` where it can, the `cpu`, or by default both, each what it is faster at.
         backend: what executes the detectors; by default what $DEEPSCAN_BACKEND says, else `auto`: what is there is
-            measured once and remembered; see `deepscan.runtime.backend_choice`.
+            measured once and remembered; see `deepscan.runtime.backends.backend_choice`.
         precision: of the arithmetic; `auto` takes the detector's own, or a lower one that was measured to agree.
         limits: how much one input may ask for, and what happens to one that asks for more.
         timeout: seconds that one video may take; None for as long as it goes on.

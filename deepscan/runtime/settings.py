@@ -12,17 +12,17 @@ import msgspec
 
 from deepscan.errors import UsageError
 from deepscan.runtime.artefacts import Artefact, load_artefact
-from deepscan.runtime.face_detectors import DETECTION_SIDE, FaceDetectorChoice, face_detector
-from deepscan.runtime.infer_stage import Verdict
+from deepscan.runtime.faces.face_detectors import DETECTION_SIDE, FaceDetectorChoice, face_detector
 from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
-from deepscan.runtime.sampling import Sampling, SamplingMode
-from deepscan.runtime.scoring import Aggregate, band_with_threshold
+from deepscan.runtime.pipeline.infer_stage import Verdict
+from deepscan.runtime.pipeline.scoring import Aggregate, band_with_threshold
+from deepscan.runtime.video.sampling import Sampling, SamplingMode
 from deepscan.runtime.weights_store import HASH_DIGITS
 
 if TYPE_CHECKING:
     from deepscan.runtime.artefacts import Precision
-    from deepscan.runtime.sessions import Device
-    from deepscan.runtime.stages import FaceDetector
+    from deepscan.runtime.backends.sessions import Device
+    from deepscan.runtime.pipeline.stages import FaceDetector
     from deepscan.spec import DetectorSpec
 
 # Goes into `settings_sha256`: raised whenever the same settings begin to mean other scores.

@@ -13,7 +13,7 @@ from deepscan.calibration.item_reader import ItemReader
 from deepscan.calibration.observing import magnitude_counts, observed
 from deepscan.calibration.slices import SlicedGraph
 from deepscan.errors import ModelError
-from deepscan.runtime.sessions import Session
+from deepscan.runtime.backends.sessions import Session
 from tests.calibration.networks import Network, faces, residual_network
 
 WATCHED = ["pixels", "stem.relu", "second", "sum.relu", "pool", "mean"]

@@ -11,7 +11,7 @@ from deepscan.calibration.placement import Placement, placed, quantisable
 from deepscan.calibration.qdq import with_qdq
 from deepscan.calibration.scales import Range
 from deepscan.runtime.artefacts import Activations
-from deepscan.runtime.sessions import Session
+from deepscan.runtime.backends.sessions import Session
 from tests.calibration.networks import SIDE, Network, faces, residual_network
 
 NODES = ("stem", "first", "second", "sum", "depthwise", "wide", "mean", "fc")

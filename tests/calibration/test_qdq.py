@@ -13,7 +13,7 @@ from deepscan.calibration.placement import Placement, placed, quantisable
 from deepscan.calibration.qdq import with_qdq
 from deepscan.calibration.scales import Range, quantised_weights, scale_of
 from deepscan.runtime.artefacts import Activations
-from deepscan.runtime.sessions import Session
+from deepscan.runtime.backends.sessions import Session
 from tests.calibration.networks import faces, residual_network
 
 schemes: list[Activations] = ["affine", "symmetric"]

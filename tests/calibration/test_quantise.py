@@ -12,10 +12,10 @@ from deepscan.calibration.quantise import quantised
 from deepscan.errors import ModelError, UsageError
 from deepscan.models.specs import SPECS
 from deepscan.runtime.artefacts import Activations, CalibrationMethod
-from deepscan.runtime.conversion import Converted
-from deepscan.runtime.parity import BUDGETS, Parity, compared
-from deepscan.runtime.samples import Samples
-from deepscan.runtime.sessions import Session
+from deepscan.runtime.backends.sessions import Session
+from deepscan.runtime.parity.conversion import Converted
+from deepscan.runtime.parity.parity import BUDGETS, Parity, compared
+from deepscan.runtime.parity.samples import Samples
 from tests.calibration.networks import Network, faces, residual_network
 
 SPEC = SPECS["hff"]

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from deepscan.calibration.quantise import quantised
 from deepscan.export.simplify import folded_batch_norm
 from deepscan.runtime.artefacts import Activations, load_artefact
-from deepscan.runtime.conversion import Converted
-from deepscan.runtime.parity import BUDGETS, Parity, compared
-from deepscan.runtime.samples import Samples, packaged_samples
-from deepscan.runtime.sessions import Session
+from deepscan.runtime.backends.sessions import Session
+from deepscan.runtime.parity.conversion import Converted
+from deepscan.runtime.parity.parity import BUDGETS, Parity, compared
+from deepscan.runtime.parity.samples import Samples, packaged_samples
 
 CROPS = 48
 LITE = load_artefact("lite")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepscan.runtime.results import Status
+from deepscan.runtime.journal.results import Status
 from tests.cli.console import Ran, deepscan
 from tests.footage import ASTRONAUT, SWAPPED
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from deepscan.cli.show_display import BLOCKS, NARROWEST_PLOT, plot
-from deepscan.runtime.journal_lines import line_of
-from deepscan.runtime.results import Segment, TrackResult, VideoResult
+from deepscan.runtime.journal.journal_lines import line_of
+from deepscan.runtime.journal.results import Segment, TrackResult, VideoResult
 from tests.cli.console import assert_one_line, deepscan
 
 SCORED = VideoResult(

@@ -10,7 +10,7 @@ from deepscan.export.engine_builder import build_engine
 from deepscan.export.forms import graph_of
 from deepscan.export.packing import packed
 from deepscan.runtime.artefacts import Artefact
-from deepscan.runtime.engine_store import Engine
+from deepscan.runtime.tensorrt.engine_store import Engine
 from tests.runtime.tiny_detectors import ORIGIN, TINY_FRAME, Brightness
 
 ARCHITECTURES: Final = ("8.0", "8.6", "8.9", "12.0")

@@ -26,10 +26,10 @@ from deepscan.export.packing import packed
 from deepscan.models.registry import BUILDERS
 from deepscan.models.specs import SPECS
 from deepscan.runtime.artefacts import load_artefact
-from deepscan.runtime.engine_store import MANIFEST, Engine, engine_folder, find_engine, read_plan
-from deepscan.runtime.tensorrt_files import LOCK, make_private
-from deepscan.runtime.tensorrt_manifest import BatchProfile, Target
-from deepscan.runtime.tensorrt_packages import Package, load_package
+from deepscan.runtime.tensorrt.engine_store import MANIFEST, Engine, engine_folder, find_engine, read_plan
+from deepscan.runtime.tensorrt.tensorrt_files import LOCK, make_private
+from deepscan.runtime.tensorrt.tensorrt_manifest import BatchProfile, Target
+from deepscan.runtime.tensorrt.tensorrt_packages import Package, load_package
 from deepscan.runtime.weights_store import HOME_VARIABLE
 from tests.export.engine_building import ARCHITECTURES, WORKSPACE, build, tiny
 from tests.runtime.engines import contents, stored

@@ -13,8 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from deepscan.errors import ModelError
 from deepscan.export.packing import packed
 from deepscan.runtime.artefacts import Artefact
-from deepscan.runtime.engine_store import MANIFEST
-from deepscan.runtime.tensorrt_packages import load_package
+from deepscan.runtime.tensorrt.engine_store import MANIFEST
+from deepscan.runtime.tensorrt.tensorrt_packages import load_package
 from deepscan.runtime.weights_store import HOME_VARIABLE
 from deepscan.spec import DetectorSpec
 from tests.export.engine_building import ARCHITECTURES, build, tiny

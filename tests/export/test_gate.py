@@ -17,9 +17,9 @@ from deepscan.export.forms import graph_of
 from deepscan.export.gate import gate_for
 from deepscan.export.parity_report import ParityMiss, ParityReport, readable
 from deepscan.runtime.artefacts import CalibrationRecord, load_artefact
-from deepscan.runtime.conversion import Converted, Judge, Report
-from deepscan.runtime.parity import BUDGETS
-from deepscan.runtime.samples import Samples
+from deepscan.runtime.parity.conversion import Converted, Judge, Report
+from deepscan.runtime.parity.parity import BUDGETS
+from deepscan.runtime.parity.samples import Samples
 from tests.runtime.tiny_detectors import ORIGIN, TINY_FRAME, Brightness
 
 LINES: list[str] = []

@@ -15,7 +15,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper, shape_inference
 from deepscan.export.half import emulated, halved
 from deepscan.export.half_weights import store_exact_halves
 from deepscan.runtime.artefacts import load_artefact
-from deepscan.runtime.sessions import Session
+from deepscan.runtime.backends.sessions import Session
 
 WIDTH = 4
 FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16}

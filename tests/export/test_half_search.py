@@ -26,10 +26,10 @@ from deepscan.models.hff import CrossAttention
 from deepscan.models.specs import SPECS
 from deepscan.models.temporal_transformer import TimeTransformer
 from deepscan.runtime.artefacts import load_artefact
-from deepscan.runtime.conversion import Converted
-from deepscan.runtime.parity import BUDGETS, Parity, compared, misses
-from deepscan.runtime.samples import Samples, packaged_samples
-from deepscan.runtime.sessions import Session
+from deepscan.runtime.backends.sessions import Session
+from deepscan.runtime.parity.conversion import Converted
+from deepscan.runtime.parity.parity import BUDGETS, Parity, compared, misses
+from deepscan.runtime.parity.samples import Samples, packaged_samples
 from deepscan.spec import DetectorSpec
 
 WIDTH = 8

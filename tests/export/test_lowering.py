@@ -21,7 +21,7 @@ from deepscan.models.ftcn import FTCN
 from deepscan.models.registry import BUILDERS
 from deepscan.models.specs import SPECS
 from deepscan.models.untrained import untrained_network
-from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
+from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from tests.models.goldens import golden
 from tests.runtime.tiny_detectors import TINY_CLIP, Brightness
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from deepscan.runtime.sessions import Session
-from deepscan.runtime.torch_graph import module_from_onnx
+from deepscan.runtime.backends.sessions import Session
+from deepscan.runtime.backends.torch_graph import module_from_onnx
 
 Array = NDArray[Any]
 SEEDS = st.integers(0, 2**32 - 1)

@@ -9,9 +9,16 @@ from pathlib import Path
 import msgspec
 
 from deepscan.runtime.artefacts import Manifest, load_artefact
-from deepscan.runtime.engine_store import MANIFEST, Engine, engine_folder, engines_folder, rebuilding, save_engine
-from deepscan.runtime.tensorrt_files import locked, make_private
-from deepscan.runtime.tensorrt_manifest import BatchProfile, EngineManifest, Flavour, Target
+from deepscan.runtime.tensorrt.engine_store import (
+    MANIFEST,
+    Engine,
+    engine_folder,
+    engines_folder,
+    rebuilding,
+    save_engine,
+)
+from deepscan.runtime.tensorrt.tensorrt_files import locked, make_private
+from deepscan.runtime.tensorrt.tensorrt_manifest import BatchProfile, EngineManifest, Flavour, Target
 
 VERSION = "10.13.3.9"
 TARGET = Target(compute_capability="8.6", gpu="NVIDIA GeForce RTX 3090", driver="580.65.06")

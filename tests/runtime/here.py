@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.machine import cpu_count
-from deepscan.runtime.messages import VideoJob
-from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
-from deepscan.runtime.pipeline_scan import ON_CPU, Decoders, PipelineScan
-from deepscan.runtime.sampling import DETECT_EVERY
+from deepscan.runtime.pipeline.messages import VideoJob
+from deepscan.runtime.pipeline.pipeline_scan import ON_CPU, Decoders, PipelineScan
 from deepscan.runtime.settings import Wishes, chosen_settings
+from deepscan.runtime.video.sampling import DETECT_EVERY
 
 NOTHING: dict[str, Any] = {
     "mode": "full",

@@ -6,9 +6,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from deepscan.runtime.crops import crop_rgb
-from deepscan.runtime.frames import Frame
-from deepscan.runtime.pyav_reader import PyAVReader
+from deepscan.runtime.faces.crops import crop_rgb
+from deepscan.runtime.video.frames import Frame
+from deepscan.runtime.video.pyav_reader import PyAVReader
 
 PATCH = 8
 

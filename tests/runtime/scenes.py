@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.models.specs import LITE
-from deepscan.runtime.colour import Colour
-from deepscan.runtime.crops import crop_square
-from deepscan.runtime.frames import Box, Frame, Geometry, Picture
-from deepscan.runtime.messages import Look, VideoJob
-from deepscan.runtime.yunet import Faces
+from deepscan.runtime.faces.crops import crop_square
+from deepscan.runtime.faces.yunet import Faces
+from deepscan.runtime.pipeline.messages import Look, VideoJob
+from deepscan.runtime.video.colour import Colour
+from deepscan.runtime.video.frames import Box, Frame, Geometry, Picture
 from deepscan.spec import Calibration, CropPolicy, DetectorSpec, SquareCrop
 
 SIDE = 256

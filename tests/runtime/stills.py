@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from deepscan.runtime.crops import crop_rgb
-from deepscan.runtime.frames import Frame
-from deepscan.runtime.picture_reader import PictureReader, open_picture, picture_kind
+from deepscan.runtime.faces.crops import crop_rgb
+from deepscan.runtime.video.frames import Frame
+from deepscan.runtime.video.picture_reader import PictureReader, open_picture, picture_kind
 from tests.footage import portrait
 
 Pixels = NDArray[np.uint8]

@@ -14,8 +14,8 @@ from onnx import TensorProto, helper
 from deepscan.errors import MachineError, ModelError
 from deepscan.models.specs import LITE
 from deepscan.runtime.artefacts import Artefact, embedded_manifest, load_artefact
-from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
-from deepscan.runtime.sessions import PROVIDERS, Session, available_providers
+from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
+from deepscan.runtime.backends.sessions import PROVIDERS, Session, available_providers
 from deepscan.spec import spec_from_json
 
 WEIGHTS_SHA256 = "f9f34f5a382d251e66b213e67c67ee183eaeb52f26664f8a78cd8983e835e96f"

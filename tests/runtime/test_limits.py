@@ -18,11 +18,14 @@ from PIL import Image
 
 from deepscan.errors import OverLimit, UsageError
 from deepscan.models.specs import LITE
-from deepscan.runtime.cutting import Cut, cuts_for
-from deepscan.runtime.face_detectors import DETECTION_SIDE
-from deepscan.runtime.following import FaceFollower
+from deepscan.runtime.faces.cutting import Cut, cuts_for
+from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
+from deepscan.runtime.faces.following import FaceFollower
+from deepscan.runtime.faces.tracking import LargestFace, Tracker
+from deepscan.runtime.faces.unbroken_follower import UnbrokenFollower
+from deepscan.runtime.faces.yunet import YuNet
 from deepscan.runtime.limits import CUT_BY_TRUNCATING, OPTIONS, CrowdLimit, LengthLimit, Limits, OnLimit
-from deepscan.runtime.messages import (
+from deepscan.runtime.pipeline.messages import (
     FaceInput,
     LeftOut,
     Look,
@@ -33,13 +36,10 @@ from deepscan.runtime.messages import (
     VideoFollowed,
     VideoJob,
 )
-from deepscan.runtime.open_input import open_input
-from deepscan.runtime.pyav_reader import PyAVReader
-from deepscan.runtime.sampling import Sampling, sampled_frames
-from deepscan.runtime.stages import DecodeStage, FacesStage, Progress
-from deepscan.runtime.tracking import LargestFace, Tracker
-from deepscan.runtime.unbroken_follower import UnbrokenFollower
-from deepscan.runtime.yunet import YuNet
+from deepscan.runtime.pipeline.stages import DecodeStage, FacesStage, Progress
+from deepscan.runtime.video.open_input import open_input
+from deepscan.runtime.video.pyav_reader import PyAVReader
+from deepscan.runtime.video.sampling import Sampling, sampled_frames
 from tests.footage import TWO_FACES, counting, noise, write_video
 from tests.runtime.scenes import EXACT_CROP, faces_at, look_at, ramp_frame
 

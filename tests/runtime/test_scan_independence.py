@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import deepscan
-from deepscan.runtime.results import Segment, TrackResult, VideoResult
+from deepscan.runtime.journal.results import Segment, TrackResult, VideoResult
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES, example_frames, portrait, write_video
 from tests.runtime.tiny_detectors import tiny_clip_artefact, tiny_frame_artefact
 from tests.runtime.watchdog import deepscan_threads, wait_until

@@ -16,14 +16,14 @@ from onnx import helper
 
 from deepscan.errors import ModelError, UsageError
 from deepscan.models.specs import LITE
-from deepscan.runtime import yunet
 from deepscan.runtime.artefacts import METADATA_PREFIX, Manifest, manifest_name
-from deepscan.runtime.face_detectors import AUTHORS_FACE_SCORE, DETECTION_SIDE, WholePicture, face_detector
-from deepscan.runtime.retinaface import RetinaFace
-from deepscan.runtime.sampling import Sampling
+from deepscan.runtime.faces import yunet
+from deepscan.runtime.faces.face_detectors import AUTHORS_FACE_SCORE, DETECTION_SIDE, WholePicture, face_detector
+from deepscan.runtime.faces.retinaface import RetinaFace
+from deepscan.runtime.faces.yunet import YuNet
 from deepscan.runtime.settings import FULL_SIDE, ScanSettings, Wishes, chosen_settings
+from deepscan.runtime.video.sampling import Sampling
 from deepscan.runtime.weights_store import HOME_VARIABLE
-from deepscan.runtime.yunet import YuNet
 from deepscan.spec import DetectorSpec, LabelBand
 from tests.runtime.tiny_detectors import (
     TINY_CLIP,

@@ -14,7 +14,7 @@ from deepscan.export.artefact import store_artefact
 from deepscan.export.forms import graph_of
 from deepscan.export.packing import WeightsOrigin, packed
 from deepscan.models.specs import HALF, SPECS
-from deepscan.runtime.retinaface import INPUT_NAME, OUTPUT_NAMES
+from deepscan.runtime.faces.retinaface import INPUT_NAME, OUTPUT_NAMES
 from deepscan.runtime.weights_store import RECORD, Record
 from deepscan.spec import DetectorSpec
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepscan.runtime.batch_sizes import refuse_other_items
+from deepscan.runtime.backends.batch_sizes import refuse_other_items
 from deepscan.runtime.gpu.device import DeviceArray, packed_strides
 from deepscan.runtime.gpu.work import BYTES, DeviceWork
-from deepscan.runtime.tensorrt_cuda import cuda_is_installed
+from deepscan.runtime.tensorrt.tensorrt_cuda import cuda_is_installed
 
 if TYPE_CHECKING:
-    from deepscan.runtime.backends import Items
+    from deepscan.runtime.backends.backends import Items
     from deepscan.runtime.gpu.device import Device
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from deepscan.runtime.gpu.cuda_kernels import Kernels
 from deepscan.runtime.gpu.device import DeviceArray, KernelName, Memory, Pool, array_in
-from deepscan.runtime.tensorrt_cuda import called, cuda_runtime
+from deepscan.runtime.tensorrt.tensorrt_cuda import called, cuda_runtime
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

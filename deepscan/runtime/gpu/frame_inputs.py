@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from deepscan.runtime.crops import plane_boxes
+from deepscan.runtime.faces.crops import plane_boxes
 from deepscan.runtime.gpu.device import DeviceArray, packed_strides
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepscan.runtime.frames import Unshrunk
+    from deepscan.runtime.backends.sessions import BoundPictures, Session
     from deepscan.runtime.gpu.work import DeviceWork
-    from deepscan.runtime.sessions import BoundPictures, Session
+    from deepscan.runtime.video.frames import Unshrunk
 
 FLOATS: Final = np.dtype(np.float32)
 CHANNELS: Final = 3

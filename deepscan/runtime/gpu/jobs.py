@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from deepscan.runtime.shots import BLOCKS, SAMPLES_PER_BLOCK
+from deepscan.runtime.video.shots import BLOCKS, SAMPLES_PER_BLOCK
 
 _PLANE: Final = [
     ("address", "u8"),
@@ -23,7 +23,7 @@ _PLANE: Final = [
     ("scale", "f8", (2,)),  # samples for each one of the result, across and down: GPUs divide slowly
 ]
 
-# Resamples a box of each plane by a triangle filter, as `deepscan.runtime.crops` defines, and turns it into RGB.
+# Resamples a box of each plane by a triangle filter, as `deepscan.runtime.faces.crops` defines, and turns it into RGB.
 RESAMPLE: Final[np.dtype[Any]] = np.dtype(
     [
         ("width", "i4"),  # of the upright result

@@ -8,7 +8,7 @@ import numpy as np
 
 from deepscan.runtime.gpu.device import DeviceArray, Queue
 from deepscan.runtime.gpu.jobs import SUM_LUMA
-from deepscan.runtime.shots import BLOCKS, sample_places
+from deepscan.runtime.video.shots import BLOCKS, sample_places
 
 SUMS: Final = np.dtype(np.uint32)
 

@@ -19,7 +19,7 @@ from deepscan.runtime.gpu.jobs import COPY, RESAMPLE, WARP
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepscan.runtime.frames import Box, Orientation, Picture
+    from deepscan.runtime.video.frames import Box, Orientation, Picture
 
 BYTES: Final = np.dtype(np.uint8)
 CHANNELS: Final = 3

@@ -15,9 +15,9 @@ from tests.runtime.gpu.host_device import HostDevice
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepscan.runtime.frames import Frame
     from deepscan.runtime.gpu.device import Queue
     from deepscan.runtime.gpu.work import DeviceWork
+    from deepscan.runtime.video.frames import Frame
 
 DEVICES = [pytest.param(HostDevice, id="host"), pytest.param(CudaDevice, id="cuda", marks=pytest.mark.gpu)]
 ROW_GAP_BYTES = 24

@@ -16,17 +16,17 @@ from torch import nn
 
 from deepscan.models.specs import LITE
 from deepscan.runtime.artefacts import Artefact, load_artefact
-from deepscan.runtime.backend_choice import Candidate, open_backend
-from deepscan.runtime.backends import Backend, BackendName
+from deepscan.runtime.backends.backend_choice import Candidate, open_backend
+from deepscan.runtime.backends.backends import Backend, BackendName
+from deepscan.runtime.backends.onnxruntime_backend import FixedBatches
+from deepscan.runtime.backends.sessions import Session
+from deepscan.runtime.backends.torch_execution import CompiledExecution
 from deepscan.runtime.gpu.batch_input import BatchInput, first_gpu
 from deepscan.runtime.gpu.device import Device, DeviceArray, Pixels
 from deepscan.runtime.gpu.work import DeviceWork
-from deepscan.runtime.onnxruntime_backend import FixedBatches
-from deepscan.runtime.sessions import Session
-from deepscan.runtime.torch_execution import CompiledExecution
+from tests.runtime.backends.test_backend_contract import build_engine_here, items_for
 from tests.runtime.gpu.host_device import HostDevice, HostQueue
 from tests.runtime.graphs import small_clip_artefact
-from tests.runtime.test_backend_contract import build_engine_here, items_for
 from tests.runtime.tiny_detectors import TINY_CLIP
 
 SHAPE = (3, 5, 4, 3)

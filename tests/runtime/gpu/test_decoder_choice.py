@@ -22,7 +22,7 @@ from deepscan.runtime.gpu.decoder_choice import (
 )
 from deepscan.runtime.gpu.nvdec import CHROMAS, CODECS, DEPTHS, SURFACES, DecodeCaps, Nvdec
 from deepscan.runtime.gpu.work import DeviceWork
-from deepscan.runtime.pyav_container import main_video_stream, open_container, stream_facts
+from deepscan.runtime.video.pyav_container import main_video_stream, open_container, stream_facts
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES, quadrants, write_video
 from tests.runtime.gpu.host_device import HostDevice
 

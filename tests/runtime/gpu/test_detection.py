@@ -12,20 +12,20 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from deepscan.runtime.crops import crop_rgb
-from deepscan.runtime.face_detectors import DETECTION_SIDE, WholePicture
-from deepscan.runtime.frames import Frame, Unshrunk
+from deepscan.runtime.backends.sessions import Device as DeviceName
+from deepscan.runtime.backends.sessions import Session
+from deepscan.runtime.faces.crops import crop_rgb
+from deepscan.runtime.faces.face_detectors import DETECTION_SIDE, WholePicture
+from deepscan.runtime.faces.yunet import Faces, YuNet, aligned
 from deepscan.runtime.gpu.device import Device
 from deepscan.runtime.gpu.frame_inputs import INPUTS_KEPT, FrameInputs
 from deepscan.runtime.gpu.work import DeviceWork
-from deepscan.runtime.pyav_reader import PyAVReader, open_video
-from deepscan.runtime.sessions import Device as DeviceName
-from deepscan.runtime.sessions import Session
-from deepscan.runtime.yunet import Faces, YuNet, aligned
+from deepscan.runtime.video.frames import Frame, Unshrunk
+from deepscan.runtime.video.pyav_reader import PyAVReader, open_video
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES
+from tests.runtime.faces.test_yunet import overlap
 from tests.runtime.gpu.device_frames import DEVICES, frame_on_device
 from tests.runtime.gpu.host_device import HostDevice
-from tests.runtime.test_yunet import overlap
 
 PATHS = [ASTRONAUT, TWO_FACES, SWAPPED, PHONE, NO_FACE]
 # In pixels, where nothing differs but the last digits of colours.

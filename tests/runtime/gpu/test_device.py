@@ -15,7 +15,7 @@ from deepscan.errors import DeviceMemoryError, MachineError
 from deepscan.runtime.gpu.cuda_device import CudaDevice
 from deepscan.runtime.gpu.device import GRAIN_BYTES, Device, DeviceArray, Pool, packed_strides
 from deepscan.runtime.gpu.jobs import COPY
-from deepscan.runtime.tensorrt_cuda import called
+from deepscan.runtime.tensorrt.tensorrt_cuda import called
 from tests.runtime.gpu.device_frames import DEVICES, on_device
 from tests.runtime.gpu.host_device import PATTERN, HostDevice
 

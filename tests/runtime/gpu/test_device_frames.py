@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 
 from deepscan.errors import DeviceMemoryError
-from deepscan.runtime.frames import Frame, Unshrunk
 from deepscan.runtime.gpu.cuda_device import CudaDevice
 from deepscan.runtime.gpu.decoder_choice import Choice, DecoderCounts, DecoderLost, DecoderWish, DeviceDecoding
 from deepscan.runtime.gpu.device import DeviceArray
 from deepscan.runtime.gpu.nvdec import DecodeCaps, Nvdec, nvdec
 from deepscan.runtime.gpu.work import DeviceWork
-from deepscan.runtime.open_input import open_input
-from deepscan.runtime.picture_reader import PictureReader
-from deepscan.runtime.pyav_device_pictures import Copied, picture_on_device
-from deepscan.runtime.pyav_reader import PyAVReader, open_video
-from deepscan.runtime.regular_files import open_regular_file
+from deepscan.runtime.video.frames import Frame, Unshrunk
+from deepscan.runtime.video.open_input import open_input
+from deepscan.runtime.video.picture_reader import PictureReader
+from deepscan.runtime.video.pyav_device_pictures import Copied, picture_on_device
+from deepscan.runtime.video.pyav_reader import PyAVReader, open_video
+from deepscan.runtime.video.regular_files import open_regular_file
 from tests.footage import ASTRONAUT, PHONE, SWAPPED, counting, noise, quadrants, write_video
 from tests.runtime.gpu.host_device import HostDevice
 from tests.runtime.stills import encoded, photo
@@ -32,8 +32,8 @@ from tests.runtime.stills import encoded, photo
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepscan.runtime.frames import Picture
     from deepscan.runtime.gpu.device import Device, Queue
+    from deepscan.runtime.video.frames import Picture
 
 SEMI_PLANAR = {"yuv420p": "nv12", "yuvj420p": "nv12", "yuv420p10le": "p010le"}
 LARGE = DecodeCaps(1, 16, 16, 8192, 8192, 262144, frozenset(["nv12", "p016"]))

@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from deepscan.errors import MachineError
-from deepscan.runtime.colour import BT601, BT709, IDENTITY, Colour
-from deepscan.runtime.crops import crop_rgb, region_rgb
-from deepscan.runtime.frames import Box, Frame, Geometry, Orientation, Picture
+from deepscan.runtime.faces.crops import crop_rgb, region_rgb
 from deepscan.runtime.gpu.cuda_kernels import NAMES, cubin
 from deepscan.runtime.gpu.device import Device
 from deepscan.runtime.gpu.jobs import COPY, RESAMPLE, SUM_LUMA, WARP
 from deepscan.runtime.gpu.luma_sums import luma_sums
 from deepscan.runtime.gpu.work import DeviceWork
-from deepscan.runtime.pyav_reader import open_video
-from deepscan.runtime.shots import luma_signature, sample_places
+from deepscan.runtime.video.colour import BT601, BT709, IDENTITY, Colour
+from deepscan.runtime.video.frames import Box, Frame, Geometry, Orientation, Picture
+from deepscan.runtime.video.pyav_reader import open_video
+from deepscan.runtime.video.shots import luma_signature, sample_places
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES
 from tests.runtime.gpu.device_frames import DEVICES, frame_on_device, on_device
 from tests.runtime.gpu.host_device import HostDevice, kernels_on_cpu

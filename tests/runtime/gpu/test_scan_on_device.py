@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from deepscan.runtime import pipeline_scan
+from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.gpu.batch_input import BatchInput
 from deepscan.runtime.gpu.decoder_choice import DecoderLost, DeviceDecoding
+from deepscan.runtime.journal.results import VideoResult
 from deepscan.runtime.limits import Limits
-from deepscan.runtime.messages import VideoJob
-from deepscan.runtime.onnxruntime_backend import OnnxRuntimeBackend
-from deepscan.runtime.open_input import open_input
-from deepscan.runtime.pipeline_scan import ON_CPU, ON_GPU, Decoders, PipelineScan
-from deepscan.runtime.results import VideoResult
+from deepscan.runtime.pipeline import pipeline_scan
+from deepscan.runtime.pipeline.messages import VideoJob
+from deepscan.runtime.pipeline.pipeline_scan import ON_CPU, ON_GPU, Decoders, PipelineScan
 from deepscan.runtime.settings import Wishes, chosen_settings
+from deepscan.runtime.video.open_input import open_input
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED
 from tests.runtime.gpu.host_device import HostDevice
 from tests.runtime.gpu.test_device_frames import SoftwareNvdec, decoding_on, stand_in
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.runtime.artefacts import Artefact
-    from deepscan.runtime.backends import Arithmetic, Items
-    from deepscan.runtime.frames import Frame, Reader
+    from deepscan.runtime.backends.backends import Arithmetic, Items
+    from deepscan.runtime.video.frames import Frame, Reader
 
 VIDEOS = [ASTRONAUT, NO_FACE, PHONE, SWAPPED]
 EVERY_FRAME = Wishes(

@@ -11,12 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from deepscan.models.specs import VIDEO_TARGET, caddm_target
-from deepscan.runtime.aligned_crops import aligned_clip, face_region, similarity_crop
-from deepscan.runtime.crops import crop_rgb, plane_boxes
-from deepscan.runtime.frames import Frame, Orientation
+from deepscan.runtime.faces.aligned_crops import aligned_clip, face_region, similarity_crop
+from deepscan.runtime.faces.crops import crop_rgb, plane_boxes
 from deepscan.runtime.gpu.device import Device, DeviceArray, KernelName, maker
 from deepscan.runtime.gpu.work import DeviceWork, inverted
-from deepscan.runtime.pyav_reader import open_video
+from deepscan.runtime.video.frames import Frame, Orientation
+from deepscan.runtime.video.pyav_reader import open_video
 from tests.footage import ASTRONAUT, PHONE
 from tests.runtime.gpu.device_frames import DEVICES, frame_on_device, on_device
 from tests.runtime.gpu.host_device import HostDevice, HostQueue

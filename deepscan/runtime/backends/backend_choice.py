@@ -1,0 +1,220 @@
+"""Which backend executes an artefact, and in which precision: what is asked for, or what was measured to be fastest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+import msgspec
+
+from deepscan.errors import DeepscanError, ModelError
+from deepscan.runtime.backends.backend_trials import fastest
+from deepscan.runtime.backends.backends import Arithmetic, BackendName
+from deepscan.runtime.backends.choice_records import choice_path, recall, remember
+from deepscan.runtime.backends.machine_facts import MachineFacts, machine_facts
+from deepscan.runtime.parity.conversion import Report, silence
+
+if TYPE_CHECKING:
+    from deepscan.runtime.artefacts import Artefact, Precision
+    from deepscan.runtime.backends.backends import Backend
+    from deepscan.runtime.backends.sessions import Device
+
+BackendChoice: TypeAlias = Literal["auto", "onnxruntime", "openvino", "torch", "tensorrt"]
+PrecisionChoice: TypeAlias = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+NAMES: Final[tuple[BackendName, ...]] = ("onnxruntime", "openvino", "torch", "tensorrt")
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A backend, and the precision of its arithmetic."""
+
+    backend: BackendName
+    precision: Arithmetic
+
+    def __str__(self) -> str:
+        return f"{self.backend} {self.precision}"
+
+
+def candidates(artefact: Artefact, device: Device) -> list[Candidate]:
+    """Return all that can compute an artefact on a device of this machine, ONNX Runtime first."""
+    native = artefact.manifest.precision
+    return [Candidate(name, precision) for name in NAMES for precision in _arithmetic(name, native, device)]
+
+
+def auto_candidates(artefact: Artefact, device: Device) -> list[Candidate]:
+    """Return those of `candidates` that `auto` measures.
+
+    On a CPU torch is none of them: it takes seconds to import, and runs operator by operator, slower than the others.
+    """
+    return [found for found in candidates(artefact, device) if (found.backend, device) != ("torch", "cpu")]
+
+
+def open_backend(candidate: Candidate, artefact: Artefact, *, device: Device, threads: int) -> Backend:
+    """Load an artefact into a backend.
+
+    Args:
+        candidate: which, and in what it shall compute.
+        artefact: the detector.
+        device: where.
+        threads: of one run, on a CPU.
+
+    Raises:
+        MachineError: the backend is not installed, or cannot be used on this machine.
+        ModelError: the backend cannot compute this artefact.
+    """
+    precision = candidate.precision
+    match candidate.backend:
+        case "onnxruntime":
+            from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
+
+            return OnnxRuntimeBackend(artefact, device=device, threads=threads, precision=precision)
+        case "openvino":
+            from deepscan.runtime.backends.openvino_backend import OpenVinoBackend
+
+            return OpenVinoBackend(artefact, device=device, threads=threads, precision=precision)
+        case "torch":
+            from deepscan.runtime.backends.torch_backend import TorchBackend
+
+            return TorchBackend(artefact, device=device, threads=threads, precision=precision)
+        case "tensorrt":
+            from deepscan.runtime.tensorrt.tensorrt_backend import TensorRtBackend
+
+            return TensorRtBackend(artefact, device=device, threads=threads, precision=precision)
+
+
+def chosen_backend(
+    artefact: Artefact,
+    *,
+    backend: BackendChoice,
+    precision: PrecisionChoice,
+    device: Device,
+    threads: int,
+    report: Report = silence,
+) -> Backend:
+    """Load an artefact into the backend that is asked for, or into the fastest one.
+
+    Where more than one candidate is left, they are measured, once per artefact, device, number of threads, machine and
+    versions of the packages; see `backend_trials`. The result is kept, for programs and for people, in
+    <data folder>/choices/<hash>.json. Whoever names both backend and precision gets that, and nothing is measured.
+
+    Args:
+        artefact: the detector.
+        backend: `auto` takes any, on a CPU any but torch (see `auto_candidates`).
+        precision: of the arithmetic; `auto` takes any whose scores agree with those of ONNX Runtime on the CPU.
+        device: where.
+        threads: of one run, on a CPU.
+        report: takes a line for people when something is measured.
+
+    Raises:
+        MachineError: the backend is not installed, or cannot be used on this machine.
+        ModelError: nothing computes the artefact in this precision, or it cannot be run.
+    """
+    wanted = _wanted(artefact, backend, precision, device)
+    opened = partial(_opened, artefact, device, threads)
+    if len(wanted) == 1:
+        return opened(wanted[0])
+    machine = machine_facts()
+    key = _key(artefact, wanted, device=device, threads=threads, machine=machine)
+    known = recall(key)
+    if known is not None and Candidate(known.backend, known.precision) in wanted:
+        return opened(Candidate(known.backend, known.precision))
+    source = artefact.manifest.file
+    report(f"{source}: measuring {', '.join(map(str, wanted))}, which is done once")
+    choice, taken = fastest(
+        artefact,
+        wanted,
+        opened,
+        partial(_reference, artefact, threads),
+        device=device,
+        threads=threads,
+        machine=machine,
+    )
+    report(f"{source}: {choice.backend} {choice.precision} is taken: {choice.reason}")
+    try:
+        remember(key, choice)
+    except OSError as error:
+        report(f"{choice_path(key)} cannot be written ({error.strerror}): it will be measured again")
+    return taken
+
+
+def refuse_impossible(artefact: Artefact, backend: BackendChoice, precision: PrecisionChoice, device: Device) -> None:
+    """Refuse what nothing here can do, without loading anything.
+
+    Raises:
+        ModelError: nothing computes the artefact in this precision.
+    """
+    _wanted(artefact, backend, precision, device)
+
+
+def _opened(artefact: Artefact, device: Device, threads: int, candidate: Candidate) -> Backend:
+    return open_backend(candidate, artefact, device=device, threads=threads)
+
+
+def _reference(artefact: Artefact, threads: int) -> Backend:
+    """Load what gives the right scores: the parity gate, too, compares what ONNX Runtime computes on a CPU."""
+    (precision,) = _arithmetic("onnxruntime", artefact.manifest.precision, "cpu")
+    return open_backend(Candidate("onnxruntime", precision), artefact, device="cpu", threads=threads)
+
+
+def _arithmetic(name: BackendName, precision: Precision, device: Device) -> tuple[Arithmetic, ...]:
+    match name:
+        case "onnxruntime":
+            from deepscan.runtime.backends.onnxruntime_backend import arithmetic
+        case "openvino":
+            from deepscan.runtime.backends.openvino_backend import arithmetic
+        case "torch":
+            from deepscan.runtime.backends.torch_backend import arithmetic
+        case "tensorrt":
+            from deepscan.runtime.tensorrt.tensorrt_backend import arithmetic
+    return arithmetic(precision, device)
+
+
+def _wanted(artefact: Artefact, backend: BackendChoice, precision: PrecisionChoice, device: Device) -> list[Candidate]:
+    """Return the candidates that fit, at least one.
+
+    Raises:
+        ModelError: none has the precision.
+    """
+    there = candidates(artefact, device)
+    if backend == "auto":
+        named = auto_candidates(artefact, device)
+    else:
+        named = [candidate for candidate in there if candidate.backend == backend]
+        if not named:
+            # It knows best what it lacks, and says so when it is opened.
+            return [Candidate(backend, artefact.manifest.precision if precision == "auto" else precision)]
+    fitting = [candidate for candidate in named if precision in ("auto", candidate.precision)]
+    if not fitting:
+        by = "" if backend == "auto" else f" by {backend}"
+        raise ModelError(
+            f"{artefact.manifest.file}, which is {artefact.manifest.precision}, is not computed in {precision}{by} on "
+            f"this {device}: use one of {', '.join(map(str, there))}."
+        )
+    return fitting
+
+
+def _key(
+    artefact: Artefact, wanted: Sequence[Candidate], *, device: Device, threads: int, machine: MachineFacts
+) -> str:
+    """Hash all that a measurement depends on."""
+    counted = {
+        "sha256": artefact.manifest.sha256,
+        "candidates": wanted,
+        "device": device,
+        "threads": threads,
+        "machine": machine,
+        "engine": _engine(artefact) if any(candidate.backend == "tensorrt" for candidate in wanted) else "",
+    }
+    return hashlib.sha256(msgspec.json.encode(counted, order="deterministic")).hexdigest()
+
+
+def _engine(artefact: Artefact) -> str:
+    """Tell one state of TensorRT's engine from another: what was measured before it was built does not hold after."""
+    from deepscan.runtime.tensorrt.tensorrt_backend import built_engine
+
+    try:
+        _, engine = built_engine(artefact.manifest)
+    except DeepscanError as error:
+        return str(error)
+    return engine.manifest.sha256

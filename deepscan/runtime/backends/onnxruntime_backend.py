@@ -1,0 +1,179 @@
+"""ONNX Runtime as a backend."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from deepscan.errors import ModelError
+from deepscan.runtime.backends.backends import finite, refuse_device_items
+from deepscan.runtime.backends.batch_sizes import batch_sizes, fill, size_for
+from deepscan.runtime.backends.contract_graph import LOGIT
+from deepscan.runtime.backends.sessions import PROVIDERS, Bound, Device, Session, available_providers
+from deepscan.runtime.backends.streams import streams_for
+from deepscan.runtime.backends.tensor_sizes import most_on_cuda
+from deepscan.runtime.gpu.batch_input import batch_input_on_cuda
+from deepscan.runtime.machine import nvidia_gpus
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from deepscan.runtime.artefacts import Artefact, Precision
+    from deepscan.runtime.backends.backends import Arithmetic, Items
+    from deepscan.runtime.gpu.batch_input import BatchInput
+
+# Name of the free axis in the graphs that deepscan exports.
+BATCH_AXIS: Final = "N"
+
+
+def arithmetic(precision: Precision, device: Device) -> tuple[Arithmetic, ...]:
+    """Return in what an artefact of this precision can be computed here; empty where it cannot be.
+
+    On a CPU, ONNX Runtime widens half to float32; on CUDA it computes quantised convolutions in float32.
+    """
+    if device == "cpu":
+        return ("int8",) if precision == "int8" else ("fp32",)
+    if PROVIDERS[device] not in available_providers() or not nvidia_gpus():
+        return ()
+    return ("fp16",) if precision == "fp16" else ("fp32",)
+
+
+class OnnxRuntimeBackend:
+    """Executes an artefact with ONNX Runtime.
+
+    On a CPU item by item, with N fixed to 1, side by side as `streams` says. On CUDA in batches that are as large as
+    tensors may become, as CUDA graphs.
+
+    Raises:
+        MachineError: the device cannot be used.
+        ModelError: the graph cannot be run, or does not take and give what its record says.
+    """
+
+    def __init__(self, artefact: Artefact, *, device: Device, threads: int, precision: Arithmetic) -> None:
+        manifest, spec = artefact.manifest, artefact.manifest.spec
+        possible = arithmetic(manifest.precision, device)
+        if possible and precision not in possible:
+            raise ModelError(
+                f"ONNX Runtime cannot compute {manifest.file}, which is {manifest.precision}, in {precision} on "
+                f"{device}: leave out --precision."
+            )
+        on_cuda, streams = device == "cuda", streams_for(spec.kind, threads)
+        session = Session(
+            artefact.model,
+            source=manifest.file,
+            device=device,
+            threads=streams.threads,
+            axes={} if on_cuda else {BATCH_AXIS: 1},
+            captures=on_cuda,
+        )
+        item = list(spec.item_shape)
+        taken = {name: (kind, shape[1:]) for name, (kind, shape) in session.inputs().items()}
+        if taken != {spec.input_name: ("tensor(uint8)", item)} or LOGIT not in session.output_names():
+            wanted = f"uint8 {spec.input_name} [N, {', '.join(map(str, item))}]"
+            raise ModelError(f"{manifest.file} does not turn {wanted} into logit: export the detector again.")
+        self._source = manifest.file
+        self.name = f"onnxruntime-{device}"
+        self.precision: Arithmetic = precision
+        self._items: FixedBatches | SingleItems
+        if on_cuda:
+            self.max_batch = most_on_cuda(artefact, memory_bytes=nvidia_gpus()[0].memory_bytes)
+            self._items = FixedBatches(
+                session,
+                spec.input_name,
+                spec.item_shape,
+                self.max_batch,
+                batch_input=batch_input_on_cuda(spec.item_shape),
+            )
+        else:
+            self.max_batch = streams.max_batch
+            self._items = SingleItems(session, spec.input_name, streams.count)
+
+    def logits(self, batch: Items) -> NDArray[np.float32]:
+        """See `Backend.logits`."""
+        logits = self._items.logits(batch)
+        return finite(logits, source=self._source)
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        self._items.close()
+        del self._items
+
+
+class SingleItems:
+    """Runs a batch item by item, several side by side.
+
+    Args:
+        session: takes one item.
+        feed: name of the input.
+        streams: how many items side by side.
+    """
+
+    def __init__(self, session: Session, feed: str, streams: int) -> None:
+        self._session = session
+        self._feed = feed
+        self._pool = ThreadPoolExecutor(streams, thread_name_prefix="onnxruntime")
+
+    def logits(self, batch: Items) -> NDArray[np.float32]:
+        """Return the logits [N] of a batch of N items."""
+        refuse_device_items(batch)
+        return np.concatenate(list(self._pool.map(self._logit, batch)))
+
+    def _logit(self, item: NDArray[np.uint8]) -> NDArray[np.float32]:
+        (logit,) = self._session.run([LOGIT], {self._feed: item[None]})
+        return logit
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._pool.shutdown()
+
+
+class FixedBatches:
+    """Runs batches of any size in a few sizes, each of which keeps its buffers and its CUDA graph.
+
+    A batch is run in the next size. Buffers are made when a size is first needed, in the thread that needs it: ONNX
+    Runtime records CUDA graphs for each thread.
+
+    Args:
+        session: made with `captures` on CUDA.
+        feed: name of the input.
+        item_shape: of an item of the batch.
+        most: the largest batch.
+        batch_input: fills the buffers; without one, ONNX Runtime copies batches of the host itself.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        feed: str,
+        item_shape: tuple[int, ...],
+        most: int,
+        *,
+        batch_input: BatchInput | None = None,
+    ) -> None:
+        self._session = session
+        self._batch_input = batch_input
+        self._feed = feed
+        self._item_shape = item_shape
+        self._sizes = batch_sizes(most)
+        self.bound: dict[int, Bound] = {}
+
+    def close(self) -> None:
+        """Give back the buffers."""
+        self.bound.clear()
+
+    def logits(self, batch: Items) -> NDArray[np.float32]:
+        """Return the logits [N] of a batch of at most `most` items."""
+        size = size_for(len(batch), self._sizes)
+        if size not in self.bound:
+            shape = (size, *self._item_shape)
+            self.bound[size] = self._session.bound(self._feed, shape, LOGIT, number=size)
+        bound = self.bound[size]
+        if self._batch_input is not None:
+            self._batch_input.fill(bound.addresses()[0], batch)
+        else:
+            filled = np.empty((size, *self._item_shape), dtype=np.uint8)
+            fill(filled, batch, size)
+            bound.put(filled)
+        return bound.run()[: len(batch)]

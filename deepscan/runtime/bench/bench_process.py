@@ -1,0 +1,73 @@
+"""Starting the process that measures, hearing what it says, and of what it died."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import IO, Final
+
+import msgspec
+
+from deepscan.runtime.bench.bench_records import END, MACHINE_AT_FAULT, Answer, Failure, Task, failure_of
+
+WORKER: Final = "deepscan.runtime.bench.bench_worker"
+# For its libraries to give back what they hold; then it is ended.
+FAREWELL_SECONDS: Final = 20.0
+# Where the last line of what a process said is looked for.
+TAIL_BYTES: Final = 4096
+
+
+def answers_of(task: Task, *, worker: str = WORKER) -> Iterator[Answer]:
+    """Do a task in a process of its own; closing the iterator, or whatever interrupts it, ends the process.
+
+    Args:
+        task: what to do.
+        worker: the module that does it, see `bench_worker`.
+
+    Yields:
+        The answers as they come; if the process dies, the last one says of what.
+    """
+    reading, writing = os.pipe()
+    # -P: a folder that one happens to be in is no place to import from.
+    arguments = [str(os.getpid()), str(writing), msgspec.json.encode(task).decode()]
+    command = [sys.executable, "-P", "-m", worker, *arguments]
+    with open(reading, "rb") as answers, tempfile.TemporaryFile() as said:
+        try:
+            # A group of its own: Ctrl-C then reaches this process alone, which ends the other one.
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, pass_fds=[writing], process_group=0
+            )
+        finally:
+            os.close(writing)
+        try:
+            for line in answers:
+                if line == END:
+                    break
+                answer: Answer = msgspec.json.decode(line, type=Answer)
+                yield answer
+            else:
+                yield _death(task, process.wait(), said)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(FAREWELL_SECONDS)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _death(task: Task, code: int, said: IO[bytes]) -> Failure:
+    """Describe an end without a last word: by the signal, or by the last line that was printed."""
+    if code == -signal.SIGKILL:
+        return failure_of(task, "its process was killed, as happens when memory runs out", MACHINE_AT_FAULT)
+    if code < 0:
+        name = signal.Signals(-code).name
+        return failure_of(task, f"its process crashed ({name})", MACHINE_AT_FAULT)
+    said.seek(max(0, said.seek(0, os.SEEK_END) - TAIL_BYTES))
+    lines = said.read().decode(errors="replace").split("\n")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+    return failure_of(task, f"its process ended with code {code}: {last}", MACHINE_AT_FAULT)

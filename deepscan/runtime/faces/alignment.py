@@ -1,0 +1,113 @@
+"""Similarity transforms from five points, and the enlarged box: the geometry of the authors' crops, on plain numbers.
+
+A matrix is float64 [2, 3] and maps a point (x, y, 1) of the picture to the crop. Coordinates are those of OpenCV: the
+centre of the first pixel is (0, 0).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from deepscan.runtime.video.frames import Box
+    from deepscan.spec import Points
+
+IntBox: TypeAlias = tuple[int, int, int, int]
+SMALLEST = 1e-6
+
+
+def enlarged_box(box: Box, width: int, height: int, *, reach: float) -> IntBox:
+    """Enlarge a face box on each side and clip it to the picture, in whole pixels rounded half to even.
+
+    AltFreezing: test_tools/utils.py:13-24. The last row and column of the picture are never part of it.
+
+    Args:
+        box: (x0, y0, x1, y1) in pixels.
+        width: of the picture.
+        height: of the picture.
+        reach: by how much, in units of the box's own width and height.
+    """
+    x0, y0, x1, y1 = (float(np.rint(value)) for value in box)
+    across, down = reach * (x1 - x0), reach * (y1 - y0)
+    left, right = np.rint(np.clip([x0 - across, x1 + across], 0, width - 1)).astype(int).tolist()
+    top, bottom = np.rint(np.clip([y0 - down, y1 + down], 0, height - 1)).astype(int).tolist()
+    return left, top, right, bottom
+
+
+def target_points(target: Points, size: int) -> NDArray[np.float64]:
+    """Return target places [5, 2] in pixels of a crop of `size`."""
+    return np.array(target, dtype=np.float64) * size
+
+
+def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fit a similarity without reflection by least squares in the crop.
+
+    CADDM: lib/data_preprocess/cropface.py; DeepfakeBench's Umeyama gives the same in two dimensions.
+
+    Points that coincide, which no face has, are moved and not scaled.
+
+    Args:
+        source: points [K, 2] in the picture.
+        target: where they shall lie, [K, 2].
+    """
+    centre, aim = source.mean(axis=0), target.mean(axis=0)
+    d, u = source - centre, target - aim
+    total = max(float((d**2).sum()), SMALLEST)
+    a = (u * d).sum() / total
+    b = (u[:, 0] * d[:, 1] - u[:, 1] * d[:, 0]).sum() / total
+    if np.hypot(a, b) < SMALLEST:
+        a, b = 1.0, 0.0
+    linear = np.array([[a, b], [-b, a]])
+    return np.column_stack([linear, aim - linear @ centre])
+
+
+def clip_similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fit the similarity of a clip: least squares in the picture, as the authors do.
+
+    FTCN and AltFreezing: test_tools/warp_for_xray.py:404-425. A mirrored answer is tried too; because of a slip there,
+    it wins not when it fits better, but where a face is seen almost exactly from the side. That is kept.
+
+    Args:
+        source: the points of all frames of the clip, [K, 2].
+        target: where each of them shall lie, [K, 2].
+    """
+    flip = np.array([-1.0, 1.0])
+    flipped = target * flip
+    plain = _inverted(similarity(target, source))
+    mirrored = _inverted(similarity(flipped, source)) * flip[:, None]
+    # Both are compared with the flipped target: this is the slip.
+    errors = [np.linalg.norm(moved(matrix, source) - flipped) for matrix in (plain, mirrored)]
+    return plain if errors[0] <= errors[1] else mirrored
+
+
+def moved(matrix: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Apply a matrix [2, 3] to points [K, 2]."""
+    result: NDArray[np.float64] = points @ matrix[:, :2].T + matrix[:, 2]
+    return result
+
+
+def shifted(matrix: NDArray[np.float64], left: float, top: float) -> NDArray[np.float64]:
+    """Return the matrix for a picture that begins at (left, top) of the one the matrix was made for."""
+    return np.column_stack([matrix[:, :2], matrix[:, :2] @ np.array([left, top]) + matrix[:, 2]])
+
+
+def source_box(matrix: NDArray[np.float64], size: int, width: int, height: int) -> IntBox:
+    """Return the pixels (x0, y0, x1, y1) of a picture that a crop of `size` is made of; x1 and y1 are beyond the last.
+
+    Empty (x0 >= x1 or y0 >= y1) where the crop lies outside the picture.
+    """
+    corners = np.array([[0, 0], [size - 1, 0], [0, size - 1], [size - 1, size - 1]], dtype=np.float64)
+    reached = moved(_inverted(matrix), corners)
+    low, high = np.floor(reached.min(axis=0)) - 1, np.ceil(reached.max(axis=0)) + 2
+    x0, y0 = np.clip(low, 0, [width, height]).astype(int).tolist()
+    x1, y1 = np.clip(high, 0, [width, height]).astype(int).tolist()
+    return x0, y0, x1, y1
+
+
+def _inverted(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    linear = np.linalg.inv(matrix[:, :2])
+    return np.column_stack([linear, -linear @ matrix[:, 2]])

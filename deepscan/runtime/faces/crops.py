@@ -1,0 +1,129 @@
+"""Face crops: resampled on the planes, then turned into RGB. Only the crop is ever converted, never the frame.
+
+Definition (any other implementation is measured against this one): each plane is resampled over the crop's square
+with a triangle filter, as wide as the shrinking factor where the crop shrinks and one sample where it grows
+(Pillow's BILINEAR); outside the picture its border is repeated; then the matrix of `Colour` gives RGB.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from deepscan.runtime.faces.alignment import IntBox
+    from deepscan.runtime.gpu.device import Pixels
+    from deepscan.runtime.video.frames import Box, Frame, Picture
+    from deepscan.spec import SquareCrop
+
+NEUTRAL_CHROMA = 128
+# MPEG-2 and later place a chroma sample on the left luma sample of its pair: a quarter of a chroma sample off centre.
+LEFT_CHROMA_SHIFT = 0.25
+
+
+def crop_square(box: Box, policy: SquareCrop) -> Box:
+    """Return the square (x0, y0, x1, y1) that `policy` cuts around a face box, in the same coordinates."""
+    x0, y0, x1, y1 = box
+    side = policy.scale * max(x1 - x0, y1 - y0)
+    centre_x = (x0 + x1) / 2
+    centre_y = (y0 + y1) / 2 + policy.shift_down * side
+    return centre_x - side / 2, centre_y - side / 2, centre_x + side / 2, centre_y + side / 2
+
+
+def crop_rgb(frame: Frame, box: Box, size: int) -> Pixels:
+    """Cut a box out of the upright picture and resample it.
+
+    Args:
+        frame: the decoded frame.
+        box: (x0, y0, x1, y1) in pixels of the upright picture; may reach beyond it.
+        size: side of the result, in pixels; a box that is no square is stretched.
+
+    Returns:
+        RGB uint8 [size, size, 3].
+    """
+    return _sampled_rgb(frame, box, size, size)
+
+
+def region_rgb(frame: Frame, box: IntBox) -> Pixels:
+    """Return whole pixels (x0, y0, x1, y1) of the upright picture, x1 and y1 beyond the last: RGB [y1-y0, x1-x0, 3]."""
+    x0, y0, x1, y1 = box
+    if x1 <= x0 or y1 <= y0:
+        nothing = max(0, y1 - y0), max(0, x1 - x0), 3
+        work = frame.picture.work
+        return np.zeros(nothing, np.uint8) if work is None else work.nothing_yet(nothing)
+    return _sampled_rgb(frame, box, x1 - x0, y1 - y0)
+
+
+def plane_boxes(frame: Frame, upright_box: Box) -> list[Box]:
+    """Return a box of the upright picture in the samples of each plane."""
+    box = frame.geometry.coded_box(upright_box)
+    first, *chroma = frame.picture.planes
+    return [box, *(_chroma_box(box, frame.picture, plane.shape, first.shape) for plane in chroma)]
+
+
+def _sampled_rgb(frame: Frame, upright_box: Box, width: int, height: int) -> Pixels:
+    """Resample a box of the upright picture to RGB [height, width, 3]."""
+    picture, geometry = frame.picture, frame.geometry
+    boxes = plane_boxes(frame, upright_box)
+    if picture.work is not None:
+        return picture.work.resampled(picture, boxes, geometry.orientation, width, height)
+    sides = (height, width) if geometry.orientation.transpose else (width, height)
+    sampled = [
+        _resample(plane, box, sides, picture.bit_depth) for plane, box in zip(picture.planes, boxes, strict=True)
+    ]
+    while len(sampled) < 3:
+        sampled.append(np.full(sides[::-1], NEUTRAL_CHROMA, dtype=np.uint8))
+    rgb = cv2.transform(np.dstack(sampled), picture.colour.rgb_matrix())
+    return geometry.orientation.apply(rgb)  # type: ignore[arg-type]
+
+
+def _chroma_box(box: Box, picture: Picture, chroma: tuple[int, int], luma: tuple[int, int]) -> Box:
+    """Scale a luma box to a chroma plane; odd sizes round the plane up, so the factor is a power of two."""
+    down, across = (_subsampling(of_luma, of_chroma) for of_luma, of_chroma in zip(luma, chroma, strict=True))
+    shift = LEFT_CHROMA_SHIFT if across > 1 and picture.left_chroma else 0.0
+    x0, y0, x1, y1 = box
+    return x0 / across + shift, y0 / down, x1 / across + shift, y1 / down
+
+
+def _subsampling(luma: int, chroma: int) -> int:
+    return 1 if luma == chroma else int(2 ** round(math.log2(luma / chroma)))
+
+
+def _resample(plane: NDArray[Any], box: Box, sides: tuple[int, int], bit_depth: int) -> NDArray[np.uint8]:
+    """Resample a box of one plane to uint8 [height, width]; `sides` are (width, height)."""
+    x0, y0, x1, y1 = box
+    if sides == (x1 - x0, y1 - y0) and x0 == int(x0) and y0 == int(y0):
+        return _eight_bits(_window(plane, int(x0), int(y0), int(x1), int(y1)), bit_depth)
+    reach = math.ceil(max(1.0, (x1 - x0) / sides[0], (y1 - y0) / sides[1])) + 1
+    left, top = math.floor(x0) - reach, math.floor(y0) - reach
+    right, bottom = math.ceil(x1) + reach, math.ceil(y1) + reach
+    window = _eight_bits(_window(plane, left, top, right, bottom), bit_depth)
+    image = Image.fromarray(np.ascontiguousarray(window))
+    inside = (x0 - left, y0 - top, x1 - left, y1 - top)
+    return np.asarray(image.resize(sides, Image.Resampling.BILINEAR, box=inside))
+
+
+def _eight_bits(samples: NDArray[Any], bit_depth: int) -> NDArray[np.uint8]:
+    if bit_depth == 8:
+        return samples
+    shift = bit_depth - 8
+    rounded = (samples.astype(np.uint32) + (1 << (shift - 1))) >> shift
+    eight: NDArray[np.uint8] = np.minimum(rounded, 255).astype(np.uint8)
+    return eight
+
+
+def _window(plane: NDArray[Any], left: int, top: int, right: int, bottom: int) -> NDArray[Any]:
+    """Return plane[top:bottom, left:right] with the border repeated where that lies outside."""
+    height, width = plane.shape
+    if top >= 0 and left >= 0 and bottom <= height and right <= width:
+        return plane[top:bottom, left:right]
+    rows = np.arange(top, bottom).clip(0, height - 1)
+    columns = np.arange(left, right).clip(0, width - 1)
+    window: NDArray[Any] = plane[rows][:, columns]
+    return window

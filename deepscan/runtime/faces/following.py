@@ -1,0 +1,164 @@
+"""Follows the faces of one video and has them cut: at each look, and between two looks by interpolation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from deepscan.runtime.faces.cutting import Cut, Cutter, FaceAt
+from deepscan.runtime.limits import DEFAULT_LIMITS, CrowdLimit, Limits
+from deepscan.runtime.pipeline.messages import FaceInput, LeftOut, Look, TracksEnded, VideoJob
+
+if TYPE_CHECKING:
+    from deepscan.runtime.faces.tracking import Tracking
+    from deepscan.runtime.faces.yunet import Faces
+
+
+class Follower(Protocol):
+    """Turns the looks of one video into what some detectors want, in the order of time for each track.
+
+    Attributes:
+        detectors: their numbers.
+        most_faces: the largest number of faces seen in one frame so far.
+    """
+
+    detectors: tuple[int, ...]
+    most_faces: int
+
+    @property
+    def over_limit(self) -> bool:
+        """Whether the video is over a limit, so that further looks change nothing."""
+
+    def look(self, look: Look, faces: Faces | None) -> Iterator[FaceInput | TracksEnded]:
+        """Take a frame, with its faces in pixels of the upright picture if it was searched."""
+
+    def rewind(self) -> None:
+        """Know that the same frames come once more, not searched again."""
+
+    def finish(self) -> Iterator[FaceInput | TracksEnded]:
+        """End the tracks that are left."""
+
+    def left_out(self) -> LeftOut:
+        """Return what the detectors did not get to see."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sighting:
+    seconds: float
+    faces: dict[int, FaceAt]
+
+
+class FaceFollower:
+    """The faces of one video, each frame seen once; see `Follower`.
+
+    A frame without detections waits until the next look. Then its faces lie on the straight line between the two
+    sightings, for the tracks that were seen in both looks; other tracks are not guessed at.
+
+    Detectors that want faces cut differently have followers of their own, so that none depends on another: one may
+    leave out faces that the other takes.
+    """
+
+    def __init__(
+        self,
+        job: VideoJob,
+        cut: Cut,
+        tracking: Tracking,
+        *,
+        joins_gaps: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        """Begin a video.
+
+        Args:
+            job: the video.
+            cut: what its detectors want.
+            tracking: tells whose faces are whose.
+            joins_gaps: crops follow each other in clips though frames between them had none.
+            limits: of faces and tracks. A video over one that is not cut gives nothing more.
+        """
+        self.detectors = cut.detectors
+        self.most_faces = 0
+        self._job = job
+        self._cutter = Cutter(job, cut)
+        self._tracking = tracking
+        self._waiting: list[Look] = []
+        self._seen = _Sighting(0.0, {})
+        self._small_faces = 0
+        self._crowd = CrowdLimit(limits)
+        self._joins_gaps = joins_gaps
+        self._looks_with_faces = 0
+
+    @property
+    def over_limit(self) -> bool:
+        """See `Follower.over_limit`."""
+        return self._crowd.over is not None
+
+    def look(self, look: Look, faces: Faces | None) -> Iterator[FaceInput | TracksEnded]:
+        """See `Follower.look`."""
+        if not self._crowd.goes_on():
+            self._waiting.clear()
+            return
+        if faces is None:
+            self._waiting.append(look)
+            return
+        frame = look.frame
+        if look.starts_shot:
+            yield from self._ended(self._tracking.end_all())
+        yield from self._ended(self._tracking.end_absent(frame.seconds))
+        found = self._large_enough(faces)
+        boxes = np.array([face.box for face in found], dtype=np.float32).reshape(-1, 4)
+        numbers = self._tracking.update(frame.seconds, boxes)
+        pairs = zip(numbers, found, strict=True)
+        taken = {n: face for n, face in pairs if n is not None and self._crowd.takes_track(n)}
+        if self._crowd.over is not None:
+            return
+        seen = _Sighting(frame.seconds, taken)
+        waiting, self._waiting = self._waiting, []
+        for between in waiting:
+            share = self._share(between.frame.seconds, seen)
+            for number in sorted(self._seen.faces.keys() & seen.faces.keys()):
+                face = interpolated(self._seen.faces[number], seen.faces[number], share)
+                yield from self._cutter.take(between.frame, between.position, number, face)
+        position = self._looks_with_faces if self._joins_gaps else look.position
+        for number, face in seen.faces.items():
+            yield from self._cutter.take(frame, position, number, face)
+        self._looks_with_faces += bool(seen.faces)
+        self._seen = seen
+
+    def rewind(self) -> None:
+        """See `Follower.rewind`."""
+        raise AssertionError("each frame is seen once")
+
+    def finish(self) -> Iterator[FaceInput | TracksEnded]:
+        """See `Follower.finish`."""
+        yield from self._ended(self._tracking.end_all())
+
+    def left_out(self) -> LeftOut:
+        """See `Follower.left_out`."""
+        return LeftOut(self._small_faces, self._cutter.longest_dropped, *self._crowd.left_out())
+
+    def _large_enough(self, faces: Faces) -> list[FaceAt]:
+        found = [FaceAt(box, points) for box, points in zip(faces.boxes, faces.points, strict=True)]
+        large = [face for face in found if face.longer_side >= self._cutter.cut.min_face_pixels]
+        self.most_faces = max(self.most_faces, len(found))
+        self._small_faces += len(found) - len(large)
+        return [large[kept] for kept in self._crowd.largest([face.longer_side for face in large])]
+
+    def _share(self, seconds: float, seen: _Sighting) -> float:
+        span = seen.seconds - self._seen.seconds
+        return min(1.0, max(0.0, (seconds - self._seen.seconds) / span)) if span > 0 else 0.5
+
+    def _ended(self, numbers: list[int]) -> Iterator[FaceInput | TracksEnded]:
+        if numbers:
+            yield from self._cutter.end(numbers)
+            yield TracksEnded(self._job, self.detectors, numbers)
+
+
+def interpolated(before: FaceAt, after: FaceAt, share: float) -> FaceAt:
+    """Return the face at `share` (0..1) of the way from one sighting to another."""
+    part = np.float32(share)
+    box = before.box + (after.box - before.box) * part
+    return FaceAt(box, before.points + (after.points - before.points) * part)

@@ -1,0 +1,154 @@
+"""RetinaFace with MobileNet-0.25, the face detector of FTCN and AltFreezing, batched and at any size.
+
+What follows the network is that of AltFreezing: anchors, decoding and non-maximum suppression as in test_tools/ct/
+detection/alignment.py (anchors: 345-378), the choice of faces as in test_tools/ct/detection/utils.py:75-89.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from deepscan.errors import ModelError
+from deepscan.runtime.backends.sessions import Device, Session
+from deepscan.runtime.faces.yunet import Faces
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+INPUT_NAME: Final = "pictures"
+OUTPUT_NAMES: Final = ("boxes", "scores", "points")
+# Of each map: how many pixels lie between two places, and the sides of the square anchors at each, in pixels.
+LEVELS: Final = ((8, (16, 32)), (16, (64, 128)), (32, (256, 512)))
+CENTRE_VARIANCE: Final = 0.1
+SIZE_VARIANCE: Final = 0.2
+CANDIDATE_SCORE: Final = 0.02
+CANDIDATES_KEPT: Final = 5000
+NMS_THRESHOLD: Final = 0.4
+# The authors first keep the best 750 of each picture, which changes nothing.
+FACES_KEPT: Final = 10
+SCORE_THRESHOLD: Final = 0.5
+SIZES_REMEMBERED: Final = 8
+
+
+class RetinaFace:
+    """Finds faces in batches of pictures of any size.
+
+    They lie in the host's memory: it is no `DeviceFaceDetector`, so where it is chosen, videos are decoded on the CPU.
+    """
+
+    def __init__(
+        self,
+        model: bytes,
+        *,
+        source: str,
+        device: Device,
+        threads: int,
+        score_threshold: float = SCORE_THRESHOLD,
+    ) -> None:
+        """Load the network.
+
+        Args:
+            model: the ONNX file's bytes, as `deepscan.export.retinaface` makes it.
+            source: its name, for messages.
+            device: where it runs.
+            threads: of one run, on a CPU.
+            score_threshold: faces with less confidence are dropped.
+
+        Raises:
+            MachineError: the device cannot be used.
+            ModelError: the model is another one.
+        """
+        self._session = Session(model, source=source, device=device, threads=threads)
+        if list(self._session.inputs()) != [INPUT_NAME] or self._session.output_names() != list(OUTPUT_NAMES):
+            raise ModelError(f"{source} is no graph of RetinaFace: add the weights of retinaface again.")
+        self._score_threshold = score_threshold
+        self.identity: list[str | float] = [hashlib.sha256(model).hexdigest(), score_threshold, NMS_THRESHOLD]
+
+    def detect(self, pictures: NDArray[np.uint8]) -> list[Faces]:
+        """Find the faces of a batch.
+
+        Args:
+            pictures: BGR uint8 [N, h, w, 3].
+
+        Returns:
+            N results of at most ten faces, in pixels of the pictures. Boxes may reach beyond them.
+        """
+        outputs = self._session.run(OUTPUT_NAMES, {INPUT_NAME: pictures})
+        anchors = anchors_of(*pictures.shape[1:3])
+        return [self._select(anchors, *(output[n] for output in outputs)) for n in range(len(pictures))]
+
+    def _select(
+        self,
+        anchors: NDArray[np.float32],
+        box_codes: NDArray[np.float32],
+        scores: NDArray[np.float32],
+        point_codes: NDArray[np.float32],
+    ) -> Faces:
+        """Decode the candidates of one picture and keep the best that do not overlap a better one."""
+        candidates = np.flatnonzero(scores > CANDIDATE_SCORE)
+        candidates = candidates[np.argsort(-scores[candidates], kind="stable")][:CANDIDATES_KEPT]
+        boxes = decoded_boxes(box_codes[candidates], anchors[candidates])
+        chosen = apart(boxes, most=FACES_KEPT)
+        chosen = chosen[scores[candidates[chosen]] >= self._score_threshold]
+        kept = candidates[chosen]
+        return Faces(boxes[chosen], decoded_points(point_codes[kept], anchors[kept]), scores[kept])
+
+
+@lru_cache(maxsize=SIZES_REMEMBERED)
+def anchors_of(height: int, width: int) -> NDArray[np.float32]:
+    """Return the anchors (centre x, centre y, side) of a picture, float32 [A, 3], in pixels.
+
+    They run from the finest map to the coarsest, row by row, at each place the smaller first. A map covers the whole
+    picture: it has as many places as steps, rounded up.
+    """
+    anchors = []
+    for step, sides in LEVELS:
+        rows, columns = -(-height // step), -(-width // step)
+        row, column, side = np.meshgrid(np.arange(rows), np.arange(columns), sides, indexing="ij")
+        anchors.append(np.stack([(column + 0.5) * step, (row + 0.5) * step, side], axis=-1).reshape(-1, 3))
+    result = np.concatenate(anchors).astype(np.float32)
+    result.flags.writeable = False
+    return result
+
+
+def decoded_boxes(codes: NDArray[np.float32], anchors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn predictions [K, 4] for anchors [K, 3] into corners (x0, y0, x1, y1) [K, 4], in pixels."""
+    centres, sides = anchors[:, :2], anchors[:, 2:]
+    centres = centres + codes[:, :2] * np.float32(CENTRE_VARIANCE) * sides
+    halves = sides * np.exp(codes[:, 2:] * np.float32(SIZE_VARIANCE)) / 2
+    return np.concatenate([centres - halves, centres + halves], axis=1)
+
+
+def decoded_points(codes: NDArray[np.float32], anchors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn predictions [K, 10] for anchors [K, 3] into points [K, 5, 2], in pixels."""
+    offsets = codes.reshape(-1, 5, 2) * np.float32(CENTRE_VARIANCE)
+    return anchors[:, None, :2] + offsets * anchors[:, None, 2:]
+
+
+def apart(boxes: NDArray[np.float32], *, most: int) -> NDArray[np.intp]:
+    """Choose boxes that do not overlap one chosen before by more than an IoU of 0.4.
+
+    Areas are those of whole pixels, both ends included, as the authors count them.
+
+    Args:
+        boxes: [K, 4], best first.
+        most: how many to choose at most.
+
+    Returns:
+        Their places, in order.
+    """
+    lows, highs = boxes[:, :2], boxes[:, 2:]
+    areas = (highs - lows + 1).prod(axis=1)
+    left = np.arange(len(boxes))
+    chosen: list[Any] = []
+    while len(left) and len(chosen) < most:
+        best, left = left[0], left[1:]
+        chosen.append(best)
+        sides = np.minimum(highs[best], highs[left]) - np.maximum(lows[best], lows[left]) + 1
+        shared = sides.clip(min=0).prod(axis=1)
+        left = left[shared / (areas[best] + areas[left] - shared) <= NMS_THRESHOLD]
+    return np.array(chosen, dtype=np.intp)

@@ -1,0 +1,112 @@
+"""The authors' way with a clip detector: find the faces of all frames, then the tracks, then every clip of them.
+
+The video is decoded twice, so that memory holds the boxes of all frames but the pixels of one clip per track only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+
+import numpy as np
+
+from deepscan.runtime.faces.clips import paper_windows
+from deepscan.runtime.faces.cutting import Cut, FaceAt, Timed, clip_input, piece_of
+from deepscan.runtime.faces.unbroken_tracks import UnbrokenTrack, unbroken_tracks
+from deepscan.runtime.faces.yunet import Faces
+from deepscan.runtime.limits import DEFAULT_LIMITS, CrowdLimit, Limits
+from deepscan.runtime.pipeline.messages import FaceInput, LeftOut, Look, TracksEnded, VideoJob
+
+
+class UnbrokenFollower:
+    """The faces of one video by the rules of FTCN and AltFreezing; see `Follower` for the contract.
+
+    Args:
+        job: the video.
+        cut: how the one detector wants its clips.
+        stride: frames between the starts of two clips.
+        limits: of faces and tracks. A video over one that is not cut gives nothing more.
+    """
+
+    def __init__(self, job: VideoJob, cut: Cut, *, stride: int, limits: Limits = DEFAULT_LIMITS) -> None:
+        self.detectors = cut.detectors
+        self.most_faces = 0
+        self._job = job
+        self._cut = cut
+        self._stride = stride
+        self._crowd = CrowdLimit(limits)
+        self._faces: list[Faces] = []
+        self._windows: list[_Windows] = []
+        self._frame = 0
+        self._small_faces = self._longest_stretch = 0
+
+    @property
+    def over_limit(self) -> bool:
+        """See `Follower.over_limit`."""
+        return self._crowd.over is not None
+
+    def look(self, look: Look, faces: Faces | None) -> Iterator[FaceInput | TracksEnded]:
+        """See `Follower.look`: first all frames with their faces, then, after `rewind`, all frames without."""
+        if faces is not None:
+            if self._crowd.goes_on():
+                self._faces.append(self._large_enough(faces))
+                self.most_faces = max(self.most_faces, len(faces))
+            return
+        for number, windows in enumerate(self._windows):
+            place = self._frame - windows.track.start
+            if 0 <= place < len(windows.track.faces):
+                yield from self._cut_face(look, number, windows, place)
+        self._frame += 1
+
+    def rewind(self) -> None:
+        """See `Follower.rewind`."""
+        for track in unbroken_tracks(self._faces if self._crowd.over is None else []):
+            length = len(track.faces)
+            if length < self._cut.min_frames:
+                self._longest_stretch = max(self._longest_stretch, length)
+            elif self._crowd.takes_track(len(self._windows)):
+                self._windows.append(_Windows(track, paper_windows(length, self._cut.frames, self._stride)))
+
+    def finish(self) -> Iterator[FaceInput | TracksEnded]:
+        """See `Follower.finish`."""
+        yield TracksEnded(self._job, self.detectors, list(range(len(self._windows))))
+
+    def left_out(self) -> LeftOut:
+        """See `Follower.left_out`; the authors set no limit to the size of a face, but the caller may."""
+        return LeftOut(self._small_faces, self._longest_stretch, *self._crowd.left_out())
+
+    def _large_enough(self, faces: Faces) -> Faces:
+        sides = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(axis=1)
+        large = sides >= self._cut.min_face_pixels
+        self._small_faces += int((~large).sum())
+        kept = np.flatnonzero(large)[self._crowd.largest(sides[large].tolist())]
+        return faces.where(np.isin(np.arange(len(faces)), kept))
+
+    def _cut_face(self, look: Look, number: int, windows: _Windows, place: int) -> Iterator[FaceInput]:
+        faces = self._faces[self._frame]
+        chosen = windows.track.faces[place]
+        piece = piece_of(look.frame, FaceAt(faces.boxes[chosen], faces.points[chosen]), self._cut)
+        for pieces in windows.add(place, (look.frame.seconds, piece)):
+            yield clip_input(self._job, self._cut, number, pieces)
+
+
+class _Windows:
+    """The clips of one track, each made as soon as its latest frame is there."""
+
+    def __init__(self, track: UnbrokenTrack, windows: Sequence[list[int]]) -> None:
+        self.track = track
+        self._windows = sorted(windows, key=max)
+        # The earliest frame that the windows from each one on still need.
+        self._needed = list(accumulate(map(min, reversed(self._windows)), min))[::-1]
+        self._next = 0
+        self._held: dict[int, Timed] = {}
+
+    def add(self, place: int, timed: Timed) -> Iterator[list[Timed]]:
+        """Take the piece of frame `place` of the track."""
+        self._held[place] = timed
+        while self._next < len(self._windows) and max(self._windows[self._next]) <= place:
+            yield [self._held[index] for index in self._windows[self._next]]
+            self._next += 1
+        needed = self._needed[self._next] if self._next < len(self._windows) else place + 1
+        for index in [held for held in self._held if held < needed]:
+            del self._held[index]

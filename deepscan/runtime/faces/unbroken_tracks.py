@@ -1,0 +1,118 @@
+"""Tracks by the rules of FTCN and AltFreezing (test_tools/ct/operations.py): every frame searched, no gap allowed.
+
+A track is the chain of the best overlapping faces from one frame to the next. If chains reach through the whole video,
+they are the tracks. Otherwise the video is cut into stretches where the number of chains stays the same, and each
+stretch gives its first chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from deepscan.runtime.faces.yunet import Faces
+
+FACES_CONSIDERED = 10
+FACE_SCORE = 0.5
+FIRST_FACE_SCORE = 0.8
+MIN_OVERLAP = 0.5
+# Stretches are grown from this many frames; where not even so many have a chain, the search goes on behind them.
+FIRST_STRETCH = 2
+
+
+@dataclass(frozen=True, slots=True)
+class UnbrokenTrack:
+    """Frames `start` to `start + len(faces) - 1`, and the number of the face in each frame's list."""
+
+    start: int
+    faces: tuple[int, ...]
+
+
+def unbroken_tracks(frames: Sequence[Faces]) -> list[UnbrokenTrack]:
+    """Find the tracks of a video.
+
+    Args:
+        frames: the faces of every frame, best first (AltFreezing: test_tools/ct/detection/utils.py:75-89 looks at the
+            ten best, of those with a score of at least 0.5).
+    """
+    boxes = [_considered(faces) for faces in frames]
+    scores = [faces.scores for faces in frames]
+    if not boxes:
+        return []
+    whole = [chain for chain in _chains(boxes, scores, 0) if len(chain) == len(boxes)]
+    if whole:
+        return [UnbrokenTrack(0, chain) for chain in whole]
+    tracks, start = [], 0
+    while start < len(boxes):
+        chains = _chains(boxes, scores, start)
+        length = _stretch([len(chain) for chain in chains], len(boxes) - start)
+        if length:
+            first = next(chain for chain in chains if len(chain) >= length)
+            tracks.append(UnbrokenTrack(start, first[:length]))
+        start += length or FIRST_STRETCH
+    return tracks
+
+
+def _considered(faces: Faces) -> NDArray[np.float64]:
+    count = int((faces.scores[:FACES_CONSIDERED] >= FACE_SCORE).sum())
+    return faces.boxes[:count].astype(np.float64)
+
+
+def _chains(
+    boxes: Sequence[NDArray[np.float64]], scores: Sequence[NDArray[np.float32]], start: int
+) -> list[tuple[int, ...]]:
+    """Follow each face of frame `start` as far as it goes; two chains may meet in the same face."""
+    return [_chain(boxes, face, start) for face in _first_faces(boxes[start], scores[start])]
+
+
+def _first_faces(boxes: NDArray[np.float64], scores: NDArray[np.float32]) -> list[int]:
+    """Return the faces that may begin a chain: sure ones that no better one of the frame covers."""
+    return [
+        face
+        for face in range(len(boxes))
+        if scores[face] >= FIRST_FACE_SCORE and (overlaps(boxes[face], boxes[:face]) <= MIN_OVERLAP).all()
+    ]
+
+
+def _chain(boxes: Sequence[NDArray[np.float64]], face: int, start: int) -> tuple[int, ...]:
+    chain = [face]
+    for number in range(start + 1, len(boxes)):
+        shared = overlaps(boxes[number - 1][chain[-1]], boxes[number])
+        if not len(shared) or shared.max() < MIN_OVERLAP:
+            break
+        chain.append(int(shared.argmax()))
+    return tuple(chain)
+
+
+def _stretch(lengths: Sequence[int], left: int) -> int:
+    """Return how many frames the next stretch has, or 0: it ends where the number of chains changes (`find_longest`).
+
+    Args:
+        lengths: how far each chain reaches.
+        left: frames up to the end of the video. A stretch that gets there may lose chains, but not all, at the last.
+    """
+
+    def count(end: int) -> int:
+        return sum(length >= end for length in lengths)
+
+    end = FIRST_STRETCH
+    while end < left and count(end) and count(end) == count(FIRST_STRETCH):
+        end += 1
+    if end <= FIRST_STRETCH:
+        return 0
+    return end if end == left and count(end) else end - 1
+
+
+def overlaps(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the IoU [K] of one box with K others, corners (x0, y0, x1, y1)."""
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    shared = sides.clip(min=0).prod(axis=1)
+    areas = (others[:, 2:] - others[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod() - shared
+    iou: NDArray[np.float64] = shared / areas
+    return iou

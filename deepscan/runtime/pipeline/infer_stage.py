@@ -1,0 +1,191 @@
+"""The last stage of the pipeline: crops and clips in, results out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deepscan.errors import DeviceMemoryError
+from deepscan.runtime.gpu.device import DeviceArray
+from deepscan.runtime.journal.results import VideoResult
+from deepscan.runtime.pipeline.messages import (
+    FaceInput,
+    LeftOut,
+    Restarted,
+    ToInfer,
+    TracksEnded,
+    VideoFollowed,
+    VideoJob,
+    VideoScored,
+)
+from deepscan.runtime.pipeline.scoring import Scoreboard, label_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from deepscan.runtime.backends.backends import Backend
+    from deepscan.runtime.gpu.device import Pixels
+    from deepscan.runtime.pipeline.scoring import Aggregate
+    from deepscan.runtime.pipeline.stages import Progress
+    from deepscan.spec import DetectorSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What every result of one detector shares.
+
+    Attributes:
+        model: what results call the detector.
+        spec: the detector, with the label band in force.
+        aggregate: how tracks become one score.
+        decisive_frames: how many frames make a track that can decide the score.
+        mirror: whether a crop's logit is averaged with that of its mirror image.
+        weights_sha256, settings_sha256: what the scores depend on.
+    """
+
+    model: str
+    spec: DetectorSpec
+    aggregate: Aggregate
+    decisive_frames: int
+    mirror: bool
+    weights_sha256: str
+    settings_sha256: str
+
+
+class InferStage:
+    """Scores with every detector: batches mix videos, sums are kept per video and detector.
+
+    Args:
+        detectors: each with what executes it, in the order of their numbers.
+        progress: counts.
+    """
+
+    def __init__(self, detectors: Sequence[tuple[Backend, Verdict]], *, progress: Progress) -> None:
+        self._detectors = detectors
+        self._progress = progress
+        self._boards: dict[tuple[int, int], Scoreboard] = {}
+        self._most: dict[int, int] = {}
+
+    def __call__(self, messages: Sequence[ToInfer]) -> Iterator[VideoScored]:
+        """Score the crops and clips, and close the videos that end."""
+        for number in range(len(self._detectors)):
+            self._score(number, messages)
+        for message in messages:
+            if isinstance(message, VideoFollowed):
+                for number in range(len(self._detectors)):
+                    yield VideoScored(self._result(number, message))
+                self._progress.videos += 1
+                message.job.share_done = 1.0
+
+    def _score(self, number: int, messages: Sequence[ToInfer]) -> None:
+        """Put the logits of one detector on its boards, and close the tracks that end."""
+        wanted = [message for message in messages if isinstance(message, FaceInput) and number in message.detectors]
+        logits = dict(zip(map(id, wanted), self._logits(number, [message.pixels for message in wanted]), strict=True))
+        for message in messages:
+            if isinstance(message, Restarted):
+                self._boards.pop((message.job.index, number), None)
+            elif isinstance(message, TracksEnded) and number in message.detectors:
+                self._board(message.job, number).end(message.tracks)
+            elif isinstance(message, FaceInput) and id(message) in logits:
+                board = self._board(message.job, number)
+                logit = logits[id(message)]
+                board.add(message.track, message.start_seconds, message.end_seconds, logit, frames=message.frames)
+
+    def _board(self, job: VideoJob, number: int) -> Scoreboard:
+        key = job.index, number
+        if key not in self._boards:
+            _, verdict = self._detectors[number]
+            self._boards[key] = Scoreboard(verdict.spec, verdict.aggregate, decisive_frames=verdict.decisive_frames)
+        return self._boards[key]
+
+    def _logits(self, number: int, items: Sequence[Pixels]) -> list[float]:
+        backend, verdict = self._detectors[number]
+        views = 2 if verdict.mirror else 1
+        inputs = [view for item in items for view in ((item, _mirrored(item)) if verdict.mirror else (item,))]
+        logits: list[NDArray[np.float32]] = []
+        done = 0
+        while done < len(inputs):
+            batch = inputs[done : done + self._most.get(number, backend.max_batch)]
+            try:
+                logits.append(backend.logits(batch))
+            except DeviceMemoryError:
+                if len(batch) == 1:
+                    raise
+                # Others use the GPU too, and may go on doing so: from now on half of it has to do.
+                self._most[number] = len(batch) // 2
+                continue
+            done += len(batch)
+        return np.concatenate(logits).reshape(-1, views).mean(axis=1).tolist() if logits else []
+
+    def _result(self, number: int, end: VideoFollowed) -> VideoResult:
+        backend, verdict = self._detectors[number]
+        job, decoded, info = end.job, end.decoded, end.decoded.info
+        score = self._board(job, number).finish()
+        del self._boards[job.index, number]
+        left_out = end.left_out[number]
+        common = VideoResult(
+            index=job.index,
+            row=job.index * len(self._detectors) + number,
+            path=job.path,
+            status="no_face",
+            reason="; ".join(_remarks(end, left_out, verdict.spec)),
+            model=verdict.model,
+            faces=end.most_faces,
+            frames=decoded.frames,
+            duration_seconds=info.duration_seconds if info else None,
+            width=info.width if info else None,
+            height=info.height if info else None,
+            codec=info.codec if info else None,
+            backend=backend.name,
+            precision=backend.precision,
+            weights_sha256=verdict.weights_sha256,
+            settings_sha256=verdict.settings_sha256,
+            elapsed_seconds=time.monotonic() - job.started,
+        )
+        if left_out.over_limit is not None:  # before what decoding may still have met: that depends on how far it was
+            over = left_out.over_limit
+            return replace(common, status=over.status, reason=str(over), frames=left_out.frames_until_limit)
+        if decoded.failure is not None:
+            return replace(common, status=decoded.failure.status, reason=str(decoded.failure))
+        if score is None and left_out.longest_stretch:
+            return replace(common, status="too_short")
+        if score is None:
+            return common
+        return replace(
+            common,
+            status="scored",
+            score=score.score,
+            label=label_of(score.score, verdict.spec.band),
+            tracks=score.tracks,
+            clips=score.clips,
+            peak=score.peak,
+            details=score.details,
+        )
+
+
+def _mirrored(crop: Pixels) -> Pixels:
+    """Return a crop [H, W, 3] with left and right exchanged; nothing is copied yet."""
+    return crop.left_to_right() if isinstance(crop, DeviceArray) else crop[:, ::-1]
+
+
+def _remarks(end: VideoFollowed, left_out: LeftOut, spec: DetectorSpec) -> list[str]:
+    """Say what of the video was not looked at."""
+    remarks = []
+    if left_out.small_faces:
+        remarks.append(
+            f"{left_out.small_faces} sightings of faces smaller than {spec.min_face_pixels} pixels were not scored "
+            "(see --min-face)"
+        )
+    if left_out.longest_stretch:
+        remarks.append(
+            f"faces seen for up to {left_out.longest_stretch} frames in a row were not scored, "
+            f"{spec.name} needs {spec.min_frames}"
+        )
+    remarks += left_out.cut
+    if end.decoded.damage:
+        remarks.append(end.decoded.damage)
+    return remarks

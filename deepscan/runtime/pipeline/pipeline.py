@@ -1,0 +1,199 @@
+"""The pipeline: the only place that knows threads.
+
+    sources x N  ->  stage  ->  stage  ->  results
+
+Every arrow is a `Link`. A source turns one job into messages; a stage turns a few messages into others. All of them
+are ordinary functions that yield. The results are taken by whoever iterates, in the caller's own thread. When
+anything raises, or the caller leaves, every link is stopped, every thread joined, and the first error raised.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from deepscan.runtime.pipeline.links import Link, Stopped
+from deepscan.runtime.pipeline.pipeline_trace import PipelineTrace
+
+if TYPE_CHECKING:
+    from deepscan.runtime.pipeline.trace import TraceWriter
+
+
+@dataclass(slots=True)
+class StageTimes:
+    """Where the threads of a stage spent their time, in seconds summed over its threads.
+
+    A stage that is mostly busy is the bottleneck. One that mostly waits for input is fed too slowly; one that is
+    mostly blocked on its output feeds something slower.
+    """
+
+    name: str
+    threads: int
+    items: int = 0
+    busy_seconds: float = 0.0
+    waiting_seconds: float = 0.0
+    blocked_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+    @property
+    def busy_share(self) -> float:
+        """How much of its threads' time the stage was busy, 0 to 1; 0 where it has not run."""
+        accounted = self.busy_seconds + self.waiting_seconds + self.blocked_seconds
+        return self.busy_seconds / accounted if accounted > 0.0 else 0.0
+
+
+def _nameless(job: Any) -> str:  # noqa: ARG001
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where messages come from: `function(job)` yields them, in `threads` threads that share the jobs.
+
+    `subject(job)` is what a trace calls a job, such as the path of its file.
+    """
+
+    name: str
+    function: Callable[[Any], Iterable[Any]]
+    threads: int
+    max_bytes: int
+    subject: Callable[[Any], str] = _nameless
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What happens to messages: `function(messages)` yields others; it gets up to `batch` waiting ones at a time."""
+
+    name: str
+    function: Callable[[Sequence[Any]], Iterable[Any]]
+    batch: int
+    max_bytes: int
+
+
+class Pipeline:
+    """Runs jobs through a source and stages; iterate over `results()` to make it go.
+
+    Args:
+        jobs: given to the source's function one by one.
+        source: its output link is bounded by its `max_bytes`, as is every stage's.
+        stages: in order.
+        trace: gets every call, every wait, and what the links hold; whoever made it closes it.
+    """
+
+    def __init__(
+        self, jobs: Iterable[Any], source: Source, stages: Sequence[Stage], *, trace: TraceWriter | None = None
+    ) -> None:
+        self.source, self.stages = source, tuple(stages)
+        self._jobs = iter(jobs)
+        self._jobs_lock = threading.Lock()
+        self._error: BaseException | None = None
+        first: Link[Any] = Link(max_bytes=source.max_bytes, producers=source.threads)
+        self._links = [first, *(Link[Any](max_bytes=stage.max_bytes) for stage in stages)]
+        self._times = [StageTimes(source.name, source.threads), *(StageTimes(stage.name, 1) for stage in stages)]
+        names = [source.name, *(stage.name for stage in stages), "results"]
+        arrows = [f"{before} -> {after}" for before, after in pairwise(names)]
+        self._trace = PipelineTrace(trace, list(zip(arrows, self._links, strict=True))) if trace else None
+        self._lock = threading.Lock()
+        self._threads = [
+            self._thread(f"{source.name}-{number}", self._run_source, source) for number in range(source.threads)
+        ]
+        for number, stage in enumerate(stages):
+            self._threads.append(self._thread(stage.name, self._run_stage, stage, number))
+
+    def results(self) -> Generator[Any, None, None]:
+        """Start the threads and yield what the last stage yields; the end of this, however it comes, stops them.
+
+        Raises:
+            BaseException: the first that was raised in any thread.
+        """
+        try:
+            for thread in self._threads:
+                thread.start()
+            while taken := self._links[-1].take(1)[0]:
+                yield from taken
+        except Stopped:
+            pass
+        finally:
+            self._stop()
+        if self._error is not None:
+            raise self._error
+
+    def times(self) -> list[StageTimes]:
+        """Return where the time went; what a source does for a job is added when the job is done."""
+        return self._times
+
+    def _thread(self, name: str, target: Callable[..., None], *arguments: Any) -> threading.Thread:
+        return threading.Thread(target=self._guarded, args=(target, *arguments), name=f"deepscan-{name}", daemon=True)
+
+    def _stop(self) -> None:
+        for link in self._links:
+            link.stop()
+        for thread in self._threads:
+            if thread.ident is not None:  # it was started
+                thread.join()
+        if self._trace is not None:
+            self._trace.flush()
+
+    def _guarded(self, target: Callable[..., None], *arguments: Any) -> None:
+        try:
+            target(*arguments)
+        except Stopped:
+            pass
+        except BaseException as error:  # whatever it is, it is raised again in the caller's thread
+            with self._lock:
+                self._error = self._error or error
+            for link in self._links:
+                link.stop()
+
+    def _run_source(self, source: Source) -> None:
+        while (job := self._next_job()) is not None:
+            self._emit(source.function(job), 0, waited=0.0, items=1, subject=source.subject(job))
+        self._links[0].finish()
+
+    def _next_job(self) -> Any:
+        with self._jobs_lock:
+            return next(self._jobs, None)
+
+    def _run_stage(self, stage: Stage, number: int) -> None:
+        while True:
+            if self._trace is not None:
+                self._trace.filled(number)
+            messages, waited = self._links[number].take(stage.batch)
+            if self._trace is not None:
+                self._trace.waited("waiting", waited)
+            if not messages:
+                break
+            self._emit(stage.function(messages), number + 1, waited=waited, items=len(messages), subject="")
+        with self._lock:
+            self._times[number + 1].waiting_seconds += waited
+        self._links[number + 1].finish()
+
+    def _emit(self, messages: Iterable[Any], output: int, *, waited: float, items: int, subject: str) -> None:
+        """Drain a function's generator into a link, and close it at once if the pipeline stops."""
+        started, cpu_started, blocked = time.perf_counter(), time.thread_time(), 0.0
+        iterator = iter(messages)
+        try:
+            for message in iterator:
+                stalled = self._links[output].put(message)
+                blocked += stalled
+                if self._trace is not None:
+                    self._trace.waited("blocked", stalled)
+                    self._trace.filled(output)
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+            elapsed, cpu = time.perf_counter() - started, time.thread_time() - cpu_started
+            times = self._times[output]
+            with self._lock:
+                times.items += items
+                times.waiting_seconds += waited
+                times.blocked_seconds += blocked
+                times.busy_seconds += elapsed - blocked
+                times.cpu_seconds += cpu
+            if self._trace is not None:
+                self._trace.called(times.name, started, waited=waited, blocked=blocked, items=items, subject=subject)

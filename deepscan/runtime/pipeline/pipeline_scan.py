@@ -1,0 +1,165 @@
+"""One pipeline of one process: jobs in, results out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from deepscan.runtime.faces.cutting import cuts_for
+from deepscan.runtime.faces.following import FaceFollower, Follower
+from deepscan.runtime.faces.tracking import LargestFace, Tracker
+from deepscan.runtime.faces.unbroken_follower import UnbrokenFollower
+from deepscan.runtime.pipeline.infer_stage import InferStage
+from deepscan.runtime.pipeline.pipeline import Pipeline, Source, Stage, StageTimes
+from deepscan.runtime.pipeline.stages import (
+    DETECTION_BATCH,
+    DecodeStage,
+    DeviceFaceDetector,
+    DeviceFaces,
+    FacesStage,
+    Progress,
+)
+from deepscan.runtime.video.open_input import open_input
+
+if TYPE_CHECKING:
+    from deepscan.runtime.backends.backends import Backend
+    from deepscan.runtime.gpu.decoder_choice import DeviceDecoding
+    from deepscan.runtime.journal.results import VideoResult
+    from deepscan.runtime.pipeline.messages import VideoJob
+    from deepscan.runtime.pipeline.trace import TraceWriter
+    from deepscan.runtime.settings import ScanSettings
+
+# A face may be out of sight for this long and keep its track; where looks are seconds apart, for ever.
+MAX_GAP_SECONDS: Final = 1.0
+MIB: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much may wait between stages, and how much a stage takes at once.
+
+    Attributes:
+        decoded_bytes: frames between decode and faces.
+        crop_bytes: crops and clips between faces and infer.
+        frames_at_once: messages that faces takes at once.
+        crops_at_once: messages that infer takes at once.
+        detection_batch: pictures searched for faces together.
+    """
+
+    decoded_bytes: int
+    crop_bytes: int
+    frames_at_once: int
+    crops_at_once: int
+    detection_batch: int
+
+
+RESULTS_WAITING_BYTES: Final = MIB
+ON_CPU: Final = Bounds(24 * MIB, 8 * MIB, frames_at_once=4, crops_at_once=16, detection_batch=DETECTION_BATCH)
+# On a GPU small pieces of work cost as much to begin as large ones, and its memory is large. 256 MiB are 80 frames of
+# 1080p, or 50 clips of 32 crops of 224 pixels.
+ON_GPU: Final = Bounds(256 * MIB, 256 * MIB, frames_at_once=64, crops_at_once=64, detection_batch=16)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoders:
+    """What decodes.
+
+    Attributes:
+        count: videos decoded at once.
+        threads: of each decoder on the processor.
+        on_gpu: what decodes on a GPU, where there is such.
+    """
+
+    count: int
+    threads: int
+    on_gpu: DeviceDecoding | None = None
+
+
+class PipelineScan:
+    """Scans in this process, once.
+
+    Args:
+        jobs: what to scan; taken one by one, whenever a decoder is free, from several threads but never from two at
+            once.
+        settings: what the scan does.
+        backends: one for each detector; closed at the end.
+        decoders: what decodes.
+        bounds: sizes of links and batches.
+        trace: of this process, if one is wanted; whoever made it closes it.
+
+    Attributes:
+        progress: how far it is.
+    """
+
+    def __init__(
+        self,
+        jobs: Iterable[VideoJob],
+        *,
+        settings: ScanSettings,
+        backends: Sequence[Backend],
+        decoders: Decoders,
+        bounds: Bounds,
+        trace: TraceWriter | None = None,
+    ) -> None:
+        self.progress = Progress()
+        self._backends = backends
+        faces = FacesStage(
+            settings.face_detector,
+            _followers_maker(settings),
+            progress=self.progress,
+            device=_device_faces(settings, decoders.on_gpu),
+            batch=bounds.detection_batch,
+        )
+        infer = InferStage(list(zip(backends, settings.verdicts, strict=True)), progress=self.progress)
+        decode = DecodeStage(
+            partial(open_input, threads=decoders.threads, decoding=decoders.on_gpu, limits=settings.limits),
+            settings.sampling,
+            detection_side=settings.detection_side,
+            on_cpu=partial(open_input, threads=decoders.threads, limits=settings.limits),
+            limits=settings.limits,
+        )
+        self._pipeline = Pipeline(
+            jobs,
+            Source("decode", decode, decoders.count, bounds.decoded_bytes, subject=lambda job: str(job.path)),
+            [
+                Stage("faces", faces, batch=bounds.frames_at_once, max_bytes=bounds.crop_bytes),
+                Stage("infer", infer, batch=bounds.crops_at_once, max_bytes=RESULTS_WAITING_BYTES),
+            ],
+            trace=trace,
+        )
+
+    def __iter__(self) -> Iterator[VideoResult]:
+        """Run; leaving the loop early stops everything and waits for it."""
+        with ExitStack() as stack:
+            for backend in self._backends:
+                stack.callback(backend.close)
+            # Closed first: then no thread computes any more.
+            for scored in stack.enter_context(closing(self._pipeline.results())):
+                yield scored.result
+
+    def stage_times(self) -> list[StageTimes]:
+        """Return where the time went, stage by stage, so far."""
+        return self._pipeline.times()
+
+
+def _device_faces(settings: ScanSettings, on_gpu: DeviceDecoding | None) -> DeviceFaces | None:
+    if on_gpu is None:
+        return None
+    assert isinstance(settings.face_detector, DeviceFaceDetector)
+    return DeviceFaces(settings.face_detector, on_gpu.work)
+
+
+def _followers_maker(settings: ScanSettings) -> Callable[[VideoJob], list[Follower]]:
+    """Return what makes the followers of a video; it holds on to no model."""
+    cuts = cuts_for([verdict.spec for verdict in settings.verdicts], whole_pictures=settings.whole_pictures)
+    sampling, stride, limits = settings.sampling, settings.stride, settings.limits
+    if sampling.twice:
+        return lambda job: [UnbrokenFollower(job, cut, stride=stride, limits=limits) for cut in cuts]
+    if settings.largest_face:
+        return lambda job: [FaceFollower(job, cut, LargestFace(), joins_gaps=True, limits=limits) for cut in cuts]
+    gap = MAX_GAP_SECONDS if sampling.choice == "all" else math.inf
+    return lambda job: [FaceFollower(job, cut, Tracker(max_gap_seconds=gap), limits=limits) for cut in cuts]

@@ -1,0 +1,272 @@
+"""What the first stages of the pipeline do, from a file to its faces; none of this knows of threads."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from deepscan.errors import DeepscanError, InputError, UnreadableInput
+from deepscan.runtime.faces.yunet import Faces
+from deepscan.runtime.gpu.decoder_choice import DecoderLost
+from deepscan.runtime.limits import DEFAULT_LIMITS, LengthLimit, Limits
+from deepscan.runtime.pipeline.messages import (
+    Look,
+    Restarted,
+    Rewound,
+    ToFaces,
+    ToInfer,
+    VideoDecoded,
+    VideoFollowed,
+    VideoJob,
+)
+from deepscan.runtime.video.frames import Unshrunk
+from deepscan.runtime.video.sampling import marked_frames, sampled_frames
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from deepscan.runtime.faces.following import Follower
+    from deepscan.runtime.gpu.work import DeviceWork
+    from deepscan.runtime.video.frames import Reader, VideoInfo
+    from deepscan.runtime.video.sampling import Sampling
+
+# Measured on a CPU: batches beyond this leave the cache and cost more per picture (benchmarks/README.md).
+DETECTION_BATCH = 4
+
+# Nothing of a face lies further outside than this, in units of the picture's longer side.
+MOST_OUTSIDE = 4
+
+OpenVideo = Callable[[str], AbstractContextManager["Reader"]]
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a scan is; counted by the stages, read by whoever shows it.
+
+    Attributes:
+        frames: looked at so far.
+        faces: seen so far; one face in two frames counts twice.
+        videos: finished so far.
+    """
+
+    frames: int = 0
+    faces: int = 0
+    videos: int = 0
+
+
+class DecodeStage:
+    """Job in, looks and the end of the video out. Never raises for what a file may do wrong.
+
+    Args:
+        open_video: opens a file by its path.
+        sampling: which frames.
+        detection_side: faces are searched for in a picture whose longer side is at most this many pixels.
+        on_cpu: opens a file whose first decoder, on a GPU, gave up; the video is then begun again.
+        limits: of frames and duration; what opens the files holds them to the others.
+    """
+
+    def __init__(
+        self,
+        open_video: OpenVideo,
+        sampling: Sampling,
+        *,
+        detection_side: int,
+        on_cpu: OpenVideo | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        self._open = open_video
+        self._on_cpu = on_cpu or open_video
+        self._sampling = sampling
+        self._limits = limits
+        self._detection_side = detection_side
+
+    def __call__(self, job: VideoJob) -> Iterator[ToFaces]:
+        """Decode one video."""
+        job.started = time.monotonic()
+        if job.problem is not None:
+            yield VideoDecoded(job, None, 0, job.problem, None)
+            return
+        try:
+            yield from self._decoded(job, self._open)
+        except DecoderLost:
+            yield Restarted(job)
+            yield from self._decoded(job, self._on_cpu)
+
+    def _decoded(self, job: VideoJob, open_video: OpenVideo) -> Iterator[ToFaces]:
+        info: VideoInfo | None = None
+        frames, failure, damage = 0, None, None
+        length = LengthLimit(self._limits)
+        try:
+            with open_video(job.path) as reader:
+                for look in self._looks(job, reader, length):
+                    frames, info = frames + 1, reader.info
+                    yield look
+                    if job.abandoned:
+                        break
+                damage = "; ".join(filter(None, [length.cut, reader.damage()])) or None
+            if self._sampling.twice and not job.abandoned:
+                yield Rewound(job)
+                with open_video(job.path) as reader:
+                    for at, again in enumerate(sampled_frames(reader, self._sampling, LengthLimit(self._limits))):
+                        if job.abandoned:
+                            break
+                        job.share_done = at / frames
+                        yield Look(job, again.frame, None, False, at)
+        except InputError as error:
+            failure = error
+        except (MemoryError, DeepscanError, DecoderLost):
+            raise
+        except Exception as error:  # a stranger's file may surprise any library; it must not end a run of days
+            failure = UnreadableInput(f"Decoding it failed in an unforeseen way ({error!r}): please report this file.")
+        yield VideoDecoded(job, info, frames, failure, damage)
+
+    def _looks(self, job: VideoJob, reader: Reader, length: LengthLimit) -> Iterator[Look]:
+        for marked in marked_frames(sampled_frames(reader, self._sampling, length), self._sampling):
+            small = reader.shrink(marked.frame, self._detection_side) if marked.search else None
+            if reader.info.duration_seconds and not self._sampling.twice:
+                job.share_done = min(1.0, marked.frame.seconds / reader.info.duration_seconds)
+            yield Look(job, marked.frame, small, marked.starts_shot, marked.position)
+
+
+class FaceDetector(Protocol):
+    """Finds faces in pictures."""
+
+    @property
+    def identity(self) -> list[str | float]:
+        """All that its answers depend on."""
+
+    def detect(self, pictures: NDArray[np.uint8]) -> list[Faces]:
+        """Find the faces of BGR pictures uint8 [N, h, w, 3], best first, in their pixels."""
+
+
+@runtime_checkable
+class DeviceFaceDetector(Protocol):
+    """Finds faces in frames whose planes lie on a device."""
+
+    def detect_frames(self, frames: Sequence[Unshrunk]) -> list[Faces]:
+        """Find the faces of frames that shall have one shape when shrunk, best first, in pixels of that shape."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFaces:
+    """What the faces stage needs for frames on a device.
+
+    Attributes:
+        detector: searches them.
+        work: makes their crops; the same that the frames' pictures have.
+    """
+
+    detector: DeviceFaceDetector
+    work: DeviceWork
+
+
+class FacesStage:
+    """Looks in, crops and clips out: detection in batches over all videos, then tracking and cutting video by video.
+
+    Args:
+        detector: finds the faces.
+        followers: makes what follows the faces of one video, for all detectors.
+        progress: counts.
+        device: what serves frames whose planes lie on a device, where there are such.
+        batch: pictures searched together, at most.
+    """
+
+    def __init__(
+        self,
+        detector: FaceDetector,
+        followers: Callable[[VideoJob], Sequence[Follower]],
+        *,
+        progress: Progress,
+        device: DeviceFaces | None = None,
+        batch: int = DETECTION_BATCH,
+    ) -> None:
+        self._detector = detector
+        self._device = device
+        self._batch = batch
+        self._new_followers = followers
+        self._progress = progress
+        self._followers: dict[int, Sequence[Follower]] = {}
+        self._rewound: set[int] = set()
+
+    def __call__(self, messages: Sequence[ToFaces]) -> Iterator[ToInfer]:
+        """Search the frames that want it and follow the faces."""
+        if self._device is None:
+            yield from self._followed(messages)
+        else:  # crops on a device are asked for one by one and made together
+            made = list(self._followed(messages))
+            self._device.work.finish()
+            yield from made
+
+    def _followed(self, messages: Sequence[ToFaces]) -> Iterator[ToInfer]:
+        searched = [message for message in messages if isinstance(message, Look) and message.small is not None]
+        found = iter(self._detected(searched))
+        for message in messages:
+            job = message.job
+            if job.index not in self._followers:
+                self._followers[job.index] = self._new_followers(job)
+            followers = self._followers[job.index]
+            if isinstance(message, VideoDecoded):
+                yield from chain.from_iterable(follower.finish() for follower in followers)
+                yield _end(message, followers)
+                del self._followers[job.index]
+                self._rewound.discard(job.index)
+            elif isinstance(message, Restarted):
+                if not job.abandoned:  # else what they know stays true, and the second decoder stops at once
+                    del self._followers[job.index]
+                self._rewound.discard(job.index)
+                yield message
+            elif isinstance(message, Rewound):
+                self._rewound.add(job.index)
+                for follower in followers:
+                    follower.rewind()
+                job.abandoned = all(follower.over_limit for follower in followers)
+            else:
+                faces = next(found) if message.small is not None else None
+                self._progress.frames += job.index not in self._rewound
+                self._progress.faces += len(faces) if faces is not None else 0
+                yield from chain.from_iterable(follower.look(message, faces) for follower in followers)
+                job.abandoned = job.abandoned or all(follower.over_limit for follower in followers)
+
+    def _detected(self, looks: Sequence[Look]) -> list[Faces]:
+        """Search pictures of one shape together; return their faces in pixels of the upright frames."""
+        together: dict[tuple[object, ...], list[int]] = defaultdict(list)
+        for number, look in enumerate(looks):
+            assert look.small is not None
+            together[isinstance(look.small, Unshrunk), *look.small.shape].append(number)
+        found: dict[int, Faces] = {}
+        for numbers in together.values():
+            for start in range(0, len(numbers), self._batch):
+                chunk = numbers[start : start + self._batch]
+                found.update(zip(chunk, self._faces_of([looks[number].small for number in chunk]), strict=True))
+        return [_in_frame(found[number], look) for number, look in enumerate(looks)]
+
+    def _faces_of(self, smalls: Sequence[Any]) -> list[Faces]:
+        """Search pictures of one shape, all of them on the device or none."""
+        if isinstance(smalls[0], Unshrunk):
+            assert self._device is not None
+            return self._device.detector.detect_frames(smalls)
+        return self._detector.detect(np.stack(smalls))
+
+
+def _end(end: VideoDecoded, followers: Sequence[Follower]) -> VideoFollowed:
+    left_out = {number: follower.left_out() for follower in followers for number in follower.detectors}
+    most_faces = max(follower.most_faces for follower in followers)
+    return VideoFollowed(end.job, end, most_faces, tuple(left_out[number] for number in sorted(left_out)))
+
+
+def _in_frame(faces: Faces, look: Look) -> Faces:
+    """Turn faces in pixels of the searched picture into faces of the upright frame, without impossible ones."""
+    assert look.small is not None
+    height, width = look.small.shape[:2]
+    numbers = np.concatenate([faces.boxes, faces.points.reshape(len(faces), 10)], axis=1)
+    limit = MOST_OUTSIDE * max(width, height)
+    possible = (np.abs(numbers) < limit).all(axis=1)  # False where there is no number
+    possible[possible] = (faces.boxes[possible, 2:] > faces.boxes[possible, :2]).all(axis=1)
+    return faces.where(possible).scaled(look.frame.geometry.width / width, look.frame.geometry.height / height)

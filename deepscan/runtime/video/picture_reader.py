@@ -1,0 +1,219 @@
+"""Still pictures through Pillow, as videos of one frame whose planes are exactly the picture's own RGB or grey.
+
+Colour profiles are not applied and transparency is dropped, as for videos: a detector sees the stored colours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, BinaryIO, Final, Self
+
+import cv2
+import numpy as np
+from PIL import AvifImagePlugin, Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from deepscan.errors import InputError, UnreadableInput, UnsupportedInput
+from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
+from deepscan.runtime.video.colour import BT709, IDENTITY, Colour
+from deepscan.runtime.video.frames import Frame, Geometry, Orientation, Picture, VideoInfo
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL.ImageFile import ImageFile
+
+# The classes are named, as `Image.open` would warn of large pictures and make a stereo pair of some JPEG files.
+DECODERS: Final[dict[str, type[ImageFile]]] = {
+    "jpeg": JpegImageFile,
+    "png": PngImageFile,
+    "webp": WebPImageFile,
+    "avif": AvifImagePlugin.AvifImageFile,
+    "tiff": TiffImageFile,
+    "bmp": BmpImageFile,
+    "ppm": PpmImageFile,
+}
+MAGIC: Final = {
+    "jpeg": re.compile(rb"\xff\xd8\xff"),
+    "png": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    "webp": re.compile(rb"RIFF.{4}WEBPVP8[ LX]", re.DOTALL),
+    "tiff": re.compile(rb"II[*+]\0|MM\0[*+]"),
+    "bmp": re.compile(rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL),  # then the size of its header
+    "ppm": re.compile(rb"P[1-6][\s#]"),
+}
+# Pillow's own limit, from which on it takes a picture for a decompression bomb.
+MOST_PIXELS: Final = 178_956_970
+# Callers divide by the length of a video and the distance of its frames; a picture has neither.
+FRAME_SECONDS: Final = 0.04
+GREY_MODES: Final = frozenset(["1", "L", "LA"])
+# These give 16-bit greys as Pillow's 32-bit "I"; in other formats its range is unknown.
+DEEP_GREY_KINDS: Final = frozenset(["png", "ppm"])
+EXIF_ORIENTATION: Final = 0x0112
+ORIENTATIONS: Final = {
+    2: Orientation(flip_x=True),
+    3: Orientation(flip_x=True, flip_y=True),
+    4: Orientation(flip_y=True),
+    5: Orientation(transpose=True),
+    6: Orientation(transpose=True, flip_x=True),
+    7: Orientation(transpose=True, flip_x=True, flip_y=True),
+    8: Orientation(transpose=True, flip_y=True),
+}
+TIFF_SUBFILE_TYPE: Final = 254
+REDUCED_SIZE: Final = 1
+
+
+def picture_kind(head: bytes) -> str | None:
+    """Return the format of a picture, a key of `DECODERS`, by the first bytes of its file; None if it is no picture.
+
+    GIF is none, nor is a sequence of AVIF pictures: FFmpeg reads them as the videos that they mostly are.
+    """
+    if head[4:8] == b"ftyp":
+        brands = head[8 : int.from_bytes(head[:4])]
+        still = AvifImagePlugin.SUPPORTED and b"avif" in brands and b"avis" not in brands
+        return "avif" if still else None
+    return next((kind for kind, magic in MAGIC.items() if magic.match(head)), None)
+
+
+def open_picture(
+    file: BinaryIO, kind: str, *, damage: str | None = None, limits: Limits = DEFAULT_LIMITS
+) -> PictureReader:
+    """Decode the first picture of an open file; the file is not needed afterwards.
+
+    Args:
+        file: at any position.
+        kind: its format, as `picture_kind` gives it.
+        damage: what to say of it if nothing else is odd.
+        limits: of pixels.
+
+    Raises:
+        OverLimit: it has too many pixels.
+        UnreadableInput: it is damaged or cut short.
+        UnsupportedInput: it is too large, a mere preview, or its numbers mean nothing known.
+    """
+    try:
+        file.seek(0)
+        image = DECODERS[kind](file)
+        limits.check_pixels(image.width, image.height)
+        if image.width * image.height > MOST_PIXELS:
+            raise _too_large(f"{image.width} x {image.height}")
+        if isinstance(image, TiffImageFile) and int(image.tag_v2.get(TIFF_SUBFILE_TYPE, 0)) & REDUCED_SIZE:
+            raise UnsupportedInput("It begins with a mere preview of its picture: convert it from camera raw to PNG.")
+        image.load()
+        picture = _picture(image, kind)
+        height, width = picture.planes[0].shape
+        geometry = Geometry(width, height, orientation=_orientation(image))
+        count = getattr(image, "n_frames", 1)
+    except (InputError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise _too_large("too many") from error
+    except Exception as error:  # for damaged files Pillow raises nearly everything
+        reason = str(error) or type(error).__name__
+        message = f"This {kind.upper()} picture cannot be decoded ({reason}): it is damaged, copy it again."
+        raise UnreadableInput(message) from error
+    if count > 1:
+        damage = f"only the first of {count} pictures was scanned"
+    return PictureReader(Frame(0, 0.0, picture, geometry, native=None), codec=kind, damage=damage)
+
+
+class PictureReader:
+    """A decoded picture; see `deepscan.runtime.video.frames.Reader` for the contract.
+
+    Args:
+        frame: its planes are G, B and R, or grey alone, 8 bits each.
+        codec: the picture's format.
+        damage: what of the file was not scanned.
+    """
+
+    def __init__(self, frame: Frame, *, codec: str, damage: str | None) -> None:
+        self._frame = frame
+        self._damage = damage
+        self.info = VideoInfo(
+            codec=codec,
+            width=frame.geometry.width,
+            height=frame.geometry.height,
+            duration_seconds=None,
+            frame_seconds=FRAME_SECONDS,
+        )
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the picture."""
+        yield self._frame
+
+    def frames_at(self, seconds: Sequence[float], *, tolerance_seconds: float) -> Iterator[Frame]:  # noqa: ARG002
+        """Yield the picture, once, whatever the times."""
+        yield self._frame
+
+    def windows(
+        self,
+        starts: Sequence[float],  # noqa: ARG002
+        frames_each: int,  # noqa: ARG002
+        *,
+        tolerance_seconds: float,  # noqa: ARG002
+    ) -> Iterator[tuple[int, Frame]]:
+        """Yield the picture, once, as all that the first window holds."""
+        yield 0, self._frame
+
+    def duration_seconds(self) -> float:
+        """Return the length of one frame, which no picture has but callers divide by."""
+        return self.info.frame_seconds
+
+    def shrink(self, frame: Frame, longest_side: int) -> NDArray[np.uint8]:
+        """Return the upright picture as BGR [h, w, 3], scaled down so that its longer side fits; area filter."""
+        geometry = frame.geometry
+        scale = min(1.0, longest_side / max(geometry.width, geometry.height))
+        upright = max(1, round(geometry.width * scale)), max(1, round(geometry.height * scale))
+        size = upright[::-1] if geometry.orientation.transpose else upright
+        small = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in frame.picture.planes]
+        blue, green, red = (1, 0, 2) if len(small) == 3 else (0, 0, 0)
+        bgr = np.dstack([small[blue], small[green], small[red]])
+        return geometry.orientation.apply(np.asarray(bgr, dtype=np.uint8))
+
+    def damage(self) -> str | None:
+        """Say what of the file was not scanned, or None."""
+        return self._damage
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Do nothing: no file is open any more."""
+
+
+def _too_large(size: str) -> UnsupportedInput:
+    return UnsupportedInput(f"The picture has {size} pixels, more than {MOST_PIXELS:,} are refused: scale it down.")
+
+
+def _picture(image: ImageFile, kind: str) -> Picture:
+    planes = _planes(image, kind)
+    colour = Colour(IDENTITY if len(planes) == 3 else BT709, full_range=True)
+    return Picture(planes, bit_depth=8, colour=colour, left_chroma=False)
+
+
+def _planes(image: ImageFile, kind: str) -> tuple[NDArray[np.uint8], ...]:
+    """Return G, B and R, or grey alone; of 16-bit greys the upper 8 bits, as Pillow does with 16-bit colours."""
+    image.info.pop("transparency", None)  # of palettes: Pillow would warn that it is lost
+    if image.mode.startswith("I;16") or (image.mode == "I" and kind in DEEP_GREY_KINDS):
+        return ((np.asarray(image) >> 8).astype(np.uint8),)
+    if image.mode in ("I", "F"):
+        raise UnsupportedInput("Its pixels are numbers without a known range: convert it to 8 bits per channel.")
+    if image.mode in GREY_MODES:
+        return (np.asarray(image.convert("L")),)
+    rgb = image if image.mode in ("RGB", "RGBA") else image.convert("RGB")
+    return tuple(np.asarray(rgb.getchannel(name)) for name in "GBR")
+
+
+def _orientation(image: ImageFile) -> Orientation:
+    """Return how a loaded picture's Exif data want it turned; a TIFF has been turned by Pillow, and says so."""
+    try:
+        return ORIENTATIONS.get(image.getexif().get(EXIF_ORIENTATION, 1), Orientation())
+    except Exception:  # damaged Exif data are no reason to refuse a picture
+        return Orientation()

@@ -1,0 +1,84 @@
+"""What all workers of a scan are told to do, and starting one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deepscan.runtime.devices import visible_gpu
+from deepscan.runtime.workers.memory_limit import usual_memory
+from deepscan.runtime.workers.worker_messages import Setup
+from deepscan.runtime.workers.worker_process import WorkerProcess
+
+if TYPE_CHECKING:
+    from deepscan.runtime.backends.backend_choice import BackendChoice, PrecisionChoice
+    from deepscan.runtime.backends.sessions import Device
+    from deepscan.runtime.gpu.decoder_choice import DecoderWish
+    from deepscan.runtime.pipeline.trace_parts import Trace
+    from deepscan.runtime.settings import Wishes
+    from deepscan.runtime.workers.worker_messages import FromWorker
+    from deepscan.runtime.workers.worker_plan import WorkerPlan
+
+GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOrder:
+    """What all workers of a scan share; see `deepscan.scan`.
+
+    Attributes:
+        device: what backend and precision are meant for.
+        memory_bytes: what a process on a CPU may take; None for nine tenths of what is there.
+    """
+
+    models: list[str]
+    wishes: Wishes
+    device: Device
+    backend: BackendChoice
+    precision: PrecisionChoice
+    decoder: DecoderWish
+    memory_bytes: int | None = None
+
+
+def started_worker(
+    order: WorkerOrder,
+    trace: Trace | None,
+    plan: WorkerPlan,
+    name: str,
+    hear: Callable[[FromWorker | None], None],
+) -> WorkerProcess:
+    """Start a worker's process and tell it what to do.
+
+    A GPU's worker sees that GPU alone, as its first one. One that stands in for it on the CPU takes any backend, as
+    what was asked for was meant for the GPU.
+
+    Args:
+        order: of the scan.
+        trace: of the scan.
+        plan: of the worker.
+        name: of the worker, for people.
+        hear: gets its messages, see `WorkerProcess`.
+    """
+    as_asked = plan.device == order.device
+    environment = {}
+    if plan.gpu is not None:
+        environment = {GPU_VARIABLE: visible_gpu(plan.gpu, os.environ.get(GPU_VARIABLE))}
+    process = WorkerProcess(hear, environment=environment)
+    process.tell(
+        Setup(
+            models=[os.fsencode(model) for model in order.models],
+            wishes=order.wishes,
+            device=plan.device,
+            decoder=order.decoder if plan.nvdec else "cpu",
+            decoders=plan.decoders,
+            threads=plan.threads,
+            backend=order.backend if as_asked else "auto",
+            precision=order.precision if as_asked else "auto",
+            trace=os.fsencode(trace.part()) if trace is not None else None,
+            name=name,
+            memory_bytes=(order.memory_bytes or usual_memory()) if plan.device == "cpu" else None,
+        )
+    )
+    return process

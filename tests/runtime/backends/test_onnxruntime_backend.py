@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from deepscan.errors import MachineError
+from deepscan.runtime.artefacts import load_artefact
+from deepscan.runtime.backends.onnxruntime_backend import FixedBatches, arithmetic
+from deepscan.runtime.backends.sessions import PROVIDERS, Session, available_providers
+from deepscan.runtime.backends.tensor_sizes import CLIPS_AT_ONCE_CUDA, CROPS_AT_ONCE_CUDA, MEMORY_SHARE, most_on_cuda
+from tests.runtime.graphs import brightness_artefact, small_clip_artefact
+from tests.runtime.tiny_detectors import TINY_CLIP
+
+GIB = 1 << 30
+# In the wheels for CPUs, too: it is loaded, and computes no node of ours.
+IDLE_PROVIDER = "AzureExecutionProvider"
+
+
+@pytest.fixture(scope="module")
+def session() -> Session:
+    """What `FixedBatches` gets on CUDA, on the CPU: all that it does is the same there."""
+    return Session(small_clip_artefact().model, source="small.onnx", device="cpu", threads=1)
+
+
+def clips(count: int, *, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (count, *TINY_CLIP.item_shape), dtype=np.uint8)
+
+
+def fixed(session: Session, most: int) -> FixedBatches:
+    return FixedBatches(session, "clips", TINY_CLIP.item_shape, most)
+
+
+def test_bound_buffers_give_the_logits_of_a_plain_run(session: Session) -> None:
+    batches = fixed(session, 6)
+    for count in range(1, 7):
+        batch = clips(count, seed=count)
+        assert np.array_equal(batches.logits(batch), session.run(["logit"], {"clips": batch})[0])
+
+
+@settings(max_examples=20)
+@given(counts=st.lists(st.integers(1, 6), min_size=1, max_size=12))
+def test_what_a_buffer_held_before_does_not_matter(session: Session, counts: list[int]) -> None:
+    batches = fixed(session, 6)
+    items = clips(6)
+    alone = session.run(["logit"], {"clips": items})[0]
+    for number, count in enumerate(counts):
+        places = (np.arange(count) + number) % 6
+        assert np.array_equal(batches.logits(items[places]), alone[places])
+
+
+def test_a_batch_uses_the_next_size_whose_buffers_never_move(session: Session) -> None:
+    batches = fixed(session, 6)
+    seen: dict[int, set[tuple[int, int]]] = {}
+    for count in [1, 2, 3, 4, 5, 6, 3, 1, 6, 2]:
+        batches.logits(clips(count))
+        for size, bound in batches.bound.items():
+            seen.setdefault(size, set()).add(bound.addresses())
+    assert {size: len(addresses) for size, addresses in seen.items()} == {1: 1, 2: 1, 4: 1, 6: 1}
+
+
+def test_logits_are_not_overwritten_by_the_next_run(session: Session) -> None:
+    batches = fixed(session, 4)
+    first = batches.logits(clips(4, seed=1))
+    kept = first.copy()
+    batches.logits(clips(4, seed=2))
+    assert np.array_equal(first, kept)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 32, 31, 3), (1, 7, 32, 32, 3), (3, 8, 16, 32, 3)])
+def test_items_of_another_shape_are_refused(session: Session, shape: tuple[int, ...]) -> None:
+    with pytest.raises((ValueError, RuntimeError)):
+        fixed(session, 4).logits(np.zeros(shape, dtype=np.uint8))
+
+
+@pytest.mark.parametrize("captures", [False, True])
+def test_a_provider_that_computes_nothing_is_noticed(monkeypatch: pytest.MonkeyPatch, captures: bool) -> None:
+    assert IDLE_PROVIDER in available_providers()
+    monkeypatch.setitem(PROVIDERS, "cpu", IDLE_PROVIDER)
+    with pytest.raises(MachineError, match=f"to run on {IDLE_PROVIDER}, which is loaded but takes no part") as error:
+        Session(load_artefact("lite").model, source="lite.onnx", device="cpu", threads=1, captures=captures)
+    assert str(error.value).endswith(".")
+
+
+def test_an_axis_that_always_has_one_size_is_fixed() -> None:
+    model = brightness_artefact().model
+    free = Session(model, source="x.onnx", device="cpu", threads=1)
+    once = Session(model, source="x.onnx", device="cpu", threads=1, axes={"N": 1})
+    assert free.inputs()["clips"][1] == ["N", 8, 32, 32, 3]
+    assert once.inputs()["clips"][1] == [1, 8, 32, 32, 3]
+
+
+def test_on_cuda_a_batch_is_as_large_as_memory_and_tensors_allow() -> None:
+    lite, clip = load_artefact("lite"), small_clip_artefact()
+    assert most_on_cuda(lite, memory_bytes=80 * GIB) == CROPS_AT_ONCE_CUDA
+    assert most_on_cuda(clip, memory_bytes=80 * GIB) == CLIPS_AT_ONCE_CUDA
+    # Its largest tensors are the normalised clip, in float32.
+    of_a_clip = 4 * 8 * 32 * 32 * 3
+    assert most_on_cuda(clip, memory_bytes=MEMORY_SHARE * (5 * of_a_clip + 1)) == 5
+    assert most_on_cuda(clip, memory_bytes=0) == 1
+
+
+def test_half_is_computed_in_float32_on_a_cpu_and_cuda_is_for_gpus() -> None:
+    assert arithmetic("fp32", "cpu") == arithmetic("fp16", "cpu") == ("fp32",)
+    assert arithmetic("int8", "cpu") == ("int8",)
+    if PROVIDERS["cuda"] not in available_providers():
+        assert arithmetic("fp32", "cuda") == arithmetic("fp16", "cuda") == ()

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from deepscan.errors import MachineError, ModelError
+from deepscan.export.packing import packed
+from deepscan.runtime.artefacts import Artefact, load_artefact
+from deepscan.runtime.backends import openvino_backend
+from deepscan.runtime.backends.backends import Arithmetic
+from deepscan.runtime.backends.external_data import refuse_external_data
+from deepscan.runtime.backends.openvino_backend import OpenVinoBackend, arithmetic
+from tests.runtime.graphs import ORIGIN, graph_from, small_clip_artefact
+from tests.runtime.tiny_detectors import TINY_FRAME
+
+GOLDEN = Path(__file__).parents[2] / "models" / "lite_golden.npz"
+SCALE = 1 / 128
+HAS_BF16 = "bf16" in arithmetic("fp32", "cpu")
+
+
+@pytest.fixture(scope="module")
+def golden() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+    with np.load(GOLDEN) as held:
+        yield held["faces"], held["logit"]
+
+
+def quantised_artefact() -> Artefact:
+    """A convolution with explicit int8 quantisation around it, and the mean of what comes out."""
+    random = np.random.default_rng(0)
+    constants: dict[str, NDArray[Any]] = {
+        "bright": np.array(255.0, dtype=np.float32),
+        "pixel_scale": np.array(SCALE, dtype=np.float32),
+        "pixel_zero": np.array(0, dtype=np.uint8),
+        "weights": random.integers(-90, 90, (16, 3, 3, 3), dtype=np.int8),
+        "weight_scale": np.array(0.001, dtype=np.float32),
+        "weight_zero": np.array(0, dtype=np.int8),
+        "axes": np.array([1, 2, 3]),
+    }
+    nodes = [
+        helper.make_node("Transpose", ["wide"], ["turned"], perm=[0, 3, 1, 2]),
+        helper.make_node("Div", ["turned", "bright"], ["normalised"]),
+        helper.make_node("QuantizeLinear", ["normalised", "pixel_scale", "pixel_zero"], ["small"]),
+        helper.make_node("DequantizeLinear", ["small", "pixel_scale", "pixel_zero"], ["again"]),
+        helper.make_node("DequantizeLinear", ["weights", "weight_scale", "weight_zero"], ["kernels"]),
+        helper.make_node("Conv", ["again", "kernels"], ["maps"]),
+        helper.make_node("ReduceMean", ["maps", "axes"], ["logit"], keepdims=0),
+    ]
+    return packed(graph_from(nodes, constants), TINY_FRAME, ORIGIN, precision="int8")
+
+
+def test_the_embedded_detector_gives_its_golden_logits(golden: tuple[NDArray[np.uint8], NDArray[np.float32]]) -> None:
+    faces, logits = golden
+    with closing(OpenVinoBackend(load_artefact("lite"), device="cpu", threads=2, precision="fp32")) as backend:
+        found = np.concatenate([backend.logits(face[None]) for face in faces])
+    assert found == pytest.approx(logits, abs=1e-4)
+
+
+@pytest.mark.skipif(not HAS_BF16, reason="this processor does not multiply in bfloat16")
+def test_bfloat16_is_another_arithmetic(golden: tuple[NDArray[np.uint8], NDArray[np.float32]]) -> None:
+    faces, logits = golden
+    with closing(OpenVinoBackend(load_artefact("lite"), device="cpu", threads=2, precision="bf16")) as backend:
+        found = np.concatenate([backend.logits(face[None]) for face in faces])
+    differences = np.abs(found - logits)
+    assert 1e-4 < differences.max() < 0.05
+
+
+def test_quantised_layers_are_computed_in_int8() -> None:
+    artefact = quantised_artefact()
+    assert arithmetic("int8", "cpu") == ("int8",)
+    with closing(OpenVinoBackend(artefact, device="cpu", threads=1, precision="int8")) as backend:
+        face = np.full((1, 32, 32, 3), 100, dtype=np.uint8)
+        initializers = onnx.load_model_from_string(artefact.model).graph.initializer
+        (weights,) = [numpy_helper.to_array(tensor) for tensor in initializers if tensor.name == "weights"]
+        quantised = round(100 / 255 / SCALE) * SCALE
+        expected = quantised * 0.001 * weights.sum(axis=(1, 2, 3)).mean()
+        assert backend.logits(face) == pytest.approx([expected], rel=1e-3)
+        assert backend.precision == "int8"
+
+
+@pytest.mark.parametrize(
+    ("hint", "precision"),
+    [
+        ("f32", "int8"),
+        pytest.param("bf16", "fp32", marks=pytest.mark.skipif(not HAS_BF16, reason="no bfloat16 here")),
+        pytest.param("f32", "bf16", marks=pytest.mark.skipif(not HAS_BF16, reason="no bfloat16 here")),
+    ],
+)
+def test_a_graph_that_was_compiled_to_another_arithmetic_is_refused(
+    monkeypatch: pytest.MonkeyPatch, hint: str, precision: Arithmetic
+) -> None:
+    """What a hint that is not followed looks like: the one that is given is not the one that was asked for."""
+    artefact = packed_again(small_clip_artefact(), "int8" if precision == "int8" else "fp32")
+    monkeypatch.setitem(openvino_backend.PRECISION_HINTS, precision, hint)
+    with pytest.raises(MachineError, match=rf"OpenVINO computes .* not in {precision} \(\d layers in ") as error:
+        OpenVinoBackend(artefact, device="cpu", threads=1, precision=precision)
+    assert str(error.value).endswith(".")
+
+
+def packed_again(artefact: Artefact, precision: str) -> Artefact:
+    model = onnx.load_model_from_string(artefact.model)
+    return packed(model, artefact.manifest.spec, ORIGIN, precision="int8" if precision == "int8" else "fp32")
+
+
+def test_it_knows_what_it_can_compute_without_loading_anything() -> None:
+    """In a process of its own, as other tests have loaded OpenVINO."""
+    program = """
+import sys
+sys.modules["openvino"] = None
+from deepscan.runtime.backends.openvino_backend import arithmetic, OpenVinoBackend
+from deepscan.runtime.artefacts import load_artefact
+assert arithmetic("fp32", "cpu") == arithmetic("int8", "cpu") == arithmetic("fp32", "cuda") == ()
+try:
+    OpenVinoBackend(load_artefact("lite"), device="cpu", threads=1, precision="fp32")
+except Exception as error:
+    print(type(error).__name__, error)
+del sys.modules["openvino"]
+assert arithmetic("fp32", "cuda") == ()
+assert "openvino" not in sys.modules
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("MachineError OpenVINO cannot be loaded")
+    assert ran.stdout.endswith("run `pip install 'deepscan[openvino]'`.\n")
+
+
+def test_a_tensor_in_another_file_is_found_wherever_it_hides() -> None:
+    def outside() -> TensorProto:
+        tensor = numpy_helper.from_array(np.zeros(2, dtype=np.float32), "hidden")
+        onnx.external_data_helper.set_external_data(tensor, "weights.bin")
+        tensor.ClearField("raw_data")
+        return tensor
+
+    constant = helper.make_node("Constant", [], ["x"], value=outside())
+    branch = helper.make_graph([constant], "branch", [], [])
+    choice = helper.make_node("If", ["c"], ["x"], then_branch=branch, else_branch=helper.make_graph([], "none", [], []))
+    sparse = onnx.SparseTensorProto(values=outside(), dims=[2])
+    graphs = [
+        helper.make_graph([], "initializer", [], [], [outside()]),
+        helper.make_graph([constant], "constant", [], []),
+        helper.make_graph([choice], "subgraph", [], []),
+        helper.make_graph([], "sparse", [], [], sparse_initializer=[sparse]),
+        helper.make_graph([helper.make_node("Constant", [], ["x"], sparse_value=sparse)], "sparse value", [], []),
+    ]
+    function = helper.make_function("here", "f", [], ["x"], [constant], [helper.make_opsetid("", 18)])
+    models = [helper.make_model(graph) for graph in graphs]
+    models.append(helper.make_model(helper.make_graph([], "function", [], []), functions=[function]))
+    for model in models:
+        with pytest.raises(ModelError, match=r"x\.onnx keeps 'hidden' in another file"):
+            refuse_external_data(model, source="x.onnx")
+    refuse_external_data(onnx.load_model_from_string(load_artefact("lite").model), source="lite.onnx")

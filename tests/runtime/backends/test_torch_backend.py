@@ -1,0 +1,265 @@
+"""The torch backend: the scores of ONNX Runtime, from the very artefact; see test_backend_contract.py for the rest."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import fx, nn
+
+from deepscan.errors import MachineError
+from deepscan.export.forms import graph_of
+from deepscan.export.lowering import can_be_lowered, lowered
+from deepscan.export.packing import WeightsOrigin, packed
+from deepscan.models.registry import BUILDERS
+from deepscan.models.specs import SPECS
+from deepscan.runtime.artefacts import Artefact, load_artefact
+from deepscan.runtime.backends.sessions import Session
+from deepscan.runtime.backends.torch_backend import TorchBackend, arithmetic
+from deepscan.runtime.backends.torch_execution import CompiledExecution, SingleExecution
+from deepscan.runtime.backends.torch_graph import module_from_onnx
+from tests.models.goldens import golden
+from tests.runtime.graphs import small_clip_artefact
+
+GOLDEN = Path(__file__).parents[2] / "models" / "lite_golden.npz"
+SAME = 1e-5
+THREADS = 1
+
+
+@pytest.fixture(autouse=True)
+def same_number_of_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def recipe_artefact(name: str, form: Literal["3d", "2d"] | None) -> Artefact:
+    """Export a detector with its golden weights."""
+    with torch.device("meta"):
+        network: nn.Module = BUILDERS[name]()
+    network.load_state_dict(golden(name.replace("-", "_")).tensors(), assign=True)
+    spec = SPECS[name]
+    if form == "2d":
+        assert can_be_lowered(network)
+        network = lowered(network, frames=spec.frames)
+    return packed(graph_of(network.eval(), spec), spec, WeightsOrigin("golden", "0" * 64), form=form)
+
+
+def faces() -> NDArray[np.uint8]:
+    with np.load(GOLDEN) as kept:
+        crops: NDArray[np.uint8] = kept["faces"]
+    return crops
+
+
+def scores(artefact: Artefact, logits: NDArray[np.float32]) -> list[float]:
+    return [artefact.manifest.spec.calibration.score(logit) for logit in logits.tolist()]
+
+
+def expected_scores(artefact: Artefact, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    session = Session(artefact.model, source="golden", device="cpu", threads=THREADS)
+    found: NDArray[np.float32] = session.run(["score"], {artefact.manifest.spec.input_name: batch})[0]
+    return found
+
+
+def assert_scores_are_those_of_onnxruntime(artefact: Artefact, items: NDArray[np.uint8]) -> None:
+    backend = TorchBackend(artefact, device="cpu", threads=THREADS, precision="fp32")
+    logits = backend.logits(items)
+    backend.close()
+    assert logits.dtype == np.float32
+    assert scores(artefact, logits) == pytest.approx(expected_scores(artefact, items), abs=SAME)
+
+
+def test_the_embedded_detector_gives_the_scores_of_onnxruntime() -> None:
+    assert_scores_are_those_of_onnxruntime(load_artefact("lite"), faces())
+
+
+@pytest.mark.slow  # not for their size, but for the seconds that their exports take
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("altfreezing", "3d"),
+        ("altfreezing", "2d"),
+        ("ftcn", "3d"),
+        ("ftcn", "2d"),
+        ("hff", None),
+        ("recce", None),
+        ("caddm-resnet34", None),
+    ],
+)
+def test_every_detector_gives_the_scores_of_onnxruntime(name: str, form: Literal["3d", "2d"] | None) -> None:
+    inputs = golden(name.replace("-", "_")).inputs()
+    # One clip is as much work as many crops.
+    assert_scores_are_those_of_onnxruntime(recipe_artefact(name, form), inputs[:1] if form else inputs)
+
+
+def live_storages() -> dict[int, int]:
+    """The memory of all tensors that Python knows, but for those of an export, which have none: bytes by address."""
+    tensors = [found for found in gc.get_objects() if type(found) in (torch.Tensor, torch.nn.Parameter)]
+    return {found.untyped_storage().data_ptr(): found.untyped_storage().nbytes() for found in tensors}
+
+
+def graph_modules() -> set[int]:
+    return {id(found) for found in gc.get_objects() if issubclass(type(found), fx.GraphModule)}
+
+
+def test_weights_are_in_memory_once_and_not_at_all_when_it_is_closed() -> None:
+    artefact = load_artefact("lite")
+    stored = onnx.load_model_from_string(artefact.model).graph.initializer
+    float32_bytes = sum(4 * int(np.prod(tensor.dims)) for tensor in stored if len(tensor.dims) > 1)
+    gc.collect()
+    before, others = live_storages(), graph_modules()
+    backend = TorchBackend(artefact, device="cpu", threads=THREADS, precision="fp32")
+    backend.logits(faces()[:1])
+    gc.collect()
+    held = {address: size for address, size in live_storages().items() if address not in before}
+    # Biases and scalars come on top.
+    assert float32_bytes < sum(held.values()) < 1.02 * float32_bytes
+    backend.close()
+    assert not held.keys() & live_storages().keys()
+    assert graph_modules() <= others
+
+
+def test_on_a_processor_halves_are_widened_and_quantised_graphs_are_refused() -> None:
+    assert arithmetic("fp32", "cpu") == arithmetic("fp16", "cpu") == ("fp32",)
+    assert arithmetic("int8", "cpu") == arithmetic("int8", "cuda") == ()
+
+
+def test_without_torch_it_can_do_nothing_and_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("deepscan.runtime.torch_")]:
+        if not name.endswith("torch_backend"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert arithmetic("fp32", "cpu") == arithmetic("fp16", "cuda") == ()
+    with pytest.raises(
+        MachineError, match=r"^torch cannot be loaded \(.*\): run `pip install 'deepscan\[export\]'`\.$"
+    ):
+        TorchBackend(load_artefact("lite"), device="cpu", threads=1, precision="fp32")
+
+
+def test_torch_is_not_imported_before_it_is_needed() -> None:
+    program = (
+        "import sys; from deepscan.runtime.backends.torch_backend import TorchBackend, arithmetic; "
+        "arithmetic('fp32', 'cpu'); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+class Bright(nn.Module):
+    """The mean of each picture, and its half."""
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mean = pixels.float().mean((1, 2, 3))
+        return mean / 2, mean
+
+
+def pictures(count: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(count).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+
+
+def test_items_go_one_by_one_and_may_not_be_written_to() -> None:
+    batch = pictures(5)
+    batch.flags.writeable = False
+    found = SingleExecution(Bright(), output=1, threads=THREADS)(batch)
+    assert found == pytest.approx(batch.mean((1, 2, 3)), rel=1e-6)
+
+
+def in_a_thread_with_other_settings(execution: Callable[[NDArray[np.uint8]], NDArray[np.float32]]) -> list[int]:
+    """Call from a thread that had its number of threads before this one changed its own; return that it has then."""
+    ready, changed = threading.Event(), threading.Event()
+    seen: list[int] = []
+
+    def use() -> None:
+        torch.ones(10).sum()
+        ready.set()
+        changed.wait()
+        execution(pictures(1))
+        seen.append(torch.get_num_threads())
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    ready.wait()
+    torch.set_num_threads(1)
+    changed.set()
+    thread.join()
+    return seen
+
+
+def test_it_takes_as_many_threads_as_it_is_told_whichever_thread_calls() -> None:
+    assert in_a_thread_with_other_settings(SingleExecution(Bright(), output=1, threads=3)) == [3]
+
+
+@pytest.mark.slow  # compiles
+def test_compiled_batches_of_any_size_give_what_each_item_gives() -> None:
+    compiled = CompiledExecution(Bright(), device="cpu", output=1, item_shape=(8, 8, 3), most=8, threads=3)
+    for count in (8, 1, 3, 2, 7):
+        batch = pictures(count)
+        assert compiled(batch) == pytest.approx(batch.mean((1, 2, 3)), rel=1e-6)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        assert in_a_thread_with_other_settings(compiled) == [3]
+
+
+@pytest.mark.slow  # compiles
+def test_a_compiled_detector_gives_the_scores_of_onnxruntime_and_its_memory_back() -> None:
+    artefact = small_clip_artefact()
+    shape = artefact.manifest.spec.item_shape
+    module = module_from_onnx(onnx.load_model_from_string(artefact.model))
+    weights = [weakref.ref(value) for value in module.buffers()]
+    compiled = CompiledExecution(module, device="cpu", output=0, item_shape=shape, most=4, threads=THREADS)
+    clips = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
+    for batch in (clips, clips[1:2]):
+        assert scores(artefact, compiled(batch)) == pytest.approx(expected_scores(artefact, batch), abs=SAME)
+    del module, compiled
+    gc.collect()
+    assert not [weight for weight in weights if weight() is not None]
+
+
+@pytest.mark.slow  # loads the compiler's Python side
+def test_without_a_compiler_it_says_so(tmp_path: Path) -> None:
+    program = (
+        "from tests.runtime.backends.test_torch_backend import Bright; "
+        "from deepscan.runtime.backends.torch_execution import CompiledExecution; "
+        "CompiledExecution(Bright(), device='cpu', output=1, item_shape=(8, 8, 3), most=1, threads=1)"
+    )
+    places = {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "PATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env={**os.environ, **places}, check=False
+    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert re.fullmatch(
+        r"deepscan\.errors\.MachineError: What torch compiles cannot be run here \(.*No working C\+\+ compiler.*\): "
+        r"install a C\+\+ compiler and Python's headers, or use another --backend\.",
+        last,
+    )
+
+
+@pytest.mark.gpu
+def test_on_cuda_scores_are_those_of_the_processor_and_memory_is_given_back() -> None:
+    artefact, items = load_artefact("lite"), faces()
+    assert arithmetic("fp32", "cuda") == ("fp32",)
+    assert arithmetic("fp16", "cuda") == ("fp16",)
+    left = []
+    for _ in range(2):
+        backend = TorchBackend(artefact, device="cuda", threads=1, precision="fp32")
+        for size in (len(items), 1, len(items) - 1):
+            logits = backend.logits(items[:size])
+            assert scores(artefact, logits) == pytest.approx(expected_scores(artefact, items[:size]), abs=1e-4)
+        backend.close()
+        left.append(torch.cuda.memory_allocated())
+    # CUDA's libraries keep what they need for themselves.
+    assert left[0] == left[1]
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cudnn.allow_tf32

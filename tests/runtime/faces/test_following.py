@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from itertools import islice
+from typing import Literal
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from deepscan.models.specs import LITE
+from deepscan.runtime.faces.crops import crop_rgb
+from deepscan.runtime.faces.cutting import Cut, cuts_for
+from deepscan.runtime.faces.following import FaceFollower
+from deepscan.runtime.faces.tracking import Tracker
+from deepscan.runtime.faces.yunet import YuNet
+from deepscan.runtime.pipeline.messages import FaceInput, LeftOut, Look, TracksEnded, VideoJob
+from deepscan.runtime.video.frames import Frame
+from deepscan.runtime.video.pyav_reader import open_video
+from tests.footage import ASTRONAUT, TWO_FACES
+from tests.runtime.scenes import EXACT_CROP, faces_at, lite_square, look_at, ramp_frame
+
+SIZE = 64
+PEOPLE = [(10.0, 10.0, 60.0, 60.0), (100.0, 10.0, 150.0, 60.0), (190.0, 10.0, 240.0, 60.0)]
+
+
+def follower_of(max_gap_seconds: float = 1.0, *, min_face_pixels: int = 20) -> FaceFollower:
+    cut = Cut((0,), EXACT_CROP, size=SIZE, frames=1, min_frames=1, min_face_pixels=min_face_pixels)
+    return FaceFollower(VideoJob(0, "video"), cut, Tracker(max_gap_seconds=max_gap_seconds))
+
+
+def lite_follower() -> FaceFollower:
+    (cut,) = cuts_for([LITE], whole_pictures=False)
+    return FaceFollower(VideoJob(0, "video"), cut, Tracker(max_gap_seconds=1.0))
+
+
+def wait(follower: FaceFollower, frame: Frame) -> None:
+    """Give the follower a frame that was not searched for faces."""
+    assert list(follower.look(look_at(frame, searched=False), None)) == []
+
+
+def crops_in(messages: Iterable[FaceInput | TracksEnded]) -> list[FaceInput]:
+    crops = [message for message in messages if isinstance(message, FaceInput)]
+    assert all(crop.end_seconds == crop.start_seconds for crop in crops)
+    return crops
+
+
+def square_in(crop: FaceInput) -> tuple[float, float]:
+    """Read centre and side of a crop's square off the ramp that it shows."""
+    values = crop.pixels[..., 0].astype(float)
+    along = values.mean(axis=0) if np.ptp(values[0]) > np.ptp(values[:, 0]) else values.mean(axis=1)
+    slope = np.polyfit(np.arange(SIZE), along, 1)[0]
+    return float(along.mean()) + 0.5, float(slope * SIZE)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    axis=st.sampled_from(["x", "y"]),
+    gaps=st.lists(st.floats(0.001, 0.3), min_size=2, max_size=6),
+    centre=st.floats(110, 145),
+    shift=st.floats(-20, 20),
+    sides=st.tuples(st.floats(80, 120), st.floats(80, 120)),
+)
+def test_boxes_between_two_looks_lie_on_the_line_in_time(
+    axis: Literal["x", "y"], gaps: list[float], centre: float, shift: float, sides: tuple[float, float]
+) -> None:
+    centres = (centre, centre + shift)
+    times = [5.0 + float(gap) for gap in np.cumsum(gaps)]
+    boxes = [(c - s / 2, c - s / 2, c + s / 2, c + s / 2) for c, s in zip(centres, sides, strict=True)]
+    follower = follower_of(max_gap_seconds=10.0)
+    first = crops_in(follower.look(look_at(ramp_frame(5.0, axis=axis), starts_shot=True), faces_at(boxes[0])))
+    for seconds in times[:-1]:
+        wait(follower, ramp_frame(seconds, axis=axis))
+    crops = first + crops_in(follower.look(look_at(ramp_frame(times[-1], axis=axis)), faces_at(boxes[1])))
+    assert [(crop.track, crop.start_seconds) for crop in crops] == [(0, seconds) for seconds in [5.0, *times]]
+    for crop in crops:
+        middle, side = square_in(crop)
+        assert middle == pytest.approx(np.interp(crop.start_seconds, [5.0, times[-1]], centres), abs=0.7)
+        assert side == pytest.approx(np.interp(crop.start_seconds, [5.0, times[-1]], sides), abs=1.5)
+
+
+def test_crops_of_real_frames_between_two_looks_are_cut_along_the_line() -> None:
+    detector = YuNet(device="cpu", threads=1)
+    with open_video(str(TWO_FACES), threads=1) as reader:
+        frames = list(islice(reader.frames(), 8))
+        smalls = [reader.shrink(frames[number], 640) for number in (0, 7)]
+    scale = frames[0].geometry.width / smalls[0].shape[1]
+    seen = [faces.scaled(scale, scale) for faces in detector.detect(np.stack(smalls))]
+    assert [len(faces) for faces in seen] == [2, 2]
+    follower = lite_follower()
+    crops = crops_in(follower.look(Look(VideoJob(0, "video"), frames[0], smalls[0], True, 0), seen[0]))
+    for frame in frames[1:7]:
+        wait(follower, frame)
+    crops += crops_in(follower.look(Look(VideoJob(0, "video"), frames[7], smalls[1], False, 7), seen[1]))
+
+    order = np.argsort(seen[1].boxes[:, 0])[np.argsort(np.argsort(seen[0].boxes[:, 0]))]  # the same people
+    ends = [frames[0].seconds, frames[7].seconds]
+    assert len(crops) == 16
+    for crop in crops:
+        frame = next(frame for frame in frames if frame.seconds == crop.start_seconds)
+        corners = zip(seen[0].boxes[crop.track], seen[1].boxes[order][crop.track], strict=True)
+        x0, y0, x1, y1 = (float(np.interp(frame.seconds, ends, pair)) for pair in corners)
+        expected = crop_rgb(frame, lite_square((x0, y0, x1, y1)), LITE.size)
+        assert np.abs(crop.pixels.astype(float) - expected).mean() < 0.01
+
+
+def test_frames_between_are_cropped_only_for_those_seen_in_both_looks() -> None:
+    follower = follower_of()
+    stays, leaves, comes = PEOPLE
+    list(follower.look(look_at(ramp_frame(0.0), starts_shot=True), faces_at(stays, leaves)))
+    wait(follower, ramp_frame(0.1))
+    crops = crops_in(follower.look(look_at(ramp_frame(0.2)), faces_at(comes, stays)))
+    assert [(crop.start_seconds, crop.track) for crop in crops] == [(0.1, 0), (0.2, 2), (0.2, 0)]
+
+
+def test_one_who_was_missed_in_a_look_is_not_guessed_at_but_keeps_the_track() -> None:
+    follower = follower_of()
+    crops = []
+    for seconds, faces in [(0.0, faces_at(PEOPLE[0])), (0.2, faces_at()), (0.4, faces_at(PEOPLE[0]))]:
+        wait(follower, ramp_frame(seconds - 0.1))
+        crops += crops_in(follower.look(look_at(ramp_frame(seconds), starts_shot=seconds == 0.0), faces))
+    assert [(crop.start_seconds, crop.track) for crop in crops] == [(0.0, 0), (0.4, 0)]
+
+
+def test_a_cut_ends_every_track_before_the_new_shot_and_bridges_nothing() -> None:
+    follower = follower_of()
+    list(follower.look(look_at(ramp_frame(0.0), starts_shot=True), faces_at(*PEOPLE)))
+    wait(follower, ramp_frame(0.1))
+    messages = list(follower.look(look_at(ramp_frame(0.2), starts_shot=True), faces_at(*PEOPLE)))
+    ended, *crops = messages
+    assert isinstance(ended, TracksEnded)
+    assert ended.tracks == [0, 1, 2]
+    assert [(crop.start_seconds, crop.track) for crop in crops_in(crops)] == [(0.2, 3), (0.2, 4), (0.2, 5)]
+
+
+def test_a_face_away_for_too_long_ends_its_track_before_it_comes_back() -> None:
+    follower = follower_of(max_gap_seconds=1.0)
+    list(follower.look(look_at(ramp_frame(0.0), starts_shot=True), faces_at(PEOPLE[0])))
+    assert list(follower.look(look_at(ramp_frame(0.5)), faces_at())) == []
+    ended, crop = follower.look(look_at(ramp_frame(1.5)), faces_at(PEOPLE[0]))
+    assert isinstance(ended, TracksEnded)
+    assert isinstance(crop, FaceInput)
+    assert (ended.tracks, crop.track) == ([0], 1)
+
+
+def test_small_faces_are_counted_but_not_scored() -> None:
+    follower = follower_of(min_face_pixels=50)
+    tall, small, exact = (10.0, 10.0, 40.0, 61.0), (100.0, 10.0, 149.0, 59.0), (160.0, 10.0, 210.0, 60.0)
+    crops = crops_in(follower.look(look_at(ramp_frame(0.0), starts_shot=True), faces_at(tall, small, exact)))
+    crops += crops_in(follower.look(look_at(ramp_frame(0.2)), faces_at(small)))
+    assert [square_in(crop)[0] for crop in crops] == pytest.approx([25.0, 185.0], abs=0.7)
+    assert (follower.most_faces, follower.left_out()) == (3, LeftOut(small_faces=2))
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        [(10.0, 10.0, 60.0, 35.0), (10.0, 10.0, 35.0, 60.0)],  # turns from wide to tall
+        [(30.1, 30.1, 80.1, 80.1), (21.5, 21.5, 71.5, 71.5)],  # moves, and is just large enough
+    ],
+)
+def test_between_two_looks_at_a_face_that_is_large_enough_every_frame_is_cropped(
+    boxes: list[tuple[float, float, float, float]],
+) -> None:
+    follower = follower_of(min_face_pixels=50)
+    frames = [ramp_frame(number / 25) for number in range(6)]
+    crops = crops_in(follower.look(look_at(frames[0], starts_shot=True), faces_at(boxes[0])))
+    for frame in frames[1:-1]:
+        wait(follower, frame)
+    crops += crops_in(follower.look(look_at(frames[-1]), faces_at(boxes[1])))
+    assert [crop.start_seconds for crop in crops] == [frame.seconds for frame in frames]
+    assert follower.left_out() == LeftOut()
+
+
+def test_small_faces_between_looks_are_counted_at_the_looks_only() -> None:
+    follower = follower_of(min_face_pixels=50)
+    for number in range(5):
+        if number % 2:
+            wait(follower, ramp_frame(number / 25))
+        else:
+            small = faces_at((10.0, 10.0, 40.0, 40.0))
+            assert list(follower.look(look_at(ramp_frame(number / 25), starts_shot=number == 0), small)) == []
+    assert follower.left_out() == LeftOut(small_faces=3)
+
+
+def test_a_video_without_faces_has_nothing_to_end() -> None:
+    follower = follower_of()
+    wait(follower, ramp_frame(0.0))
+    assert list(follower.look(look_at(ramp_frame(0.1), starts_shot=True), faces_at())) == []
+    assert list(follower.finish()) == []
+    assert (follower.most_faces, follower.left_out()) == (0, LeftOut())
+
+
+PRESENT = st.lists(st.sampled_from(PEOPLE), unique=True)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(PRESENT, st.integers(0, 3), st.booleans(), st.floats(0.04, 1.5)), max_size=8))
+def test_every_track_with_crops_ends_exactly_once_and_its_crops_come_in_the_order_of_time(
+    looks: list[tuple[list[tuple[float, float, float, float]], int, bool, float]],
+) -> None:
+    follower, seconds = follower_of(), 0.0
+    messages: list[FaceInput | TracksEnded] = []
+    for present, waiting, cut, gap in looks:
+        frames = [ramp_frame(seconds + gap * (number + 1) / (waiting + 1)) for number in range(waiting + 1)]
+        for frame in [] if cut else frames[:-1]:
+            wait(follower, frame)
+        messages += follower.look(look_at(frames[-1], starts_shot=cut), faces_at(*present))
+        seconds += gap
+    messages += follower.finish()
+    ends = Counter(number for message in messages if isinstance(message, TracksEnded) for number in message.tracks)
+    assert set(ends.values()) <= {1}
+    assert set(ends) == {crop.track for crop in crops_in(messages)}
+    ended: set[int] = set()
+    latest: dict[int, float] = {}
+    for message in messages:
+        if isinstance(message, TracksEnded):
+            ended.update(message.tracks)
+            continue
+        assert message.track not in ended
+        assert message.start_seconds > latest.get(message.track, -1.0)
+        latest[message.track] = message.start_seconds
+
+
+def test_a_real_face_is_followed_through_every_frame_by_one_track() -> None:
+    detector = YuNet(device="cpu", threads=1)
+    follower = lite_follower()
+    messages: list[FaceInput | TracksEnded] = []
+    shown: list[Frame] = []
+    with open_video(str(ASTRONAUT), threads=1) as reader:
+        for frame in islice(reader.frames(), 21):
+            shown.append(frame)
+            if frame.index % 10:
+                wait(follower, frame)
+                continue
+            small: NDArray[np.uint8] = reader.shrink(frame, 640)
+            (faces,) = detector.detect(small[None])
+            scale = frame.geometry.width / small.shape[1]
+            look = Look(VideoJob(0, "video"), frame, small, frame.index == 0, frame.index)
+            messages += follower.look(look, faces.scaled(scale, scale))
+    messages += follower.finish()
+    crops, ended = messages[:-1], messages[-1]
+    assert [(crop.track, crop.start_seconds) for crop in crops_in(crops)] == [(0, frame.seconds) for frame in shown]
+    assert isinstance(ended, TracksEnded)
+    assert ended.tracks == [0]

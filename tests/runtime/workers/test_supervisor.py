@@ -1,0 +1,310 @@
+"""Scanning with several real processes, some of which are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import pytest
+from PIL import Image
+
+from deepscan import scan
+from deepscan.errors import MachineError, ModelError, UnreadableInput
+from deepscan.runtime.journal.results import VideoResult
+from deepscan.runtime.pipeline.messages import VideoJob
+from deepscan.runtime.pipeline.trace_parts import Trace
+from deepscan.runtime.settings import Wishes
+from deepscan.runtime.workers import supervisor as supervisor_module
+from deepscan.runtime.workers import worker_seats
+from deepscan.runtime.workers.supervisor import Note, Supervisor, unnoted
+from deepscan.runtime.workers.worker_messages import Finished, FromWorker, ToWorker, Work
+from deepscan.runtime.workers.worker_orders import WorkerOrder, started_worker
+from deepscan.runtime.workers.worker_plan import WorkerPlan
+from deepscan.runtime.workers.worker_process import WorkerProcess
+from tests.footage import ASTRONAUT, NO_FACE, TWO_FACES, portrait, write_video
+from tests.runtime.tiny_detectors import tiny_frame_artefact
+
+WISHES = Wishes(
+    mode="quick",
+    frames=2,
+    clips=None,
+    detect_every=5,
+    min_face=None,
+    mirror=False,
+    aggregate=None,
+    threshold=None,
+    face_detector="yunet",
+)
+ORDER = WorkerOrder(["lite"], WISHES, "cpu", "onnxruntime", "fp32", "auto")
+ONE = WorkerPlan("cpu", None, nvdec=False, decoders=1, threads=1)
+TWO_AT_ONCE = WorkerPlan("cpu", None, nvdec=False, decoders=2, threads=1)
+VIDEOS = [ASTRONAUT, NO_FACE, TWO_FACES]
+
+# Longer than a worker needs to start on a busy machine.
+PATIENCE_OF_TESTS = 20.0
+
+Start = Callable[[WorkerPlan, str, Callable[[FromWorker | None], None]], WorkerProcess]
+
+
+def supervisor(
+    paths: Sequence[Path],
+    plans: Sequence[WorkerPlan],
+    *,
+    start: Start | None = None,
+    order: WorkerOrder = ORDER,
+    said: list[str] | None = None,
+    timeout_seconds: float | None = None,
+    note: Note = unnoted,
+) -> Supervisor:
+    jobs = [VideoJob(index, str(path)) for index, path in enumerate(paths)]
+    report = (said if said is not None else []).append
+    return Supervisor(
+        jobs,
+        plans,
+        alone=ONE,
+        start=start or partial(started_worker, order, None),
+        report=report,
+        timeout_seconds=timeout_seconds,
+        note=note,
+    )
+
+
+def facts(results: Sequence[VideoResult]) -> list[VideoResult]:
+    """All but what differs from run to run, in the order of the inputs."""
+    return sorted((replace(each, elapsed_seconds=0.0) for each in results), key=lambda each: each.row)
+
+
+class Deadly:
+    """Starts workers that are killed as soon as they get a certain file.
+
+    Args:
+        index: of the file.
+        times: how often; others are spared.
+        deadly: the signal.
+    """
+
+    def __init__(self, index: int, times: int, deadly: signal.Signals = signal.SIGSEGV) -> None:
+        self.index, self.left, self.deadly = index, times, deadly
+        self.started: list[str] = []
+
+    def __call__(self, plan: WorkerPlan, name: str, hear: Callable[[FromWorker | None], None]) -> WorkerProcess:
+        process = started_worker(ORDER, None, plan, name, hear)
+        self.started.append(name)
+        tell = process.tell
+
+        def told(message: ToWorker) -> None:
+            if isinstance(message, Work) and message.index == self.index and self.left:
+                self.left -= 1
+                os.kill(process.pid, self.deadly)
+            tell(message)
+
+        process.tell = told  # type: ignore[method-assign]
+        return process
+
+
+def children() -> list[int]:
+    threads = Path("/proc/self/task").iterdir()
+    return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[VideoResult]:
+    return facts(list(scan(VIDEOS, frames=2, mirror=False, backend="onnxruntime", precision="fp32")))
+
+
+def test_several_processes_give_what_one_gives(expected: list[VideoResult]) -> None:
+    running = supervisor(VIDEOS, [ONE, ONE])
+    assert facts(list(running)) == expected
+    assert running.progress.videos == len(VIDEOS)
+    assert running.progress.frames == sum(result.frames for result in expected)
+    times = {each.name: each for each in running.stage_times()}
+    assert list(times) == ["decode", "faces", "infer"]
+    assert times["decode"].items == len(VIDEOS)
+    assert times["faces"].threads == 2
+    assert children() == []
+
+
+def test_a_file_whose_worker_died_is_scanned_again_and_costs_nothing(expected: list[VideoResult]) -> None:
+    said: list[str] = []
+    deadly = Deadly(1, times=1)
+    assert facts(list(supervisor(VIDEOS, [TWO_AT_ONCE], start=deadly, said=said))) == expected
+    assert "worker for single files" in deadly.started
+    assert said[0] == "worker 1 has ended: its process crashed (SIGSEGV)"
+
+
+@pytest.mark.parametrize(
+    ("deadly", "reason"), [(signal.SIGSEGV, "crashed (SIGSEGV)"), (signal.SIGKILL, "killed (SIGKILL), as happens when")]
+)
+def test_a_file_that_kills_its_worker_twice_costs_one_row(
+    expected: list[VideoResult], deadly: signal.Signals, reason: str
+) -> None:
+    found = facts(list(supervisor(VIDEOS, [ONE, ONE], start=Deadly(1, times=2, deadly=deadly))))
+    assert [found[0], found[2]] == [expected[0], expected[2]]
+    crashed = found[1]
+    assert (crashed.status, crashed.score, crashed.path) == ("crashed", None, str(NO_FACE))
+    assert reason in crashed.reason
+    assert "\n" not in crashed.reason
+    assert crashed.weights_sha256 == expected[1].weights_sha256
+    assert crashed.settings_sha256 == expected[1].settings_sha256
+    assert children() == []
+
+
+def test_two_detectors_give_their_rows_once_though_a_worker_dies_between_them(tmp_path: Path) -> None:
+    order = WorkerOrder(["lite", str(tiny_frame_artefact(tmp_path))], WISHES, "cpu", "onnxruntime", "fp32", "auto")
+    died: list[int] = []
+
+    def start(plan: WorkerPlan, name: str, hear: Callable[[FromWorker | None], None]) -> WorkerProcess:
+        def heard(message: FromWorker | None) -> None:
+            if process.pid in died and message is not None:
+                return  # lost with its process
+            hear(message)
+            if not died and isinstance(message, Finished) and message.result.index == 1:
+                died.append(process.pid)
+                os.kill(process.pid, signal.SIGKILL)
+
+        process = started_worker(order, None, plan, name, heard)
+        return process
+
+    results = list(supervisor(VIDEOS, [ONE], start=start, order=order))
+    assert len(died) == 1
+    assert sorted(result.row for result in results) == list(range(6))
+    assert {result.status for result in results} == {"scored", "no_face"}
+
+
+def test_files_wait_for_whoever_is_free() -> None:
+    paths = [ASTRONAUT] * 1 + [NO_FACE] * 5
+    running = supervisor(paths, [ONE, ONE])
+    assert sorted(result.index for result in running) == list(range(6))
+
+
+def test_leaving_early_ends_all_processes() -> None:
+    running = iter(supervisor(VIDEOS, [ONE, ONE]))
+    next(running)
+    running.close()  # type: ignore[attr-defined]
+    assert children() == []
+
+
+def test_what_a_worker_cannot_do_is_raised_as_if_it_had_happened_here() -> None:
+    order = WorkerOrder(["none.onnx"], WISHES, "cpu", "auto", "auto", "auto")
+    with pytest.raises(ModelError, match=r"none\.manifest\.json cannot be read"):
+        list(supervisor(VIDEOS, [ONE, ONE], order=order))
+    assert children() == []
+
+
+def test_a_process_that_dies_before_it_is_ready_ends_the_scan() -> None:
+    def start(plan: WorkerPlan, name: str, hear: Callable[[FromWorker | None], None]) -> WorkerProcess:
+        process = started_worker(ORDER, None, plan, name, hear)
+        os.kill(process.pid, signal.SIGKILL)
+        return process
+
+    with pytest.raises(MachineError, match=r"Nothing could be scanned, as its process was killed \(SIGKILL\)"):
+        list(supervisor(VIDEOS, [ONE], start=start))
+
+
+def test_a_name_that_is_no_text_comes_back_as_it_was(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/caf\xe9.mp4"
+    write_video(Path(os.fsdecode(path)), [portrait()] * 3)
+    (result,) = supervisor([Path(os.fsdecode(path))], [ONE])
+    assert os.fsencode(result.path) == path
+    assert result.status == "scored"
+
+
+def test_workers_write_one_trace(tmp_path: Path) -> None:
+    trace = Trace(tmp_path / "trace.json")
+    list(supervisor(VIDEOS, [ONE, ONE], start=partial(started_worker, ORDER, trace)))
+    trace.finish()
+    events = msgspec.json.decode((tmp_path / "trace.json").read_bytes())["traceEvents"]
+    names = {event["args"]["name"] for event in events if event["name"] == "process_name"}
+    assert names == {"worker 1", "worker 2"}
+    assert len({event["pid"] for event in events}) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["trace.json"]
+
+
+def test_a_file_that_takes_too_long_is_tried_alone_and_then_costs_one_row(expected: list[VideoResult]) -> None:
+    hanging = Deadly(1, times=2, deadly=signal.SIGSTOP)
+    running = supervisor(VIDEOS, [TWO_AT_ONCE], start=hanging, timeout_seconds=PATIENCE_OF_TESTS)
+    found = facts(list(running))
+    assert [found[0], found[2]] == [expected[0], expected[2]]
+    assert (found[1].status, found[1].score) == ("timeout", None)
+    assert "longer than 20 seconds" in found[1].reason
+    assert children() == []
+
+
+def test_a_worker_that_stands_still_is_ended(expected: list[VideoResult], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_seats, "STALLED_SECONDS", PATIENCE_OF_TESTS)
+    monkeypatch.setattr(supervisor_module, "STALLED_SECONDS", PATIENCE_OF_TESTS)
+    said: list[str] = []
+    hanging = Deadly(1, times=1, deadly=signal.SIGSTOP)
+    assert facts(list(supervisor(VIDEOS, [TWO_AT_ONCE], start=hanging, said=said))) == expected
+    assert said[0] == "worker 1 has ended: it looked at no further frame for 20 seconds"
+
+
+def test_a_scan_that_is_stopped_finishes_what_it_has_begun() -> None:
+    running = supervisor([NO_FACE] * 40, [ONE])
+    results = []
+    for result in running:
+        results.append(result)
+        running.stop()
+    assert 1 <= len(results) < 40
+    assert {result.status for result in results} == {"no_face"}
+    assert children() == []
+
+
+def test_nothing_to_scan_starts_no_process() -> None:
+    def start(plan: WorkerPlan, name: str, hear: Callable[[FromWorker | None], None]) -> WorkerProcess:
+        raise AssertionError("no process is needed")
+
+    assert list(supervisor([], [ONE], start=start)) == []
+
+
+def test_what_is_known_of_a_file_beforehand_becomes_its_row() -> None:
+    problem = UnreadableInput("Nobody may read it.")
+    running = Supervisor(
+        [VideoJob(0, "secret.mp4", problem), VideoJob(1, str(NO_FACE))],
+        [ONE],
+        alone=ONE,
+        start=partial(started_worker, ORDER, None),
+        report=print,
+    )
+    refused, scanned = sorted(running, key=lambda result: result.index)
+    assert (refused.status, refused.reason, refused.path) == ("unreadable", "Nobody may read it.", "secret.mp4")
+    assert scanned.status == "no_face"
+
+
+def test_what_happens_is_noted() -> None:
+    noted: list[tuple[str, str | None]] = []
+    list(
+        supervisor(
+            [NO_FACE, ASTRONAUT],
+            [ONE],
+            start=Deadly(1, times=1),
+            note=lambda event, **details: noted.append((event, details.get("file") or details.get("worker"))),
+        )
+    )
+    assert ("worker_died", "worker 1") in noted
+    assert ("file_retried", str(ASTRONAUT)) in noted
+    assert noted.count(("file_finished", str(NO_FACE))) == 1
+    assert noted.count(("file_finished", str(ASTRONAUT))) == 1
+    assert noted.index(("file_started", str(ASTRONAUT))) < noted.index(("file_retried", str(ASTRONAUT)))
+
+
+def test_a_process_that_may_take_little_memory_costs_the_file_that_needs_more(tmp_path: Path) -> None:
+    large = tmp_path / "large.png"
+    Image.new("RGB", (12_000, 10_000)).save(large, compress_level=1)
+    little = replace(ORDER, memory_bytes=700 << 20)
+    running = supervisor([NO_FACE, large], [ONE], start=partial(started_worker, little, None))
+    small, needy = sorted(running, key=index_of)
+    assert small.status == "no_face"
+    assert needy.status in ("crashed", "unreadable")
+    enough = replace(ORDER, memory_bytes=8 << 30)
+    (scanned,) = supervisor([large], [ONE], start=partial(started_worker, enough, None))
+    assert scanned.status == "no_face"
+
+
+def index_of(result: VideoResult) -> int:
+    return result.index
