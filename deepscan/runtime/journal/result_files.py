@@ -1,6 +1,7 @@
 """results.csv and results.jsonl: finished files are there at once, and a scan that ended goes on where it was.
 
-The JSONL is the journal of the scan; see `journal.py` for when its lines are on the disk. The CSV is made from it, whole or not at all: during the scan now and then, with the inputs that are finished so far, and at its end.
+The JSONL is the journal of the scan; see `journal.py` for when its lines are on the disk. The CSV is made from it,
+whole or not at all: during the scan now and then, with the inputs that are finished so far, and at its end.
 Once every input has its results, the journal is written anew too, with one line for each row, in the order of the rows.
 Both files of a scan that ended early and was continued are, byte for byte, those of an undisturbed one, apart from
 `elapsed_seconds` (and the `check` over it), which is measured and not computed.
