@@ -4,8 +4,10 @@
     python -m benchmarks.scan --memory       memory: 10 and 200 videos, a short and a long one, at 1080p
 
 Stages alone: `decode` decodes, shrinks and marks frames; `faces` gets those frames and detects, tracks and crops;
-`infer` gets those crops and classifies. Together: `deepscan.scan` of the same video. Rounds are interleaved, medians
-are reported; models are loaded and one round is run beforehand.
+`infer` gets those crops and classifies. Together: the pipeline of a worker over four such videos, in this process.
+Rounds are interleaved, medians are reported; models are loaded and one round is run beforehand.
+
+Memory is that of the command, with its worker.
 """
 
 from __future__ import annotations
@@ -20,9 +22,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import deepscan
 from benchmarks.footage import SIZES, copies, make_video
-from benchmarks.measure import Cost, cost_of, machine, peak_megabytes
+from benchmarks.measure import Cost, cost_of, machine
+from benchmarks.processes import memory_watched
 from benchmarks.yardstick import gigaflops_of, matmul_gigaflops
 from deepscan.runtime.artefacts import load_artefact
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
@@ -34,14 +36,28 @@ from deepscan.runtime.faces.yunet import YuNet
 from deepscan.runtime.machine import cpu_count
 from deepscan.runtime.pipeline.infer_stage import InferStage, Verdict
 from deepscan.runtime.pipeline.messages import VideoJob
-from deepscan.runtime.pipeline.pipeline_scan import MAX_GAP_SECONDS, ON_CPU
+from deepscan.runtime.pipeline.pipeline_scan import MAX_GAP_SECONDS, ON_CPU, Decoders, PipelineScan
 from deepscan.runtime.pipeline.stages import DecodeStage, FacesStage, Progress
+from deepscan.runtime.settings import Wishes, chosen_settings
 from deepscan.runtime.video.open_input import open_input
 from deepscan.runtime.video.sampling import DETECT_EVERY, Sampling
 
 FRAMES = 100
 ROUNDS = 7
 VIDEOS_PER_SCAN = 4
+SAMPLE_SECONDS = 0.05
+DEEPSCAN = str(Path(sys.executable).with_name("deepscan"))
+FULL = Wishes(
+    mode="full",
+    frames=None,
+    clips=None,
+    detect_every=DETECT_EVERY,
+    min_face=None,
+    mirror=None,
+    aggregate=None,
+    threshold=None,
+    face_detector="yunet",
+)
 STAGES = ("decode", "faces", "infer")
 
 
@@ -71,6 +87,15 @@ class Stages:
         )
         backend = OnnxRuntimeBackend(artefact, device="cpu", threads=cpu_count(), precision="fp32")
         self._infer = partial(InferStage, [(backend, verdict)], progress=Progress())
+        self._settings = chosen_settings(["lite"], FULL, device="cpu")
+        self._artefact = artefact
+
+    def together(self, videos: list[Path]) -> PipelineScan:
+        """Return a scan of videos by one pipeline, as a worker has it."""
+        jobs = [VideoJob(number, str(path)) for number, path in enumerate(videos)]
+        backend = OnnxRuntimeBackend(self._artefact, device="cpu", threads=cpu_count(), precision="fp32")
+        decoders = Decoders(min(cpu_count(), len(videos)), threads=1)
+        return PipelineScan(jobs, settings=self._settings, backends=[backend], decoders=decoders, bounds=ON_CPU)
 
     def costs(self, video: Path) -> dict[str, Cost]:
         """Run each stage alone over a whole video."""
@@ -105,7 +130,7 @@ def _rounds(stages: Stages, video: Path, folder: Path, rounds: int) -> tuple[dic
     costs: dict[str, list[Cost]] = defaultdict(list)
     for number in range(rounds + 1):
         alone = stages.costs(video)
-        scan = deepscan.scan(folder)
+        scan = stages.together(sorted(folder.iterdir()))
         alone["scan"] = cost_of(lambda scan=scan: list(scan))  # type: ignore[misc]
         if number:  # the first round warms up
             for stage, cost in alone.items():
@@ -144,28 +169,25 @@ def _print_yardstick(infer_seconds: float) -> None:
 
 
 def measure_memory() -> None:
-    """Print the peak memory of scans in processes of their own."""
+    """Print the peak memory of scans: of their worker, and of that and the command together."""
     print(machine())
     with tempfile.TemporaryDirectory() as scratch:
         for frames, count in ((50, 10), (50, 200), (500, 1), (5000, 1)):
             video = make_video(Path(scratch) / f"{frames}.mp4", SIZES["1080p"], frames)
             folder = copies(video, Path(scratch) / f"{frames}x{count}", count)
-            command = [sys.executable, "-m", "benchmarks.scan", "--peak-of", str(folder)]
-            peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-            print(f"1080p, {count:3} video(s) of {frames:4} frames: {peak} MB")
+            command = [DEEPSCAN, "scan", str(folder), "--quiet", "--fresh", "--out", f"{scratch}/results.csv"]
+            with subprocess.Popen(command) as scan, memory_watched(scan.pid, SAMPLE_SECONDS) as samples:
+                scan.wait()
+            worker, both = max(each.largest_bytes for each in samples), max(each.total_bytes for each in samples)
+            print(f"1080p, {count:3} video(s) of {frames:4} frames: {worker >> 20} MiB, both {both >> 20} MiB")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--peak-of", metavar="FOLDER", help="scan a folder and print this process's peak memory")
     chosen = parser.parse_args()
-    if chosen.peak_of:
-        for _ in deepscan.scan(chosen.peak_of):
-            pass
-        print(f"{peak_megabytes():.0f}")
-    elif chosen.memory:
+    if chosen.memory:
         measure_memory()
     else:
         measure_speed(chosen.rounds)

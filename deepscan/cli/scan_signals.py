@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
@@ -36,7 +37,10 @@ def interruptible(stop: Callable[[], None], *, quiet: bool) -> Iterator[Interrup
         stop()
         if not quiet:
             again = "press Ctrl-C again" if number == signal.SIGINT else "send the signal again"
-            print(f"deepscan: Finishing the files in flight; {again} to end at once.", file=sys.stderr)
+            # Not through `sys.stderr`: the signal may have come in the midst of writing to that.
+            line = f"deepscan: Finishing the files in flight; {again} to end at once.\n"
+            with suppress(OSError):
+                os.write(sys.stderr.fileno(), line.encode())
 
     before = {number: signal.signal(number, handle) for number in SIGNALS}
     try:

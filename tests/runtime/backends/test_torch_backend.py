@@ -138,7 +138,7 @@ def test_on_a_processor_halves_are_widened_and_quantised_graphs_are_refused() ->
 
 
 def test_without_torch_it_can_do_nothing_and_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("deepscan.runtime.torch_")]:
+    for name in [name for name in sys.modules if name.startswith("deepscan.runtime.backends.torch_")]:
         if not name.endswith("torch_backend"):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)

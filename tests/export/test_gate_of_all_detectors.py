@@ -1,0 +1,31 @@
+"""Every detector, exported in float32 and in half precision, passes the parity gate on real faces."""
+
+from __future__ import annotations
+
+import pytest
+
+from deepscan.export.artefact import Order, make_artefact
+from deepscan.export.forms import FormChoice
+from deepscan.models.registry import BUILDERS
+from deepscan.models.specs import SPECS
+from deepscan.runtime.artefacts import Precision
+from tests.models.goldens import golden
+from tests.runtime.tiny_detectors import ORIGIN
+
+pytestmark = pytest.mark.slow
+
+DETECTORS = ["altfreezing", "ftcn", "hff", "recce", "caddm-resnet34", "caddm-efficientnet-b3"]
+PRECISIONS: list[Precision] = ["fp32", "fp16"]
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_with_weights_by_recipe(name: str) -> None:
+    network = BUILDERS[name]().eval()
+    network.load_state_dict(golden(name.replace("-", "_")).tensors())
+    # `auto` would only measure which form is faster.
+    form: FormChoice = "2d" if SPECS[name].kind == "clip" else "auto"
+    for precision in PRECISIONS:
+        made = make_artefact(network, SPECS[name], ORIGIN, Order(precision=precision, form=form), report=print)
+        assert made.report.misses == ()
+        assert made.report.parity.items >= 4
+        assert made.artefact.manifest.precision == precision
