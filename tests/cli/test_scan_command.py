@@ -242,7 +242,7 @@ def test_an_interrupt_finishes_what_has_begun_and_the_next_run_goes_on_from_ther
 
 
 def test_a_second_interrupt_ends_the_scan_at_once_and_loses_nothing(tmp_path: Path) -> None:
-    long = write_video(tmp_path / "long.mp4", example_frames(ASTRONAUT, 50) * 40, options={"preset": "ultrafast"})
+    long = write_video(tmp_path / "long.mp4", example_frames(ASTRONAUT, 50) * 10, options={"preset": "ultrafast"})
     command = [DEEPSCAN, "scan", str(NO_FACE), str(long), "--jobs", "1", "--verbose"]
     with subprocess.Popen(
         command, cwd=tmp_path, env=os.environ | ENVIRONMENT, stderr=subprocess.PIPE, text=True
@@ -260,7 +260,7 @@ def test_a_second_interrupt_ends_the_scan_at_once_and_loses_nothing(tmp_path: Pa
 
 
 def test_a_scan_whose_process_is_killed_leaves_no_process_and_loses_nothing(tmp_path: Path) -> None:
-    long = write_video(tmp_path / "long.mp4", example_frames(ASTRONAUT, 50) * 40, options={"preset": "ultrafast"})
+    long = write_video(tmp_path / "long.mp4", example_frames(ASTRONAUT, 50) * 10, options={"preset": "ultrafast"})
     command = [DEEPSCAN, "scan", str(NO_FACE), str(long), "--jobs", "1", "--verbose"]
     with subprocess.Popen(
         command, cwd=tmp_path, env=os.environ | ENVIRONMENT, stderr=subprocess.PIPE, text=True

@@ -36,6 +36,7 @@ def store(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     return env
 
 
+@pytest.mark.slow  # exports a clip detector in both forms
 def test_what_was_added_is_listed_and_shown(store: Store) -> None:
     listed = deepscan("weights", "list", env=store).text
     assert "downloaded (1).pth" in listed
@@ -44,6 +45,7 @@ def test_what_was_added_is_listed_and_shown(store: Store) -> None:
     assert "weights here      no" in deepscan("models", "recce", env=store).text
 
 
+@pytest.mark.slow  # exports a clip detector in both forms
 def test_the_store_is_private(store: Store) -> None:
     home = Path(store["DEEPSCAN_HOME"])
     (folder,) = (home / "weights").iterdir()
@@ -58,6 +60,7 @@ def test_the_store_is_private(store: Store) -> None:
     ]
 
 
+@pytest.mark.slow  # exports a clip detector in both forms
 def test_one_scan_with_a_clip_detector_and_a_frame_detector(store: Store, tmp_path: Path) -> None:
     out = tmp_path / "r.csv"
     ran = deepscan("scan", ASTRONAUT, NO_FACE, "--model", "ftcn,lite", "--clips", "2", "--out", out, env=store)
@@ -93,18 +96,21 @@ def test_what_was_added_can_be_exported_again(store: Store, tmp_path: Path) -> N
     assert "add them again" in spoilt.err
 
 
+@pytest.mark.slow  # exports a clip detector in both forms
 def test_full_takes_every_frame_of_every_face_into_a_clip(store: Store) -> None:
     (row,) = deepscan("scan", TWO_FACES, "--model", "ftcn", "--out", "-", env=store).rows
     assert (row["tracks"], row["frames"]) == ("2", "98")
     assert int(row["clips"]) == 2 * 4  # 98 frames are three clips, and one that reaches back
 
 
+@pytest.mark.slow  # exports a clip detector in both forms
 def test_paper_takes_every_window(store: Store) -> None:
     arguments = ("scan", ASTRONAUT, "--model", "ftcn", "--sampling", "paper", "--frames", "35", "--out", "-")
     (row,) = deepscan(*arguments, env=store).rows
     assert (row["clips"], row["frames"], row["tracks"]) == ("4", "35", "1")
 
 
+@pytest.mark.slow  # exports a clip detector in both forms
 def test_short_videos_are_mirrored_and_shorter_ones_too_short(store: Store, tmp_path: Path) -> None:
     for count in (8, 9):
         write_video(tmp_path / f"{count}.mp4", [portrait()] * count)
@@ -168,6 +174,7 @@ def test_random_weights_are_called_untrained_everywhere(tmp_path: Path) -> None:
     assert "caddm-resnet34 (untrained): random weights" in ran.err
 
 
+@pytest.mark.slow  # exports a clip detector in both forms
 def test_weights_are_removed_by_name(store: Store, tmp_path: Path) -> None:
     env = {"DEEPSCAN_HOME": str(tmp_path / "copy")}
     shutil.copytree(store["DEEPSCAN_HOME"], env["DEEPSCAN_HOME"])

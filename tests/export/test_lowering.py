@@ -71,6 +71,7 @@ def _refuse_3d(model: onnx.ModelProto) -> None:
     assert not [node for node in model.graph.node if node.op_type == "BatchNormalization"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["altfreezing-deepfakebench", "ftcn-deepfakebench"])
 def test_the_variants_of_sixteen_frames_are_lowered_too(name: str) -> None:
     network = untrained_network(name, seed=1)

@@ -39,6 +39,7 @@ def test_the_maps_on_the_way_are_the_authors(network: AltFreezing) -> None:
     check_activations(network, SPEC, golden("altfreezing"))
 
 
+@pytest.mark.slow  # for its export
 def test_the_exported_graph_gives_the_authors_scores_at_any_batch(network: AltFreezing) -> None:
     model = onnx_from_module(ArtefactGraph(network, SPEC), SPEC.item_shape, input_name=SPEC.input_name)
     options = onnxruntime.SessionOptions()

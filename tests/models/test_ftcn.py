@@ -40,6 +40,7 @@ def test_the_maps_on_the_way_are_the_authors(network: FTCN) -> None:
     check_activations(network, SPEC, golden("ftcn"))
 
 
+@pytest.mark.slow  # for its export
 def test_the_exported_graph_gives_the_authors_scores_at_any_batch(network: FTCN) -> None:
     model = onnx_from_module(ArtefactGraph(network, SPEC), SPEC.item_shape, input_name=SPEC.input_name)
     options = onnxruntime.SessionOptions()

@@ -51,6 +51,7 @@ def test_the_maps_on_the_way_are_the_authors(network: Hff) -> None:
     check_activations(network, SPEC, golden("hff"))
 
 
+@pytest.mark.slow  # for its export
 def test_the_exported_graph_gives_the_authors_scores_at_any_batch(exported: onnx.ModelProto) -> None:
     faces, expected = golden("hff").inputs(), golden("hff").fake()
     both, alone = _answers(exported, faces)
