@@ -14,8 +14,8 @@ from tests.runtime.tiny_detectors import ORIGIN
 
 pytestmark = pytest.mark.slow
 
-# AltFreezing, whose layers FTCN has too, and the two EfficientNets take minutes each: their graphs are compared with the
-# authors' answers elsewhere.
+# AltFreezing, whose layers FTCN has too, and the two EfficientNets take minutes each: other tests compare their graphs
+# with the authors' answers.
 DETECTORS = ["ftcn", "hff", "recce", "caddm-resnet34"]
 PRECISIONS: list[Precision] = ["fp32", "fp16"]
 
