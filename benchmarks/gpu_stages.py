@@ -22,7 +22,6 @@ from deepscan.runtime.pipeline.pipeline import Pipeline
 from deepscan.runtime.pipeline.pipeline_scan import ON_CPU, ON_GPU, Decoders, PipelineScan
 from deepscan.runtime.pipeline.stages import FacesStage
 from deepscan.runtime.settings import Wishes, chosen_settings
-from deepscan.runtime.video.sampling import DETECT_EVERY
 
 PARTS: Final = ("detect", "preprocess", "infer")
 
@@ -86,18 +85,7 @@ def worker_pipeline(
     model: str, *, device: Device, backend: BackendChoice | None = None, precision: PrecisionChoice = "auto"
 ) -> Pipeline:
     """Return the pipeline of one worker, in this process; on a GPU it decodes there, so that the frames are there."""
-    wishes = Wishes(
-        mode="full",
-        frames=None,
-        clips=None,
-        detect_every=DETECT_EVERY,
-        min_face=None,
-        mirror=None,
-        aggregate=None,
-        threshold=None,
-        face_detector="yunet",
-    )
-    settings = chosen_settings([model], wishes, device=device)
+    settings = chosen_settings([model], Wishes(), device=device)
     wanted = backend or cast("BackendChoice", os.environ.get(BACKEND_VARIABLE) or "auto")
     backends = [
         chosen_backend(artefact, backend=wanted, precision=precision, device=device, threads=cpu_count())

@@ -47,17 +47,6 @@ ROUNDS = 7
 VIDEOS_PER_SCAN = 4
 SAMPLE_SECONDS = 0.05
 DEEPSCAN = str(Path(sys.executable).with_name("deepscan"))
-FULL = Wishes(
-    mode="full",
-    frames=None,
-    clips=None,
-    detect_every=DETECT_EVERY,
-    min_face=None,
-    mirror=None,
-    aggregate=None,
-    threshold=None,
-    face_detector="yunet",
-)
 STAGES = ("decode", "faces", "infer")
 
 
@@ -87,7 +76,7 @@ class Stages:
         )
         backend = OnnxRuntimeBackend(artefact, device="cpu", threads=cpu_count(), precision="fp32")
         self._infer = partial(InferStage, [(backend, verdict)], progress=Progress())
-        self._settings = chosen_settings(["lite"], FULL, device="cpu")
+        self._settings = chosen_settings(["lite"], Wishes(), device="cpu")
         self._artefact = artefact
 
     def together(self, videos: list[Path]) -> PipelineScan:

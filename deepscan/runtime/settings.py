@@ -16,7 +16,7 @@ from deepscan.runtime.faces.face_detectors import DETECTION_SIDE, FaceDetectorCh
 from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.pipeline.infer_stage import Verdict
 from deepscan.runtime.pipeline.scoring import Aggregate, band_with_threshold
-from deepscan.runtime.video.sampling import Sampling, SamplingMode
+from deepscan.runtime.video.sampling import DETECT_EVERY, Sampling, SamplingMode
 from deepscan.runtime.weights_store import HASH_DIGITS
 
 if TYPE_CHECKING:
@@ -43,15 +43,15 @@ UNTRAINED: Final = " (untrained)"
 class Wishes:
     """What the caller of `deepscan.scan` asks for; see there. None leaves it to the detector or the mode."""
 
-    mode: SamplingMode
-    frames: int | None
-    clips: int | None
-    detect_every: int
-    min_face: int | None
-    mirror: bool | None
-    aggregate: Aggregate | None
-    threshold: float | None
-    face_detector: FaceDetectorChoice
+    mode: SamplingMode = "full"
+    frames: int | None = None
+    clips: int | None = None
+    detect_every: int = DETECT_EVERY
+    min_face: int | None = None
+    mirror: bool | None = None
+    aggregate: Aggregate | None = None
+    threshold: float | None = None
+    face_detector: FaceDetectorChoice = "yunet"
     limits: Limits = DEFAULT_LIMITS
 
 

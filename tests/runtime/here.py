@@ -11,24 +11,11 @@ from deepscan.runtime.machine import cpu_count
 from deepscan.runtime.pipeline.messages import VideoJob
 from deepscan.runtime.pipeline.pipeline_scan import ON_CPU, Decoders, PipelineScan
 from deepscan.runtime.settings import Wishes, chosen_settings
-from deepscan.runtime.video.sampling import DETECT_EVERY
-
-NOTHING: dict[str, Any] = {
-    "mode": "full",
-    "frames": None,
-    "clips": None,
-    "detect_every": DETECT_EVERY,
-    "min_face": None,
-    "mirror": None,
-    "aggregate": None,
-    "threshold": None,
-    "face_detector": "yunet",
-}
 
 
 def scan_here(paths: Sequence[str | os.PathLike[str]], *, model: str = "lite", **wished: Any) -> PipelineScan:
     """Return a scan of files with one decoder, as `Wishes` says what is wished for."""
-    settings = chosen_settings([model], Wishes(**{**NOTHING, **wished}), device="cpu")
+    settings = chosen_settings([model], Wishes(**wished), device="cpu")
     (artefact,) = settings.artefacts
     return PipelineScan(
         [VideoJob(index, os.fspath(path)) for index, path in enumerate(paths)],

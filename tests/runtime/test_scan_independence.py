@@ -13,7 +13,7 @@ import deepscan
 from deepscan.runtime.journal.results import Segment, TrackResult, VideoResult
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES, example_frames, portrait, write_video
 from tests.runtime.tiny_detectors import tiny_clip_artefact, tiny_frame_artefact
-from tests.runtime.watchdog import deepscan_threads, wait_until
+from tests.runtime.watchdog import children, deepscan_threads, wait_until
 
 EXAMPLES = [str(path.resolve()) for path in (ASTRONAUT, TWO_FACES, NO_FACE, PHONE, SWAPPED)]
 Facts = tuple[str, float | None, Segment | None, int, int, int, tuple[TrackResult, ...]]
@@ -106,12 +106,6 @@ def test_the_same_video_given_under_two_names_gets_the_same_result_twice(tmp_pat
     assert found[str(link)][0] == "scored"
 
 
-def children() -> list[str]:
-    """Return the processes that any thread of this one started and has not waited for."""
-    threads = Path("/proc/self/task").iterdir()
-    return [child for thread in threads for child in (thread / "children").read_text().split()]
-
-
 def open_videos() -> set[str]:
     """Return which of the examples this process and its workers have open."""
     found = set()
@@ -129,7 +123,8 @@ def test_leaving_a_scan_early_leaves_no_process_no_thread_and_no_open_file(jobs:
         assert result.path == missing
         wait_until(lambda: bool(open_videos()), "another video is open")
         break
-    assert children() == deepscan_threads() == []
+    assert children() == []
+    assert deepscan_threads() == []
     assert open_videos() == set()
 
 
@@ -140,5 +135,6 @@ def test_an_error_of_the_caller_stops_the_scan() -> None:
 
     with pytest.raises(ZeroDivisionError):
         consume(iter(deepscan.scan([str(NO_FACE), str(PHONE), str(SWAPPED)], jobs=2)))
-    assert children() == deepscan_threads() == []
+    assert children() == []
+    assert deepscan_threads() == []
     assert open_videos() == set()

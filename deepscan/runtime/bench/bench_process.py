@@ -14,12 +14,12 @@ from typing import IO, Final
 import msgspec
 
 from deepscan.runtime.bench.bench_records import END, MACHINE_AT_FAULT, Answer, Failure, Task, failure_of
+from deepscan.runtime.child_processes import death_of
 
 WORKER: Final = "deepscan.runtime.bench.bench_worker"
 # For its libraries to give back what they hold; then it is ended.
 FAREWELL_SECONDS: Final = 20.0
-# Where the last line of what a process said is looked for.
-TAIL_BYTES: Final = 4096
+KILLED: Final = "its process was killed, as happens when memory runs out"
 
 
 def answers_of(task: Task, *, worker: str = WORKER) -> Iterator[Answer]:
@@ -61,13 +61,6 @@ def answers_of(task: Task, *, worker: str = WORKER) -> Iterator[Answer]:
 
 
 def _death(task: Task, code: int, said: IO[bytes]) -> Failure:
-    """Describe an end without a last word: by the signal, or by the last line that was printed."""
-    if code == -signal.SIGKILL:
-        return failure_of(task, "its process was killed, as happens when memory runs out", MACHINE_AT_FAULT)
-    if code < 0:
-        name = signal.Signals(-code).name
-        return failure_of(task, f"its process crashed ({name})", MACHINE_AT_FAULT)
-    said.seek(max(0, said.seek(0, os.SEEK_END) - TAIL_BYTES))
-    lines = said.read().decode(errors="replace").split("\n")
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
-    return failure_of(task, f"its process ended with code {code}: {last}", MACHINE_AT_FAULT)
+    """Describe an end without a last word."""
+    reason = KILLED if code == -signal.SIGKILL else death_of(code, said)
+    return failure_of(task, reason, MACHINE_AT_FAULT)

@@ -8,10 +8,7 @@ end an empty line; libraries write to stdout what they like.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -38,6 +35,7 @@ from deepscan.runtime.bench.bench_records import (
 from deepscan.runtime.bench.latency import Latency, measured_latency
 from deepscan.runtime.bench.matmul_rate import SIDES, matmul_rate
 from deepscan.runtime.bench.memory_use import gpu_memory_used, peak_resident_bytes
+from deepscan.runtime.child_processes import end_with
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +44,6 @@ if TYPE_CHECKING:
 
 # So many batches are taken in turns: no run gets what the one before it got, if there are several items.
 DIFFERENT: Final = 4
-PR_SET_PDEATHSIG: Final = 1  # of <linux/prctl.h>
 
 
 def measurements(task: BackendTask) -> Iterator[Measurement]:
@@ -122,14 +119,6 @@ def answers(task: Task) -> Iterator[Answer]:
         yield _failure(task, error)
 
 
-def _end_with(parent: int) -> None:
-    """Ask Linux to kill this process when the one that waits for its answers is gone, however that ended."""
-    with contextlib.suppress(AttributeError):  # other systems have no such call
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        raise SystemExit("The process that asked is gone.")
-
-
 def _rate(task: RateTask) -> MatmulRate:
     setup, side = task.setup, SIDES[task.setup.device]
     rate = matmul_rate(
@@ -148,7 +137,7 @@ def _failure(task: Task, error: Exception) -> Failure:
 def main() -> None:
     """Do the task that is the third argument, and write the answers to the file descriptor that is the second."""
     parent, descriptor, task = int(sys.argv[1]), int(sys.argv[2]), msgspec.json.decode(sys.argv[3], type=Task)
-    _end_with(parent)
+    end_with(parent)
     with os.fdopen(descriptor, "wb", buffering=0) as out:
         for answer in answers(task):
             out.write(msgspec.json.encode(answer) + END)

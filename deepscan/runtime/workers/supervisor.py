@@ -8,6 +8,7 @@ workers' messages reach it through one queue.
 
 from __future__ import annotations
 
+import os
 import queue
 import time
 from collections import deque
@@ -204,7 +205,7 @@ class Supervisor:
                 seat.hand(index)
                 job = self._jobs[index]
                 job.started = job.started or time.monotonic()
-                seat.process.tell(Work(index, job_path(job), _problem(job.problem)))
+                seat.process.tell(Work(index, os.fsencode(job.path), _problem(job.problem)))
                 self._note("file_retried" if alone else "file_started", file=job.path, worker=seat.name)
 
     def _finished(self, seat: Seat, result: VideoResult) -> Iterator[VideoResult]:
@@ -315,13 +316,8 @@ class Supervisor:
         return summed_decoders(standings(self._all_seats()))
 
 
-def job_path(job: VideoJob) -> bytes:
-    """Return the path of a file as the operating system has it."""
-    return job.path.encode(errors="surrogateescape")
-
-
 def _problem(error: InputError | None) -> Problem | None:
-    return None if error is None else Problem(type(error).__name__, str(error).encode(errors="surrogateescape"))
+    return None if error is None else Problem(type(error).__name__, os.fsencode(str(error)))
 
 
 def _error_of(failure: Failed) -> DeepscanError:

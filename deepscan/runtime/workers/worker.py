@@ -9,19 +9,18 @@ are handed out as they finish. It ends with its supervisor, however that ends.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from deepscan import errors
 from deepscan.errors import DeepscanError, InputError, MachineError
 from deepscan.runtime.backends.backend_choice import chosen_backend
+from deepscan.runtime.child_processes import end_with
 from deepscan.runtime.gpu.batch_input import first_gpu
 from deepscan.runtime.gpu.decoder_choice import DecoderCounts, DeviceDecoding
 from deepscan.runtime.gpu.nvdec import nvdec
@@ -56,7 +55,6 @@ if TYPE_CHECKING:
 STANDING_SECONDS: Final = 0.25
 FIRST: Final = 0  # the one GPU that a worker sees
 OUT_OF_MEMORY: Final = "it needs more memory than it may take: use a smaller --jobs, or a larger --memory"
-PR_SET_PDEATHSIG: Final = 1  # of <linux/prctl.h>
 
 
 class Supervisor:
@@ -223,10 +221,7 @@ def _standing(scan: PipelineScan, taken: dict[int, VideoJob], counts: DecoderCou
 
 def main(parent: int, reading: int, writing: int) -> None:
     """Be a worker of a process."""
-    with suppress(OSError, AttributeError):  # not on Linux: the end of the pipe tells, a little later
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        return
+    end_with(parent)
     with open(reading, "rb") as received, open(writing, "wb") as sent:
         supervisor = Supervisor(received, sent)
         try:

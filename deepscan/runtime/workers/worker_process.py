@@ -12,11 +12,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
+from deepscan.runtime.child_processes import death_of
 from deepscan.runtime.workers.worker_messages import FromWorker, ToWorker, from_worker, receive_bytes, send
 
 MODULE: Final = "deepscan.runtime.workers.worker"
-# Where the last line of what a process said is looked for.
-TAIL_BYTES: Final = 4096
 # For a process that was told to end, or has said its last word; then it is killed.
 FAREWELL_SECONDS: Final = 10.0
 
@@ -90,7 +89,7 @@ class WorkerProcess:
         self._listener.join()
         self._reading.close()
         try:
-            return self._death(code)
+            return death_of(code, self._said) if code else ""
         finally:
             self._said.close()
 
@@ -99,15 +98,3 @@ class WorkerProcess:
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-
-    def _death(self, code: int) -> str:
-        if code == 0:
-            return ""
-        if code == -signal.SIGKILL:
-            return "its process was killed (SIGKILL), as happens when memory runs out"
-        if code < 0:
-            return f"its process crashed ({signal.Signals(-code).name})"
-        self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - TAIL_BYTES))
-        lines = self._said.read().decode(errors="replace").split("\n")
-        last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
-        return f"its process ended with code {code}: {last}"

@@ -31,17 +31,11 @@ from deepscan.runtime.bench.bench_records import (
 from deepscan.runtime.bench.bench_worker import DIFFERENT, answers, batch_sizes, different_batches
 from deepscan.runtime.bench.benching import Subject, benchmarked, subjects_of
 from deepscan.runtime.parity.samples import CROPS_TO_MEASURE
-from tests.runtime.watchdog import wait_until, within_patience
+from tests.runtime.watchdog import children, wait_until, within_patience
 
 LEAST = Setup(device="cpu", threads=2, batches=(1,), seconds=0.001)
 ENDLESS = Setup(device="cpu", threads=1, batches=(1,), seconds=3600.0)
 MANY = 12  # threads of one item
-
-
-def children() -> list[int]:
-    """Return the processes that any thread of this one started and has not waited for."""
-    threads = Path("/proc/self/task").iterdir()
-    return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
 
 
 def is_running(pid: int) -> bool:

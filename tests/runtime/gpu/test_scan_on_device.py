@@ -36,17 +36,7 @@ if TYPE_CHECKING:
     from deepscan.runtime.video.frames import Frame, Reader
 
 VIDEOS = [ASTRONAUT, NO_FACE, PHONE, SWAPPED]
-EVERY_FRAME = Wishes(
-    mode="full",
-    frames=None,
-    clips=None,
-    detect_every=5,
-    min_face=None,
-    mirror=True,
-    aggregate=None,
-    threshold=None,
-    face_detector="yunet",
-)
+EVERY_FRAME = Wishes(mirror=True)
 ALLOWED = 0.01
 
 

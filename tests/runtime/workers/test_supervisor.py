@@ -28,18 +28,9 @@ from deepscan.runtime.workers.worker_plan import WorkerPlan
 from deepscan.runtime.workers.worker_process import WorkerProcess
 from tests.footage import ASTRONAUT, NO_FACE, TWO_FACES, portrait, write_video
 from tests.runtime.tiny_detectors import tiny_frame_artefact
+from tests.runtime.watchdog import children
 
-WISHES = Wishes(
-    mode="quick",
-    frames=2,
-    clips=None,
-    detect_every=5,
-    min_face=None,
-    mirror=False,
-    aggregate=None,
-    threshold=None,
-    face_detector="yunet",
-)
+WISHES = Wishes(mode="quick", frames=2, mirror=False)
 ORDER = WorkerOrder(["lite"], WISHES, "cpu", "onnxruntime", "fp32", "auto")
 ONE = WorkerPlan("cpu", None, nvdec=False, decoders=1, threads=1)
 TWO_AT_ONCE = WorkerPlan("cpu", None, nvdec=False, decoders=2, threads=1)
@@ -105,11 +96,6 @@ class Deadly:
 
         process.tell = told  # type: ignore[method-assign]
         return process
-
-
-def children() -> list[int]:
-    threads = Path("/proc/self/task").iterdir()
-    return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
 
 
 @pytest.fixture(scope="module")
