@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from deepscan.runtime.journal.results import Segment, TrackResult, VideoResult
     from deepscan.runtime.scan import Scan, scan
 
-__version__ = version("deepscan")
+__version__ = version("deepscan-video")
 __all__ = ["Scan", "Segment", "TrackResult", "VideoResult", "scan"]
 
 # Looked up when first used, so that `deepscan --help` loads no decoder and no runtime.
