@@ -31,6 +31,7 @@ from deepscan.runtime.video.sampling import DETECT_EVERY, SamplingMode
 from deepscan.runtime.workers.supervisor import Note, Supervisor, unnoted
 from deepscan.runtime.workers.worker_orders import WorkerOrder, started_worker
 from deepscan.runtime.workers.worker_plan import cpu_worker, gpu_workers
+from deepscan.spec import LabelBand
 
 MOST_DEFAULT_JOBS: Final = 8
 # No video that is worth it takes longer, and none holds up a scan for ever; one that stands still is noticed earlier.
@@ -177,7 +178,7 @@ def scan(
         report=report,
         note=note,
     )
-    return Scan(plan, keys, crew)
+    return Scan(plan, keys, [verdict.spec.band for verdict in settings.verdicts], crew)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,11 +229,15 @@ class Scan:
     Attributes:
         plan: the inputs; `result.index` is a place in `plan.inputs`.
         detectors: what the results of each input are of, in order.
+        bands: the thresholds of each detector's labels, in the same order.
     """
 
-    def __init__(self, plan: InputPlan, detectors: Sequence[DetectorKey], crew: Crew) -> None:
+    def __init__(
+        self, plan: InputPlan, detectors: Sequence[DetectorKey], bands: Sequence[LabelBand], crew: Crew
+    ) -> None:
         self.plan = plan
         self.detectors = tuple(detectors)
+        self.bands = tuple(bands)
         self._crew = crew
         self._jobs = [VideoJob(index, planned.path, planned.problem) for index, planned in enumerate(plan.inputs)]
         self._skipped: frozenset[int] = frozenset()
@@ -302,7 +307,7 @@ class Scan:
         """Estimate how much of the work is done, 0 to 1, by the sizes of the files."""
         sizes = [planned.size_bytes or 1 for planned in self.plan.inputs]
         done = sum(size * job.share_done for size, job in zip(sizes, self._jobs, strict=True))
-        return done / sum(sizes)
+        return done / sum(sizes) if sizes else 1.0
 
 
 def _patterns(given: str | Sequence[str]) -> Sequence[str]:

@@ -40,15 +40,18 @@ CSV_HEADER: Final = ",".join(COLUMNS) + "\n"
 # A cell that begins like this is executed as a formula by spreadsheets; an apostrophe in front makes it text.
 # Cells that begin with an apostrophe get one too, so that taking one away always gives back the text.
 NEUTRALISED: Final = tuple("=+-@\uff1d\uff0b\uff0d\uff20\t\r\n'")
+# In the JSON record, and not in the CSV; records of older versions have none.
+THRESHOLDS: Final = ("real_below", "fake_from")
 PEAK: Final = ("start_seconds", "end_seconds", "score", "clips")
 
 
 def record_of(result: VideoResult) -> dict[str, Any]:
-    """Return the JSON record of a result: the columns of the CSV, and `track_details`."""
+    """Return the JSON record of a result: the columns of the CSV, the label's thresholds, and `track_details`."""
     fields = asdict(result)
     peak = fields.pop("peak") or dict.fromkeys(PEAK)
     fields |= {f"peak_{name}": peak[name] for name in PEAK}
     record = {column: _rounded(column, fields[column]) for column in COLUMNS}
+    record |= {name: _rounded(name, fields[name]) for name in THRESHOLDS}
     return record | {"track_details": [_rounded_deep(track) for track in fields["details"]]}
 
 
@@ -70,6 +73,7 @@ def result_of(record: Mapping[str, Any], *, index: int, row: int, path: str) -> 
     except KeyError as error:
         raise ValueError(f"The record has no {error}.") from error
     fields |= {"index": index, "row": row, "path": path, "details": record.get("track_details", [])}
+    fields |= {name: record.get(name) for name in THRESHOLDS}
     fields["peak"] = None if peak["start_seconds"] is None else peak
     result: VideoResult = msgspec.convert(fields, VideoResult)  # its ValidationError is a ValueError
     return result
