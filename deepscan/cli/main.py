@@ -12,7 +12,9 @@ from deepscan.cli.bench import bench
 from deepscan.cli.doctor import doctor
 from deepscan.cli.export import export
 from deepscan.cli.models import models
+from deepscan.cli.scan import EXAMPLES as SCAN_EXAMPLES
 from deepscan.cli.scan import scan
+from deepscan.cli.show import EXAMPLES as SHOW_EXAMPLES
 from deepscan.cli.show import show
 from deepscan.cli.weights import app as weights
 from deepscan.errors import DeepscanError
@@ -21,10 +23,11 @@ app = typer.Typer(
     name="deepscan",
     help="Scan videos for forged faces: one honest row per video.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-app.command()(scan)
-app.command()(show)
+app.command(epilog=SCAN_EXAMPLES)(scan)
+app.command(epilog=SHOW_EXAMPLES)(show)
 app.command()(models)
 app.command()(doctor)
 app.command()(export)

@@ -100,10 +100,21 @@ class ResultTable:
 
 
 def print_lines(console: Console, table: ResultTable) -> None:
-    """Print a table as wide as the terminal allows; into a file or pipe, no name is folded."""
-    width = console.width if console.is_terminal or "COLUMNS" in os.environ else None
-    for line in table.lines(width, rule="-" if console.options.ascii_only else "─"):
+    """Print a table as wide as the terminal allows."""
+    for line in table.lines(line_width(console), rule="-" if console.options.ascii_only else "─"):
         console.print(line, soft_wrap=True)
+
+
+def line_width(console: Console) -> int | None:
+    """Return the cells of a line; None for a file or a pipe, where no name is to be folded."""
+    return console.width if console.is_terminal or "COLUMNS" in os.environ else None
+
+
+def common_folder(paths: Sequence[str]) -> str:
+    """Return the folder, with its slash, that all paths begin with; nothing if there is none worth naming."""
+    prefix = os.path.commonprefix(list(paths))  # noqa: RUF071 - of characters: the rest of a path is cut off behind it
+    folder = prefix[: prefix.rfind("/") + 1]
+    return "" if folder == "/" or folder in paths else folder
 
 
 def wrapped(text: str, width: int | None) -> Iterator[str]:

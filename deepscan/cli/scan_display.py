@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import os
 import threading
 import time
 from collections import Counter
@@ -20,7 +19,7 @@ from rich.text import Text
 from deepscan import Scan, VideoResult
 from deepscan.cli.labels import STYLES, legend, stretch
 from deepscan.cli.progress_line import ProgressLine, per_second
-from deepscan.cli.result_table import Column, ResultTable, Row, print_lines
+from deepscan.cli.result_table import Column, ResultTable, Row, common_folder, print_lines
 from deepscan.wording import counted
 
 __all__ = ["STYLES", "ScanDisplay", "printable"]
@@ -141,7 +140,7 @@ class ScanDisplay:
         rows = [row for row in rows if row.score is not None or not many]
         if not rows:
             return
-        folder = _common_folder([row.path for row in rows])
+        folder = common_folder([row.path for row in rows])
         if many:
             highest = "highest score" if len(rows) == 1 else f"{len(rows)} highest scores"
             self._say(Text(f"The {highest} of {succeeded} results:", style="italic"))
@@ -225,12 +224,6 @@ class ScanDisplay:
         self._say(Text(f"Decoded by NVDEC: {by_nvdec}; by the CPU: {sum(by_cpu.values())}."))
         for reason, count in sorted(by_cpu.items(), key=lambda item: -item[1]):
             self._say(Text(f"  {count} by the CPU: {printable(reason)}"))
-
-
-def _common_folder(paths: list[str]) -> str:
-    """Return the folder that all paths lie in, with its slash, or nothing."""
-    folders = {os.path.dirname(path) for path in paths}
-    return os.path.join(folders.pop(), "") if len(folders) == 1 else ""
 
 
 def printable(text: str) -> str:

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from deepscan.cli.labels import STYLES, legend, stretch, thresholds_in_words
-from deepscan.cli.result_table import Column, ResultTable, Row, print_lines
+from deepscan.cli.result_table import Column, ResultTable, Row, common_folder, line_width, print_lines, wrapped
 from deepscan.cli.scan_display import printable
 from deepscan.wording import counted
 
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 NAME_WIDTH = 12
+BESIDE_NAMES = 20  # cells that score and label take, about
+NARROWEST_VALUE = 30
 UNTRAINED = "(untrained)"
+CAPTIONS = ("probability of fake, ▁ 0 to █ 1", "fake, ▁ 0 to █ 1", "▁ 0 to █ 1")
 NARROWEST_PLOT = 10
 SCORE = Column("score", 9)
 LABEL = Column("label", 8, name_width=10, right=False, below="")
@@ -37,17 +41,20 @@ def show_rows(rows: Sequence[StoredResult], most: int, console: Console) -> None
     statuses = ", ".join(f"{count} {status}" for status, count in sorted(Counter(row.status for row in rows).items()))
     labels = Counter(row.label for row in rows if row.label is not None)
     scored = f" ({', '.join(f'{labels[label]} {label}' for label in STYLES)})" if labels else ""
-    _say(console, f"{counted(len(rows), 'row')}{': ' if rows else ''}{statuses}{scored}.")
+    _say_sentence(console, f"{counted(len(rows), 'row')}{': ' if rows else ''}{statuses}{scored}.")
     if len(shown) < len(rows):
         first = "row is" if len(shown) == 1 else f"{len(shown)} are"
-        _say(console, f"The first {first} shown: --rows {len(rows)} shows all; --label, --status and --find show some.")
+        _say_sentence(
+            console, f"The first {first} shown: --rows {len(rows)} shows all; --label, --status and --find show some."
+        )
 
 
 def show_video(row: StoredResult, tracks: Sequence[TrackResult], console: Console) -> None:
     """Print all that is known of one video from one detector."""
     _say(console, Text(printable(row.path), style="bold"))
     for name, value in _facts(row):
-        _say(console, Text.assemble(f"  {name:<{NAME_WIDTH}}", value))
+        for line in _fact_lines(name, value, line_width(console)):
+            _say(console, line)
     if tracks:
         console.print()
         for line in plot(tracks, row.duration_seconds, console.width):
@@ -77,7 +84,8 @@ def plot(tracks: Sequence[TrackResult], duration_seconds: float | None, columns:
     ]
     before = max(len(label) for label, _ in labels) + 2
     width = max(NARROWEST_PLOT, columns - before - len("  0.000 "))
-    yield f"{'  track':<{before}}{'probability of fake, ▁ 0 to █ 1':<{width}}  score"
+    caption = next((caption for caption in CAPTIONS if len(caption) <= width), CAPTIONS[-1])
+    yield f"{'  track':<{before}}{caption:<{width}}  score"
     for track, (label, score) in zip(tracks, labels, strict=True):
         yield f"{label:<{before}}{_bar(track, length, width)}  {score}"
     middle, end = f"{length / 2:.1f} s", f"{length:.1f} s"
@@ -104,9 +112,12 @@ def _show_table(rows: Sequence[StoredResult], console: Console) -> None:
     """Print the table, and below it what the labels in it mean."""
     names_models = len({row.model for row in rows}) > 1 or any(UNTRAINED in row.model for row in rows)
     table = ResultTable([SCORE, LABEL, *([MODEL] if names_models else [])])
+    folder = _folder_apart([row.path for row in rows], console)
+    if folder:
+        _say(console, Text(f"In {printable(folder)}:", style="italic"))
     table.rows += [
         Row(
-            printable(row.path),
+            printable(row.path[len(folder) :]),
             [
                 ("" if row.score is None else f"{row.score:.3f}", ""),
                 (row.label or row.status, STYLES.get(row.label or "", "")),
@@ -118,7 +129,14 @@ def _show_table(rows: Sequence[StoredResult], console: Console) -> None:
     ]
     print_lines(console, table)
     for line in legend((row.model, row.real_below, row.fake_from) for row in rows if row.label is not None):
-        _say(console, printable(line))
+        _say_sentence(console, printable(line))
+
+
+def _folder_apart(paths: Sequence[str], console: Console) -> str:
+    """Return the folder to name above the table, where whole paths would be folded in it."""
+    width = line_width(console)
+    folded = width is not None and max(cell_len(printable(path)) for path in paths) + BESIDE_NAMES > width
+    return common_folder(paths) if folded else ""
 
 
 def _facts(row: StoredResult) -> Iterator[tuple[str, Text]]:
@@ -140,8 +158,28 @@ def _facts(row: StoredResult) -> Iterator[tuple[str, Text]]:
     yield "looked at", Text(looked)
     ran = ", ".join(part for part in (row.model, row.backend, row.precision) if part)
     yield "ran", Text(printable(f"{ran}, {row.elapsed_seconds:.1f} s"))
-    yield "weights", Text(f"sha256 {printable(row.weights_sha256)}")
-    yield "settings", Text(f"sha256 {printable(row.settings_sha256)}")
+    yield "weights", Text(printable(row.weights_sha256))
+    yield "settings", Text(printable(row.settings_sha256))
+
+
+def _fact_lines(name: str, value: Text, width: int | None) -> Iterator[Text]:
+    """Yield a fact in lines of so many cells: beside its name, or below it where that would leave too little room."""
+    head = f"  {name:<{NAME_WIDTH}}"
+    if width is None or len(head) + cell_len(value.plain) <= width:
+        yield Text.assemble(head, value)
+    elif width - len(head) >= NARROWEST_VALUE:
+        for number, line in enumerate(wrapped(value.plain, width - len(head))):
+            yield Text((" " * len(head) if number else head) + line)
+    else:
+        yield Text(head.rstrip())
+        for line in wrapped(value.plain, max(1, width - 4)):
+            yield Text(f"    {line}")
+
+
+def _say_sentence(console: Console, line: str) -> None:
+    """Print a line, broken between words."""
+    for part in wrapped(line, line_width(console)):
+        _say(console, part)
 
 
 def _say(console: Console, line: str | Text) -> None:

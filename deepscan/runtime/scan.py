@@ -46,6 +46,7 @@ def scan(
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
     follow_links: bool = False,
+    allow_empty: bool = False,
     sampling: SamplingMode | None = None,
     frames: int | None = None,
     clips: int | None = None,
@@ -83,6 +84,7 @@ def scan(
         include: in folders only files like one of these patterns; see `deepscan.runtime.inputs.plan_inputs`.
         exclude: in folders nothing like one of these patterns.
         follow_links: whether to follow links inside folders; paths that are given are followed anyway.
+        allow_empty: whether an empty list of paths is a scan without results, and no mistake.
         sampling: `full` (the default) scores every frame, `quick` a part (the default when `frames` or `clips` is
             given): single frames, or stretches of them if one of the detectors takes clips; `paper` follows the one
             detector's authors.
@@ -114,7 +116,7 @@ def scan(
         note: takes what happens, by name and with its details, for a log.
 
     Raises:
-        UsageError: the arguments contradict each other, or there is nothing to scan.
+        UsageError: the arguments contradict each other, or no path is given.
         ModelError: the detector cannot be loaded.
         MachineError: the device cannot be used.
     """
@@ -142,6 +144,7 @@ def scan(
         include=_patterns(include),
         exclude=_patterns(exclude),
         follow_links=follow_links,
+        allow_empty=allow_empty,
     )
     used = chosen_devices(device)
     if decoder == "nvdec" and used.kind == "cpu":

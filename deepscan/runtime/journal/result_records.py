@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
@@ -37,6 +38,8 @@ COLUMNS: Final = [
     "elapsed_seconds",
 ]
 CSV_HEADER: Final = ",".join(COLUMNS) + "\n"
+# At the beginning of a CSV it tells Excel that the text is UTF-8.
+BOM: Final = "\ufeff"
 # A cell that begins like this is executed as a formula by spreadsheets; an apostrophe in front makes it text.
 # Cells that begin with an apostrophe get one too, so that taking one away always gives back the text.
 NEUTRALISED: Final = tuple("=+-@\uff1d\uff0b\uff0d\uff20\t\r\n'")
@@ -85,6 +88,11 @@ def csv_line(record: Mapping[str, Any]) -> str:
     # With this terminator the writer quotes both kinds of line break, which it would not do for a bare newline.
     csv.writer(text, lineterminator="\r\n").writerow([_cell(record[column]) for column in COLUMNS])
     return text.getvalue()[:-2] + "\n"
+
+
+def jsonl_line(record: Mapping[str, Any]) -> str:
+    """Return a record's line of a JSONL that is no journal, in ASCII, newline included."""
+    return json.dumps(record, allow_nan=False) + "\n"
 
 
 def _cell(value: Any) -> str:
