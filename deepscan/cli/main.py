@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
+from deepscan.cli.bench import EXAMPLES as BENCH_EXAMPLES
 from deepscan.cli.bench import bench
 from deepscan.cli.doctor import doctor
+from deepscan.cli.export import EXAMPLES as EXPORT_EXAMPLES
 from deepscan.cli.export import export
 from deepscan.cli.models import models
 from deepscan.cli.scan import EXAMPLES as SCAN_EXAMPLES
@@ -30,8 +32,8 @@ app.command(epilog=SCAN_EXAMPLES)(scan)
 app.command(epilog=SHOW_EXAMPLES)(show)
 app.command()(models)
 app.command()(doctor)
-app.command()(export)
-app.command()(bench)
+app.command(epilog=EXPORT_EXAMPLES)(export)
+app.command(epilog=BENCH_EXAMPLES)(bench)
 app.add_typer(weights, name="weights")
 
 
@@ -46,7 +48,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def options(
     _version: Annotated[
-        bool, typer.Option("--version", help="Show the version and leave.", callback=_print_version, is_eager=True)
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Scan videos for forged faces: one honest row per video."""
