@@ -82,7 +82,9 @@ def _onnx_files(incomplete: str) -> list[str]:
             found = [(entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith(".")]
     except OSError:
         return []
-    names = [f"{name}{os.sep}" if is_folder else name for name, is_folder in sorted(found)]
+    names = [
+        f"{name}{os.sep}" if is_folder else name for name, is_folder in sorted(found) if incomplete or not is_folder
+    ]
     return [os.path.join(folder, name) for name in names if name.endswith((".onnx", os.sep))]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-STYLES = {"fake": "bold red", "uncertain": "yellow", "real": "green"}
+STYLES: dict[str, str] = {"fake": "bold red", "uncertain": "yellow", "real": "green"}
 
 
 def thresholds_in_words(real_below: float, fake_from: float) -> str:

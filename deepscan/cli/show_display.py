@@ -39,7 +39,7 @@ def show_rows(rows: Sequence[StoredResult], most: int, console: Console) -> None
     if shown:
         _show_table(shown, console)
     statuses = ", ".join(f"{count} {status}" for status, count in sorted(Counter(row.status for row in rows).items()))
-    labels = Counter(row.label for row in rows if row.label is not None)
+    labels: Counter[str] = Counter(row.label for row in rows if row.label is not None)
     scored = f" ({', '.join(f'{labels[label]} {label}' for label in STYLES)})" if labels else ""
     _say_sentence(console, f"{counted(len(rows), 'row')}{': ' if rows else ''}{statuses}{scored}.")
     if len(shown) < len(rows):
@@ -53,8 +53,8 @@ def show_video(row: StoredResult, tracks: Sequence[TrackResult], console: Consol
     """Print all that is known of one video from one detector."""
     _say(console, Text(printable(row.path), style="bold"))
     for name, value in _facts(row):
-        for line in _fact_lines(name, value, line_width(console)):
-            _say(console, line)
+        for fact in _fact_lines(name, value, line_width(console)):
+            _say(console, fact)
     if tracks:
         console.print()
         for line in plot(tracks, row.duration_seconds, console.width):
