@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 STYLES: dict[str, str] = {"fake": "bold red", "uncertain": "yellow", "real": "green"}
 
@@ -25,6 +25,14 @@ def legend(thresholds: Iterable[tuple[str, float | None, float | None]]) -> Iter
             yield f"{model}: the thresholds of older results were not recorded, see `deepscan models {name}`."
         else:
             yield f"{model}: {thresholds_in_words(real_below, fake_from)}."
+
+
+def statuses_in_words(statuses: Mapping[str, int], labels: Mapping[str, int]) -> str:
+    """Return how many results have each status, and of the scored ones each label."""
+    of_scored = f" ({', '.join(f'{labels.get(label, 0)} {label}' for label in STYLES)})"
+    return ", ".join(
+        f"{count} {status}{of_scored if status == 'scored' else ''}" for status, count in sorted(statuses.items())
+    )
 
 
 def stretch(start_seconds: float, end_seconds: float, digits: int) -> str:

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deepscan import Scan, VideoResult
-from deepscan.cli.labels import STYLES, legend, stretch
+from deepscan.cli.labels import STYLES, legend, statuses_in_words, stretch
 from deepscan.cli.progress_line import ProgressLine, per_second
 from deepscan.cli.result_table import Column, ResultTable, Row, common_folder, print_lines
 from deepscan.wording import counted
@@ -177,16 +177,14 @@ class ScanDisplay:
     def _totals(self) -> str:
         seconds = time.monotonic() - self._started
         frames = self._scan.progress.frames
-        statuses = ", ".join(f"{count} {status}" for status, count in sorted(self._statuses.items()))
-        labels = ", ".join(f"{self.labels[label]} {label}" for label in STYLES)
+        statuses = statuses_in_words(self._statuses, self.labels)
         passed_over = self._scan.plan.passed_over()
         skipped = f"; passed over in folders: {passed_over}" if passed_over else ""
         known = f"; {self.known} of them known from earlier runs" if self.known else ""
         rows = counted(sum(self._statuses.values()), "result" if len(self._scan.models) > 1 else "input")
-        scored = f" ({labels})" if self.labels else ""
         looked_at = f"{counted(frames, 'frame')} in {seconds:.1f} s" if frames else ""
         rate = f", {per_second(frames / max(seconds, 1e-3))} on {self._scan.device}." if frames else ""
-        return f"{rows}{': ' if statuses else ''}{statuses}{scored}{known}{skipped}. {looked_at}{rate}".rstrip()
+        return f"{rows}{': ' if statuses else ''}{statuses}{known}{skipped}. {looked_at}{rate}".rstrip()
 
     def _stage_table(self) -> Table:
         title = "Where the time went, in seconds summed over a stage's threads"

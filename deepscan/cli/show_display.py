@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from rich.text import Text
 
-from deepscan.cli.labels import STYLES, legend, stretch, thresholds_in_words
+from deepscan.cli.labels import STYLES, legend, statuses_in_words, stretch, thresholds_in_words
 from deepscan.cli.result_table import Column, ResultTable, Row, common_folder, line_width, print_lines, wrapped
 from deepscan.cli.scan_display import printable
 from deepscan.wording import counted
@@ -38,10 +38,9 @@ def show_rows(rows: Sequence[StoredResult], most: int, console: Console) -> None
     shown = rows[:most]
     if shown:
         _show_table(shown, console)
-    statuses = ", ".join(f"{count} {status}" for status, count in sorted(Counter(row.status for row in rows).items()))
     labels: Counter[str] = Counter(row.label for row in rows if row.label is not None)
-    scored = f" ({', '.join(f'{labels[label]} {label}' for label in STYLES)})" if labels else ""
-    _say_sentence(console, f"{counted(len(rows), 'row')}{': ' if rows else ''}{statuses}{scored}.")
+    statuses = statuses_in_words(Counter(row.status for row in rows), labels)
+    _say_sentence(console, f"{counted(len(rows), 'row')}{': ' if rows else ''}{statuses}.")
     if len(shown) < len(rows):
         first = "row is" if len(shown) == 1 else f"{len(shown)} are"
         _say_sentence(
