@@ -53,7 +53,8 @@ def progress_line(share: float, parts: list[str], width: int, *, bar: str = "━
         width: cells that the line may take.
         bar: a character to draw the bar with.
     """
-    line = f"{100 * min(max(share, 0.0), 1.0):3.0f} %"
+    share = min(max(share, 0.0), 1.0)
+    line = f"{100 * share:3.0f} %"
     for part in parts:
         if part and len(line) + 2 + len(part) <= width:
             line = f"{line}  {part}"
