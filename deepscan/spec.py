@@ -159,7 +159,7 @@ class DetectorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         if not 1 <= self.min_frames <= self.frames or not 1 <= self.paper.min_frames <= self.frames:
             raise ValueError("min_frames lies between 1 and frames")
         if (self.kind == "frame") != (self.frames == 1):
-            raise ValueError(f"a {self.kind} detector cannot take {self.frames} frame(s)")
+            raise ValueError(f"a {self.kind} detector cannot take frames={self.frames}")
         if self.kind == "frame" and isinstance(self.crop, ClipCrop):
             raise ValueError("a frame detector has no clips to align")
         if self.kind == "clip" and (self.mirror or isinstance(self.crop, SquareCrop)):

@@ -213,4 +213,4 @@ def test_a_video_with_a_second_stream_says_that_it_was_not_scanned(tmp_path: Pat
                     both.mux(packet)
     (result,) = scan(path, frames=2)
     assert (result.status, result.codec) == ("scored", "h264")
-    assert result.reason == "1 other video stream(s) in it were not scanned"
+    assert result.reason == "1 other video stream in it was not scanned"

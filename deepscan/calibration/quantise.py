@@ -23,6 +23,7 @@ from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.machine import cpu_count
 from deepscan.runtime.parity.conversion import Converted, Judge, Report
 from deepscan.runtime.parity.parity import BUDGETS, misses
+from deepscan.wording import counted
 
 # On so many batches the effect of single nodes is measured.
 EFFECT_BATCHES: Final = 2
@@ -93,7 +94,9 @@ class _Search:
     def _ranges(self) -> Mapping[str, Range]:
         # One node more or less can make other tensors' integers unnecessary, but never needs others.
         roots = sorted(set(placed(self.reading, self.nodes, self.activations).roots.values()))
-        self.report(f"finding the ranges of {len(roots)} tensors on {len(self.reader)} items ({self.method})")
+        self.report(
+            f"finding the ranges of {len(roots)} tensors on {counted(len(self.reader), 'item')} ({self.method})"
+        )
         seen = observed(self.reading, roots, self.reader, with_magnitudes=self.method != "minmax")
         return {name: chosen_range(seen[name], self.method, self.activations) for name in roots}
 
@@ -120,7 +123,7 @@ class _Search:
     def effect(self, names: Sequence[str]) -> float:
         """Return by how much the logit moves, on average over a few items, when these nodes alone are in 8 bits."""
         if self.exact is None:
-            self.report(f"looking for the nodes that hurt most, on {len(self.probes)} items")
+            self.report(f"looking for the nodes that hurt most, on {counted(len(self.probes), 'item')}")
             self.exact = self._logits(self.reading.model)
         return float(np.abs(self._logits(self.graph(names)) - self.exact).mean())
 
@@ -133,7 +136,7 @@ class _Search:
         """Say what was made, in one line for people."""
         names = [name for group in groups or () for name in group.nodes]
         parts = [
-            f"int8 ({self.activations}, {self.method} over {len(self.reader)} items)",
+            f"int8 ({self.activations}, {self.method} over {counted(len(self.reader), 'item')})",
             f"{len(self.nodes) - len(names)} of {len(self.nodes)} nodes",
             f"mean difference of the scores {self.differences[tuple(names)]:.2g}",
         ]

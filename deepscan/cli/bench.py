@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from deepscan.cli.completion import complete_models
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -17,39 +19,88 @@ if TYPE_CHECKING:
 STDOUT = "-"
 INTERRUPTED = 130
 SOME_FAILED = 1
+MEASURING = "Measuring"
+RESULTS = "Results"
+EXAMPLES = """Examples:
+
+  deepscan bench lite
+
+  deepscan bench lite,ftcn --backend onnxruntime --batch 1,8 --json bench.json"""
 PLOTS = (".png", ".svg")
 
 
 def bench(
     detector: Annotated[
-        str, typer.Argument(help="Detectors, with commas: names from `deepscan models`, or exported .onnx files.")
+        str,
+        typer.Argument(
+            metavar="NAME,...",
+            help="Detectors, separated by commas: names from `deepscan models`, or exported .onnx files.",
+            autocompletion=complete_models,
+        ),
     ],
     backend: Annotated[
-        Literal["all", "onnxruntime", "openvino", "torch", "tensorrt"], typer.Option(help="What runs them.")
+        Literal["all", "onnxruntime", "openvino", "torch", "tensorrt"],
+        typer.Option(metavar="NAME", help="What runs them: onnxruntime, openvino, torch, tensorrt or all."),
     ] = "all",
     precision: Annotated[
-        Literal["all", "fp32", "bf16", "fp16", "int8"], typer.Option(help="Of the arithmetic.")
+        Literal["all", "fp32", "bf16", "fp16", "int8"],
+        typer.Option(metavar="TYPE", help="Arithmetic: fp32, bf16, fp16, int8 or all."),
     ] = "all",
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where they run.")] = "auto",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(metavar="DEVICE", help="Where they run: auto, cpu or cuda.")
+    ] = "auto",
     batch: Annotated[
         str | None,
-        typer.Option(metavar="1,2,4", help="Batch sizes.", show_default="powers of two up to the backend's largest"),
+        typer.Option(
+            metavar="1,2,4",
+            help="Batch sizes to measure.",
+            show_default="powers of two up to the backend's largest",
+            rich_help_panel=MEASURING,
+        ),
     ] = None,
-    seconds: Annotated[float, typer.Option(min=0.001, help="To measure each batch size for, about.")] = 3.0,
+    seconds: Annotated[
+        float,
+        typer.Option(
+            min=0.001, metavar="S", help="Time to measure each batch size for, about.", rich_help_panel=MEASURING
+        ),
+    ] = 3.0,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Of a backend, on a CPU.", show_default="one per processor")
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Threads of a backend on the CPU.",
+            show_default="one per processor",
+            rich_help_panel=MEASURING,
+        ),
     ] = None,
     json: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write everything as JSON; - for stdout.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="File for all figures as JSON; - prints them.",
+            show_default=False,
+            rich_help_panel=RESULTS,
+        ),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw it, as .png or .svg.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="File for a plot: .png or .svg.", show_default=False, rich_help_panel=RESULTS
+        ),
     ] = None,
 ) -> None:
     """Measure latency, throughput and memory of detectors on real crops: per backend, precision and batch size.
 
-    Each backend and precision runs in a process of its own. Exit code: 0 everything was measured, 1 some of it failed,
-    2 wrong usage, 3 nothing could be measured or output failed, 130 interrupted.
+    Each backend and precision runs in a process of its own.
+
+    Exit codes:
+
+    0 everything was measured,
+    1 some of it failed,
+    2 wrong usage,
+    3 nothing could be measured, or the output cannot be written,
+    130 interrupted.
     """
     from rich.console import Console
 

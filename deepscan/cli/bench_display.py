@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deepscan.cli.scan_display import printable
+from deepscan.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,7 +70,9 @@ def _table(benched: Benched, rows: list[Measurement], *, gpu: bool) -> Table:
 
 def _explanations(report: BenchReport) -> list[str]:
     setup = report.setup
-    inputs = "; ".join(f"{each.inputs} real {each.kind}s for {printable(each.model)}" for each in report.artefacts)
+    inputs = "; ".join(
+        f"{counted(each.inputs, f'real {each.kind}')} for {printable(each.model)}" for each in report.artefacts
+    )
     lines = [
         f"Each batch size for {setup.seconds:g} s after warming up, from pixels to logits.",
         "p95 needs 20 runs and p99 100: of fewer, it would be the slowest run.",
@@ -84,7 +87,7 @@ def _explanations(report: BenchReport) -> list[str]:
 
 
 def _rate(rate: MatmulRate, threads: int) -> str:
-    where = f"{threads} threads" if rate.device == "cpu" else "CUDA"
+    where = counted(threads, "thread") if rate.device == "cpu" else "CUDA"
     size = f"{rate.side} x {rate.side}"
     return f"{rate.flop_per_second / 1e9:.0f} GFLOP/s in {rate.precision}, {size}, ONNX Runtime, {where}"
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from deepscan.cli.scan_display import printable
 from deepscan.errors import OutputError
 from deepscan.runtime.journal.replacing import replace_files
+from deepscan.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +38,7 @@ def write_plot(report: BenchReport, path: Path) -> None:
         _draw(axes, benched, rows)
     machine = report.machine
     figure.suptitle(
-        f"{', '.join(machine.gpus) or machine.processor}, {machine.processors} processors", fontsize="medium"
+        f"{', '.join(machine.gpus) or machine.processor}, {counted(machine.processors, 'processor')}", fontsize="medium"
     )
     picture = BytesIO()
     figure.savefig(picture, format=path.suffix[1:].lower(), dpi=DPI)

@@ -40,8 +40,9 @@ def doctor() -> None:
 
 def _device() -> str:
     from deepscan.runtime.machine import chosen_device, cpu_count
+    from deepscan.wording import counted
 
-    return "CUDA" if chosen_device("auto") == "cuda" else f"CPU, {cpu_count()} processors"
+    return "CUDA" if chosen_device("auto") == "cuda" else f"CPU, {counted(cpu_count(), 'processor')}"
 
 
 def _findings() -> list[Finding]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from deepscan.cli.completion import complete_exportable
 from deepscan.cli.extras import needing_torch
 
 if TYPE_CHECKING:
@@ -17,62 +18,153 @@ if TYPE_CHECKING:
 
 ARTEFACT = ".onnx"
 MEBIBYTE = 1 << 20
+CALIBRATION = "Calibration, for --int8"
+PARITY = "Comparison with the original"
+ENGINE = "TensorRT engine"
+EXAMPLES = """Examples:
+
+  deepscan export lite --fp16 --out exported
+
+  deepscan export ftcn --int8 --calibration-data videos --out exported
+
+  deepscan export exported/lite.onnx --engine tensorrt"""
 ENGINE_CROPS = 8
 ENGINE_CLIPS = 4
 
 
 def export(
-    detector: Annotated[str, typer.Argument(help="Name of the detector, or with --engine an exported .onnx.")],
+    detector: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="Name of the detector; with --engine also an exported .onnx file.",
+            autocompletion=complete_exportable,
+        ),
+    ],
     weights: Annotated[
         Path | None,
-        typer.Option(help="Its trained weights, as the authors publish them.", show_default="those that were added"),
+        typer.Option(
+            metavar="FILE",
+            help="Trained weights, as the authors publish them.",
+            show_default="those that were added",
+        ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the .onnx file, its manifest and its parity report.")] = Path(),
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for the .onnx file, its manifest and its parity report.")
+    ] = Path(),
     variant: Annotated[
         Literal["deepfakebench"] | None,
-        typer.Option(help="Whose training it is, if not the authors'.", show_default="the authors'"),
+        typer.Option(
+            metavar="NAME",
+            help="Who trained the weights, if not the authors: deepfakebench.",
+            show_default="the authors",
+        ),
     ] = None,
-    fp32: Annotated[bool, typer.Option("--fp32", help="Float32, the default.")] = False,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Half precision, float32 where half hurts.")] = False,
-    int8: Annotated[bool, typer.Option("--int8", help="8 bits; needs --calibration-data.")] = False,
+    fp32: Annotated[bool, typer.Option("--fp32", help="Write float32, the default.")] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Write half precision, with float32 where half hurts.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Write 8 bits; needs --calibration-data.")] = False,
     form: Annotated[
         Literal["3d", "2d", "auto"],
-        typer.Option(help="Of a clip detector's convolutions; auto measures which is faster here."),
+        typer.Option(
+            metavar="FORM", help="Convolutions of a clip detector: 3d, 2d, or auto: whichever is faster here."
+        ),
     ] = "auto",
     calibration_data: Annotated[
-        list[str] | None, typer.Option(metavar="PATH", help="Videos or folders for --int8.", show_default=False)
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Video or folder to calibrate --int8 with. May be repeated.",
+            show_default=False,
+            rich_help_panel=CALIBRATION,
+        ),
     ] = None,
     calibration_method: Annotated[
-        Literal["minmax", "entropy", "percentile"], typer.Option(help="How a range is chosen from what is seen.")
+        Literal["minmax", "entropy", "percentile"],
+        typer.Option(
+            metavar="HOW",
+            help="Choice of ranges: minmax, entropy or percentile.",
+            rich_help_panel=CALIBRATION,
+        ),
     ] = "percentile",
     calibration_items: Annotated[
         int | None,
-        typer.Option(min=2, help="How many crops or clips to calibrate with.", show_default="256 crops or 16 clips"),
+        typer.Option(
+            min=2,
+            metavar="N",
+            help="Number of crops or clips to calibrate with.",
+            show_default="256 crops or 16 clips",
+            rich_help_panel=CALIBRATION,
+        ),
     ] = None,
     parity_data: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATH", help="Videos to compare with the original on, besides the packaged ones."),
+        typer.Option(
+            metavar="PATH",
+            help="Video or folder to compare with the original on, besides the packaged crops. May be repeated.",
+            rich_help_panel=PARITY,
+        ),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="`path,label` of those videos: adds the AUC.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="File with the columns path,label of those videos: adds the AUC.",
+            show_default=False,
+            rich_help_panel=PARITY,
+        ),
     ] = None,
     accept_parity_loss: Annotated[
-        bool, typer.Option("--accept-parity-loss", help="Write it even if it differs too much, and record that.")
+        bool,
+        typer.Option(
+            "--accept-parity-loss",
+            help="Write the artifact even if it differs too much, and record that.",
+            rich_help_panel=PARITY,
+        ),
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the choice of crops and clips.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="Seed of the choice of crops and clips.", rich_help_panel=CALIBRATION),
+    ] = 0,
     engine: Annotated[
-        Literal["tensorrt", "tensorrt-rtx"] | None, typer.Option(help="Build an engine as well.", show_default=False)
+        Literal["tensorrt", "tensorrt-rtx"] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Engine to build as well: tensorrt or tensorrt-rtx.",
+            show_default=False,
+            rich_help_panel=ENGINE,
+        ),
     ] = None,
     sm: Annotated[
         str | None,
-        typer.Option(metavar="86,89", help="Compute capabilities to build for.", show_default="this machine's GPU"),
+        typer.Option(
+            metavar="86,89",
+            help="Compute capabilities to build for.",
+            show_default="this machine's GPU",
+            rich_help_panel=ENGINE,
+        ),
     ] = None,
-    max_batch: Annotated[int | None, typer.Option(min=1, help="Of the engine.", show_default="8; clips 4")] = None,
-    workspace: Annotated[int, typer.Option(min=1, help="Of the engine, in MiB.")] = 8192,
+    max_batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Largest batch of the engine.",
+            show_default="8 crops or 4 clips",
+            rich_help_panel=ENGINE,
+        ),
+    ] = None,
+    workspace: Annotated[
+        int,
+        typer.Option(min=1, metavar="MIB", help="Memory for building the engine, in MiB.", rich_help_panel=ENGINE),
+    ] = 8192,
 ) -> None:
-    """Turn trained weights into an artefact: an ONNX file that takes uint8 RGB, proven against the original.
+    """Turn trained weights into an artifact: an ONNX file that takes uint8 RGB, proven against the original.
 
-    Exit code: 0 written; 2 wrong usage; 3 weights, machine or output at fault, or too far from the original.
+    Exit codes:
+
+    0 written,
+    2 wrong usage,
+    3 weights, machine or output are at fault, or it differs too much from the original.
     """
     from rich.console import Console
 

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deepscan.cli.completion import complete_publication
+from deepscan.cli.labels import thresholds_in_words
+
 if TYPE_CHECKING:
     from rich.text import Text
 
@@ -19,9 +22,14 @@ FACE_DETECTORS = {"retinaface": "RetinaFace, MobileNet-0.25, for --face-detector
 
 
 def models(
-    detector: Annotated[str | None, typer.Argument(help="Show only this one.", show_default=False)] = None,
+    detector: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME", help="Show only this one.", show_default=False, autocompletion=complete_publication
+        ),
+    ] = None,
 ) -> None:
-    """Show the detectors: paper, input, licences, where their weights are published, and which are here."""
+    """Show the detectors: paper, input, thresholds, licenses, and where to get weights that are not here."""
     from rich.console import Console
     from rich.text import Text
 
@@ -67,7 +75,7 @@ def _input(spec: DetectorSpec | None) -> Iterator[tuple[str, str]]:
         return
     pictures = f"{spec.frames} frames of " if spec.kind == "clip" else ""
     yield "input", f"{pictures}{spec.size} x {spec.size}, {spec.channel_order}"
-    yield "label", f"fake from {spec.band.fake_from:.3g}, real below {spec.band.real_below:.3g}"
+    yield "label", thresholds_in_words(spec.band.real_below, spec.band.fake_from)
 
 
 def _facts(publication: Publication) -> Iterator[tuple[str, str]]:

@@ -7,9 +7,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import typer
+
+from deepscan.cli import scan_options as options
 
 if TYPE_CHECKING:
     from deepscan import Scan
@@ -17,131 +19,84 @@ if TYPE_CHECKING:
     from deepscan.runtime.limits import Limits
 
 SOME_FAILED = 1
+LABELED = 4
 INTERRUPTED = 130
 STDIN = STDOUT = "-"
+DEFAULT_OUT = "results.csv"
+# Labels that are found, by the one that --fail-on names.
+FOUND = {"fake": ("fake",), "uncertain": ("fake", "uncertain")}
+EXAMPLES = """Examples:
+
+  deepscan scan videos --out results.csv
+
+  deepscan scan inbox --sampling quick --fail-on fake --quiet
+
+  find . -name '*.mp4' -print0 | deepscan scan --from-file -
+
+  deepscan scan a.mp4 --jsonl - | jq .score"""
+
+Printed: TypeAlias = Literal["csv", "jsonl"]
 
 
 def scan(
-    paths: Annotated[list[str] | None, typer.Argument(help="Videos, pictures, folders.", show_default=False)] = None,
-    out: Annotated[str, typer.Option(help="CSV to write, with a .jsonl beside it; - for stdout.")] = "results.csv",
-    model: Annotated[
-        str, typer.Option(help="Detectors, with commas: names from `deepscan models`, or exported .onnx files.")
-    ] = "lite",
-    recursive: Annotated[bool, typer.Option(help="Descend into folders inside the given ones.")] = True,
-    include: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="In folders: only files like this.", show_default=False)
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="In folders: nothing like this.", show_default=False)
-    ] = None,
-    from_file: Annotated[
-        str | None, typer.Option(metavar="LIST", help="File with one path a line, or NUL-separated; - for stdin.")
-    ] = None,
-    follow_links: Annotated[bool, typer.Option("--follow-links", help="Follow links inside folders.")] = False,
-    sampling: Annotated[
-        Literal["full", "quick", "paper"] | None,
-        typer.Option(help="Score every frame, a part by seeking, or as the authors do.", show_default="full"),
-    ] = None,
-    frames: Annotated[
-        int | None, typer.Option(min=1, help="Frames per video for quick and paper; alone it means quick.")
-    ] = None,
-    clips: Annotated[
-        int | None, typer.Option(min=1, help="Stretches per video for quick with clip detectors; alone it means quick.")
-    ] = None,
-    detect_every: Annotated[int, typer.Option(min=1, help="Search every n-th frame for faces.")] = 5,
-    min_face: Annotated[
-        int | None, typer.Option(min=1, help="Ignore faces smaller than this, in pixels.", show_default="detector's")
-    ] = None,
-    mirror: Annotated[
-        bool | None, typer.Option(help="Average with the mirror image, at twice the cost.", show_default="mirror")
-    ] = None,
-    aggregate: Annotated[
-        Literal["max", "mean"] | None,
-        typer.Option(help="Video score: highest track, or mean over all.", show_default="max; in paper the authors'"),
-    ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(min=0.0, max=1.0, help="Score from which a video is called fake.", show_default="calibrated"),
-    ] = None,
-    face_detector: Annotated[
-        Literal["yunet", "retinaface", "none"],
-        typer.Option(help="What finds faces; none: every frame is the crop of a face already."),
-    ] = "yunet",
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Videos decoded at once.", show_default="one per processor")
-    ] = None,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:0,1 or cuda:all: where the detectors run.")
-    ] = "auto",
-    decoder: Annotated[
-        Literal["auto", "cpu", "nvdec"], typer.Option(help="On a GPU, what decodes: each where it is faster, or one.")
-    ] = "auto",
-    backend: Annotated[
-        Literal["auto", "onnxruntime", "openvino", "torch", "tensorrt"] | None,
-        typer.Option(help="What runs the detector; auto measures once and remembers.", show_default="auto"),
-    ] = None,
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16", "int8"],
-        typer.Option(help="Of the arithmetic; auto takes the fastest that was measured to agree."),
-    ] = "auto",
-    timeout: Annotated[
-        float | None,
-        typer.Option(min=0, help="Seconds that one file may take; 0 for as long as it goes on.", show_default="a day"),
-    ] = None,
-    memory: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="MIB", help="Memory that the scanning process may take.", show_default="90 %"),
-    ] = None,
-    max_file_size: Annotated[
-        int | None, typer.Option(min=0, metavar="MIB", help="Largest file; 0: any.", show_default="64 GiB")
-    ] = None,
-    max_pixels: Annotated[
-        int | None, typer.Option(min=0, help="Pixels of a frame; 0: any.", show_default="134 million")
-    ] = None,
-    max_frames: Annotated[
-        int | None, typer.Option(min=0, help="Frames looked at; 0: any number.", show_default="2.6 million")
-    ] = None,
-    max_duration: Annotated[
-        float | None, typer.Option(min=0, metavar="SECONDS", help="Longest video; 0: any.", show_default="12 hours")
-    ] = None,
-    max_streams: Annotated[
-        int | None, typer.Option(min=0, help="Streams of a file; 0: any number.", show_default="128")
-    ] = None,
-    max_faces: Annotated[
-        int | None, typer.Option(min=0, help="Faces of a frame; 0: any number.", show_default="200")
-    ] = None,
-    max_tracks: Annotated[
-        int | None, typer.Option(min=0, help="Tracks of faces in a video; 0: any number.", show_default="100,000")
-    ] = None,
-    on_limit: Annotated[
-        Literal["skip", "truncate"],
-        typer.Option(help="What is over a limit gets no score, or one of what is within it."),
-    ] = "skip",
-    fresh: Annotated[bool, typer.Option("--fresh", help="Forget what earlier runs with this --out found.")] = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Scan again what could not be scanned before.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be scanned, and do nothing.")] = False,
-    hashing: Annotated[
-        Literal["fast", "full"],
-        typer.Option("--hash", help="Know files again by head, middle and tail, or by all bytes."),
-    ] = "fast",
-    log: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Append what happens, one JSON object a line.", show_default=False),
-    ] = None,
-    trace: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Record who did what when, for ui.perfetto.dev.", show_default=False),
-    ] = None,
-    stats: Annotated[bool, typer.Option("--stats", help="Show where the time went, stage by stage.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing; the exit code tells.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show each result as it comes.")] = False,
+    paths: options.Paths = None,
+    out: options.Out = None,
+    model: options.Model = "lite",
+    sampling: options.Sampling = None,
+    fail_on: options.FailOn = None,
+    dry_run: options.DryRun = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    from_file: options.FromFile = None,
+    recursive: options.Recursive = True,
+    include: options.Include = None,
+    exclude: options.Exclude = None,
+    follow_links: options.FollowLinks = False,
+    threshold: options.Threshold = None,
+    frames: options.Frames = None,
+    clips: options.Clips = None,
+    aggregate: options.Aggregate = None,
+    min_face: options.MinFace = None,
+    face_detector: options.FaceDetector = "yunet",
+    mirror: options.Mirror = None,
+    jobs: options.Jobs = None,
+    device: options.Device = "auto",
+    decoder: options.Decoder = "auto",
+    backend: options.Backend = None,
+    precision: options.Precision = "auto",
+    detect_every: options.DetectEvery = 5,
+    memory: options.Memory = None,
+    jsonl: options.Jsonl = None,
+    csv_bom: options.CsvBom = False,
+    stats: options.Stats = False,
+    log: options.Log = None,
+    trace: options.TraceFile = None,
+    retry_failed: options.RetryFailed = False,
+    fresh: options.Fresh = False,
+    hashing: options.Hashing = "fast",
+    timeout: options.Timeout = None,
+    max_duration: options.MaxDuration = None,
+    max_file_size: options.MaxFileSize = None,
+    max_pixels: options.MaxPixels = None,
+    max_frames: options.MaxFrames = None,
+    max_streams: options.MaxStreams = None,
+    max_faces: options.MaxFaces = None,
+    max_tracks: options.MaxTracks = None,
+    on_limit: options.OnLimit = "skip",
 ) -> None:
     """Scan videos for forged faces and write one row per video and detector.
 
-    Exit code: 0 every input scored or without a face, 1 some could not be scanned, 2 wrong usage,
-    3 detector, machine or output at fault, 130 interrupted, 141 the reader of --out - has left.
+    The same command goes on where the last one ended.
+
+    Exit codes, of several the first of 130, 3, 4 and 1:
+
+    0 every input was scored or has no face,
+    1 some inputs could not be scanned,
+    2 wrong usage,
+    3 the detector, the machine or the output is at fault,
+    4 a result has the label that --fail-on names,
+    130 interrupted,
+    141 the program that read stdout has left.
     """
     import deepscan
     from deepscan.cli.scan_display import ScanDisplay
@@ -152,9 +107,12 @@ def scan(
     from deepscan.runtime.workers.supervisor import unnoted
 
     _refuse_unknown_names(model)
+    target = _target(out, jsonl, csv_bom=csv_bom)
+    given = _given(paths, from_file, quiet=quiet)
     events = EventLog(log) if log is not None else None
     running = deepscan.scan(
-        [*(paths or []), *_listed(from_file)],
+        given,
+        allow_empty=True,
         model=model,
         recursive=recursive,
         include=include or (),
@@ -192,18 +150,20 @@ def scan(
     )
     how = Continuing(hashing, fresh=fresh, retry_failed=retry_failed)
     if dry_run:
-        show_plan(running, _checked_out(out), how)
+        show_plan(running, target if isinstance(target, Path) else None, how)
         return
     display = ScanDisplay(running, quiet=quiet, verbose=verbose)
     written: Path | None = None
     with _logged(events, running):
-        if out == STDOUT:
-            run_to_stdout(running, display, quiet=quiet)
+        if isinstance(target, Path):
+            written = run_to_files(running, display, target, how, bom=csv_bom, quiet=quiet)
         else:
-            written = run_to_files(running, display, _checked_out(out), how, quiet=quiet)
+            run_to_stdout(running, display, form=target, bom=csv_bom, quiet=quiet)
     display.close(stats=stats, interrupted=running.stopped, written=written)
     if running.stopped:
         raise typer.Exit(INTERRUPTED)
+    if any(display.labels[label] for label in FOUND.get(fail_on or "", ())):
+        raise typer.Exit(LABELED)
     if display.failed:
         raise typer.Exit(SOME_FAILED)
 
@@ -247,12 +207,51 @@ def _refuse_unknown_names(model: str) -> None:
             spec_of(name.strip().partition("@")[0])
 
 
+def _target(out: str | None, jsonl: str | None, *, csv_bom: bool) -> Path | Printed:
+    """Return the CSV to write, or what to print on stdout.
+
+    Raises:
+        UsageError: the options contradict each other, or name no file.
+    """
+    from deepscan.errors import UsageError
+
+    if jsonl is None:
+        return "csv" if out == STDOUT else _checked_out(DEFAULT_OUT if out is None else out)
+    if jsonl != STDOUT:
+        raise UsageError(
+            f"--jsonl {jsonl!r} is not -, which prints the records: for a file, use --out FILE.csv, which writes a "
+            ".jsonl beside it."
+        )
+    if out is not None:
+        raise UsageError("--jsonl - and --out exclude each other: --out FILE.csv writes a .jsonl beside it anyway.")
+    if csv_bom:
+        raise UsageError("--csv-bom belongs to a CSV, and --jsonl - prints none: leave one of them out.")
+    return "jsonl"
+
+
 def _checked_out(out: str) -> Path:
     from deepscan.errors import UsageError
 
-    if not out or out.endswith(os.sep) or out == STDOUT:
+    if not out or out.endswith(os.sep):
         raise UsageError(f"--out {out!r} names no file: give the path of the CSV to write.")
     return Path(out)
+
+
+def _given(paths: list[str] | None, from_file: str | None, *, quiet: bool) -> list[str]:
+    """Return what to scan; a list may be empty, but something must be given.
+
+    Raises:
+        UsageError: nothing is given.
+    """
+    from deepscan.cli.scan_run import say
+    from deepscan.errors import UsageError
+
+    if not paths and from_file is None:
+        raise UsageError("There is nothing to scan: give at least one video, folder or list of videos.")
+    listed = _listed(from_file)
+    if from_file is not None and not listed:
+        say(f"{'stdin' if from_file == STDIN else from_file} lists no paths.", quiet=quiet)
+    return [*(paths or []), *listed]
 
 
 def _listed(source: str | None) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import os
 import threading
 import time
 from collections import Counter
@@ -13,37 +12,38 @@ from typing import Self
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
 from deepscan import Scan, VideoResult
+from deepscan.cli.labels import STYLES, legend, statuses_in_words, stretch
+from deepscan.cli.progress_line import ProgressLine, per_second
+from deepscan.cli.result_table import Column, ResultTable, Row, common_folder, print_lines
+from deepscan.wording import counted
+
+__all__ = ["STYLES", "ScanDisplay", "printable"]
 
 ROWS_SHOWN = 20
 FAILURES_SHOWN = 5
-NAME_WIDTH = 20
 REFRESH_SECONDS = 0.25
-STYLES = {"fake": "bold red", "uncertain": "yellow", "real": "green"}
 UNTRAINED = "untrained"
-
-
-class _Counts(ProgressColumn):
-    """Files done, frames per second and faces found, read from the running scan."""
-
-    def __init__(self, scan: Scan, started: float) -> None:
-        super().__init__()
-        self._scan = scan
-        self._started = started
-
-    def render(self, task: Task) -> Text:  # noqa: ARG002 - Rich's signature
-        progress = self._scan.progress
-        rate = progress.frames / max(time.monotonic() - self._started, 1e-3)
-        files = f"{self._scan.finished}/{len(self._scan.plan.inputs)} files"
-        return Text(f"{files}  {rate:.0f} frames/s  {progress.faces} faces")
+SCORE = Column("score", 9)
+LABEL = Column("label", 8, name_width=10, right=False, below="")
+MODEL = Column("model", 7, right=False)
+PEAK = Column("peak", 6)
+FACES = Column("faces", 5)
+FRAMES = Column("frames", 4)
 
 
 class ScanDisplay:
-    """Follows one scan; use it as a context around the loop over the results."""
+    """Follows one scan; use it as a context around the loop over the results.
+
+    Attributes:
+        failed: how many results have neither a score nor the certainty that there is no face.
+        known: how many results come from earlier runs.
+        labels: how many results have each label.
+    """
 
     def __init__(self, scan: Scan, *, quiet: bool, verbose: bool) -> None:
         self.failed = 0
@@ -55,16 +55,13 @@ class ScanDisplay:
         self._console = Console(stderr=True, quiet=quiet)
         self._started = time.monotonic()
         self._statuses: Counter[str] = Counter()
-        self._labels: Counter[str] = Counter()
+        self.labels: Counter[str] = Counter()
         self._shown: list[tuple[float, int, VideoResult]] = []
         self._failures: list[VideoResult] = []
         self._left = threading.Event()
         self._bar = Progress(
             SpinnerColumn(),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
-            _Counts(scan, self._started),
-            TimeRemainingColumn(),
+            ProgressLine(scan, self._started, self._console),
             console=self._console,
             disable=quiet or not self._console.is_terminal,
             transient=True,
@@ -86,7 +83,7 @@ class ScanDisplay:
         """Count a result, and keep it if it is among those that the closing table shows."""
         self._statuses[result.status] += 1
         if result.label is not None:
-            self._labels[result.label] += 1
+            self.labels[result.label] += 1
         if not result.succeeded:
             self.failed += 1
             if len(self._failures) < FAILURES_SHOWN:
@@ -105,11 +102,11 @@ class ScanDisplay:
         if interrupted:
             finished, all_inputs = self._scan.finished, len(self._scan.plan.inputs)
             goes_on = ": the same command goes on from there" if written is not None else ""
-            said = f"Interrupted: {finished} of {all_inputs} inputs are finished{goes_on}."
+            said = f"Interrupted: {finished} of {counted(all_inputs, 'input')} finished{goes_on}."
             self._say(Text(said, style="bold yellow"))
         if self._shown:
-            self._console.print(self._table())
-        for result in sorted(self._failures, key=lambda failure: failure.row):
+            self._show_table()
+        for result in sorted(self._failures, key=lambda failure: (failure.status, failure.row)):
             self._say(Text(f"{result.status}: {printable(result.path)}: {result.reason}", style="yellow"))
         if self.failed > len(self._failures):
             self._say(Text(f"... and {self.failed - len(self._failures)} more that could not be scanned."))
@@ -135,51 +132,59 @@ class ScanDisplay:
         while not self._left.wait(REFRESH_SECONDS):
             self._bar.update(self._task, completed=self._scan.share_done())
 
-    def _table(self) -> Table:
-        many = sum(self._statuses.values()) - self.failed > ROWS_SHOWN
-        ranked = [result for _, _, result in sorted(self._shown, key=lambda item: item[:2], reverse=True)]
-        rows = [row for row in ranked if row.score is not None] if many else sorted(ranked, key=lambda row: row.row)
-        folder = _common_folder([row.path for row in rows])
-        title = f"The {len(rows)} highest scores" if many else f"In {printable(folder)}" if folder else None
-        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        table.add_column("video", overflow="fold", min_width=NAME_WIDTH)
-        if self._names_models:
-            table.add_column("model", overflow="fold")
-        counts = [] if self._names_models else ["faces", "frames"]
-        for column in ("score", "label", "peak", *counts):
-            table.add_column(column, justify="right", no_wrap=True)
-        noted = any(row.reason for row in rows)
-        if noted:
-            table.add_column("note", overflow="fold", ratio=1)
-        for result in rows:
-            peak = result.peak
-            table.add_row(
-                Text(printable(result.path[len(folder) :])),
-                *([self._model(result.model)] if self._names_models else []),
-                "" if result.score is None else f"{result.score:.3f}",
-                Text(result.label or result.status, style=STYLES.get(result.label or "", "")),
-                "" if peak is None else f"{peak.score:.3f} at {peak.start_seconds:.0f}-{peak.end_seconds:.0f} s",
-                *([] if self._names_models else [str(result.faces), str(result.frames)]),
-                *([Text(printable(result.reason))] if noted else []),
-            )
-        return table
+    def _show_table(self) -> None:
+        """Print the results with the highest score first, and what their labels mean."""
+        succeeded = sum(self._statuses.values()) - self.failed
+        many = succeeded > ROWS_SHOWN
+        rows = [result for _, _, result in sorted(self._shown, key=lambda item: item[:2], reverse=True)]
+        rows = [row for row in rows if row.score is not None or not many]
+        if not rows:
+            return
+        folder = common_folder([row.path for row in rows])
+        if many:
+            highest = "highest score" if len(rows) == 1 else f"{len(rows)} highest scores"
+            self._say(Text(f"The {highest} of {succeeded} results:", style="italic"))
+        elif folder:
+            self._say(Text(f"In {printable(folder)}:", style="italic"))
+        table = ResultTable([SCORE, LABEL, *([MODEL, PEAK] if self._names_models else [PEAK, FACES, FRAMES])])
+        table.rows += [self._row(row, folder) for row in rows]
+        print_lines(self._console, table)
+        labelled = {row.model for row in rows if row.label is not None}
+        bands = zip(self._scan.models, self._scan.bands, strict=True)
+        for line in legend((model, band.real_below, band.fake_from) for model, band in bands if model in labelled):
+            self._say(Text(line))
 
-    def _model(self, name: str) -> Text:
-        return Text(printable(name), style="bold red" if name in self._untrained else "")
+    def _row(self, result: VideoResult, folder: str) -> Row:
+        peak = result.peak
+        when = (
+            "" if peak is None or result.duration_seconds is None else stretch(peak.start_seconds, peak.end_seconds, 0)
+        )
+        return Row(
+            printable(result.path[len(folder) :]),
+            [
+                ("" if result.score is None else f"{result.score:.3f}", ""),
+                (result.label or result.status, STYLES.get(result.label or "", "")),
+                *([self._model(result.model)] if self._names_models else []),
+                ("" if peak is None else f"{peak.score:.3f} at {when}" if when else f"{peak.score:.3f}", ""),
+                *([] if self._names_models else [(str(result.faces), ""), (str(result.frames), "")]),
+            ],
+            printable(result.reason),
+        )
+
+    def _model(self, name: str) -> tuple[str, str]:
+        return printable(name), "bold red" if name in self._untrained else ""
 
     def _totals(self) -> str:
         seconds = time.monotonic() - self._started
         frames = self._scan.progress.frames
-        statuses = ", ".join(f"{count} {status}" for status, count in sorted(self._statuses.items()))
-        labels = ", ".join(f"{self._labels[label]} {label}" for label in STYLES)
+        statuses = statuses_in_words(self._statuses, self.labels)
         passed_over = self._scan.plan.passed_over()
         skipped = f"; passed over in folders: {passed_over}" if passed_over else ""
         known = f"; {self.known} of them known from earlier runs" if self.known else ""
-        rows = "results" if len(self._scan.models) > 1 else "inputs"
-        return (
-            f"{sum(self._statuses.values())} {rows}: {statuses} ({labels}){known}{skipped}. "
-            f"{frames} frames in {seconds:.1f} s, {frames / max(seconds, 1e-3):.0f} frames/s on {self._scan.device}."
-        )
+        rows = counted(sum(self._statuses.values()), "result" if len(self._scan.models) > 1 else "input")
+        looked_at = f"{counted(frames, 'frame')} in {seconds:.1f} s" if frames else ""
+        rate = f", {per_second(frames / max(seconds, 1e-3))} on {self._scan.device}." if frames else ""
+        return f"{rows}{': ' if statuses else ''}{statuses}{known}{skipped}. {looked_at}{rate}".rstrip()
 
     def _stage_table(self) -> Table:
         title = "Where the time went, in seconds summed over a stage's threads"
@@ -217,12 +222,6 @@ class ScanDisplay:
         self._say(Text(f"Decoded by NVDEC: {by_nvdec}; by the CPU: {sum(by_cpu.values())}."))
         for reason, count in sorted(by_cpu.items(), key=lambda item: -item[1]):
             self._say(Text(f"  {count} by the CPU: {printable(reason)}"))
-
-
-def _common_folder(paths: list[str]) -> str:
-    """Return the folder that all paths lie in, with its slash, or nothing."""
-    folders = {os.path.dirname(path) for path in paths}
-    return os.path.join(folders.pop(), "") if len(folders) == 1 else ""
 
 
 def printable(text: str) -> str:

@@ -38,8 +38,18 @@ class Continuing:
     retry_failed: bool
 
 
-def run_to_files(running: Scan, display: ScanDisplay, out: Path, how: Continuing, *, quiet: bool) -> Path | None:
+def run_to_files(
+    running: Scan, display: ScanDisplay, out: Path, how: Continuing, *, bom: bool = False, quiet: bool
+) -> Path | None:
     """Scan into a CSV and its journal; whatever ends the scan, what is finished is there.
+
+    Args:
+        running: what to scan.
+        display: what shows it.
+        out: path of the CSV.
+        how: what of earlier runs counts.
+        bom: whether the CSV begins with a byte order mark.
+        quiet: say nothing.
 
     Returns:
         The path of the CSV, if there is any result.
@@ -55,10 +65,11 @@ def run_to_files(running: Scan, display: ScanDisplay, out: Path, how: Continuing
             detectors=running.detectors,
             fresh=how.fresh,
             retry_failed=how.retry_failed,
+            bom=bom,
         ) as files,
         display,
     ):
-        for note in files.notes:
+        for note in (*running.plan.warnings, *files.notes):
             say(note, quiet=quiet)
         running.skip(files.done)
         for result in files.results_done():
@@ -77,49 +88,72 @@ def run_to_files(running: Scan, display: ScanDisplay, out: Path, how: Continuing
         return files.commit()
 
 
-def show_plan(running: Scan, out: Path, how: Continuing) -> None:
-    """Print what a scan would do, without touching anything: a line for each input."""
+def show_plan(running: Scan, out: Path | None, how: Continuing) -> None:
+    """Print what a scan would do, without touching anything: a line for each input.
+
+    Args:
+        running: the scan.
+        out: the CSV that it would write; None where it would print, and know of no earlier results.
+        how: what of earlier runs counts.
+    """
     from deepscan.cli.scan_display import printable
     from deepscan.runtime.journal.result_files import plan_without_writing
+    from deepscan.runtime.journal.resume import plan_resume
+    from deepscan.wording import counted
+
+    for warning in running.plan.warnings:
+        say(warning)
 
     inputs = running.plan.inputs
-    plan = plan_without_writing(
-        out,
-        inputs=[planned.path for planned in inputs],
-        contents=_contents(running, how, quiet=True).ids,
-        detectors=running.detectors,
-        fresh=how.fresh,
-        retry_failed=how.retry_failed,
+    contents = _contents(running, how, quiet=True).ids
+    plan = (
+        plan_resume(contents, running.detectors, [])
+        if out is None
+        else plan_without_writing(
+            out,
+            inputs=[planned.path for planned in inputs],
+            contents=contents,
+            detectors=running.detectors,
+            fresh=how.fresh,
+            retry_failed=how.retry_failed,
+        )
     )
     originals = {copy: index for index, copies in plan.copies.items() for copy in copies}
     for index, planned in enumerate(inputs):
         what = "done" if index in plan.done else f"as {originals[index] + 1}" if index in originals else "scan"
         print(f"{index + 1}\t{what}\t{printable(planned.path)}")
-    counts = f"{len(plan.to_scan)} to scan, {len(plan.done)} done, {len(originals)} that hold the same as others"
-    print(f"{len(inputs)} inputs: {counts}.", file=sys.stderr)
+    same = f"{len(originals)} with the same content as {'another' if len(originals) == 1 else 'others'}"
+    counts = f"{len(plan.to_scan)} to scan, {len(plan.done)} done, {same}"
+    print(f"{counted(len(inputs), 'input')}: {counts}.", file=sys.stderr)
 
 
-def run_to_stdout(running: Scan, display: ScanDisplay, *, quiet: bool) -> None:
-    """Print each row as soon as those before it are there."""
-    from deepscan.runtime.journal.result_files import CSV_HEADER, OrderedRecords, csv_line, record_of
+def run_to_stdout(
+    running: Scan, display: ScanDisplay, *, form: Literal["csv", "jsonl"] = "csv", bom: bool = False, quiet: bool
+) -> None:
+    """Print each row, of a CSV or of a JSONL, as soon as those before it are there."""
+    from deepscan.runtime.journal.ordered_records import OrderedRecords
+    from deepscan.runtime.journal.result_records import BOM, CSV_HEADER, csv_line, jsonl_line, record_of
 
+    head, line_of = ((BOM if bom else "") + CSV_HEADER, csv_line) if form == "csv" else ("", jsonl_line)
+    for warning in running.plan.warnings:
+        say(warning, quiet=quiet)
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="")  # type: ignore[union-attr]
     with display, OrderedRecords() as records:
         with _writing_to_stdout():
-            sys.stdout.write(CSV_HEADER)
+            sys.stdout.write(head)
         try:
             with interruptible(running.stop, quiet=quiet):
                 for result in running:
                     with _writing_to_stdout():
                         records.add(result.row, record_of(result))
-                        sys.stdout.writelines(csv_line(record) for record in records.ready())
+                        sys.stdout.writelines(line_of(record) for record in records.ready())
                         sys.stdout.flush()
                     display.show(result)
         except KeyboardInterrupt:
             running.stop()
         if running.stopped:
             with _writing_to_stdout():
-                sys.stdout.writelines(csv_line(record) for record in records.remaining())
+                sys.stdout.writelines(line_of(record) for record in records.remaining())
                 sys.stdout.flush()
 
 

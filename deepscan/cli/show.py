@@ -7,41 +7,98 @@ from typing import Annotated, Literal
 
 import typer
 
+from deepscan.cli.completion import complete_status
+
 MOST_ROWS = 50
+WHICH = "Which rows"
+EXAMPLES = """Examples:
+
+  deepscan show results.jsonl
+
+  deepscan show results.jsonl --label fake --find interview
+
+  deepscan show results.jsonl videos/a.mp4"""
 
 
 def show(
-    results: Annotated[str, typer.Argument(metavar="RESULTS.jsonl", help="What `deepscan scan` has written.")],
+    results: Annotated[
+        str, typer.Argument(metavar="RESULTS", help="The .jsonl that `deepscan scan` wrote, or the .csv beside it.")
+    ],
     video: Annotated[
         str | None,
-        typer.Argument(metavar="FILE", help="Show this video: its path, or the end of it.", show_default=False),
+        typer.Argument(metavar="FILE", help="One video, by its path or the end of it.", show_default=False),
+    ] = None,
+    label: Annotated[
+        Literal["fake", "real", "uncertain"] | None,
+        typer.Option(help="Only rows with this label: fake, real or uncertain.", show_default=False, metavar="LABEL"),
     ] = None,
     status: Annotated[
-        Literal["scored", "no_face", "too_short", "unreadable", "unsupported", "over_limit", "timeout", "crashed"]
-        | None,
-        typer.Option(help="Only rows with this status.", show_default=False),
+        str | None,
+        typer.Option(
+            metavar="STATUS",
+            help="Only rows with this status, such as no_face or unreadable.",
+            show_default=False,
+            autocompletion=complete_status,
+        ),
     ] = None,
-    rows: Annotated[int, typer.Option(min=1, help="Show so many rows at most.")] = MOST_ROWS,
+    find: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Only rows whose path contains this text, in any case.", show_default=False),
+    ] = None,
+    sort: Annotated[
+        Literal["score", "path", "status", "time", "duration", "elapsed"],
+        typer.Option(
+            metavar="ORDER",
+            help="score: highest first; path; status; time: last scanned first; duration: longest video first; "
+            "elapsed: slowest scan first.",
+        ),
+    ] = "score",
+    rows: Annotated[int, typer.Option(min=1, metavar="N", help="Most rows to show.")] = MOST_ROWS,
 ) -> None:
-    """Show the rows of a scan, or one video with its tracks, the course of its scores, reasons, and what ran.
+    """Show the rows of a scan, highest score first, or everything that is known about one video.
 
-    Exit code: 0 shown, 2 the results cannot be read, or no video is called so, or several.
+    Of each video and detector, the latest result is shown.
+
+    Exit code: 0 shown; 2 the results cannot be read, or FILE matches no video or several.
     """
     from rich.console import Console
 
     from deepscan.cli.scan_display import printable
     from deepscan.cli.show_display import show_rows, show_video
-    from deepscan.runtime.journal.stored_results import stored_results
+    from deepscan.cli.show_order import in_order
+    from deepscan.runtime.journal.stored_results import jsonl_path, stored_results
+    from deepscan.wording import plural
 
+    wanted_status = _known_status(status)
+    results = jsonl_path(results)
     stored = stored_results(results)
     if stored.damaged:
-        said = "line is damaged and was" if stored.damaged == 1 else "lines are damaged and were"
-        print(f"deepscan: {stored.damaged} {said} passed over: {printable(results)}", file=sys.stderr)
+        said = f"{plural(stored.damaged, 'line')} {plural(stored.damaged, 'is', 'are')} damaged and"
+        was = plural(stored.damaged, "was", "were")
+        print(f"deepscan: {stored.damaged} {said} {was} passed over: {printable(results)}", file=sys.stderr)
     console = Console()
     found = stored.rows if video is None else stored.of_video(video)
-    wanted = [(row, offset) for row, offset in found if status in (None, row.status)]
+    wanted = [
+        (row, offset)
+        for row, offset in found
+        if wanted_status in (None, row.status)
+        and label in (None, row.label)
+        and (find is None or find.casefold() in row.path.casefold())
+    ]
     if video is None or not wanted:
-        show_rows([row for row, _ in wanted], rows, console)
+        show_rows([row for row, _ in in_order(wanted, sort)], rows, console)
         return
     for row, offset in wanted:
         show_video(row, stored.tracks_at(offset), console)
+
+
+def _known_status(status: str | None) -> str | None:
+    """Return the status, once it is clear that there is such a one."""
+    from typing import get_args
+
+    from deepscan.errors import UsageError
+    from deepscan.runtime.journal.results import Status
+
+    if status is not None and status not in get_args(Status):
+        raise UsageError(f"--status {status!r} is not known: use one of {', '.join(get_args(Status))}.")
+    return status

@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
+from rich.cells import cell_len
 from rich.text import Text
 
-from deepscan.cli.scan_display import STYLES, printable
+from deepscan.cli.labels import STYLES, legend, statuses_in_words, stretch, thresholds_in_words
+from deepscan.cli.result_table import Column, ResultTable, Row, common_folder, line_width, print_lines, wrapped
+from deepscan.cli.scan_display import printable
+from deepscan.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,33 +23,44 @@ if TYPE_CHECKING:
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 NAME_WIDTH = 12
-VIDEO_WIDTH = 20
-HASH_DIGITS = 12
+BESIDE_NAMES = 20  # cells that score and label take, about
+NARROWEST_VALUE = 30
+UNTRAINED = "(untrained)"
+CAPTIONS = ("probability of fake, ▁ 0 to █ 1", "fake, ▁ 0 to █ 1", "▁ 0 to █ 1")
 NARROWEST_PLOT = 10
+SCORE = Column("score", 9)
+LABEL = Column("label", 8, name_width=10, right=False, below="")
+MODEL = Column("model", 7, right=False, below="model ")
 
 
 def show_rows(rows: Sequence[StoredResult], most: int, console: Console) -> None:
-    """Print a table of the first rows, how many there are of each status, and how to see more."""
+    """Print a table of the first rows, what labels mean, how many rows have each status, and how to see more."""
     shown = rows[:most]
     if shown:
-        console.print(_table(shown))
-    statuses = ", ".join(f"{count} {status}" for status, count in sorted(Counter(row.status for row in rows).items()))
-    _say(console, f"{len(rows)} row{'' if len(rows) == 1 else 's'}{': ' if rows else ''}{statuses}.")
+        _show_table(shown, console)
+    labels: Counter[str] = Counter(row.label for row in rows if row.label is not None)
+    statuses = statuses_in_words(Counter(row.status for row in rows), labels)
+    _say_sentence(console, f"{counted(len(rows), 'row')}{': ' if rows else ''}{statuses}.")
     if len(shown) < len(rows):
-        _say(console, f"The first {len(shown)} are shown: --rows {len(rows)} shows all, --status STATUS some.")
+        first = "row is" if len(shown) == 1 else f"{len(shown)} are"
+        _say_sentence(
+            console, f"The first {first} shown: --rows {len(rows)} shows all; --label, --status and --find show some."
+        )
 
 
 def show_video(row: StoredResult, tracks: Sequence[TrackResult], console: Console) -> None:
     """Print all that is known of one video from one detector."""
     _say(console, Text(printable(row.path), style="bold"))
     for name, value in _facts(row):
-        _say(console, Text.assemble(f"  {name:<{NAME_WIDTH}}", value))
+        for fact in _fact_lines(name, value, line_width(console)):
+            _say(console, fact)
     if tracks:
         console.print()
         for line in plot(tracks, row.duration_seconds, console.width):
             console.print(Text(line), soft_wrap=True)
     if row.tracks > len(tracks):
-        _say(console, f"  The other {row.tracks - len(tracks)} tracks are not kept one by one.")
+        others = row.tracks - len(tracks)
+        _say(console, f"  {counted(others, 'more track')} {'was' if others == 1 else 'were'} not kept one by one.")
     console.print()
 
 
@@ -65,12 +78,13 @@ def plot(tracks: Sequence[TrackResult], duration_seconds: float | None, columns:
     if duration_seconds is not None and length < duration_seconds < 2 * length:
         length = duration_seconds
     labels = [
-        (f"  {track.track:>3}  {track.start_seconds:.1f}-{track.end_seconds:.1f} s", f"{track.score:.3f}")
+        (f"  {track.track:>3}  {stretch(track.start_seconds, track.end_seconds, 1)}", f"{track.score:.3f}")
         for track in tracks
     ]
     before = max(len(label) for label, _ in labels) + 2
     width = max(NARROWEST_PLOT, columns - before - len("  0.000 "))
-    yield f"{'  track':<{before}}{'probability of fake, ▁ 0 to █ 1':<{width}}  score"
+    caption = next((caption for caption in CAPTIONS if len(caption) <= width), CAPTIONS[-1])
+    yield f"{'  track':<{before}}{caption:<{width}}  score"
     for track, (label, score) in zip(tracks, labels, strict=True):
         yield f"{label:<{before}}{_bar(track, length, width)}  {score}"
     middle, end = f"{length / 2:.1f} s", f"{length:.1f} s"
@@ -93,38 +107,49 @@ def _block(score: float) -> str:
     return BLOCKS[min(len(BLOCKS) - 1, max(0, int(score * len(BLOCKS))))]
 
 
-def _table(rows: Sequence[StoredResult]) -> Table:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("status", no_wrap=True)
-    table.add_column("score", justify="right", no_wrap=True)
-    table.add_column("label", no_wrap=True)
-    names_models = len({row.model for row in rows}) > 1
-    if names_models:
-        table.add_column("model", overflow="fold")
-    table.add_column("video", overflow="fold", min_width=VIDEO_WIDTH)
-    noted = any(row.reason for row in rows)
-    if noted:
-        table.add_column("reason", overflow="fold", ratio=1)
-    for row in rows:
-        table.add_row(
-            row.status,
-            "" if row.score is None else f"{row.score:.3f}",
-            Text(row.label or "", style=STYLES.get(row.label or "", "")),
-            *([Text(printable(row.model))] if names_models else []),
-            Text(printable(row.path)),
-            *([Text(printable(row.reason))] if noted else []),
+def _show_table(rows: Sequence[StoredResult], console: Console) -> None:
+    """Print the table, and below it what the labels in it mean."""
+    names_models = len({row.model for row in rows}) > 1 or any(UNTRAINED in row.model for row in rows)
+    table = ResultTable([SCORE, LABEL, *([MODEL] if names_models else [])])
+    folder = _folder_apart([row.path for row in rows], console)
+    if folder:
+        _say(console, Text(f"In {printable(folder)}:", style="italic"))
+    table.rows += [
+        Row(
+            printable(row.path[len(folder) :]),
+            [
+                ("" if row.score is None else f"{row.score:.3f}", ""),
+                (row.label or row.status, STYLES.get(row.label or "", "")),
+                *([(printable(row.model), "bold red" if UNTRAINED in row.model else "")] if names_models else []),
+            ],
+            printable(row.reason),
         )
-    return table
+        for row in rows
+    ]
+    print_lines(console, table)
+    for line in legend((row.model, row.real_below, row.fake_from) for row in rows if row.label is not None):
+        _say_sentence(console, printable(line))
+
+
+def _folder_apart(paths: Sequence[str], console: Console) -> str:
+    """Return the folder to name above the table, where whole paths would be folded in it."""
+    width = line_width(console)
+    folded = width is not None and max(cell_len(printable(path)) for path in paths) + BESIDE_NAMES > width
+    return common_folder(paths) if folded else ""
 
 
 def _facts(row: StoredResult) -> Iterator[tuple[str, Text]]:
-    verdict = "" if row.score is None else f", {row.score:.4f}, "
     label = Text(row.label or "", style=STYLES.get(row.label or "", ""))
-    yield "status", Text.assemble(row.status, verdict, label if verdict else "")
+    yield "status", Text.assemble(row.status, *(() if row.score is None else (f", {row.score:.4f}, ", label)))
+    if row.real_below is not None and row.fake_from is not None:
+        yield "label", Text(thresholds_in_words(row.real_below, row.fake_from))
+    elif row.label is not None:
+        yield "label", Text(printable(next(legend([(row.model, None, None)]))))
     if row.reason:
         yield "reason", Text(printable(row.reason))
     if row.peak_score is not None and row.peak_start_seconds is not None and row.peak_end_seconds is not None:
-        yield "peak", Text(f"{row.peak_score:.4f} at {row.peak_start_seconds:.1f}-{row.peak_end_seconds:.1f} s")
+        when = stretch(row.peak_start_seconds, row.peak_end_seconds, 1)
+        yield "peak", Text(f"{row.peak_score:.4f} at {when}" if row.duration_seconds else f"{row.peak_score:.4f}")
     if row.width is not None and row.height is not None:
         size = f"{row.width} x {row.height} pixels, {printable(row.codec or 'unknown codec')}"
         yield "video", Text(size if row.duration_seconds is None else f"{size}, {row.duration_seconds:.1f} s")
@@ -132,10 +157,30 @@ def _facts(row: StoredResult) -> Iterator[tuple[str, Text]]:
     yield "looked at", Text(looked)
     ran = ", ".join(part for part in (row.model, row.backend, row.precision) if part)
     yield "ran", Text(printable(f"{ran}, {row.elapsed_seconds:.1f} s"))
-    hashes = f"weights {row.weights_sha256[:HASH_DIGITS]}, settings {row.settings_sha256[:HASH_DIGITS]}"
-    yield "sha256", Text(printable(hashes))
+    yield "weights", Text(printable(row.weights_sha256))
+    yield "settings", Text(printable(row.settings_sha256))
+
+
+def _fact_lines(name: str, value: Text, width: int | None) -> Iterator[Text]:
+    """Yield a fact in lines of so many cells: beside its name, or below it where that would leave too little room."""
+    head = f"  {name:<{NAME_WIDTH}}"
+    if width is None or len(head) + cell_len(value.plain) <= width:
+        yield Text.assemble(head, value)
+    elif width - len(head) >= NARROWEST_VALUE:
+        for number, line in enumerate(wrapped(value.plain, width - len(head))):
+            yield Text((" " * len(head) if number else head) + line)
+    else:
+        yield Text(head.rstrip())
+        for line in wrapped(value.plain, max(1, width - 4)):
+            yield Text(f"    {line}")
+
+
+def _say_sentence(console: Console, line: str) -> None:
+    """Print a line, broken between words."""
+    for part in wrapped(line, line_width(console)):
+        _say(console, part)
 
 
 def _say(console: Console, line: str | Text) -> None:
-    """Print a line, not folded: names stay whole, to be copied."""
+    """Print a line whole, to be copied: a terminal folds it by itself, and so loses nothing of it."""
     console.print(Text(line) if isinstance(line, str) else line, soft_wrap=True)

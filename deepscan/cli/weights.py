@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from deepscan.cli.completion import complete_added, complete_detector
 from deepscan.cli.extras import needing_torch
 
 if TYPE_CHECKING:
@@ -22,13 +23,19 @@ app = typer.Typer(no_args_is_help=True, help="Add, list and remove the weights o
 
 @app.command()
 def add(
-    files: Annotated[list[Path], typer.Argument(help="Checkpoints: .pth, .pkl, .bin, .safetensors ...")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Checkpoints: .pth, .pkl, .bin, .safetensors ...")
+    ],
     variant: Annotated[
         Literal["deepfakebench"] | None,
-        typer.Option(help="Whose training it is, if not the authors'.", show_default="the authors'"),
+        typer.Option(
+            metavar="NAME",
+            help="Who trained it, if not the authors: deepfakebench.",
+            show_default="the authors",
+        ),
     ] = None,
 ) -> None:
-    """Recognise the detector of a checkpoint, verify it, and make it ready for `deepscan scan --model`."""
+    """Recognize the detector of a checkpoint, verify it, and make it ready for `deepscan scan --model`."""
     from rich.console import Console
 
     from deepscan.cli.spinner import shown
@@ -43,8 +50,13 @@ def add(
 
 @app.command()
 def random(
-    detector: Annotated[str, typer.Argument(help="Name of the detector, see `deepscan models`.")],
-    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal weights.")] = 0,
+    detector: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="Name of the detector, see `deepscan models`.", autocompletion=complete_detector
+        ),
+    ],
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed; equal seeds give equal weights.")] = 0,
 ) -> None:
     """Make random weights, to measure speed without trained ones. Their scores mean nothing, and results say so."""
     from rich.console import Console
@@ -84,7 +96,14 @@ def list_() -> None:
 
 @app.command()
 def remove(
-    names: Annotated[list[str], typer.Argument(help="name, or name@hash where there are several.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME...",
+            help="Name of the detector, or name@hash where there are several.",
+            autocompletion=complete_added,
+        ),
+    ],
 ) -> None:
     """Delete weights that were added."""
     from rich.console import Console

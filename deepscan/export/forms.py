@@ -26,6 +26,7 @@ from deepscan.runtime.backends.backend_choice import auto_candidates, open_backe
 from deepscan.runtime.backends.backends import Backend
 from deepscan.runtime.machine import chosen_device, cpu_count
 from deepscan.spec import DetectorSpec
+from deepscan.wording import counted
 
 FormChoice = Literal["3d", "2d", "auto"]
 ROUNDS: Final = 3
@@ -74,7 +75,7 @@ def exported(network: nn.Module, spec: DetectorSpec, choice: FormChoice, *, for_
     seconds = _seconds_per_clip(graphs, spec)
     best = min(seconds, key=lambda way: seconds[way])[0]
     figures = ", ".join(f"{form} {value:.3f} s per clip on {name}" for (form, name), value in seconds.items())
-    return Exported(graphs[best], best, f"{figures}, {cpu_count()} processors")
+    return Exported(graphs[best], best, f"{figures}, {counted(cpu_count(), 'processor')}")
 
 
 def graph_of(network: nn.Module, spec: DetectorSpec) -> onnx.ModelProto:

@@ -15,6 +15,7 @@ from deepscan.export.half_graph import read_graph
 from deepscan.export.half_islands import behind_outputs, bridged, candidates, only_float, overflowing
 from deepscan.runtime.parity.conversion import Converted, Judge, Report
 from deepscan.runtime.parity.parity import BUDGETS, Parity, misses
+from deepscan.wording import counted
 
 # For each float32 tensor of a graph that is no weight, the largest absolute value on real crops: `largest_values`.
 RangesOf: TypeAlias = Callable[[onnx.ModelProto], Mapping[str, float]]
@@ -158,7 +159,8 @@ def _difference(parity: Parity) -> float:
 def _harm(parity: Parity) -> str:
     if not math.isfinite(_difference(parity)):
         return "it makes logits that are no finite numbers"
-    flips = f", and {len(parity.flips)} labels change" if parity.flips else ""
+    change = counted(len(parity.flips), "label changes", "labels change")
+    flips = f", and {change}" if parity.flips else ""
     return f"it changes scores by up to {parity.max_difference:.2g}{flips}"
 
 

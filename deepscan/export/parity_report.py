@@ -10,6 +10,7 @@ import msgspec
 from deepscan.errors import ModelError
 from deepscan.runtime.artefacts import Form, Precision
 from deepscan.runtime.parity.parity import Budget, Parity
+from deepscan.wording import counted
 
 ROWS_OF_KEPT_NODES = 40
 
@@ -79,7 +80,7 @@ def report_name(stem: str, *, ending: Literal["json", "md"]) -> str:
 
 def readable(report: ParityReport) -> str:
     """Return the report as Markdown."""
-    parity = report.parity
+    parity, kind = report.parity, "crops" if report.form is None else "clips"
     lines = [
         f"# {report.file}: parity with the original",
         "",
@@ -90,7 +91,7 @@ def readable(report: ParityReport) -> str:
         "|---|---|",
         f"| original | {report.reference} |",
         f"| artefact run by | {report.executed_by} |",
-        f"| samples | {parity.items} real {'crops' if report.form is None else 'clips'} from {report.videos} videos |",
+        f"| samples | {parity.items} real {kind} from {counted(report.videos, 'video')} |",
         f"| largest score difference | {parity.max_difference:.2e}{_allowed(report.budget.max_difference)} |",
         f"| mean score difference | {parity.mean_difference:.2e}{_allowed(report.budget.mean_difference)} |",
         f"| largest logit difference | {parity.max_logit_difference:.2e} |",

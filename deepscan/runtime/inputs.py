@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from deepscan.errors import InputError, UnreadableInput, UnsupportedInput, UsageError
+from deepscan.errors import InputError, UnreadableInput, UsageError
+from deepscan.wording import counted, plural
 
 # Files in folders that are still pictures by their names; GIF is not among them, as most are videos.
 PICTURES = frozenset("avif bmp jfif jpe jpeg jpg mpo pbm pgm png pnm ppm tif tiff webp".split(" "))
@@ -47,6 +48,7 @@ class InputPlan:
         links: how many links in folders were not followed.
         special: how many devices, pipes and sockets in folders were passed over.
         twice: how many files in folders were passed over as links had led to them already.
+        warnings: sentences about folders in which nothing can be scanned.
     """
 
     inputs: tuple[PlannedInput, ...]
@@ -54,16 +56,17 @@ class InputPlan:
     links: int = 0
     special: int = 0
     twice: int = 0
+    warnings: tuple[str, ...] = ()
 
     def passed_over(self) -> str:
         """Say what in folders is no input, or nothing."""
-        counted = (
-            (self.skipped, "other files"),
-            (self.links, "links (see --follow-links)"),
-            (self.special, "devices, pipes or sockets"),
-            (self.twice, "files that links lead to as well"),
+        counts = (
+            (self.skipped, counted(self.skipped, "other file")),
+            (self.links, f"{counted(self.links, 'link')} (see --follow-links)"),
+            (self.special, counted(self.special, "device, pipe or socket", "devices, pipes or sockets")),
+            (self.twice, f"{counted(self.twice, 'file')} that links lead to as well"),
         )
-        return ", ".join(f"{count} {what}" for count, what in counted if count)
+        return ", ".join(said for count, said in counts if count)
 
 
 def plan_inputs(
@@ -73,6 +76,7 @@ def plan_inputs(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     follow_links: bool = False,
+    allow_empty: bool = False,
 ) -> InputPlan:
     """Find the inputs of a scan.
 
@@ -80,6 +84,7 @@ def plan_inputs(
     links, devices, pipes and sockets, and files whose ending says that they are no video; names are sorted, a folder's
     files come before its folders.
     Where none with an ending is left in a given folder and those below it, but pictures are, these are the inputs.
+    A folder in which nothing can be scanned gives no input but a warning.
 
     Args:
         paths: files and folders.
@@ -90,19 +95,29 @@ def plan_inputs(
             upper and lower case are the same, and * matches slashes too.
         follow_links: whether links in folders, to files and to folders, are followed; then each file and folder is
             taken once, by the first path that leads to it.
+        allow_empty: whether no path at all is a plan without inputs, and no mistake.
 
     Raises:
         UsageError: there is no path at all.
     """
     planned: dict[str, PlannedInput] = {}
+    given_any = allow_empty
     finder = _Finder(recursive, include, exclude, follow_links)
     for given in paths:
+        given_any = True
         for found in finder.find(os.fspath(given)):
             planned.setdefault(found.path, found)
-    if not planned:
+    if not given_any:
         raise UsageError("There is nothing to scan: give at least one video, folder or list of videos.")
     counts = finder.counts
-    return InputPlan(tuple(planned.values()), counts["name"], counts["link"], counts["special"], counts["twice"])
+    return InputPlan(
+        tuple(planned.values()),
+        counts["name"],
+        counts["link"],
+        counts["special"],
+        counts["twice"],
+        tuple(finder.warnings),
+    )
 
 
 def paths_from_list(data: bytes) -> list[str]:
@@ -120,6 +135,7 @@ class _Finder:
         self._follow_links = follow_links
         self._files_seen: set[tuple[int, int]] = set()
         self.counts: Counter[str] = Counter()
+        self.warnings: list[str] = []
 
     def find(self, path: str) -> Iterator[PlannedInput]:
         try:
@@ -144,10 +160,9 @@ class _Finder:
         passed_over = self.counts - before
         if not inputs and not passed_over["twice"]:
             wanted = "matches --include" if self._include else "could be a video or picture by its name: see --include"
-            links = (
-                f"; {passed_over['link']} links were not followed: see --follow-links" if passed_over["link"] else ""
-            )
-            yield PlannedInput(path, 0, UnsupportedInput(f"No file in this folder {wanted}{links}."))
+            links = passed_over["link"]
+            followed = f"{counted(links, 'link')} {plural(links, 'was', 'were')} not followed: see --follow-links"
+            self.warnings.append(f"No file in the folder {path} {wanted}{f'; {followed}' if links else ''}.")
 
     def _walk(self, root: str, found: os.stat_result) -> Iterator[tuple[PlannedInput, bool]]:
         """Yield pictures, whatever else may be an input, and folders with a problem; and which could be videos."""

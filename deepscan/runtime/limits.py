@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from deepscan.errors import OverLimit, UsageError
+from deepscan.wording import counted, plural
 
 if TYPE_CHECKING:
     from deepscan.runtime.video.frames import VideoInfo
@@ -98,7 +99,7 @@ class Limits:
             OverLimit: it is one.
         """
         if self.streams and count > self.streams:
-            raise _over(f"The file has {count} streams", "streams", self.streams)
+            raise _over(f"The file has {counted(count, 'stream')}", "streams", self.streams)
 
 
 DEFAULT_LIMITS: Final = Limits()
@@ -157,7 +158,8 @@ class LengthLimit:
     def _exceed(self, what: str, name: str, most: float) -> None:
         if not self._truncates:
             raise _over(what, name, most)
-        self.cut = f"only the first {most:,} {name} were scanned (see {OPTIONS[name]})"
+        first = f"{name[:-1]} was" if most == 1 else f"{most:,} {name} were"
+        self.cut = f"only the first {first} scanned (see {OPTIONS[name]})"
 
 
 class CrowdLimit:
@@ -203,12 +205,13 @@ class CrowdLimit:
             return (), self.over, self._frames
         cut = []
         if self._most_faces:
-            kept = f"of up to {self._most_faces} faces in a frame the largest {self._limits.faces}"
-            cut.append(f"{kept} were scored (see {OPTIONS['faces']})")
+            most = self._limits.faces or 0
+            kept = f"largest {plural(most, 'was', f'{most} were')}"
+            cut.append(f"of up to {self._most_faces} faces in a frame the {kept} scored (see {OPTIONS['faces']})")
         if self._cuts_tracks:
-            cut.append(
-                f"of the tracks of faces the first {self._limits.tracks:,} were scored (see {OPTIONS['tracks']})"
-            )
+            most = self._limits.tracks or 0
+            kept = f"first {plural(most, 'was', f'{most:,} were')}"
+            cut.append(f"of the tracks of faces the {kept} scored (see {OPTIONS['tracks']})")
         return tuple(cut), None, 0
 
     def _exceed(self, what: str, name: str, most: int) -> None:

@@ -31,6 +31,7 @@ from deepscan.runtime.video.sampling import DETECT_EVERY, SamplingMode
 from deepscan.runtime.workers.supervisor import Note, Supervisor, unnoted
 from deepscan.runtime.workers.worker_orders import WorkerOrder, started_worker
 from deepscan.runtime.workers.worker_plan import cpu_worker, gpu_workers
+from deepscan.spec import LabelBand
 
 MOST_DEFAULT_JOBS: Final = 8
 # No video that is worth it takes longer, and none holds up a scan for ever; one that stands still is noticed earlier.
@@ -45,6 +46,7 @@ def scan(
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
     follow_links: bool = False,
+    allow_empty: bool = False,
     sampling: SamplingMode | None = None,
     frames: int | None = None,
     clips: int | None = None,
@@ -82,6 +84,7 @@ def scan(
         include: in folders only files like one of these patterns; see `deepscan.runtime.inputs.plan_inputs`.
         exclude: in folders nothing like one of these patterns.
         follow_links: whether to follow links inside folders; paths that are given are followed anyway.
+        allow_empty: whether an empty list of paths is a scan without results, and no mistake.
         sampling: `full` (the default) scores every frame, `quick` a part (the default when `frames` or `clips` is
             given): single frames, or stretches of them if one of the detectors takes clips; `paper` follows the one
             detector's authors.
@@ -113,7 +116,7 @@ def scan(
         note: takes what happens, by name and with its details, for a log.
 
     Raises:
-        UsageError: the arguments contradict each other, or there is nothing to scan.
+        UsageError: the arguments contradict each other, or no path is given.
         ModelError: the detector cannot be loaded.
         MachineError: the device cannot be used.
     """
@@ -141,6 +144,7 @@ def scan(
         include=_patterns(include),
         exclude=_patterns(exclude),
         follow_links=follow_links,
+        allow_empty=allow_empty,
     )
     used = chosen_devices(device)
     if decoder == "nvdec" and used.kind == "cpu":
@@ -177,7 +181,7 @@ def scan(
         report=report,
         note=note,
     )
-    return Scan(plan, keys, crew)
+    return Scan(plan, keys, [verdict.spec.band for verdict in settings.verdicts], crew)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,11 +232,15 @@ class Scan:
     Attributes:
         plan: the inputs; `result.index` is a place in `plan.inputs`.
         detectors: what the results of each input are of, in order.
+        bands: the thresholds of each detector's labels, in the same order.
     """
 
-    def __init__(self, plan: InputPlan, detectors: Sequence[DetectorKey], crew: Crew) -> None:
+    def __init__(
+        self, plan: InputPlan, detectors: Sequence[DetectorKey], bands: Sequence[LabelBand], crew: Crew
+    ) -> None:
         self.plan = plan
         self.detectors = tuple(detectors)
+        self.bands = tuple(bands)
         self._crew = crew
         self._jobs = [VideoJob(index, planned.path, planned.problem) for index, planned in enumerate(plan.inputs)]
         self._skipped: frozenset[int] = frozenset()
@@ -302,7 +310,7 @@ class Scan:
         """Estimate how much of the work is done, 0 to 1, by the sizes of the files."""
         sizes = [planned.size_bytes or 1 for planned in self.plan.inputs]
         done = sum(size * job.share_done for size, job in zip(sizes, self._jobs, strict=True))
-        return done / sum(sizes)
+        return done / sum(sizes) if sizes else 1.0
 
 
 def _patterns(given: str | Sequence[str]) -> Sequence[str]:

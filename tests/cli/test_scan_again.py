@@ -91,7 +91,7 @@ def test_what_would_be_scanned_is_shown_and_nothing_is_touched(folder: Path) -> 
         "3\tscan\tv/none.mp4",
         "4\tas 2\tv/same.mp4",
     ]
-    assert "4 inputs: 3 to scan, 0 done, 1 that hold the same as others." in before.err
+    assert "4 inputs: 3 to scan, 0 done, 1 with the same content as another." in before.err
     assert sorted(os.listdir(folder)) == ["v"]
     scan(folder)
     after = deepscan("scan", "v", *QUICK, "--dry-run", cwd=folder)

@@ -102,7 +102,7 @@ def test_with_a_dash_stdout_has_the_csv_and_nothing_else_and_no_file_is_written(
     assert ran.code == 1
     assert [row["path"] for row in ran.rows] == [str(path) for path in given]
     assert [row["status"] for row in ran.rows] == ["scored", "unreadable", "no_face", "scored"]
-    assert "4 inputs: 1 no_face, 2 scored, 1 unreadable" in ran.err
+    assert "4 inputs: 1 no_face, 2 scored (1 fake, 0 uncertain, 1 real), 1 unreadable" in ran.err
     assert os.listdir(tmp_path) == []
 
 

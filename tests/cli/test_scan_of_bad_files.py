@@ -26,7 +26,6 @@ EXPECTED = {
     "sound.mp4": ("unsupported", "only videos"),
     "picture.png": ("no_face", ""),
     "cut.png": ("unreadable", "PNG picture cannot be decoded"),
-    "folder": ("unsupported", "folder"),
     "pipe": ("unsupported", "pipe"),
     "fake.mp4": ("scored", ""),
 }
@@ -58,7 +57,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_sound(folder / "sound.mp4")
     Image.new("RGB", (64, 48), (9, 9, 200)).save(folder / "picture.png")
     (folder / "cut.png").write_bytes((folder / "picture.png").read_bytes()[:40])
-    (folder / "folder").mkdir()
     os.mkfifo(folder / "pipe")
     return folder
 
@@ -100,8 +98,8 @@ def test_bad_neighbours_do_not_change_a_score(ran: Ran, folder: Path) -> None:
 def test_the_screen_names_the_first_failures_and_counts_the_rest(ran: Ran) -> None:
     closing = ran.err.partition("... and")
     assert closing[1], ran.err
-    assert closing[2].startswith(" 4 more that could not be scanned.")
-    assert "13 inputs: 1 no_face, 3 scored, 6 unreadable, 3 unsupported" in ran.err
+    assert closing[2].startswith(" 3 more that could not be scanned.")
+    assert "12 inputs: 1 no_face, 3 scored (1 fake, 0 uncertain, 2 real), 6 unreadable, 2 unsupported" in ran.err
     assert "Traceback" not in ran.err
 
 
@@ -109,5 +107,5 @@ def test_the_same_folder_scanned_as_a_whole_gives_the_same_rows(ran: Ran, folder
     whole = deepscan("scan", ".", "--frames", "4", "--out", "-", "--quiet", cwd=folder)
     expected = {row["path"]: (row["status"], row["score"], row["reason"]) for row in ran.rows}
     found = {row["path"].removeprefix("./"): (row["status"], row["score"], row["reason"]) for row in whole.rows}
-    passed_over = ("missing.mp4", "folder", "picture.png", "cut.png", "pipe")
+    passed_over = ("missing.mp4", "picture.png", "cut.png", "pipe")
     assert found == {name: row for name, row in expected.items() if name not in passed_over}

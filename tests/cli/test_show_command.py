@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from deepscan.cli.main import app
 from deepscan.cli.show_display import BLOCKS, NARROWEST_PLOT, plot
 from deepscan.runtime.journal.journal_lines import line_of
 from deepscan.runtime.journal.results import Segment, TrackResult, VideoResult
@@ -77,6 +78,20 @@ def written(path: Path, *results: VideoResult) -> Path:
     return path
 
 
+def shown(
+    path: Path, *arguments: str, columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """Return what `deepscan show` prints, run in this process, on a terminal of so many columns."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.delenv("TERM", raising=False)
+    monkeypatch.setattr(sys, "argv", ["deepscan", "show", str(path), *arguments])
+    with pytest.raises(SystemExit) as ended:
+        app()
+    assert not ended.value.code
+    return capsys.readouterr().out
+
+
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     return written(tmp_path / "results.jsonl", SCORED, REAL, CRASHED)
@@ -86,10 +101,13 @@ def test_without_a_video_every_row_is_in_the_table(results: Path) -> None:
     ran = deepscan("show", results)
     assert (ran.code, ran.err) == (0, "")
     lines = [line.split() for line in ran.text.splitlines() if "/videos/" in line]
-    assert lines[0] == ["scored", "0.910", "fake", "/videos/party/fake.mp4"]
-    assert lines[1] == ["scored", "0.020", "real", "/videos/real.mp4"]
-    assert lines[2][:4] == ["crashed", "/videos/other/real.mp4", "The", "decoder"]
-    assert "3 rows: 1 crashed, 2 scored." in ran.text
+    assert lines == [
+        ["/videos/party/fake.mp4", "0.910", "fake"],
+        ["/videos/real.mp4", "0.020", "real"],
+        ["/videos/other/real.mp4", "crashed"],
+    ]
+    assert "\n  The decoder was killed by signal 11.\n" in ran.text
+    assert "3 rows: 1 crashed, 2 scored (1 fake, 0 uncertain, 1 real)." in ran.text
 
 
 def test_the_table_can_be_narrowed_to_a_status(results: Path) -> None:
@@ -99,6 +117,95 @@ def test_the_table_can_be_narrowed_to_a_status(results: Path) -> None:
     assert "1 row: 1 crashed." in ran.text
     assert "0 rows." in deepscan("show", results, "--status", "timeout").text
     assert deepscan("show", results, "--status", "broken").code == 2
+
+
+def test_the_highest_score_comes_first_and_failures_come_last(tmp_path: Path) -> None:
+    unsure = replace(SCORED, path="/videos/b.mp4", score=0.6, label="uncertain")
+    faceless = replace(REAL, path="/videos/a.mp4", status="no_face", score=None, label=None)
+    broken = replace(CRASHED, path="/videos/0.mp4", status="unreadable")
+    path = written(tmp_path / "results.jsonl", CRASHED, broken, faceless, REAL, unsure, SCORED)
+    ran = deepscan("show", path)
+    order = ["party/fake.mp4", "b.mp4", "real.mp4", "a.mp4", "other/real.mp4", "0.mp4"]
+    assert [line.split()[0] for line in ran.text.splitlines() if line.startswith("/videos/")] == [
+        f"/videos/{name}" for name in order
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (["--label", "fake"], ["party/fake.mp4"]),
+        (["--find", "REAL"], ["real.mp4", "other/real.mp4"]),
+        (["--find", "real", "--status", "crashed"], ["other/real.mp4"]),
+        (["--label", "real", "--find", "fake"], []),
+        (["--sort", "path"], ["other/real.mp4", "party/fake.mp4", "real.mp4"]),
+        (["--sort", "status"], ["other/real.mp4", "party/fake.mp4", "real.mp4"]),
+        (["--sort", "time"], ["other/real.mp4", "real.mp4", "party/fake.mp4"]),
+        (["--sort", "path", "--rows", "1"], ["other/real.mp4"]),
+    ],
+)
+def test_rows_are_chosen_and_sorted_as_asked(
+    results: Path,
+    options: list[str],
+    names: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = shown(results, *options, columns=240, capsys=capsys, monkeypatch=monkeypatch)
+    assert [line.split()[0] for line in said.splitlines() if line.startswith("/videos/")] == [
+        f"/videos/{name}" for name in names
+    ]
+
+
+@pytest.mark.parametrize("columns", [20, 40, 50, 80])
+def test_nothing_is_lost_on_a_narrow_terminal(
+    tmp_path: Path, columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "/videos/二人の顔が映っている動画-" + "long" * 20 + ".webm"
+    reason = "The decoder was killed by signal 11: convert the file with ffmpeg, then scan it once more."
+    both = written(tmp_path / "r.jsonl", SCORED, replace(CRASHED, path=name, reason=reason, model="ftcn"))
+    said = shown(both, columns=columns, capsys=capsys, monkeypatch=monkeypatch)
+    assert max(map(cell_len, said.splitlines())) <= columns
+    head, *_ = (line for line in said.splitlines() if line.startswith("video"))
+    assert head.split()[:2] == ["video", "score"]
+    letters = "".join(said.split())
+    for kept in ("0.910", "fake", "crashed", "lite", "ftcn", "".join(reason.split())):
+        assert kept in letters
+    assert all(sign in said for sign in name)
+    assert all(word in said for word in reason.split())  # between which lines are broken, and not in them
+    one = shown(both, name, columns=columns, capsys=capsys, monkeypatch=monkeypatch)
+    assert all(kept in "".join(one.split()) for kept in (name, "a" * 64, "b" * 64, "".join(reason.split())))
+
+
+def test_thresholds_are_said_where_labels_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = replace(SCORED, score=0.6, label="uncertain", real_below=0.35, fake_from=0.8)
+    path = written(tmp_path / "results.jsonl", known, REAL)
+    said = shown(path, columns=240, capsys=capsys, monkeypatch=monkeypatch)
+    assert "lite: real below 0.35, fake from 0.8, uncertain between.\n" in said
+    assert "lite: the thresholds of older results were not recorded" in said
+    one = shown(path, "fake.mp4", columns=240, capsys=capsys, monkeypatch=monkeypatch)
+    assert "scored, 0.6000, uncertain" in one
+    assert "real below 0.35, fake from 0.8, uncertain between" in one
+
+
+def test_a_csv_that_is_given_by_mistake_leads_to_the_jsonl(results: Path, tmp_path: Path) -> None:
+    (tmp_path / "results.csv").write_text("path,status\n")
+    assert "3 rows" in deepscan("show", tmp_path / "results.csv").text
+    alone = results.with_name("alone.csv")
+    alone.write_text("path,status\n")
+    ran = deepscan("show", alone)
+    assert_one_line(ran, 2)
+    assert "there is no alone.jsonl beside it" in ran.err
+
+
+def test_a_moment_is_no_stretch_and_a_picture_has_no_time(tmp_path: Path) -> None:
+    short = replace(SCORED, peak=Segment(start_seconds=2.0, end_seconds=2.0, score=0.99, clips=1))
+    picture = replace(short, path="/p.png", duration_seconds=None)
+    path = written(tmp_path / "results.jsonl", short, picture)
+    assert "0.9900 at 2.0 s" in deepscan("show", path, "fake.mp4").text
+    assert "0.9900 at" not in deepscan("show", path, "p.png").text
 
 
 def test_of_many_rows_the_first_are_shown_and_how_to_see_the_others(tmp_path: Path) -> None:
@@ -120,7 +227,8 @@ def test_one_video_is_shown_with_the_course_of_its_tracks_and_what_ran(results: 
         "1280 x 720 pixels, h264, 4.0 s",
         "frames 75, faces at once 2, tracks 2, crops or clips 75",
         "lite, onnxruntime-cpu, fp32, 1.2 s",
-        "weights aaaaaaaaaaaa, settings bbbbbbbbbbbb",
+        "a" * 64,
+        "b" * 64,
     ):
         assert said in ran.text
     first, second = (line for line in ran.text.splitlines() if line.endswith(("0.910", "0.500")))
@@ -162,7 +270,7 @@ def test_later_records_replace_earlier_ones_and_damaged_lines_are_counted(tmp_pa
     ran = deepscan("show", path)
     assert ran.code == 0
     assert ran.err == f"deepscan: 5 lines are damaged and were passed over: {path}\n"
-    assert "1 row: 1 scored." in ran.text
+    assert "1 row: 1 scored (0 fake, 0 uncertain, 1 real)." in ran.text
 
 
 def test_a_row_that_was_replaced_is_shown_with_its_later_tracks(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepscan.errors import UnreadableInput, UnsupportedInput, UsageError
+from deepscan.errors import UnreadableInput, UsageError
 from deepscan.runtime.inputs import PICTURES, InputPlan, paths_from_list, plan_inputs
 
 AWKWARD_NAMES = [
@@ -72,12 +72,17 @@ def test_links_in_folders_are_not_followed_and_counted(tmp_path: Path) -> None:
     assert plan.passed_over() == "3 links (see --follow-links)"
 
 
-def test_a_folder_of_links_says_why_nothing_in_it_is_scanned(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("count", "said"), [(1, "1 link was not followed"), (2, "2 links were not followed")])
+def test_a_folder_of_links_says_why_nothing_in_it_is_scanned(tmp_path: Path, count: int, said: str) -> None:
     make(tmp_path, "real/x.mp4")
     (tmp_path / "links").mkdir()
-    (tmp_path / "links" / "x.mp4").symlink_to(tmp_path / "real" / "x.mp4")
-    (planned,) = plan_inputs([tmp_path / "links"]).inputs
-    assert "1 links were not followed" in str(planned.problem)
+    for number in range(count):
+        (tmp_path / "links" / f"{number}.mp4").symlink_to(tmp_path / "real" / "x.mp4")
+    plan = plan_inputs([tmp_path / "links"])
+    assert plan.inputs == ()
+    (warning,) = plan.warnings
+    assert said in warning
+    assert str(tmp_path / "links") in warning
 
 
 def test_a_link_to_a_file_that_is_named_is_followed(tmp_path: Path) -> None:
@@ -96,7 +101,7 @@ def test_links_that_are_followed_end_in_no_loop_and_give_each_file_once(tmp_path
     plan = plan_inputs([tmp_path / "a"], follow_links=True)
     assert below(plan, tmp_path / "a") == ["same.mp4", "deep/y.mp4", "other/z.mp4"]
     assert (plan.links, plan.twice) == (0, 1)
-    assert plan.passed_over() == "1 files that links lead to as well"
+    assert plan.passed_over() == "1 file that links lead to as well"
 
 
 def test_a_folder_that_is_given_twice_gives_its_files_once_though_links_are_followed(tmp_path: Path) -> None:
@@ -181,13 +186,21 @@ def test_a_missing_path_is_an_input_with_a_problem(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [[], ["readme.txt", "photo.heic", "in/raw.NEF"]])
-def test_a_folder_without_videos_and_pictures_is_an_input_with_a_problem(tmp_path: Path, names: list[str]) -> None:
+def test_a_folder_without_videos_and_pictures_gives_a_warning_and_no_input(tmp_path: Path, names: list[str]) -> None:
     make(tmp_path, *names)
     plan = plan_inputs([tmp_path])
-    (planned,) = plan.inputs
-    assert planned.path == str(tmp_path)
-    assert isinstance(planned.problem, UnsupportedInput)
+    assert plan.inputs == ()
+    assert [str(tmp_path) in warning for warning in plan.warnings] == [True]
     assert plan.skipped == len(names)
+
+
+def test_an_empty_folder_among_others_costs_no_row(tmp_path: Path) -> None:
+    make(tmp_path, "full/a.mp4")
+    (tmp_path / "empty").mkdir()
+    plan = plan_inputs([tmp_path / "empty", tmp_path / "full"])
+    assert below(plan, tmp_path) == ["full/a.mp4"]
+    assert len(plan.warnings) == 1
+    assert plan_inputs([tmp_path]).warnings == ()  # which has a video, though a folder in it is empty
 
 
 def test_files_that_are_passed_over_are_counted_and_unknown_endings_are_tried(tmp_path: Path) -> None:
@@ -239,7 +252,8 @@ def test_patterns_to_include_take_pictures_only_where_they_match(tmp_path: Path)
     make(tmp_path, "a.jpg", "b.png", "video.mp4")
     assert below(plan_inputs([tmp_path], include=["*.jpg", "*.mp4"]), tmp_path) == ["a.jpg", "video.mp4"]
     plan = plan_inputs([tmp_path], include=["*.mkv"])
-    assert [type(planned.problem) for planned in plan.inputs] == [UnsupportedInput]
+    assert plan.inputs == ()
+    assert "matches --include" in plan.warnings[0]
     assert plan.skipped == 3
 
 
@@ -315,9 +329,10 @@ def test_any_name_comes_through_a_folder_and_opens_again(tmp_path: Path, name: b
     assert (planned.size_bytes, planned.problem) == (5, None)
 
 
-def test_nothing_to_scan_is_wrong_usage() -> None:
+def test_nothing_to_scan_is_wrong_usage_unless_a_list_may_be_empty() -> None:
     with pytest.raises(UsageError, match="nothing to scan"):
         plan_inputs([])
+    assert plan_inputs([], allow_empty=True).inputs == ()
 
 
 @pytest.mark.parametrize(

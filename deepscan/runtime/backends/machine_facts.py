@@ -11,6 +11,7 @@ import msgspec
 from deepscan import __version__
 from deepscan.runtime.bench.memory_use import gpu_driver_version
 from deepscan.runtime.machine import cpu_count, installed_version, nvidia_gpus
+from deepscan.wording import counted
 
 PROCESSORS: Final = Path("/proc/cpuinfo")
 PACKAGES: Final = (
@@ -47,7 +48,7 @@ class MachineFacts(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         gpus = f"; {', '.join(self.gpus)}, driver {self.gpu_driver or 'unknown'}" if self.gpus else ""
         versions = ", ".join(f"{name} {version}" for name, version in self.packages.items())
-        return f"{self.processor}, {self.processors} processors{gpus}; {self.system}; {versions}"
+        return f"{self.processor}, {counted(self.processors, 'processor')}{gpus}; {self.system}; {versions}"
 
 
 def machine_facts() -> MachineFacts:

@@ -13,6 +13,7 @@ from deepscan.errors import MachineError, ModelError
 from deepscan.runtime.backends.backends import finite, refuse_device_items, refuse_unless_possible
 from deepscan.runtime.backends.contract_graph import LOGIT, checked_graph
 from deepscan.runtime.backends.streams import streams_for
+from deepscan.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -143,7 +144,7 @@ def _refuse_another_arithmetic(compiled: Any, precision: Arithmetic, source: str
             ran[facts["runtimePrecision"].value] += 1
     wanted = RUN_IN[precision]
     if ran and not (wanted & ran.keys() if precision == "int8" else wanted == ran.keys()):
-        found = ", ".join(f"{count} layers in {name}" for name, count in ran.items())
+        found = ", ".join(f"{counted(count, 'layer')} in {name}" for name, count in ran.items())
         raise MachineError(f"OpenVINO computes {source} not in {precision} ({found}): use another --precision.")
 
 

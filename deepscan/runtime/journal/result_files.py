@@ -25,7 +25,7 @@ from deepscan.runtime.journal.ordered_records import OrderedRecords
 from deepscan.runtime.journal.output_lock import OutputLock
 from deepscan.runtime.journal.output_paths import checked_jsonl_path
 from deepscan.runtime.journal.replacing import remove_partials, replace_files
-from deepscan.runtime.journal.result_records import COLUMNS, CSV_HEADER, csv_line, record_of, result_of
+from deepscan.runtime.journal.result_records import BOM, COLUMNS, CSV_HEADER, csv_line, record_of, result_of
 from deepscan.runtime.journal.results import VideoResult
 from deepscan.runtime.journal.resume import DetectorKey, ResumePlan, plan_resume
 
@@ -46,6 +46,7 @@ class ResultFiles:
         detectors: of the scan, in order.
         fresh: whether to forget what earlier runs have found; their journal is kept under another name.
         retry_failed: whether to scan again what could not be scanned.
+        bom: whether the CSV begins with a byte order mark, which tells Excel that it is UTF-8.
 
     Attributes:
         plan: what is done and what is to be scanned.
@@ -65,7 +66,9 @@ class ResultFiles:
         detectors: Sequence[DetectorKey],
         fresh: bool = False,
         retry_failed: bool = False,
+        bom: bool = False,
     ) -> None:
+        self._bom = bom
         self.csv_path, self.jsonl_path = csv_path, checked_jsonl_path(csv_path, inputs)
         self._inputs, self._contents, self._detectors = inputs, contents, len(detectors)
         with ExitStack() as stack, self._writing():
@@ -139,7 +142,7 @@ class ResultFiles:
         Raises:
             OutputError: it cannot be written; the journal stays as it was.
         """
-        if not self._places:
+        if not self._places and (self._inputs or self.csv_path.exists()):
             return None
         with self._writing():
             if len(self._places) < len(self._inputs) * self._detectors:
@@ -176,7 +179,7 @@ class ResultFiles:
         self._next_rendering = now + max(RENDER_SECONDS, (now - begin) / RENDER_SHARE)
 
     def _csv(self) -> Iterator[bytes]:
-        yield CSV_HEADER.encode("ascii")
+        yield (BOM if self._bom else "").encode() + CSV_HEADER.encode("ascii")
         for _, _, record in self._records():
             # The bytes of a name that is not valid UTF-8 are written as they are.
             yield csv_line(record).encode("utf-8", "surrogateescape")

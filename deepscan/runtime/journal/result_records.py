@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
@@ -37,18 +38,23 @@ COLUMNS: Final = [
     "elapsed_seconds",
 ]
 CSV_HEADER: Final = ",".join(COLUMNS) + "\n"
+# At the beginning of a CSV it tells Excel that the text is UTF-8.
+BOM: Final = "\ufeff"
 # A cell that begins like this is executed as a formula by spreadsheets; an apostrophe in front makes it text.
 # Cells that begin with an apostrophe get one too, so that taking one away always gives back the text.
 NEUTRALISED: Final = tuple("=+-@\uff1d\uff0b\uff0d\uff20\t\r\n'")
+# In the JSON record, and not in the CSV; records of older versions have none.
+THRESHOLDS: Final = ("real_below", "fake_from")
 PEAK: Final = ("start_seconds", "end_seconds", "score", "clips")
 
 
 def record_of(result: VideoResult) -> dict[str, Any]:
-    """Return the JSON record of a result: the columns of the CSV, and `track_details`."""
+    """Return the JSON record of a result: the columns of the CSV, the label's thresholds, and `track_details`."""
     fields = asdict(result)
     peak = fields.pop("peak") or dict.fromkeys(PEAK)
     fields |= {f"peak_{name}": peak[name] for name in PEAK}
     record = {column: _rounded(column, fields[column]) for column in COLUMNS}
+    record |= {name: _rounded(name, fields[name]) for name in THRESHOLDS}
     return record | {"track_details": [_rounded_deep(track) for track in fields["details"]]}
 
 
@@ -70,6 +76,7 @@ def result_of(record: Mapping[str, Any], *, index: int, row: int, path: str) -> 
     except KeyError as error:
         raise ValueError(f"The record has no {error}.") from error
     fields |= {"index": index, "row": row, "path": path, "details": record.get("track_details", [])}
+    fields |= {name: record.get(name) for name in THRESHOLDS}
     fields["peak"] = None if peak["start_seconds"] is None else peak
     result: VideoResult = msgspec.convert(fields, VideoResult)  # its ValidationError is a ValueError
     return result
@@ -81,6 +88,11 @@ def csv_line(record: Mapping[str, Any]) -> str:
     # With this terminator the writer quotes both kinds of line break, which it would not do for a bare newline.
     csv.writer(text, lineterminator="\r\n").writerow([_cell(record[column]) for column in COLUMNS])
     return text.getvalue()[:-2] + "\n"
+
+
+def jsonl_line(record: Mapping[str, Any]) -> str:
+    """Return a record's line of a JSONL that is no journal, in ASCII, newline included."""
+    return json.dumps(record, allow_nan=False) + "\n"
 
 
 def _cell(value: Any) -> str:

@@ -58,6 +58,7 @@ class VideoResult:
         reason: why there is no score, or what to know about it; empty where there is nothing to say.
         score: probability that a face in it is *fake*, in [0, 1]; only for `scored`.
         label: what the score means by the detector's calibrated thresholds; only for `scored`.
+        real_below, fake_from: the thresholds of that label; only for `scored`, and None in results of older versions.
         model: name of the detector; `(untrained)` behind it says that its weights are random.
         faces: the largest number of faces seen in one frame.
         tracks: how many tracks were scored.
@@ -82,6 +83,8 @@ class VideoResult:
     reason: str = ""
     score: float | None = None
     label: Label | None = None
+    real_below: float | None = None
+    fake_from: float | None = None
     model: str
     faces: int = 0
     tracks: int = 0

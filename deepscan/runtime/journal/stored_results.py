@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final
@@ -25,6 +26,8 @@ class StoredResult(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     score: float | None
     label: Label | None
+    real_below: float | None = None
+    fake_from: float | None = None
     model: str
     faces: int
     tracks: int
@@ -119,6 +122,26 @@ def stored_results(path: str) -> StoredResults:
     if damaged and not rows:
         raise UsageError(f"{path} holds no results of a scan: give the .jsonl that `deepscan scan` has written.")
     return StoredResults(path, list(rows.values()), damaged)
+
+
+def jsonl_path(path: str) -> str:
+    """Return the JSONL that is meant: the one beside the CSV, where that was given.
+
+    Raises:
+        UsageError: it is a CSV, and there is no JSONL beside it.
+    """
+    stem, ending = os.path.splitext(path)
+    if ending.lower() != ".csv":
+        return path
+    beside = f"{stem}.jsonl"
+    if os.path.exists(beside):
+        return beside
+    if not os.path.exists(path):
+        return path  # and the message about it is the usual one
+    raise UsageError(
+        f"{path} is a CSV, and there is no {os.path.basename(beside)} beside it: give the .jsonl that `deepscan scan` "
+        "wrote, as the CSV does not hold everything."
+    )
 
 
 def _lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:

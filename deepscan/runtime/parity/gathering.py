@@ -25,6 +25,7 @@ from deepscan.runtime.pipeline.pipeline import Pipeline, Source, Stage
 from deepscan.runtime.pipeline.stages import DecodeStage, FacesStage, Progress
 from deepscan.runtime.video.open_input import open_input
 from deepscan.runtime.video.sampling import DETECT_EVERY, Sampling
+from deepscan.wording import counted
 
 if TYPE_CHECKING:
     from deepscan.runtime.video.frames import Reader
@@ -147,7 +148,8 @@ class Gathering:
         if decoded.failure is not None:
             reason = str(decoded.failure)
         elif left_out.longest_stretch:
-            reason = f"faces were seen for up to {left_out.longest_stretch} frames, and {spec.min_frames} are needed"
+            longest = counted(left_out.longest_stretch, "frame")
+            reason = f"faces were seen for up to {longest}, and {spec.min_frames} are needed"
         elif left_out.small_faces:
             reason = f"all faces are smaller than {spec.min_face_pixels} pixels"
         else:

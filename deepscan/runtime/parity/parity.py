@@ -10,6 +10,7 @@ import numpy as np
 
 from deepscan.runtime.journal.results import Label
 from deepscan.runtime.pipeline.scoring import label_of
+from deepscan.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,7 +154,8 @@ def misses(parity: Parity, budget: Budget) -> tuple[str, ...]:
             found.append(f"{name} is {value:.3g}, and at most {limit:g} is allowed")
     flips = [case for case in parity.flips if not abs(case.score - case.reference) < SLIGHT]
     if flips and not budget.may_flip:
-        found.append(f"{len(flips)} of {parity.items} labels change between real and fake")
+        change = f"{plural(parity.items, 'label')} {plural(len(flips), 'changes', 'change')}"
+        found.append(f"{len(flips)} of {parity.items} {change} between real and fake")
     return tuple(found)
 
 

@@ -16,6 +16,7 @@ from deepscan.errors import UsageError
 from deepscan.runtime.inputs import PlannedInput, plan_inputs
 from deepscan.runtime.parity.gathering import Gathering
 from deepscan.runtime.pipeline.messages import VideoJob
+from deepscan.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -184,11 +185,13 @@ def _labels_of(jobs: Iterable[VideoJob], labels: Mapping[str, bool] | None) -> d
     by_path = {_absolute(path): fake for path, fake in (labels or {}).items()}
     known = {job.index: by_path[path] for job in jobs if (path := _absolute(job.path)) in by_path}
     if labels and not known:
-        raise UsageError(f"None of the {len(labels)} labels is for one of the videos: compare the paths of the two.")
+        raise UsageError(
+            f"None of the {counted(len(labels), 'label')} is for one of the videos: compare the paths of the two."
+        )
     return known
 
 
 def _nothing(skipped: tuple[str, ...], spec: DetectorSpec) -> str:
     named = "; ".join(line.rstrip(".") for line in skipped[:FAILURES_NAMED])
-    others = f"; and {len(skipped) - FAILURES_NAMED} others" if len(skipped) > FAILURES_NAMED else ""
+    others = f"; and {counted(len(skipped) - FAILURES_NAMED, 'other')}" if len(skipped) > FAILURES_NAMED else ""
     return f"No video gave a face for {spec.name} ({named}{others}): give videos with faces."

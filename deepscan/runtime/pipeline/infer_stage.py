@@ -23,6 +23,7 @@ from deepscan.runtime.pipeline.messages import (
     VideoScored,
 )
 from deepscan.runtime.pipeline.scoring import Scoreboard, label_of
+from deepscan.wording import counted, plural
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -160,6 +161,8 @@ class InferStage:
             status="scored",
             score=score.score,
             label=label_of(score.score, verdict.spec.band),
+            real_below=verdict.spec.band.real_below,
+            fake_from=verdict.spec.band.fake_from,
             tracks=score.tracks,
             clips=score.clips,
             peak=score.peak,
@@ -177,12 +180,12 @@ def _remarks(end: VideoFollowed, left_out: LeftOut, spec: DetectorSpec) -> list[
     remarks = []
     if left_out.small_faces:
         remarks.append(
-            f"{left_out.small_faces} sightings of faces smaller than {spec.min_face_pixels} pixels were not scored "
-            "(see --min-face)"
+            f"{counted(left_out.small_faces, 'sighting')} of faces smaller than {spec.min_face_pixels} pixels "
+            f"{plural(left_out.small_faces, 'was', 'were')} not scored (see --min-face)"
         )
     if left_out.longest_stretch:
         remarks.append(
-            f"faces seen for up to {left_out.longest_stretch} frames in a row were not scored, "
+            f"faces seen for up to {counted(left_out.longest_stretch, 'frame')} in a row were not scored, "
             f"{spec.name} needs {spec.min_frames}"
         )
     remarks += left_out.cut

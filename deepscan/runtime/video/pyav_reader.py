@@ -29,6 +29,7 @@ from deepscan.runtime.video.pyav_container import (
 from deepscan.runtime.video.pyav_device_pictures import Copied, nvdec_acceleration, picture_on_device
 from deepscan.runtime.video.pyav_pictures import orientation_from_av, picture_from_av, shrunk_from_frame, shrunk_size
 from deepscan.runtime.video.regular_files import open_regular_file
+from deepscan.wording import counted, plural
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -220,9 +221,10 @@ class PyAVReader:
         """Say what of the file was not decoded, or None."""
         found = []
         if self._other_streams:
-            found.append(f"{self._other_streams} other video stream(s) in it were not scanned")
+            were = plural(self._other_streams, "was", "were")
+            found.append(f"{counted(self._other_streams, 'other video stream')} in it {were} not scanned")
         if self._damaged:
-            found.append(f"{self._damaged} damaged packets or frames")
+            found.append(counted(self._damaged, "damaged packet or frame", "damaged packets or frames"))
         if self._read_to_end and (missing := missing_part(self.info, self._position)):
             found.append(missing)
         return "; ".join(found) or None

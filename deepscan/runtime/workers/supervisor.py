@@ -36,6 +36,7 @@ from deepscan.runtime.workers.worker_messages import (
 )
 from deepscan.runtime.workers.worker_plan import needed_for
 from deepscan.runtime.workers.worker_seats import STALLED_SECONDS, Seat, standings, summed_decoders, summed_times
+from deepscan.wording import plural
 
 if TYPE_CHECKING:
     from deepscan.runtime.parity.conversion import Report
@@ -155,7 +156,7 @@ class Supervisor:
             seat.killed = (
                 f"it looked at no further frame for {STALLED_SECONDS:.0f} seconds"
                 if hangs
-                else f"a file took longer than {self._timeout_seconds:.0f} seconds"
+                else f"a file took longer than {self._timeout_seconds:g} {plural(self._timeout_seconds or 0, 'second')}"
             )
             self._overdue.update(overdue)
             seat.process.kill()  # its end will be heard
@@ -225,8 +226,15 @@ class Supervisor:
         job.share_done = 1.0
         self.progress.videos += 1
         for result in results:
-            seconds = round(result.elapsed_seconds, 3)
-            self._note("file_finished", file=job.path, model=result.model, status=result.status, seconds=seconds)
+            self._note(
+                "file_finished",
+                file=job.path,
+                model=result.model,
+                status=result.status,
+                score=None if result.score is None else float(f"{result.score:.6g}"),
+                label=result.label,
+                seconds=round(result.elapsed_seconds, 3),
+            )
             if result.status == "over_limit":
                 self._note("limit", file=job.path, reason=result.reason)
         yield from results

@@ -125,3 +125,13 @@ def test_any_name_and_reason_survive_both_files(path: str, reason: str) -> None:
             (again,) = files.results_done()
         assert (again.path, again.reason) == (path, reason)
     assert [cell[1:] if cell.startswith("'") else cell for cell in (read[0], read[2])] == [path, reason]
+
+
+def test_the_thresholds_of_a_label_are_in_the_record_and_not_in_the_csv() -> None:
+    result = replace(row(), score=0.5, label="uncertain", real_below=0.35, fake_from=0.8)
+    record = record_of(result)
+    assert (record["real_below"], record["fake_from"]) == (0.35, 0.8)
+    assert not {"real_below", "fake_from"} & set(COLUMNS)
+    older = {name: value for name, value in record.items() if name not in ("real_below", "fake_from")}
+    again = result_of(older | {"peak_clips": None}, index=0, row=0, path="a.mp4")
+    assert (again.real_below, again.fake_from) == (None, None)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -264,14 +265,16 @@ def test_what_is_known_of_a_file_beforehand_becomes_its_row() -> None:
 
 def test_what_happens_is_noted() -> None:
     noted: list[tuple[str, str | None]] = []
-    list(
-        supervisor(
-            [NO_FACE, ASTRONAUT],
-            [ONE],
-            start=Deadly(1, times=1),
-            note=lambda event, **details: noted.append((event, details.get("file") or details.get("worker"))),
-        )
-    )
+    finished: dict[str, tuple[float | None, str | None]] = {}
+
+    def note(event: str, **details: Any) -> None:
+        noted.append((event, details.get("file") or details.get("worker")))
+        if event == "file_finished":
+            finished[details["file"]] = details["score"], details["label"]
+
+    results = list(supervisor([NO_FACE, ASTRONAUT], [ONE], start=Deadly(1, times=1), note=note))
+    scored = next(result for result in results if result.score is not None)
+    assert finished == {str(NO_FACE): (None, None), str(ASTRONAUT): (pytest.approx(scored.score), "real")}
     assert ("worker_died", "worker 1") in noted
     assert ("file_retried", str(ASTRONAUT)) in noted
     assert noted.count(("file_finished", str(NO_FACE))) == 1

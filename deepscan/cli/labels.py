@@ -1,0 +1,46 @@
+"""Labels on the screen: their colors, and the thresholds that they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+STYLES: dict[str, str] = {"fake": "bold red", "uncertain": "yellow", "real": "green"}
+
+
+def thresholds_in_words(real_below: float, fake_from: float) -> str:
+    """Say which scores mean what: `real below 0.5, fake from 0.85, uncertain between`."""
+    between = ", uncertain between" if real_below < fake_from else ""
+    return f"real below {_digits(real_below)}, fake from {_digits(fake_from)}{between}"
+
+
+def legend(thresholds: Iterable[tuple[str, float | None, float | None]]) -> Iterator[str]:
+    """Yield one line for each detector and each pair of thresholds.
+
+    Args:
+        thresholds: name of the detector, `real` below, `fake` from; None where a record does not hold them.
+    """
+    for model, real_below, fake_from in dict.fromkeys(thresholds):
+        if real_below is None or fake_from is None:
+            name = model.partition("@")[0].partition(" ")[0]
+            yield f"{model}: the thresholds of older results were not recorded, see `deepscan models {name}`."
+        else:
+            yield f"{model}: {thresholds_in_words(real_below, fake_from)}."
+
+
+def statuses_in_words(statuses: Mapping[str, int], labels: Mapping[str, int]) -> str:
+    """Return how many results have each status, and of the scored ones each label."""
+    of_scored = f" ({', '.join(f'{labels.get(label, 0)} {label}' for label in STYLES)})"
+    return ", ".join(
+        f"{count} {status}{of_scored if status == 'scored' else ''}" for status, count in sorted(statuses.items())
+    )
+
+
+def stretch(start_seconds: float, end_seconds: float, digits: int) -> str:
+    """Write a stretch of time, as `2-3 s`; one that is no longer than can be written, as `2 s`."""
+    start, end = f"{start_seconds:.{digits}f}", f"{end_seconds:.{digits}f}"
+    return f"{start} s" if start == end else f"{start}-{end} s"
+
+
+def _digits(threshold: float) -> str:
+    """Write a threshold in full where it is short, and with six digits where it is not."""
+    return f"{threshold:g}"
