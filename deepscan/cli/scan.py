@@ -121,6 +121,9 @@ def scan(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Scan again what could not be scanned before.")
     ] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Leave results of other inputs and detectors out of the CSV.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be scanned, and do nothing.")] = False,
     hashing: Annotated[
         Literal["fast", "full"],
@@ -146,12 +149,15 @@ def scan(
     import deepscan
     from deepscan.cli.scan_display import ScanDisplay
     from deepscan.cli.scan_run import Continuing, run_to_files, run_to_stdout, say, show_plan
+    from deepscan.errors import UsageError
     from deepscan.runtime.journal.event_log import EventLog
     from deepscan.runtime.parity.conversion import silence
     from deepscan.runtime.scan import MOST_SECONDS
     from deepscan.runtime.workers.supervisor import unnoted
 
     _refuse_unknown_names(model)
+    if prune and out == STDOUT:
+        raise UsageError("--prune is about the CSV of --out FILE: with --out - only this scan's rows are printed.")
     events = EventLog(log) if log is not None else None
     running = deepscan.scan(
         [*(paths or []), *_listed(from_file)],
@@ -190,7 +196,7 @@ def scan(
         report=silence if quiet else say,
         note=events.write if events is not None else unnoted,
     )
-    how = Continuing(hashing, fresh=fresh, retry_failed=retry_failed)
+    how = Continuing(hashing, fresh=fresh, retry_failed=retry_failed, prune=prune)
     if dry_run:
         show_plan(running, _checked_out(out), how)
         return

@@ -31,11 +31,13 @@ class Continuing:
         hashing: how files are known again.
         fresh: nothing does.
         retry_failed: failures do not.
+        prune: only results of this command's inputs and detectors are in the CSV.
     """
 
     hashing: Literal["fast", "full"]
     fresh: bool
     retry_failed: bool
+    prune: bool = False
 
 
 def run_to_files(running: Scan, display: ScanDisplay, out: Path, how: Continuing, *, quiet: bool) -> Path | None:
@@ -44,17 +46,22 @@ def run_to_files(running: Scan, display: ScanDisplay, out: Path, how: Continuing
     Returns:
         The path of the CSV, if there is any result.
     """
+    from deepscan.runtime.journal.output_paths import refuse_other_files, writing_results
     from deepscan.runtime.journal.result_files import ResultFiles
 
-    paths = [planned.path for planned in running.plan.inputs]
+    with writing_results(out):
+        refuse_other_files(out, fresh=how.fresh)  # before all inputs are looked at, which may take a while
+    contents = _contents(running, how, quiet=quiet)
+    running.expect(contents)
     with (
         ResultFiles(
             out,
-            inputs=paths,
-            contents=_contents(running, how, quiet=quiet).ids,
+            inputs=[planned.path for planned in running.plan.inputs],
+            contents=contents.ids,
             detectors=running.detectors,
             fresh=how.fresh,
             retry_failed=how.retry_failed,
+            prune=how.prune,
         ) as files,
         display,
     ):
@@ -69,6 +76,8 @@ def run_to_files(running: Scan, display: ScanDisplay, out: Path, how: Continuing
                 for result in running:
                     for finished in files.add(result):
                         display.show(finished)
+                    for index in files.take_up():
+                        running.unskip(index)
         except KeyboardInterrupt:
             running.stop()
         except BaseException:  # days of results are not lost to whatever ended the scan
@@ -80,10 +89,11 @@ def run_to_files(running: Scan, display: ScanDisplay, out: Path, how: Continuing
 def show_plan(running: Scan, out: Path, how: Continuing) -> None:
     """Print what a scan would do, without touching anything: a line for each input."""
     from deepscan.cli.scan_display import printable
-    from deepscan.runtime.journal.result_files import plan_without_writing
+    from deepscan.runtime.journal.output_paths import journal_path
+    from deepscan.runtime.journal.result_files import plan_without_writing, pruning_note
 
     inputs = running.plan.inputs
-    plan = plan_without_writing(
+    plan, others = plan_without_writing(
         out,
         inputs=[planned.path for planned in inputs],
         contents=_contents(running, how, quiet=True).ids,
@@ -97,6 +107,8 @@ def show_plan(running: Scan, out: Path, how: Continuing) -> None:
         print(f"{index + 1}\t{what}\t{printable(planned.path)}")
     counts = f"{len(plan.to_scan)} to scan, {len(plan.done)} done, {len(originals)} that hold the same as others"
     print(f"{len(inputs)} inputs: {counts}.", file=sys.stderr)
+    for note in pruning_note(others, out, journal_path(out)) if how.prune else ():
+        say(note)
 
 
 def run_to_stdout(running: Scan, display: ScanDisplay, *, quiet: bool) -> None:
