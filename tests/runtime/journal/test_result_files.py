@@ -302,8 +302,8 @@ def test_a_scan_that_is_killed_at_any_moment_and_continued_ends_as_if_undisturbe
         command = [sys.executable, "-c", SCAN, str(out)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as child:
             assert child.stdout is not None
-            lines = child.stdout if stop_after is None else (child.stdout.readline() for _ in range(stop_after))
-            told = list(lines)
+            said = child.stdout if stop_after is None else (child.stdout.readline() for _ in range(stop_after))
+            told = list(said)
             if stop_after is not None:
                 child.send_signal(signal.SIGKILL)
         if out.exists():  # whole at any moment
