@@ -12,6 +12,7 @@ from deepscan.runtime.artefacts import Form, Precision
 from deepscan.runtime.parity.parity import Budget, Parity
 
 ROWS_OF_KEPT_NODES = 40
+REPORT_TITLE = "parity with the original"
 
 
 class ParityReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,7 +82,7 @@ def readable(report: ParityReport) -> str:
     """Return the report as Markdown."""
     parity = report.parity
     lines = [
-        f"# {report.file}: parity with the original",
+        f"# {report.file}: {REPORT_TITLE}",
         "",
         f"{report.detector}, {report.precision}{f', {report.form} form' if report.form else ''}; {_verdict(report)}",
         "" if report.trained else "\nThe weights are random: nothing about accuracy follows from these numbers.",
