@@ -2,7 +2,8 @@
 
     DeepscanError                 base; `exit_code` is what the command line returns
     ├── InputError                concerns a single video: it becomes that video's row, the run goes on
-    │   ├── UnreadableInput       status `unreadable`: missing, forbidden, empty, damaged
+    │   ├── UnreadableInput       status `unreadable`: empty, damaged
+    │   │   └── UnreachableInput  the same status: missing, forbidden, or reading it failed, whatever it holds
     │   ├── UnsupportedInput      status `unsupported`: readable, but not a video that can be decoded
     │   └── OverLimit             status `over_limit`: larger, longer or more crowded than is allowed
     ├── UsageError                the call makes no sense                                   exit code 2
@@ -36,9 +37,13 @@ class InputError(DeepscanError):
 
 
 class UnreadableInput(InputError):
-    """The input is missing, forbidden, empty or damaged."""
+    """The input is empty or damaged, or an `UnreachableInput`."""
 
     status = "unreadable"
+
+
+class UnreachableInput(UnreadableInput):
+    """The input is missing or forbidden, or reading it failed: that says nothing about its content, and may pass."""
 
 
 class UnsupportedInput(InputError):

@@ -27,6 +27,9 @@ EXAMPLES = """Examples:
 
   deepscan bench lite,ftcn --backend onnxruntime --batch 1,8 --json bench.json"""
 PLOTS = (".png", ".svg")
+# By these the files that it writes are known again, so that no others are replaced.
+REPORT_NAMES = ("schema", "machine", "setup", "measurements")
+PLOT_MARKER = "deepscan bench"
 
 
 def bench(
@@ -165,15 +168,19 @@ def _sizes(batch: str) -> tuple[int, ...]:
 def _refuse_bad_outputs(json: str | None, plot: Path | None) -> None:
     """Find out before anything is measured."""
     from deepscan.errors import MachineError, OutputError, UsageError
+    from deepscan.runtime.other_files import holds, json_with, refuse_other_file
 
     files = [*([Path(json)] if json not in (None, STDOUT) else []), *([plot] if plot else [])]
     for file in files:
         if not file.parent.is_dir() or file.is_dir():
             raise OutputError(f"{file} cannot be written: name a file in a folder that exists.")
+    if json not in (None, STDOUT):
+        refuse_other_file(Path(json), json_with(REPORT_NAMES), advice="choose another file for --json")
     if plot is None:
         return
     if plot.suffix.lower() not in PLOTS:
         raise UsageError(f"--plot {plot} is no picture that can be drawn: let it end in {' or '.join(PLOTS)}.")
+    refuse_other_file(plot, holds(PLOT_MARKER.encode("ascii")), advice="choose another file for --plot")
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
+from deepscan.cli.bench import PLOT_MARKER
 from deepscan.cli.scan_display import printable
 from deepscan.errors import OutputError
 from deepscan.runtime.journal.replacing import replace_files
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from deepscan.runtime.bench.bench_records import Benched, BenchReport, Measurement
 
+AUTHOR_FIELDS = {"png": "Software", "svg": "Creator"}
 INCHES = (7.0, 4.5)  # of one detector's part
 DPI = 150
 MILLI = 1e3
@@ -41,7 +43,8 @@ def write_plot(report: BenchReport, path: Path) -> None:
         f"{', '.join(machine.gpus) or machine.processor}, {counted(machine.processors, 'processor')}", fontsize="medium"
     )
     picture = BytesIO()
-    figure.savefig(picture, format=path.suffix[1:].lower(), dpi=DPI)
+    kind = path.suffix[1:].lower()
+    figure.savefig(picture, format=kind, dpi=DPI, metadata={AUTHOR_FIELDS[kind]: PLOT_MARKER})
     try:
         replace_files({path: [picture.getvalue()]})
     except OSError as error:

@@ -73,6 +73,7 @@ def scan(
     trace: options.TraceFile = None,
     retry_failed: options.RetryFailed = False,
     fresh: options.Fresh = False,
+    prune: options.Prune = False,
     hashing: options.Hashing = "fast",
     timeout: options.Timeout = None,
     max_duration: options.MaxDuration = None,
@@ -101,6 +102,7 @@ def scan(
     import deepscan
     from deepscan.cli.scan_display import ScanDisplay
     from deepscan.cli.scan_run import Continuing, run_to_files, run_to_stdout, say, show_plan
+    from deepscan.errors import UsageError
     from deepscan.runtime.journal.event_log import EventLog
     from deepscan.runtime.parity.conversion import silence
     from deepscan.runtime.scan import MOST_SECONDS
@@ -108,6 +110,8 @@ def scan(
 
     _refuse_unknown_names(model)
     target = _target(out, jsonl, csv_bom=csv_bom)
+    if prune and not isinstance(target, Path):
+        raise UsageError("--prune is about the CSV of --out FILE: on stdout there are only this scan's rows anyway.")
     given = _given(paths, from_file, quiet=quiet)
     events = EventLog(log) if log is not None else None
     running = deepscan.scan(
@@ -148,7 +152,7 @@ def scan(
         report=silence if quiet else say,
         note=events.write if events is not None else unnoted,
     )
-    how = Continuing(hashing, fresh=fresh, retry_failed=retry_failed)
+    how = Continuing(hashing, fresh=fresh, retry_failed=retry_failed, prune=prune)
     if dry_run:
         show_plan(running, target if isinstance(target, Path) else None, how)
         return

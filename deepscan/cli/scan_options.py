@@ -255,6 +255,10 @@ RetryFailed: TypeAlias = Annotated[
 Fresh: TypeAlias = Annotated[
     bool, typer.Option("--fresh", help="Forget what earlier runs with this --out found.", rich_help_panel=GOING_ON)
 ]
+Prune: TypeAlias = Annotated[
+    bool,
+    typer.Option("--prune", help="Leave rows of other inputs and detectors out of the CSV.", rich_help_panel=GOING_ON),
+]
 Hashing: TypeAlias = Annotated[
     Literal["fast", "full"],
     typer.Option(

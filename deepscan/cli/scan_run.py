@@ -31,11 +31,13 @@ class Continuing:
         hashing: how files are known again.
         fresh: nothing does.
         retry_failed: failures do not.
+        prune: only results of this command's inputs and detectors are in the CSV.
     """
 
     hashing: Literal["fast", "full"]
     fresh: bool
     retry_failed: bool
+    prune: bool = False
 
 
 def run_to_files(
@@ -54,18 +56,23 @@ def run_to_files(
     Returns:
         The path of the CSV, if there is any result.
     """
+    from deepscan.runtime.journal.output_paths import refuse_other_files, writing_results
     from deepscan.runtime.journal.result_files import ResultFiles
 
-    paths = [planned.path for planned in running.plan.inputs]
+    with writing_results(out):
+        refuse_other_files(out, fresh=how.fresh)  # before all inputs are looked at, which may take a while
+    contents = _contents(running, how, quiet=quiet)
+    running.expect(contents)
     with (
         ResultFiles(
             out,
-            inputs=paths,
-            contents=_contents(running, how, quiet=quiet).ids,
+            inputs=[planned.path for planned in running.plan.inputs],
+            contents=contents.ids,
             detectors=running.detectors,
             fresh=how.fresh,
             retry_failed=how.retry_failed,
             bom=bom,
+            prune=how.prune,
         ) as files,
         display,
     ):
@@ -80,6 +87,8 @@ def run_to_files(
                 for result in running:
                     for finished in files.add(result):
                         display.show(finished)
+                    for index in files.take_up():
+                        running.unskip(index)
         except KeyboardInterrupt:
             running.stop()
         except BaseException:  # days of results are not lost to whatever ended the scan
@@ -97,19 +106,20 @@ def show_plan(running: Scan, out: Path | None, how: Continuing) -> None:
         how: what of earlier runs counts.
     """
     from deepscan.cli.scan_display import printable
-    from deepscan.runtime.journal.result_files import plan_without_writing
+    from deepscan.runtime.journal.output_paths import journal_path
+    from deepscan.runtime.journal.result_files import plan_without_writing, pruning_note
     from deepscan.runtime.journal.resume import plan_resume
     from deepscan.wording import counted
 
     for warning in running.plan.warnings:
         say(warning)
-
     inputs = running.plan.inputs
     contents = _contents(running, how, quiet=True).ids
-    plan = (
-        plan_resume(contents, running.detectors, [])
-        if out is None
-        else plan_without_writing(
+    others = 0
+    if out is None:
+        plan = plan_resume(contents, running.detectors, [])
+    else:
+        plan, others = plan_without_writing(
             out,
             inputs=[planned.path for planned in inputs],
             contents=contents,
@@ -117,7 +127,6 @@ def show_plan(running: Scan, out: Path | None, how: Continuing) -> None:
             fresh=how.fresh,
             retry_failed=how.retry_failed,
         )
-    )
     originals = {copy: index for index, copies in plan.copies.items() for copy in copies}
     for index, planned in enumerate(inputs):
         what = "done" if index in plan.done else f"as {originals[index] + 1}" if index in originals else "scan"
@@ -125,6 +134,9 @@ def show_plan(running: Scan, out: Path | None, how: Continuing) -> None:
     same = f"{len(originals)} with the same content as {'another' if len(originals) == 1 else 'others'}"
     counts = f"{len(plan.to_scan)} to scan, {len(plan.done)} done, {same}"
     print(f"{counted(len(inputs), 'input')}: {counts}.", file=sys.stderr)
+    if out is not None and how.prune:
+        for note in pruning_note(others, out, journal_path(out)):
+            say(note)
 
 
 def run_to_stdout(

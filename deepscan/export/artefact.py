@@ -20,17 +20,25 @@ from deepscan.export.gate import Gate, gate_for
 from deepscan.export.half_ranges import largest_values
 from deepscan.export.half_search import half_precision
 from deepscan.export.half_weights import store_exact_halves
-from deepscan.export.packing import WeightsOrigin, packed
-from deepscan.export.parity_report import ParityMiss, ParityReport, readable, report_name
+from deepscan.export.packing import WeightsOrigin, file_name, packed
+from deepscan.export.parity_report import REPORT_TITLE, ParityMiss, ParityReport, readable, report_name
 from deepscan.export.real_data import joined
 from deepscan.export.simplify import folded_batch_norm
 from deepscan.export.steps import Steps
 from deepscan.models.checkpoints import load_state, load_weights
 from deepscan.models.registry import BUILDERS
 from deepscan.models.specs import spec_of
-from deepscan.runtime.artefacts import Artefact, CalibrationRecord, Manifest, Precision, manifest_name
+from deepscan.runtime.artefacts import (
+    METADATA_PREFIX,
+    Artefact,
+    CalibrationRecord,
+    Manifest,
+    Precision,
+    manifest_name,
+)
 from deepscan.runtime.backends.sessions import onnxruntime_version
 from deepscan.runtime.journal.replacing import replace_files
+from deepscan.runtime.other_files import holds, json_with, refuse_other_file
 from deepscan.runtime.parity.conversion import Converted, Judge, Report
 from deepscan.runtime.parity.parity import BUDGETS, misses
 from deepscan.runtime.parity.samples import Samples, packaged_samples
@@ -106,18 +114,20 @@ def export_artefact(
         name: of the detector.
         weights: its checkpoint; see `deepscan.models.checkpoints` for what can be read. None takes those that were
             added on this machine.
-        folder: is made if it is missing; files of these names are replaced.
+        folder: is made if it is missing; what an earlier export has written there is replaced.
         variant: whose training of the detector it is, where it is not the authors'.
         order: what is to be made; float32 if not given.
         report: takes a line for people at every step.
 
     Raises:
-        UsageError: there is no such detector, or it has not several forms.
+        UsageError: there is no such detector, or it has not several forms, or a file that deepscan has not written
+            would be replaced.
         ModelError: the weights are not that detector's, or none were added.
         ParityMiss: the artefact differs from the original by more than its budget.
         OutputError: the files cannot be written.
     """
     spec = spec_of(name, variant)
+    _refuse_other_files(folder, Path(file_name(spec, (order or Order()).precision)).stem)
     _refuse_unwritable(folder)
     network = BUILDERS[spec.name]()
     if weights is None:
@@ -199,6 +209,22 @@ def store_artefact(artefact: Artefact, folder: Path, *, report: ParityReport | N
     except OSError as error:
         raise _unwritable(folder, error) from error
     return folder / manifest.file
+
+
+def _refuse_other_files(folder: Path, stem: str) -> None:
+    """Find out now, and not after minutes of work.
+
+    Raises:
+        UsageError: a file that deepscan has not written would be replaced.
+    """
+    written = {
+        f"{stem}.onnx": holds(f"{METADATA_PREFIX}spec".encode("ascii")),
+        manifest_name(stem): json_with(["spec", "sha256", "weights_sha256"]),
+        report_name(stem, ending="json"): json_with(["detector", "parity", "weights_sha256"]),
+        report_name(stem, ending="md"): holds(f"# {stem}.onnx: {REPORT_TITLE}".encode("ascii")),
+    }
+    for file, is_ours in written.items():
+        refuse_other_file(folder / file, is_ours, advice="choose another folder with --out")
 
 
 def _refuse_unwritable(folder: Path) -> None:

@@ -40,6 +40,11 @@ class WeightsOrigin:
     trained: bool = True
 
 
+def file_name(spec: DetectorSpec, precision: Precision) -> str:
+    """Return what the ONNX file of a detector is called."""
+    return f"{spec.name}.onnx" if precision == "fp32" else f"{spec.name}-{precision}.onnx"
+
+
 def packed(
     model: onnx.ModelProto,
     spec: DetectorSpec,
@@ -69,7 +74,7 @@ def packed(
     refuse_invalid(model)
     manifest = Manifest(
         spec=spec,
-        file=f"{spec.name}.onnx" if precision == "fp32" else f"{spec.name}-{precision}.onnx",
+        file=file_name(spec, precision),
         sha256="",
         size_bytes=0,
         weights_file=origin.file,

@@ -13,6 +13,7 @@ from deepscan.runtime.parity.parity import Budget, Parity
 from deepscan.wording import counted
 
 ROWS_OF_KEPT_NODES = 40
+REPORT_TITLE = "parity with the original"
 
 
 class ParityReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,7 +83,7 @@ def readable(report: ParityReport) -> str:
     """Return the report as Markdown."""
     parity, kind = report.parity, "crops" if report.form is None else "clips"
     lines = [
-        f"# {report.file}: parity with the original",
+        f"# {report.file}: {REPORT_TITLE}",
         "",
         f"{report.detector}, {report.precision}{f', {report.form} form' if report.form else ''}; {_verdict(report)}",
         "" if report.trained else "\nThe weights are random: nothing about accuracy follows from these numbers.",

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from deepscan.errors import InputError, UnreadableInput, UsageError
+from deepscan.errors import InputError, UnreachableInput, UsageError
 from deepscan.wording import counted, plural
 
 # Files in folders that are still pictures by their names; GIF is not among them, as most are videos.
@@ -106,7 +106,7 @@ def plan_inputs(
     for given in paths:
         given_any = True
         for found in finder.find(os.fspath(given)):
-            planned.setdefault(found.path, found)
+            planned.setdefault(normalized_path(found.path), found)
     if not given_any:
         raise UsageError("There is nothing to scan: give at least one video, folder or list of videos.")
     counts = finder.counts
@@ -118,6 +118,17 @@ def plan_inputs(
         counts["twice"],
         tuple(finder.warnings),
     )
+
+
+def normalized_path(path: str) -> str:
+    """Return a path without what makes no difference: `./` and doubled slashes, so that `./a.mp4` is `a.mp4`.
+
+    Nothing is looked up, and `..` stays, as behind a link it leads elsewhere than it seems to.
+    """
+    if "//" not in path and not path.startswith("./") and "/./" not in path and not path.endswith(("/", "/.")):
+        return path
+    root = "/" if path.startswith("/") else ""
+    return root + "/".join(part for part in path.split("/") if part not in ("", ".")) or "."
 
 
 def paths_from_list(data: bytes) -> list[str]:
@@ -141,7 +152,7 @@ class _Finder:
         try:
             found = os.stat(path)
         except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-            problem = UnreadableInput(
+            problem = UnreachableInput(
                 f"The file cannot be found ({getattr(error, 'strerror', error)}): check the path."
             )
             yield PlannedInput(path, 0, problem)
@@ -174,7 +185,7 @@ class _Finder:
                 with os.scandir(folder) as listing:
                     entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
             except OSError as error:
-                problem = UnreadableInput(f"The folder cannot be listed ({error.strerror}): check its permissions.")
+                problem = UnreachableInput(f"The folder cannot be listed ({error.strerror}): check its permissions.")
                 yield PlannedInput(folder, 0, problem), False
                 continue
             folders = []

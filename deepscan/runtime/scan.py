@@ -10,12 +10,13 @@ from functools import partial
 from typing import Final, cast, get_args
 
 from deepscan.errors import MachineError, UsageError
-from deepscan.runtime.backends.backend_choice import BackendChoice, PrecisionChoice, refuse_impossible
+from deepscan.runtime.backends.backend_choice import BackendChoice, PrecisionChoice, accepted_computations
 from deepscan.runtime.backends.backends import BACKEND_VARIABLE
 from deepscan.runtime.devices import Devices, chosen_devices
 from deepscan.runtime.faces.face_detectors import FaceDetectorChoice
 from deepscan.runtime.gpu.decoder_choice import DecoderWish
 from deepscan.runtime.inputs import InputPlan, plan_inputs
+from deepscan.runtime.journal.content import Contents
 from deepscan.runtime.journal.results import VideoResult
 from deepscan.runtime.journal.resume import DetectorKey
 from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
@@ -164,10 +165,14 @@ def scan(
     names = [name.strip() for name in model.split(",")] if isinstance(model, str) else list(model)
     # This only finds out, before processes start, whether they will take what is asked for, and what results are of.
     settings = chosen_settings(names, wishes, device="cpu")
-    for artefact in settings.artefacts:
-        refuse_impossible(artefact, backend, precision, used.kind)
     keys = [
-        DetectorKey(verdict.model, verdict.weights_sha256, verdict.settings_sha256) for verdict in settings.verdicts
+        DetectorKey(
+            verdict.model,
+            verdict.weights_sha256,
+            verdict.settings_sha256,
+            accepted_computations(artefact, backend, precision, used.kind),
+        )
+        for artefact, verdict in zip(settings.artefacts, settings.verdicts, strict=True)
     ]
     traced = Trace(trace) if trace is not None else None
     if traced is not None:
@@ -280,6 +285,22 @@ class Scan:
         for index in self._skipped:
             self._jobs[index].share_done = 1.0
         self._supervisor = self._crew.supervisor([job for job in self._jobs if job.index not in self._skipped])
+
+    def expect(self, contents: Contents) -> None:
+        """Say what the inputs hold, in the order of the plan, so that results tell whether that was read.
+
+        To be called before the scan runs; then `result.content` is the content id of what was really read.
+        """
+        for job in self._jobs:
+            job.planned = contents.planned(job.index)
+
+    def unskip(self, index: int) -> None:
+        """Scan an input that was left out after all others; may be called while the scan runs, between two results."""
+        if index not in self._skipped:
+            raise UsageError("Only an input that was left out of a scan can be taken up again.")
+        self._skipped -= {index}
+        self._jobs[index].share_done = 0.0
+        self._supervisor.add(self._jobs[index])
 
     def stop(self) -> None:
         """Begin no further file; those in flight are finished. May be called from a signal's handler."""

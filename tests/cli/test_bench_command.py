@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from deepscan.cli import bench
+from deepscan.errors import UsageError
 from deepscan.runtime.machine import cpu_count
 from tests.cli.console import DEEPSCAN, ENVIRONMENT, assert_one_line, deepscan
 from tests.runtime.watchdog import PATIENCE_SECONDS, wait_until
@@ -34,6 +36,7 @@ def test_a_benchmark_is_a_table_a_file_for_programs_and_a_plot(tmp_path: Path) -
     assert "1.15 GFLOP per crop" in ran.text
     assert report["machine"]["processor"] in ran.text
     assert "<svg" in plot.read_text()
+    bench._refuse_bad_outputs(str(figures), plot)  # the next one may replace both
 
 
 def test_json_on_stdout_is_alone_there_and_what_cannot_be_measured_costs_one_line() -> None:
@@ -77,6 +80,15 @@ def test_what_makes_no_sense_is_refused_before_anything_is_measured(
     assert_one_line(ran, code)
     assert message in ran.err
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("option", "name"), [("--json", "mine.json"), ("--plot", "mine.png"), ("--plot", "mine.svg")])
+def test_a_file_that_no_benchmark_has_written_stays(tmp_path: Path, option: str, name: str) -> None:
+    (tmp_path / name).write_text('{"mine": 1}')
+    json, plot = (str(tmp_path / name), None) if option == "--json" else (None, tmp_path / name)
+    with pytest.raises(UsageError, match=f"{name} exists and was not written by deepscan: choose another .* {option}"):
+        bench._refuse_bad_outputs(json, plot)
+    assert (tmp_path / name).read_text() == '{"mine": 1}'
 
 
 def test_without_matplotlib_a_plot_says_what_to_install(tmp_path: Path) -> None:

@@ -8,9 +8,15 @@ import shutil
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from deepscan import scan as scanned_by_api
+from deepscan.cli import scan_run
+from deepscan.cli.scan_display import ScanDisplay
+from deepscan.cli.scan_run import Continuing
+from deepscan.runtime.journal.content import Contents, content_id
 from tests.cli.console import DEEPSCAN, ENVIRONMENT, Ran, assert_one_line, deepscan, rows_of
 from tests.footage import ASTRONAUT, NO_FACE, flat, portrait, write_video
 from tests.runtime.watchdog import wait_until
@@ -60,12 +66,15 @@ def test_a_second_run_scans_what_is_new_changed_or_asked_for(folder: Path) -> No
     assert scan(folder)[1] == first
     os.rename(folder / "v" / "face.mp4", folder / "v" / "moved.mp4")
     assert scanned(folder) == []
-    assert [os.path.basename(row["path"]) for row in scan(folder)[1]] == [
+    rows = scan(folder)[1]
+    assert [os.path.basename(row["path"]) for row in rows] == [
+        "face.mp4",  # where it was before: a row stays
         "bad.mp4",
         "moved.mp4",
         "none.mp4",
         "same.mp4",
     ]
+    assert scan(folder, "--prune")[1] == rows[1:]
     write_video(folder / "v" / "none.mp4", [flat((9, 9, 9))] * 4)
     assert scanned(folder) == ["none.mp4"]
     assert scanned(folder, "--retry-failed") == ["bad.mp4"]
@@ -73,6 +82,12 @@ def test_a_second_run_scans_what_is_new_changed_or_asked_for(folder: Path) -> No
     assert scanned(folder, "--threshold", "0.5", "--hash", "full") == ["bad.mp4", "moved.mp4", "none.mp4"]
     assert scanned(folder, "--threshold", "0.5", "--hash", "full", "--fresh") == ["bad.mp4", "moved.mp4", "none.mp4"]
     assert (folder / "results.old.jsonl").exists()
+    assert [os.path.basename(row["path"]) for row in scan(folder, "--threshold", "0.5", "--hash", "full")[1]] == [
+        "bad.mp4",
+        "moved.mp4",
+        "none.mp4",
+        "same.mp4",
+    ]
 
 
 def test_a_raised_limit_brings_back_what_was_over_it(folder: Path) -> None:
@@ -138,3 +153,85 @@ def test_a_video_that_takes_too_long_costs_one_row(tmp_path: Path) -> None:
     assert "longer than 3 seconds" in slow["reason"]
     assert "deepscan show" in ran.err
     assert "--status timeout" in ran.err
+
+
+def test_scans_one_after_the_other_add_their_rows(tmp_path: Path) -> None:
+    for name, colour in (("a.mp4", (0, 99, 0)), ("b.mp4", (99, 0, 0))):
+        write_video(tmp_path / name, [flat(colour)] * 4)
+        assert deepscan("scan", name, *QUICK, cwd=tmp_path).code == 0
+    rows = rows_of((tmp_path / "results.csv").read_bytes())
+    assert [row["path"] for row in rows] == ["a.mp4", "b.mp4"]
+    dry = deepscan("scan", "b.mp4", *QUICK, "--prune", "--dry-run", cwd=tmp_path)
+    pruned = deepscan("scan", "b.mp4", *QUICK, "--prune", cwd=tmp_path)
+    for ran in (dry, pruned):
+        assert "--prune leaves 1 row of other inputs or detectors out of results.csv" in ran.err
+    assert rows_of((tmp_path / "results.csv").read_bytes()) == rows[1:]
+    (tmp_path / "mine.csv").write_text("name,amount\n")
+    for arguments in ((), ("--dry-run",)):
+        refused = deepscan("scan", "b.mp4", *QUICK, "--out", "mine.csv", *arguments, cwd=tmp_path)
+        assert_one_line(refused, 2)
+        assert "mine.csv exists and was not written by deepscan" in refused.err
+    assert (tmp_path / "mine.csv").read_text() == "name,amount\n"
+
+
+def test_only_what_this_scan_may_take_counts(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    write_video(tmp_path / "a.mp4", [flat((0, 99, 0))] * 4)
+
+    def plan(*arguments: str) -> str:
+        return deepscan("scan", "a.mp4", *QUICK, *arguments, "--dry-run", cwd=tmp_path).text.split("\t")[1]
+
+    onnxruntime = ("--backend", "onnxruntime", "--precision", "fp32")
+    assert deepscan("scan", "a.mp4", *QUICK, *onnxruntime, cwd=tmp_path).code == 0
+    assert [plan(*onnxruntime), plan(), plan("--precision", "fp32")] == ["done"] * 3
+    openvino = ("--backend", "openvino", "--precision", "fp32")
+    assert [plan(*openvino), plan("--backend", "openvino"), plan("--backend", "torch")] == ["scan"] * 3
+    assert deepscan("scan", "a.mp4", *QUICK, *openvino, cwd=tmp_path).code == 0
+    assert [row["backend"] for row in rows_of((tmp_path / "results.csv").read_bytes())] == ["openvino-cpu"]
+    assert [plan(*openvino), plan(*onnxruntime)] == ["done"] * 2
+    assert deepscan("scan", "a.mp4", *QUICK, *onnxruntime, cwd=tmp_path).code == 0
+    assert [row["backend"] for row in rows_of((tmp_path / "results.csv").read_bytes())] == ["onnxruntime-cpu"]
+
+
+def test_files_that_are_moved_or_written_to_while_others_are_scanned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between planning and their turn one file is moved and another one grows; both have duplicates that stay."""
+    monkeypatch.chdir(tmp_path)
+    for name, content in (("m.mp4", ASTRONAUT), ("m2.mp4", ASTRONAUT), ("g.avi", NO_FACE), ("g2.avi", NO_FACE)):
+        shutil.copyfile(content, name)
+    looked = scan_run._contents
+
+    def then_changed(*arguments: Any, **keywords: Any) -> Contents:
+        contents = looked(*arguments, **keywords)
+        os.makedirs("done", exist_ok=True)
+        if os.path.exists("m.mp4"):
+            os.rename("m.mp4", "done/m.mp4")
+            with open("g.avi", "ab") as file:
+                file.write(b"JUNK\4\0\0\0more")
+        return contents
+
+    def run(*paths: str) -> Rows:
+        running = scanned_by_api(paths, frames=2)
+        display = ScanDisplay(running, quiet=True, verbose=False)
+        scan_run.run_to_files(
+            running, display, Path("r.csv"), Continuing("fast", fresh=False, retry_failed=False), quiet=True
+        )
+        return rows_of(Path("r.csv").read_bytes())
+
+    monkeypatch.setattr(scan_run, "_contents", then_changed)
+    rows = {row["path"]: row for row in run("m.mp4", "m2.mp4", "g.avi", "g2.avi")}
+    assert [row["status"] for row in rows.values()] == ["unreadable", "scored", "no_face", "no_face"]
+    assert "cannot be opened" in rows["m.mp4"]["reason"]
+    records = [json.loads(line) for line in Path("r.jsonl").read_bytes().splitlines()]
+    contents = {record["path"]: record["content"] for record in records}
+    assert contents == {
+        "m.mp4": None,
+        "m2.mp4": content_id("m2.mp4", full=False),
+        "g.avi": content_id("g.avi", full=False),
+        "g2.avi": content_id("g2.avi", full=False),
+    }
+    assert len(set(contents.values())) == 4
+    again = {row["path"]: row for row in run("done/m.mp4", "m2.mp4", "g.avi", "g2.avi")}
+    assert list(again) == ["m.mp4", "done/m.mp4", "m2.mp4", "g.avi", "g2.avi"]
+    assert again["done/m.mp4"] | {"path": "m2.mp4"} == again["m2.mp4"]

@@ -27,7 +27,10 @@ from tests.footage import NO_FACE
         (["{video}", "--model", "{video}"], 2),
         (["{video}", "--model", "missing.onnx"], 3),
         (["{video}", "--precision", "fp16"], 3),
-        (["{video}", "--out", "missing/results.csv"], 3),
+        (["{video}", "--out", "results.xlsx"], 2),
+        (["{video}", "--out", "results.jsonl"], 2),
+        (["{video}", "--out", "r" * 247 + ".csv"], 3),
+        (["{video}", "--out", "-", "--prune"], 2),
         (["{video}", "--out", "{video}/results.csv"], 3),
     ],
 )

@@ -184,6 +184,20 @@ def test_nothing_is_written_where_the_weights_or_the_name_are_wrong(tmp_path: Pa
     assert os.listdir(tmp_path / "out") == []
 
 
+@pytest.mark.parametrize("name", ["lite.onnx", "lite.manifest.json", "lite.parity.json", "lite.parity.md"])
+def test_a_file_that_no_export_has_written_is_found_before_any_work(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match=rf"{name} exists and was not written by deepscan"):
+        export_artefact("lite", tmp_path / "no weights", tmp_path, report=LINES.append)
+    assert {other: (tmp_path / other).read_text() for other in os.listdir(tmp_path)} == {name: "mine"}
+
+
+def test_what_an_export_has_written_the_next_one_may_replace(manifest: Manifest, folder: Path) -> None:
+    assert sorted(os.listdir(folder)) == ["lite.manifest.json", "lite.onnx", "lite.parity.json", "lite.parity.md"]
+    with pytest.raises(ModelError, match="no weights"):  # later
+        export_artefact("lite", folder / "no weights", folder, report=LINES.append)
+
+
 def test_a_place_that_cannot_be_written_is_found_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("kept")
     with pytest.raises(OutputError, match=r"cannot be written to \(.*\): choose another place\.$"):

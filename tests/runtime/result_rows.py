@@ -30,24 +30,27 @@ def row(index: int = 0, **changes: Any) -> VideoResult:
         "settings_sha256": "cd",
         "elapsed_seconds": 1.0,
     }
-    return VideoResult(**(fields | changes))
+    fields |= changes
+    return VideoResult(**{"content": f"fast:1:{fields['path']}", **fields})
 
 
-def scanned(index: int, path: str, key: DetectorKey = LITE, *, number: int = 0, of: int = 1) -> VideoResult:
+def scanned(
+    index: int, path: str, key: DetectorKey = LITE, *, number: int = 0, of: int = 1, **changes: Any
+) -> VideoResult:
     """Return a scored result of the detector in place `number` of `of`; no two inputs have the same score."""
-    return row(
-        index,
-        row=index * of + number,
-        path=path,
-        status="scored",
-        label="fake",
-        score=1 / (index + 2),
-        peak=PEAK,
-        details=(TRACK,),
-        model=key.model,
-        weights_sha256=key.weights_sha256,
-        settings_sha256=key.settings_sha256,
-    )
+    fields: dict[str, Any] = {
+        "row": index * of + number,
+        "path": path,
+        "status": "scored",
+        "label": "fake",
+        "score": 1 / (index + 2),
+        "peak": PEAK,
+        "details": (TRACK,),
+        "model": key.model,
+        "weights_sha256": key.weights_sha256,
+        "settings_sha256": key.settings_sha256,
+    }
+    return row(index, **(fields | changes))
 
 
 def paths(count: int) -> list[str]:
@@ -62,10 +65,13 @@ def files_of(
     detectors: Sequence[DetectorKey] = (LITE,),
     fresh: bool = False,
     retry_failed: bool = False,
+    prune: bool = False,
 ) -> ResultFiles:
     """Open results; unless told otherwise a file's content is known by its name."""
     held = [f"fast:1:{path}" for path in inputs] if contents is None else contents
-    return ResultFiles(out, inputs=inputs, contents=held, detectors=detectors, fresh=fresh, retry_failed=retry_failed)
+    return ResultFiles(
+        out, inputs=inputs, contents=held, detectors=detectors, fresh=fresh, retry_failed=retry_failed, prune=prune
+    )
 
 
 def write(out: Path, *results: VideoResult) -> list[list[str]]:

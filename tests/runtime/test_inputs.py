@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepscan.errors import UnreadableInput, UsageError
-from deepscan.runtime.inputs import PICTURES, InputPlan, paths_from_list, plan_inputs
+from deepscan.errors import UnreachableInput, UnreadableInput, UsageError
+from deepscan.runtime.inputs import PICTURES, InputPlan, normalized_path, paths_from_list, plan_inputs
 
 AWKWARD_NAMES = [
     b"comma, quote\" and 'more'.mp4",
@@ -309,7 +309,7 @@ def test_a_folder_with_a_problem_stays_an_input_among_videos_and_among_pictures(
     nested(tmp_path / "deep", "d" * 200, 25)
     plan = plan_inputs([tmp_path / "deep"])
     removed(tmp_path / "deep")
-    assert [type(planned.problem) for planned in plan.inputs] == [type(None), UnreadableInput]
+    assert [type(planned.problem) for planned in plan.inputs] == [type(None), UnreachableInput]
 
 
 def test_folders_in_folders_a_thousand_deep_are_found(tmp_path: Path, removed: Callable[[Path], None]) -> None:
@@ -372,3 +372,35 @@ def test_a_file_without_an_ending_does_not_make_an_image_folder_one_of_videos(tm
     plan = plan_inputs([tmp_path])
     assert [os.path.basename(planned.path) for planned in plan.inputs] == ["LICENSE", "c.mp4"]
     assert plan.skipped == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "normalized"),
+    [
+        ("a.mp4", "a.mp4"),
+        ("./a.mp4", "a.mp4"),
+        ("v//a.mp4", "v/a.mp4"),
+        ("v/./a.mp4", "v/a.mp4"),
+        (".//v/./a.mp4", "v/a.mp4"),
+        ("/v/a.mp4", "/v/a.mp4"),
+        ("//v/a.mp4", "/v/a.mp4"),
+        ("v/", "v"),
+        ("./", "."),
+        ("/", "/"),
+        ("../a.mp4", "../a.mp4"),
+        ("link/../a.mp4", "link/../a.mp4"),
+        (".a.mp4", ".a.mp4"),
+        ("v/.a/...mp4", "v/.a/...mp4"),
+    ],
+)
+def test_what_makes_no_difference_in_a_path_is_left_out(path: str, normalized: str) -> None:
+    assert normalized_path(path) == normalized
+
+
+def test_one_file_named_in_two_ways_is_one_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "a.mp4", "v/b.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert [planned.path for planned in plan_inputs(["./a.mp4", "a.mp4", "v", "./v/", "v//b.mp4"]).inputs] == [
+        "./a.mp4",
+        "v/b.mp4",
+    ]

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 BackendChoice: TypeAlias = Literal["auto", "onnxruntime", "openvino", "torch", "tensorrt"]
 PrecisionChoice: TypeAlias = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 NAMES: Final[tuple[BackendName, ...]] = ("onnxruntime", "openvino", "torch", "tensorrt")
+# What `auto` may take on a CPU, and how results call a backend whose name there is another one.
+STAND_INS: Final[tuple[BackendName, ...]] = ("onnxruntime", "openvino")
+RESULT_NAMES: Final[dict[BackendName, tuple[str, ...]]] = {"tensorrt": ("tensorrt", "tensorrt-rtx")}
+# The backend and the precision of a result, as its row has them: ("onnxruntime-cpu", "fp32").
+Computation: TypeAlias = tuple[str, str]
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -138,13 +143,27 @@ def chosen_backend(
     return taken
 
 
-def refuse_impossible(artefact: Artefact, backend: BackendChoice, precision: PrecisionChoice, device: Device) -> None:
-    """Refuse what nothing here can do, without loading anything.
+def accepted_computations(
+    artefact: Artefact, backend: BackendChoice, precision: PrecisionChoice, device: Device
+) -> frozenset[Computation]:
+    """Return what may compute the results of a scan, without loading anything.
+
+    A backend and a precision that are named are taken, on this kind of device; `auto` may take any of
+    `auto_candidates`. On GPUs it may also be what stands in on the CPU for a GPU's worker that died, whatever was asked
+    for (see `started_worker`): any CPU backend but torch.
 
     Raises:
         ModelError: nothing computes the artefact in this precision.
     """
-    _wanted(artefact, backend, precision, device)
+    accepted = {
+        (f"{name}-{device}", candidate.precision)
+        for candidate in _wanted(artefact, backend, precision, device)
+        for name in RESULT_NAMES.get(candidate.backend, (candidate.backend,))
+    }
+    if device != "cpu":
+        lower: tuple[Arithmetic, ...] = ("int8",) if artefact.manifest.precision == "int8" else ("fp32", "bf16")
+        accepted |= {(f"{name}-cpu", arithmetic) for name in STAND_INS for arithmetic in lower}
+    return frozenset(accepted)
 
 
 def _opened(artefact: Artefact, device: Device, threads: int, candidate: Candidate) -> Backend:

@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from threading import Event
-from typing import BinaryIO, Final
+from typing import Final
 
-from deepscan.errors import InputError, UnreadableInput
+import msgspec
+
+from deepscan.errors import InputError, UnreachableInput
 from deepscan.runtime.video.regular_files import open_regular_file
 
 # Of the head, the middle and the tail each. Files of up to three times as much are hashed whole.
 SAMPLE_BYTES: Final = 1 << 20
 READ_BYTES: Final = 1 << 20
 DIGEST_BYTES: Final = 16
+# Device, inode, size, times of the last change of the content and of the status, in nanoseconds.
+SIGNATURE: Final = struct.Struct("<QQqqq")
+
+
+class PlannedContent(msgspec.Struct, frozen=True):
+    """What a file held when the scan was planned.
+
+    Attributes:
+        content: its content id; None where it could not be read.
+        signature: of the file from before it was read, see `signature_of`; None where there is no content id.
+        full: whether content ids are of all bytes.
+    """
+
+    content: str | None
+    signature: bytes | None
+    full: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +45,24 @@ class Contents:
 
     Attributes:
         ids: in the order of the paths; None where there is none.
+        signatures: of the files from before they were read, see `signature_of`; None where there is no content id.
         problems: why there is none, by the place of the path.
+        full: whether the ids are of all bytes.
     """
 
     ids: tuple[str | None, ...]
+    signatures: tuple[bytes | None, ...]
     problems: dict[int, InputError]
+    full: bool
+
+    def planned(self, index: int) -> PlannedContent:
+        """Return what is known of one file."""
+        return PlannedContent(self.ids[index], self.signatures[index], self.full)
+
+
+def signature_of(found: os.stat_result) -> bytes:
+    """Return what differs as soon as a file is written to, replaced or moved; equal ones mean that nothing changed."""
+    return SIGNATURE.pack(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def content_id(path: str, *, full: bool) -> str:
@@ -47,7 +79,7 @@ def content_id(path: str, *, full: bool) -> str:
     Raises:
         InputError: it is no file, is empty, or cannot be read.
     """
-    return _content_id(path, full=full, stop=Event())
+    return _content_id(path, full=full, stop=Event())[0]
 
 
 def content_ids(
@@ -62,6 +94,7 @@ def content_ids(
         progress: is told, in the caller's thread, how many files are done. What it raises, and Ctrl-C, end the reading.
     """
     ids: list[str | None] = []
+    signatures: list[bytes | None] = []
     problems: dict[int, InputError] = {}
     stop = Event()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="deepscan-content")
@@ -69,41 +102,60 @@ def content_ids(
         for found in pool.map(partial(_id_or_problem, full=full, stop=stop), paths):
             if isinstance(found, InputError):
                 problems[len(ids)] = found
-            ids.append(found if isinstance(found, str) else None)
+            content, signature = (None, None) if isinstance(found, InputError) else found
+            ids.append(content)
+            signatures.append(signature)
             if progress is not None:
                 progress(len(ids))
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
-    return Contents(tuple(ids), problems)
+    return Contents(tuple(ids), tuple(signatures), problems, full)
 
 
-def _id_or_problem(path: str, *, full: bool, stop: Event) -> str | InputError:
+def content_of(descriptor: int, *, full: bool, stop: Event | None = None) -> str:
+    """Return the content id of an open file, wherever it stands; see `content_id`.
+
+    Raises:
+        UnreachableInput: it cannot be read.
+    """
+    digest = blake2b(digest_size=DIGEST_BYTES)
+    try:
+        size = os.fstat(descriptor).st_size
+        for start, count in [(0, size)] if full or size <= 3 * SAMPLE_BYTES else _samples(size):
+            _feed(digest, descriptor, start, count, stop or Event())
+    except OSError as error:
+        raise reading_failed(error) from error
+    return f"{'full' if full else 'fast'}:{size}:{digest.hexdigest()}"
+
+
+def reading_failed(error: OSError) -> UnreachableInput:
+    """Return what to say of a file that the system fails to read."""
+    return UnreachableInput(f"Reading the file failed ({error.strerror}): check the disk.")
+
+
+def _id_or_problem(path: str, *, full: bool, stop: Event) -> tuple[str, bytes] | InputError:
     try:
         return _content_id(path, full=full, stop=stop)
     except InputError as problem:
         return problem
 
 
-def _content_id(path: str, *, full: bool, stop: Event) -> str:
+def _content_id(path: str, *, full: bool, stop: Event) -> tuple[str, bytes]:
     with open_regular_file(path) as file:
         try:
-            size = os.fstat(file.fileno()).st_size
-            digest = blake2b(digest_size=DIGEST_BYTES)
-            for start, count in [(0, size)] if full or size <= 3 * SAMPLE_BYTES else _samples(size):
-                _feed(digest, file, start, count, stop)
+            signature = signature_of(os.fstat(file.fileno()))
         except OSError as error:
-            raise UnreadableInput(f"Reading the file failed ({error.strerror}): check the disk.") from error
-    return f"{'full' if full else 'fast'}:{size}:{digest.hexdigest()}"
+            raise reading_failed(error) from error
+        return content_of(file.fileno(), full=full, stop=stop), signature
 
 
 def _samples(size: int) -> list[tuple[int, int]]:
     return [(start, SAMPLE_BYTES) for start in (0, (size - SAMPLE_BYTES) // 2, size - SAMPLE_BYTES)]
 
 
-def _feed(digest: blake2b, file: BinaryIO, start: int, count: int, stop: Event) -> None:
+def _feed(digest: blake2b, descriptor: int, start: int, count: int, stop: Event) -> None:
     """Hash `count` bytes, and no more, or a file that grows as fast as it is read would never end."""
-    file.seek(start)
-    while count and not stop.is_set() and (data := file.read(min(count, READ_BYTES))):
+    while count and not stop.is_set() and (data := os.pread(descriptor, min(count, READ_BYTES), start)):
         digest.update(data)
-        count -= len(data)
+        start, count = start + len(data), count - len(data)

@@ -3,6 +3,9 @@
 Lines are handed to the operating system at once, so they survive the end of this process, however it ends. They are
 flushed to the disk (fsync) by a thread of its own that begins at most a second after they were written, whether further
 results come or not, and when the journal is closed: a power failure costs the results of the last second.
+
+Nothing that was written is ever written again or taken away, apart from a last line that a kill cut off. What later
+runs find comes behind it, and counts instead of it; `rows.py` says which record a row of the CSV shows.
 """
 
 from __future__ import annotations
@@ -15,9 +18,10 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Final
 
-from deepscan.runtime.journal.journal_content import JournalContent, lines_of, moved_together, read_journal
+from deepscan.runtime.journal.journal_content import JournalContent, read_journal
 from deepscan.runtime.journal.journal_lines import Entry, Place, decoded_head
-from deepscan.runtime.journal.replacing import flush_folder, replace_files
+from deepscan.runtime.journal.output_paths import backup_path, refuse_other_journal
+from deepscan.runtime.journal.replacing import flush_folder
 
 SYNC_SECONDS: Final = 1.0
 
@@ -25,38 +29,39 @@ SYNC_SECONDS: Final = 1.0
 class Journal:
     """A journal that is being written; the caller holds the lock of its path.
 
-    On opening, damaged lines and a torn last one are left out and the rest is written anew, atomically. A file that
-    holds no record of this version, and with `fresh` any, is kept under another name.
+    On opening, a torn last line is cut off; damaged ones stay where they are and are passed over.
 
     Args:
         path: of the JSONL; a link stays one.
-        fresh: whether to begin with an empty one.
+        fresh: whether to begin with an empty one; the one before is kept under another name, in place of an older one.
 
     Attributes:
         path: where it is, links resolved.
         entries: what it held when it was opened.
-        damaged: how many damaged lines were left out.
-        set_aside: under which name an earlier file is kept, or None.
+        damaged: how many damaged lines are passed over.
+        set_aside: under which name an earlier journal is kept, or None.
 
     Raises:
+        UsageError: a file there, or where the earlier journal would be kept, is no journal.
         OSError: it cannot be read or written.
     """
 
     def __init__(self, path: Path, *, fresh: bool = False) -> None:
         self.path = Path(os.path.realpath(path))
         self.set_aside: Path | None = None
+        refuse_other_journal(self.path)
         found = read_journal(self.path)
-        if found.foreign or (fresh and found.entries):
-            self.set_aside = _free_name(self.path)
-            os.rename(self.path, self.set_aside)
+        if fresh and found.entries:
+            self.set_aside = backup_path(self.path)
+            refuse_other_journal(self.set_aside)
+            os.replace(self.path, self.set_aside)
             found = JournalContent()
         self.damaged = found.damaged
-        if found.damaged or found.torn:
-            replace_files({self.path: lines_of(self.path, found.entries)})
-            found.entries = list(moved_together(found.entries))
         self.entries: Sequence[Entry] = found.entries
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        self._end = os.fstat(self._file).st_size
+        self._end = found.end
+        if found.torn:
+            os.ftruncate(self._file, self._end)
         self._error: OSError | None = None
         self._closing, self._unsynced = Event(), Event()
         flush_folder(self.path.parent)
@@ -100,7 +105,15 @@ class Journal:
         Raises:
             OSError: it cannot be read.
         """
-        return decoded_head(self._read(place.offset, place.head))
+        return self.head_at(place.offset, place.head)
+
+    def head_at(self, offset: int, length: int) -> dict[str, Any]:
+        """Return a record without its track details, which begin after so many bytes of its line.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return decoded_head(self._read(offset, length))
 
     def sync(self) -> None:
         """Flush what was written to the disk.
@@ -149,12 +162,3 @@ def _write(file: int, data: bytes, offset: int) -> None:
     while data:
         written = os.pwrite(file, data, offset)
         data, offset = data[written:], offset + written
-
-
-def _free_name(path: Path) -> Path:
-    """Return `name.old.jsonl`, or with a number where that is taken; with this ending no folder's scan takes it up."""
-    name, number = path.with_suffix(f".old{path.suffix}"), 1
-    while os.path.lexists(name):
-        number += 1
-        name = path.with_suffix(f".old.{number}{path.suffix}")
-    return name

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, NamedTuple
 from zlib import crc32
 
@@ -43,17 +44,26 @@ class Entry:
 
     Attributes:
         place: where it is.
+        path: of the file, as it was given to the scan.
         content: of the file that was scanned, see `content_id`; None if it could not be read.
         model, weights_sha256, settings_sha256: what it was scanned with.
+        computation: the backend that computed it, and its precision.
         status: what became of it.
     """
 
     place: Place
+    path: str
     content: str | None
     model: str
     weights_sha256: str
     settings_sha256: str
+    computation: tuple[str, str]
     status: Status
+
+
+@cache
+def _computation(backend: str, precision: str) -> tuple[str, str]:
+    return backend, precision
 
 
 def line_of(result: VideoResult, content: str | None) -> bytes:
@@ -107,10 +117,12 @@ def entry_of(line: bytes, offset: int) -> Entry | None:
         return None
     return Entry(
         place=place,
+        path=result.path,
         content=content,
         # The same few texts in every line: each is kept once.
         model=sys.intern(result.model),
         weights_sha256=sys.intern(result.weights_sha256),
         settings_sha256=sys.intern(result.settings_sha256),
+        computation=_computation(result.backend, result.precision),
         status=result.status,
     )

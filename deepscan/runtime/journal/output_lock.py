@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from deepscan.errors import UsageError
+
+LONGEST_NUMBER: Final = 20  # digits of a process's number, and more
 
 
 def lock_path(path: Path) -> Path:
@@ -28,7 +31,7 @@ class OutputLock:
         paths: of the outputs; links are resolved.
 
     Raises:
-        UsageError: another scan holds one of them.
+        UsageError: another scan holds one of them, or another program's file has the name of the lock.
         OSError: the folder cannot be written to, or its file system has no locks.
     """
 
@@ -48,7 +51,10 @@ class OutputLock:
 
 def _locked(path: Path, output: Path) -> int:
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        if not _is_lock(file):
+            os.close(file)
+            raise UsageError(f"{path} exists and is no lock of deepscan: choose another --out, or move that file away.")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_still(path, file):
@@ -56,7 +62,7 @@ def _locked(path: Path, output: Path) -> int:
                 os.pwrite(file, str(os.getpid()).encode("ascii"), 0)
                 return file
         except BlockingIOError as error:
-            holder = os.pread(file, 20, 0)
+            holder = os.pread(file, LONGEST_NUMBER, 0)
             os.close(file)
             who = f"process {int(holder)}" if holder.isdigit() else "another process"
             raise UsageError(
@@ -66,6 +72,12 @@ def _locked(path: Path, output: Path) -> int:
             _unlock(path, file)
             raise
         os.close(file)  # its holder has just removed it: what is locked here has no name any more
+
+
+def _is_lock(file: int) -> bool:
+    """Tell whether a file is what `_locked` makes: empty, or with the number of a process."""
+    held = os.pread(file, LONGEST_NUMBER + 1, 0) if stat.S_ISREG(os.fstat(file).st_mode) else b"other"
+    return not held or (held.isdigit() and len(held) <= LONGEST_NUMBER)
 
 
 def _is_still(path: Path, file: int) -> bool:

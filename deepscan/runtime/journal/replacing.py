@@ -20,7 +20,7 @@ def replace_files(contents: Mapping[Path, Iterable[bytes]]) -> None:
         OSError: a file cannot be written.
     """
     targets = {Path(os.path.realpath(path)): parts for path, parts in contents.items()}
-    partials = {path: path.with_name(f".{path.name}.{os.getpid()}.partial") for path in targets}
+    partials = {path: _partial_of(path) for path in targets}
     try:
         for path, parts in targets.items():
             # Made anew: whatever has this name already, a link to another file perhaps, is not written to.
@@ -40,6 +40,18 @@ def replace_files(contents: Mapping[Path, Iterable[bytes]]) -> None:
         flush_folder(parent)
 
 
+def check_replaceable(path: Path) -> None:
+    """Find out whether `replace_files` can write this file, and not only when days of work are to be written.
+
+    Raises:
+        OSError: it cannot, as the folder cannot be written to or the name is too long.
+    """
+    partial = _partial_of(Path(os.path.realpath(path)))
+    partial.unlink(missing_ok=True)
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    partial.unlink()
+
+
 def flush_folder(path: Path) -> None:
     """Flush a folder's list of names to the disk.
 
@@ -51,6 +63,10 @@ def flush_folder(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _partial_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
 def is_partial_of(path: Path, name: str) -> bool:

@@ -73,6 +73,8 @@ class VideoResult:
         weights_sha256: of the file the detector's weights came from.
         settings_sha256: of everything else that a score depends on.
         elapsed_seconds: from the start of decoding to the result, other videos' work in between included.
+        content: content id of the bytes that were read (see `deepscan.runtime.journal.content`); None where that is not
+            known, as nobody asked, the file could not be reached, or it changed while it was read.
         details: at most 64 tracks: those long enough to decide, highest score first; then those that were pooled.
     """
 
@@ -100,6 +102,7 @@ class VideoResult:
     weights_sha256: str
     settings_sha256: str
     elapsed_seconds: float
+    content: str | None = None
     details: tuple[TrackResult, ...] = ()
 
     @property

@@ -1,4 +1,4 @@
-"""What is left to be scanned, from what the inputs hold and what an earlier scan has written."""
+"""What is left to be scanned, from what the inputs hold and what earlier scans have written."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from deepscan.runtime.journal.results import SUCCEEDED
 
 @dataclass(frozen=True, slots=True)
 class DetectorKey:
-    """What a result depends on, besides the file: the fields of the same names in every result of a detector."""
+    """What a result depends on, besides the file: the fields of the same names in every result of a detector.
+
+    Attributes:
+        model, weights_sha256, settings_sha256: one of each.
+        computations: backend and precision of the results that count; None where any do.
+    """
 
     model: str
     weights_sha256: str
     settings_sha256: str
+    computations: frozenset[tuple[str, str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +48,16 @@ def plan_resume(
 ) -> ResumePlan:
     """Plan a scan.
 
-    An input is done if there is a record of what it holds for every detector, whatever the file was called then; of
-    several such records the last one counts. A failure is a result like others, unless failures are to be tried again:
-    then a file is scanned again, by all detectors, if one of its records is neither `scored` nor `no_face`. What was
-    over a limit is always tried again: limits may have been raised, and to find that out anew costs little. An input
-    without a content id is always scanned.
+    An input is done if there is a record of what it holds for every detector, whatever the file was called then. The
+    record must have been computed by what this scan may take as well: with a named backend or precision by these alone,
+    on the same kind of device; with `auto` by any that `auto` may take here, as they were measured to agree. Of several
+    such records the last one counts.
+
+    A failure is a result like others, unless failures are to be tried again: then a file is scanned again, by all
+    detectors, if one of its records is neither `scored` nor `no_face`. What was over a limit is always tried again:
+    limits may have been raised, and to find that out anew costs little. An input without a content id is always
+    scanned, and so is one of whose record nobody knows what it is about: the file could not be reached, or it changed
+    while it was scanned.
 
     Args:
         contents: content ids of the inputs, in order.
@@ -54,12 +65,15 @@ def plan_resume(
         entries: what the journal holds, in the order in which it was written.
         retry_failed: whether files that could not be scanned are to be scanned again.
     """
-    numbers = {detector: number for number, detector in enumerate(detectors)}
+    numbers = {_key(detector): number for number, detector in enumerate(detectors)}
     wanted = set(contents) - {None}
     known: dict[str, dict[int, Entry]] = {}
     for entry in entries:
-        number = numbers.get(DetectorKey(entry.model, entry.weights_sha256, entry.settings_sha256))
-        if number is not None and entry.content is not None and entry.content in wanted:
+        number = numbers.get(_key(entry))
+        if number is None or entry.content is None or entry.content not in wanted:
+            continue
+        accepted = detectors[number].computations
+        if accepted is None or entry.computation in accepted:
             known.setdefault(entry.content, {})[number] = entry
     done: dict[int, tuple[Place, ...]] = {}
     first: dict[str, int] = {}
@@ -76,6 +90,10 @@ def plan_resume(
             if content is not None:
                 first[content] = index
     return ResumePlan(done, tuple(to_scan), {index: tuple(others) for index, others in copies.items()})
+
+
+def _key(of: DetectorKey | Entry) -> tuple[str, str, str]:
+    return of.model, of.weights_sha256, of.settings_sha256
 
 
 def _again(found: Mapping[int, Entry], *, retry_failed: bool) -> bool:

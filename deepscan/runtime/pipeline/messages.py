@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from deepscan.errors import InputError, OverLimit
     from deepscan.runtime.gpu.device import Pixels
+    from deepscan.runtime.journal.content import PlannedContent
     from deepscan.runtime.journal.results import VideoResult
     from deepscan.runtime.video.frames import Frame, Unshrunk, VideoInfo
 
@@ -29,6 +30,8 @@ class VideoJob:
         started: `time.monotonic()` when decoding began.
         share_done: how much of it has been decoded, 0 to 1; for progress only.
         abandoned: it is over a limit for every detector, so that nothing more of it need be decoded.
+        planned: what the file held when the scan was planned; None if nobody looked.
+        content: content id of what was really read; None as long as it is unknown.
     """
 
     index: int
@@ -37,6 +40,8 @@ class VideoJob:
     started: float = 0.0
     share_done: float = 0.0
     abandoned: bool = False
+    planned: PlannedContent | None = None
+    content: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

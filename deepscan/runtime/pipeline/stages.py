@@ -5,17 +5,18 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from deepscan.errors import DeepscanError, InputError, UnreadableInput
+from deepscan.errors import DeepscanError, InputError, UnreachableInput, UnreadableInput
 from deepscan.runtime.faces.yunet import Faces
 from deepscan.runtime.gpu.decoder_choice import DecoderLost
 from deepscan.runtime.limits import DEFAULT_LIMITS, LengthLimit, Limits
+from deepscan.runtime.pipeline.file_watch import CHANGED, FileWatch
 from deepscan.runtime.pipeline.messages import (
     Look,
     Restarted,
@@ -100,11 +101,15 @@ class DecodeStage:
             yield from self._decoded(job, self._on_cpu)
 
     def _decoded(self, job: VideoJob, open_video: OpenVideo) -> Iterator[ToFaces]:
+        with FileWatch(job.planned) as watch:
+            yield from self._watched(job, open_video, watch)
+
+    def _watched(self, job: VideoJob, open_video: OpenVideo, watch: FileWatch) -> Iterator[ToFaces]:
         info: VideoInfo | None = None
         frames, failure, damage = 0, None, None
         length = LengthLimit(self._limits)
         try:
-            with open_video(job.path) as reader:
+            with _opened(open_video, job.path, watch) as reader:
                 for look in self._looks(job, reader, length):
                     frames, info = frames + 1, reader.info
                     yield look
@@ -113,7 +118,7 @@ class DecodeStage:
                 damage = "; ".join(filter(None, [length.cut, reader.damage()])) or None
             if self._sampling.twice and not job.abandoned:
                 yield Rewound(job)
-                with open_video(job.path) as reader:
+                with _opened(open_video, job.path, watch) as reader:
                     for at, again in enumerate(sampled_frames(reader, self._sampling, LengthLimit(self._limits))):
                         if job.abandoned:
                             break
@@ -125,6 +130,14 @@ class DecodeStage:
             raise
         except Exception as error:  # a stranger's file may surprise any library; it must not end a run of days
             failure = UnreadableInput(f"Decoding it failed in an unforeseen way ({error!r}): please report this file.")
+        read = watch.read()
+        failure = read.failure or failure
+        # Why a file cannot be reached says nothing about what it holds.
+        job.content = None if isinstance(failure, UnreachableInput) else read.content
+        if read.changed and failure is not None:
+            failure = type(failure)(f"{str(failure).removesuffix('.')}; {CHANGED}.")
+        elif read.changed:
+            damage = "; ".join(filter(None, [damage, CHANGED]))
         yield VideoDecoded(job, info, frames, failure, damage)
 
     def _looks(self, job: VideoJob, reader: Reader, length: LengthLimit) -> Iterator[Look]:
@@ -133,6 +146,14 @@ class DecodeStage:
             if reader.info.duration_seconds and not self._sampling.twice:
                 job.share_done = min(1.0, marked.frame.seconds / reader.info.duration_seconds)
             yield Look(job, marked.frame, small, marked.starts_shot, marked.position)
+
+
+@contextmanager
+def _opened(open_video: OpenVideo, path: str, watch: FileWatch) -> Iterator[Reader]:
+    with watch.opening():
+        opened = open_video(path)
+    with opened as reader:
+        yield reader
 
 
 class FaceDetector(Protocol):

@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from deepscan.errors import InputError, OverLimit, UnreadableInput
+from deepscan.errors import InputError, OverLimit, UnreachableInput
 from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.video.picture_reader import PictureReader, open_picture, picture_kind
 from deepscan.runtime.video.pyav_reader import PyAVReader
@@ -84,4 +84,4 @@ def _read(file: BinaryIO, count: int) -> bytes:
     try:
         return file.read(count)
     except OSError as error:
-        raise UnreadableInput(f"Reading the file failed ({error.strerror}): check the disk.") from error
+        raise UnreachableInput(f"Reading the file failed ({error.strerror}): check the disk.") from error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 import av
 from av.video.reformatter import VideoReformatter
 
-from deepscan.errors import MachineError, UnreadableInput, UnsupportedInput
+from deepscan.errors import MachineError, UnreachableInput, UnreadableInput, UnsupportedInput
 from deepscan.runtime.gpu.decoder_choice import DecoderLost, chosen_decoder
 from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.video.frames import Frame, Geometry, Orientation, Unshrunk
@@ -335,7 +335,7 @@ class PyAVReader:
                 errors += 1
                 self._damaged += 1
             except OSError as error:
-                raise UnreadableInput(f"Reading the file failed ({error.strerror}): check the disk.") from error
+                raise UnreachableInput(f"Reading the file failed ({error.strerror}): check the disk.") from error
 
     def _frame(self, native: av.VideoFrame) -> Frame:
         self._damaged += native.is_corrupt

@@ -3,11 +3,86 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
-from typing import BinaryIO
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
 
-from deepscan.errors import UnreadableInput, UnsupportedInput
+from deepscan.errors import UnreachableInput, UnreadableInput, UnsupportedInput
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+
+class RegularFile(io.FileIO):
+    """A file that remembers why reading it failed, as decoders take that for damage or go on after it.
+
+    Attributes:
+        failure: the first error of the system; None while there was none.
+    """
+
+    failure: OSError | None = None
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int | None:
+        """Read into a buffer; see `io.FileIO`."""
+        try:
+            return super().readinto(buffer)
+        except OSError as error:
+            self.failure = self.failure or error
+            raise
+
+    def readall(self) -> bytes:
+        """Read to the end; see `io.FileIO`."""
+        try:
+            return super().readall()
+        except OSError as error:
+            self.failure = self.failure or error
+            raise
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenedFile:
+    """What `opened_files` knows of a file.
+
+    Attributes:
+        file: as it was opened; whoever asked for it closes it.
+        descriptor: a second one of the same file, which stays open until `close`.
+        found: the status of the file when it was opened.
+    """
+
+    file: RegularFile
+    descriptor: int
+    found: os.stat_result
+
+    def close(self) -> None:
+        """Close the second descriptor."""
+        os.close(self.descriptor)
+
+
+class _Collecting(threading.local):
+    files: list[OpenedFile] | None = None
+
+
+_collecting = _Collecting()
+
+
+@contextmanager
+def opened_files() -> Iterator[list[OpenedFile]]:
+    """Collect the files that this thread opens with `open_regular_file` meanwhile; the caller closes them.
+
+    Readers of many formats open files, and some close them early. This is how the decode stage, which judges what was
+    read, gets hold of the very files.
+    """
+    before, files = _collecting.files, list[OpenedFile]()
+    _collecting.files = files
+    try:
+        yield files
+    finally:
+        _collecting.files = before
 
 
 def open_regular_file(path: str) -> BinaryIO:
@@ -15,22 +90,26 @@ def open_regular_file(path: str) -> BinaryIO:
 
     Raises:
         UnsupportedInput: it is a folder, device, pipe or socket.
-        UnreadableInput: it is empty, missing or forbidden.
+        UnreadableInput: it is empty, or no file can have this name.
+        UnreachableInput: it is missing or forbidden, or cannot be opened for another reason.
     """
     try:
         _refuse_others(os.stat(path))  # before opening: opening a device may already do something
-        file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115 - the caller closes it
+        file = RegularFile(path, opener=_open_at_once)
         try:
-            _refuse_others(os.fstat(file.fileno()))  # the name may lead elsewhere by now
+            found = os.fstat(file.fileno())
+            _refuse_others(found)  # the name may lead elsewhere by now
+            if _collecting.files is not None:
+                _collecting.files.append(OpenedFile(file, os.dup(file.fileno()), found))
         except BaseException:
             file.close()
             raise
-        return file
+        return io.BufferedReader(file)
     except ValueError as error:
         raise UnreadableInput("No file can have this name: check the path.") from error
     except OSError as error:
         hint = "check its permissions" if error.errno == errno.EACCES else "check that it is still there"
-        raise UnreadableInput(f"The file cannot be opened ({error.strerror}): {hint}.") from error
+        raise UnreachableInput(f"The file cannot be opened ({error.strerror}): {hint}.") from error
 
 
 def _open_at_once(path: str, flags: int) -> int:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from deepscan import errors
 from deepscan.errors import DeepscanError, InputError, MachineError
+from deepscan.runtime.journal.content import signature_of
 from deepscan.runtime.journal.results import Status, VideoResult
 from deepscan.runtime.pipeline.pipeline import StageTimes
 from deepscan.runtime.pipeline.stages import Progress
@@ -102,6 +103,14 @@ class Supervisor:
     def stop(self) -> None:
         """Begin no further file; those in flight are finished. May be called from a signal's handler."""
         self.stopping = True
+
+    def add(self, job: VideoJob) -> None:
+        """Scan one more file after all others; may be called between two results while others are scanned.
+
+        A scan that was told to stop does not begin it.
+        """
+        self._jobs[job.index] = job
+        self._pending.append(job.index)
 
     def __iter__(self) -> Iterator[VideoResult]:
         """Run; leaving the loop early ends all processes.
@@ -206,7 +215,7 @@ class Supervisor:
                 seat.hand(index)
                 job = self._jobs[index]
                 job.started = job.started or time.monotonic()
-                seat.process.tell(Work(index, os.fsencode(job.path), _problem(job.problem)))
+                seat.process.tell(Work(index, os.fsencode(job.path), _problem(job.problem), job.planned))
                 self._note("file_retried" if alone else "file_started", file=job.path, worker=seat.name)
 
     def _finished(self, seat: Seat, result: VideoResult) -> Iterator[VideoResult]:
@@ -277,7 +286,11 @@ class Supervisor:
             return
         if self._suspects and self._alone.process is None:
             self._start(self._alone)
-        if seat is self._alone or not why or not self._pending:
+        if not self._pending:
+            return
+        if seat is self._alone or not why:  # files were added when the others had been told that there are no more
+            if all(other.process is None for other in self._seats):
+                self._start(self._seats[FIRST])
             return
         if not comes_up:
             # The GPU is lost, or others have taken its memory.
@@ -288,6 +301,7 @@ class Supervisor:
     def _given_up(self, index: int, why: str) -> Iterator[VideoResult]:
         """Write the rows of a file that ended its process, though it was alone in it."""
         job = self._jobs[index]
+        content = _content_still_there(job)
         status: Status = "timeout" if index in self._overdue else "crashed"
         end = "was ended" if status == "timeout" else "ended"
         rows = [
@@ -303,6 +317,7 @@ class Supervisor:
                 weights_sha256=detector.weights_sha256,
                 settings_sha256=detector.settings_sha256,
                 elapsed_seconds=time.monotonic() - job.started,
+                content=content,
             )
             for number, detector in enumerate(self._detectors)
         ]
@@ -322,6 +337,16 @@ class Supervisor:
     def decoded_by(self) -> tuple[int, dict[str, int]]:
         """Return how many videos NVDEC decoded, and how many the CPU although there is NVDEC, by the reason."""
         return summed_decoders(standings(self._all_seats()))
+
+
+def _content_still_there(job: VideoJob) -> str | None:
+    """Return what the file held when the scan was planned, if nothing has touched it since."""
+    try:
+        signature = signature_of(os.stat(job.path))
+    except (OSError, ValueError):
+        return None
+    planned = job.planned
+    return planned.content if planned is not None and planned.signature == signature else None
 
 
 def _problem(error: InputError | None) -> Problem | None:

@@ -93,7 +93,9 @@ class Supervisor:
             message = self.hear()
             if not isinstance(message, Work):
                 return
-            job = VideoJob(message.index, os.fsdecode(message.path), _error_of(message.problem))
+            job = VideoJob(
+                message.index, os.fsdecode(message.path), _error_of(message.problem), planned=message.planned
+            )
             taken[job.index] = job
             yield job
 
@@ -167,10 +169,11 @@ def _hand_over(scan: PipelineScan, supervisor: Supervisor, taken: dict[int, Vide
     """Send each result; a file is done with the last of its results."""
     missing: dict[int, int] = {}
     for result in scan:
+        content = taken[result.index].content
         missing[result.index] = missing.get(result.index, detectors) - 1
         if not missing[result.index]:
             del missing[result.index], taken[result.index]
-        supervisor.tell(Finished(replace(result, path="")))
+        supervisor.tell(Finished(replace(result, path="", content=content)))
 
 
 def _decoding(

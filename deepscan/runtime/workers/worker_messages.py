@@ -13,6 +13,7 @@ import msgspec
 from deepscan.runtime.backends.backend_choice import BackendChoice, PrecisionChoice
 from deepscan.runtime.backends.sessions import Device
 from deepscan.runtime.gpu.decoder_choice import DecoderWish
+from deepscan.runtime.journal.content import PlannedContent
 from deepscan.runtime.journal.results import VideoResult
 from deepscan.runtime.pipeline.pipeline import StageTimes
 from deepscan.runtime.settings import Wishes
@@ -63,11 +64,19 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class Work(msgspec.Struct, frozen=True, tag=True):
-    """A file to scan; the answer to `Wants`."""
+    """A file to scan; the answer to `Wants`.
+
+    Attributes:
+        index: its place among the inputs.
+        path: of it.
+        problem: why it cannot be scanned, where that is known already.
+        planned: what it held when the scan was planned, if somebody wants to know what was read.
+    """
 
     index: int
     path: bytes
     problem: Problem | None
+    planned: PlannedContent | None = None
 
 
 class NoMore(msgspec.Struct, frozen=True, tag=True):

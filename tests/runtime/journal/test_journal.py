@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deepscan.errors import UsageError
 from deepscan.runtime.journal.journal import Journal
 from deepscan.runtime.journal.journal_content import read_journal
 from deepscan.runtime.journal.journal_lines import decoded, encoded, entry_of, line_of
@@ -147,7 +148,8 @@ def test_damage_in_the_middle_costs_that_line_and_is_counted(tmp_path: Path, dam
     assert [journal.line(entry.place) for entry in journal.entries] == [whole[0], *whole[2:]]
     journal.append(lines(5)[4:])
     journal.close()
-    assert opened(path) == (known(0, 2, 3, 4), 0, None)
+    assert opened(path) == (known(0, 2, 3, 4), 1, None)
+    assert path.read_bytes() == b"".join([whole[0], damaged, *whole[2:], *lines(5)[4:]])  # nothing is taken away
 
 
 @settings(deadline=None)
@@ -162,26 +164,51 @@ def test_whatever_lies_between_records_they_are_found(
     path.write_bytes(data)
     expected = known(*(number for number, line in enumerate(lines(5)) if line in data))
     assert [entry.content for entry in read_journal(path).entries] == expected
-    assert opened(path)[0] == expected
-    assert opened(path) == (expected, 0, None)
+    if expected:
+        assert opened(path)[0] == expected
+        assert path.read_bytes() == data[: data.rfind(b"\n") + 1]  # but for a torn last line
 
 
-@pytest.mark.parametrize("data", [b"old", b"old\n", b'{"path": "a.mp4", "status": "scored"}\n', bytes(100)])
-def test_a_file_that_is_no_journal_is_kept_under_another_name(tmp_path: Path, data: bytes) -> None:
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"old",
+        b"old\n",
+        b'{"path": "a.mp4", "status": "scored"}\n',
+        b'{"path": "a.mp4", "size": 5}',
+        b'{"path": 5',
+        b'{"name": "a.mp4"}\n{"path": "a.mp4',
+        bytes(100),
+    ],
+)
+def test_a_file_that_is_no_journal_is_refused_and_stays(tmp_path: Path, data: bytes, fresh: bool) -> None:
     path = tmp_path / "r.jsonl"
-    for number, name in enumerate(["r.old.jsonl", "r.old.2.jsonl", "r.old.3.jsonl"]):
-        path.write_bytes(data + b"%d" % number)
-        assert opened(path) == ([], 0, tmp_path / name)
-        assert (tmp_path / name).read_bytes() == data + b"%d" % number
-        assert path.read_bytes() == b""
+    path.write_bytes(data)
+    with pytest.raises(UsageError, match=r"r\.jsonl.* is no journal"):
+        Journal(path, fresh=fresh)
+    assert path.read_bytes() == data
+    assert os.listdir(tmp_path) == ["r.jsonl"]
 
 
-def test_a_fresh_start_keeps_the_earlier_journal_under_another_name(tmp_path: Path) -> None:
-    path = tmp_path / "r.jsonl"
+def test_a_fresh_start_keeps_one_earlier_journal_under_another_name(tmp_path: Path) -> None:
+    path, old = tmp_path / "r.jsonl", tmp_path / "r.old.jsonl"
     assert opened(path, fresh=True) == ([], 0, None)
+    for number in (2, 3):
+        path.write_bytes(b"".join(lines(number)))
+        assert opened(path, fresh=True) == ([], 0, old)
+        assert old.read_bytes() == b"".join(lines(number))
+        assert opened(path, fresh=True) == ([], 0, None)  # an empty one is no reason to replace the one before
+    assert sorted(os.listdir(tmp_path)) == ["r.jsonl", "r.old.jsonl"]
+
+
+def test_a_fresh_start_replaces_nothing_but_a_journal(tmp_path: Path) -> None:
+    path, old = tmp_path / "r.jsonl", tmp_path / "r.old.jsonl"
     path.write_bytes(b"".join(lines(2)))
-    assert opened(path, fresh=True) == ([], 0, tmp_path / "r.old.jsonl")
-    assert opened(tmp_path / "r.old.jsonl") == (known(0, 1), 0, None)
+    old.write_text('{"mine": 1}\n')
+    with pytest.raises(UsageError, match=r"r\.old\.jsonl.* is no journal"):
+        Journal(path, fresh=True)
+    assert (path.read_bytes(), old.read_text()) == (b"".join(lines(2)), '{"mine": 1}\n')
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:

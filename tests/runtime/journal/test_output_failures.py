@@ -15,7 +15,9 @@ import pytest
 from deepscan.errors import OutputError, UsageError
 from deepscan.runtime.journal.output_lock import OutputLock, lock_path
 from deepscan.runtime.journal.replacing import replace_files
-from tests.runtime.result_rows import files_of, paths, row, scanned, write
+from deepscan.runtime.journal.result_files import plan_without_writing
+from deepscan.runtime.journal.result_records import CSV_HEADER
+from tests.runtime.result_rows import LITE, files_of, paths, row, scanned, write
 
 ROOT = Path(__file__).parents[3]
 
@@ -30,7 +32,7 @@ with files_of(Path(sys.argv[1]), ["a"]):
 """
 
 
-@pytest.mark.parametrize("second", ["r.csv", "r.txt", "link.csv", "../{0}/r.csv"])
+@pytest.mark.parametrize("second", ["r.csv", "r.CSV", "r", "link.csv", "../{0}/r.csv"])
 def test_a_second_scan_onto_the_same_output_says_so_and_stops(tmp_path: Path, second: str) -> None:
     (tmp_path / "link.csv").symlink_to("r.csv")
     command = [sys.executable, "-c", HOLD, str(tmp_path / "r.csv")]
@@ -109,15 +111,15 @@ def test_a_full_disk_is_an_output_error_and_what_was_finished_is_kept(tmp_path: 
     whole.mkdir()
     write(whole / "r.csv", *(scanned(index, f"{index}.mp4") for index in range(100)))
     data = (whole / "r.jsonl").read_bytes()
-    (tmp_path / "r.csv").write_text("old")
-    # In the first line; in the middle; and when all are there, but there is no room for them a second time.
+    (tmp_path / "r.csv").write_text(CSV_HEADER)
+    # In the first line; in the middle; and when there is just enough.
     for room in (100, len(data) // 2, len(data), 1 << 30):
         arguments = [sys.executable, "-c", FILL, str(tmp_path / "r.csv"), str(room)]
         child = subprocess.run(arguments, capture_output=True, text=True, check=True, cwd=ROOT)
         if room < len(data):
             assert re.fullmatch(r"OutputError: .*r\.csv .*cannot be written \(File too large\): .*\n", child.stdout)
             assert (tmp_path / "r.jsonl").read_bytes() == data[:room].rpartition(b"\n")[0] + b"\n" * (room > 100)
-            assert (tmp_path / "r.csv").read_text() == "old"
+            assert (tmp_path / "r.csv").read_text() == CSV_HEADER
         else:
             assert child.stdout == ""
     assert (tmp_path / "r.jsonl").read_bytes() == data
@@ -164,22 +166,35 @@ def test_a_folder_that_is_or_becomes_read_only_is_an_output_error(when: str) -> 
                 assert files.done == {0, 1}
 
 
-@pytest.mark.parametrize("place", ["missing/r.csv", "file/r.csv"])
+@pytest.mark.parametrize("place", ["file/r.csv", "file/missing/r.csv"])
 def test_a_place_where_nothing_can_be_written_is_an_output_error(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(OutputError, match=r"r\.csv .*cannot be written"):
         files_of(tmp_path / place, ["a"])
 
 
-def test_a_name_that_is_too_long_for_what_stands_beside_it_is_an_output_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("length", [243, 251, 255, 300])
+def test_a_name_that_is_too_long_for_what_stands_beside_it_is_an_output_error(tmp_path: Path, length: int) -> None:
     with pytest.raises(OutputError, match="name too long"):
-        files_of(tmp_path / f"r.{'c' * 250}", ["a"])
+        files_of(tmp_path / f"{'r' * length}.csv", ["a"])
+    assert os.listdir(tmp_path) == []
+
+
+def test_missing_folders_are_made_when_something_is_written(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "newer" / "r.csv"
+    plan_without_writing(out, inputs=["a"], contents=["fast:1:a"], detectors=[LITE])
+    assert os.listdir(tmp_path) == []
+    write(out, row())
+    assert sorted(os.listdir(out.parent)) == ["r.csv", "r.jsonl"]
 
 
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("r.jsonl", "the name of a JSONL"),
+        ("r.jsonl", "no name of a CSV"),
+        ("r.xlsx", "let the name end in .csv"),
+        ("r.csv.gz", "let the name end in .csv"),
+        ("r.JSON", "let the name end in .csv"),
         ("folder", "is a folder"),
         ("d.csv", "d.jsonl is a folder"),
         ("pipe", "a device or a pipe"),
@@ -252,3 +267,48 @@ def test_a_failed_flush_at_the_end_hides_nothing_that_went_wrong_before(
     with pytest.raises(first or OutputError):
         scan()
     assert not (tmp_path / ".r.csv.lock").exists()
+
+
+OTHERS = {
+    "r.csv": "name,amount\nrent,700\n",
+    "r.jsonl": '{"name": "rent"}\n',
+    "r.old.jsonl": '{"name": "rent"}\n',
+    ".r.csv.lock": "[lock]\n",
+    ".r.jsonl.lock": "123 456",
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_file_that_deepscan_has_not_written_is_never_replaced(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(OTHERS[name])
+    with pytest.raises(UsageError, match=rf"{re.escape(name)}.* choose another --out"):
+        files_of(tmp_path / "r.csv", ["a"], fresh=True)
+    assert {name: OTHERS[name]} == {name: (tmp_path / name).read_text() for name in os.listdir(tmp_path)}
+
+
+@pytest.mark.parametrize(
+    "text", ["", CSV_HEADER, "\ufeff" + CSV_HEADER, CSV_HEADER.replace("\n", "\r\n") + "a.mp4,,,\r\n", CSV_HEADER[:-1]]
+)
+def test_a_csv_of_deepscan_is_replaced(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.csv").write_text(text, newline="")
+    assert len(write(tmp_path / "r.csv", row())) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [" ", "\n" + CSV_HEADER, CSV_HEADER.replace(",", ";"), CSV_HEADER[:-1] + ",note\n", "\ufeff", "path\n"],
+)
+def test_a_csv_with_other_columns_is_not(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.csv").write_text(text)
+    with pytest.raises(UsageError, match="was not written by deepscan"):
+        files_of(tmp_path / "r.csv", ["a"])
+    with pytest.raises(UsageError, match="was not written by deepscan"):
+        plan_without_writing(tmp_path / "r.csv", inputs=["a"], contents=[None], detectors=[LITE])
+    assert (tmp_path / "r.csv").read_text() == text
+
+
+def test_a_pipe_in_the_place_of_a_lock_is_not_removed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".r.csv.lock")
+    with pytest.raises(UsageError, match="is no lock of deepscan"):
+        files_of(tmp_path / "r.csv", ["a"])
+    assert os.listdir(tmp_path) == [".r.csv.lock"]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from deepscan.errors import OutputError
 from deepscan.runtime.journal import result_files
+from deepscan.runtime.journal.journal_lines import line_of
 from deepscan.runtime.journal.result_files import (
     COLUMNS,
     plan_without_writing,
@@ -35,7 +37,7 @@ def test_rows_are_in_the_order_of_the_inputs_whatever_finishes_first(tmp_path: P
     order = [7, 2, 0, 9, 4, 1, 8, 3, 6, 5]
     write(tmp_path / "r.csv", *(row(index) for index in order))
     assert names_in(tmp_path / "r.csv") == paths(10)
-    assert [record["path"] for record in records_in(tmp_path / "r.jsonl")] == paths(10)
+    assert [record["path"] for record in records_in(tmp_path / "r.jsonl")] == [f"{index}.mp4" for index in order]
 
 
 def test_the_rows_of_an_input_are_in_the_order_of_the_detectors(tmp_path: Path) -> None:
@@ -46,7 +48,8 @@ def test_the_rows_of_an_input_are_in_the_order_of_the_detectors(tmp_path: Path) 
         files.commit()
     expected = [(path, model) for path in paths(3) for model in ("lite", "other")]
     assert [(cell[0], cell[COLUMNS.index("model")]) for cell in rows_in(tmp_path / "r.csv")[1:]] == expected
-    assert [(record["path"], record["model"]) for record in records_in(tmp_path / "r.jsonl")] == expected
+    by_path = sorted(records_in(tmp_path / "r.jsonl"), key=lambda record: str(record["path"]))
+    assert [(record["path"], record["model"]) for record in by_path] == expected
 
 
 def test_the_jsonl_holds_exact_paths_tracks_and_timelines(tmp_path: Path) -> None:
@@ -99,16 +102,20 @@ def test_the_csv_is_not_written_more_often_than_stated(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def undisturbed(tmp_path: Path) -> tuple[bytes, bytes]:
-    """Both files of a scan of ten inputs that ran to its end."""
-    (tmp_path / "whole").mkdir()
+def undisturbed(tmp_path: Path) -> tuple[bytes, list[bytes]]:
+    """The CSV and the sorted lines of the journal of a scan of ten inputs that ran to its end."""
     write(tmp_path / "whole" / "r.csv", *(scanned(index, f"{index}.mp4") for index in range(10)))
-    return (tmp_path / "whole" / "r.csv").read_bytes(), (tmp_path / "whole" / "r.jsonl").read_bytes()
+    return both(tmp_path / "whole" / "r.csv")
+
+
+def both(out: Path) -> tuple[bytes, list[bytes]]:
+    """Return a CSV, and the lines of the journal beside it, whose order is that in which files finished."""
+    return out.read_bytes(), sorted(out.with_suffix(".jsonl").read_bytes().splitlines(keepends=True))
 
 
 @pytest.mark.parametrize("committed", [True, False])
 def test_a_scan_that_ended_early_goes_on_and_its_files_are_those_of_an_undisturbed_one(
-    tmp_path: Path, undisturbed: tuple[bytes, bytes], committed: bool
+    tmp_path: Path, undisturbed: tuple[bytes, list[bytes]], committed: bool
 ) -> None:
     out = tmp_path / "r.csv"
     for part in ([8, 1, 5], [], [0, 9], [7, 6, 4, 3, 2]):
@@ -118,12 +125,12 @@ def test_a_scan_that_ended_early_goes_on_and_its_files_are_those_of_an_undisturb
                 files.add(scanned(index, f"{index}.mp4"))
             if committed or part[-1:] == [2]:
                 files.commit()
-    assert (out.read_bytes(), (tmp_path / "r.jsonl").read_bytes()) == undisturbed
+    assert both(out) == undisturbed
     with files_of(out, paths(10)) as files:
         assert files.done == set(range(10))
         done = list(files.results_done())
         assert files.commit() == out
-    assert (out.read_bytes(), (tmp_path / "r.jsonl").read_bytes()) == undisturbed
+    assert both(out) == undisturbed
     again = [replace(scanned(index, f"{index}.mp4"), details=()) for index in range(10)]
     assert [record_of(result) for result in done] == [record_of(result) for result in again]
     assert [(result.index, result.row) for result in done] == [(index, index) for index in range(10)]
@@ -141,21 +148,24 @@ def test_a_moved_file_keeps_its_result_under_its_new_name_and_place(tmp_path: Pa
         ]
         assert files.add(scanned(1, "new")) == [scanned(1, "new")]
         files.commit()
-    expected = [scanned(1, "b"), scanned(1, "new"), scanned(0, "a")]
-    assert names_in(out) == ["moved/b", "new", "'=a"]
+    expected = [scanned(0, "a"), scanned(1, "b"), scanned(1, "b"), scanned(0, "a"), scanned(1, "new")]
+    assert names_in(out) == ["a", "b", "moved/b", "new", "'=a"]
     records = records_in(tmp_path / "r.jsonl")
-    assert [record["path"] for record in records] == ["moved/b", "new", "=a"]
+    assert [record["path"] for record in records] == ["a", "b", "moved/b", "=a", "new"]
     assert [record["score"] for record in records] == [record_of(result)["score"] for result in expected]
-    assert [record["content"] for record in records] == contents
-    with files_of(out, ["moved/b", "new", "=a"], contents=contents) as files:  # the changed lines have good checksums
+    assert [record["content"] for record in records][2:] == ["fast:1:b", "fast:1:a", "fast:1:new"]
+    with files_of(out, ["moved/b", "new", "=a"], contents=contents) as files:  # the new lines have good checksums
         assert (files.done, files.notes) == (frozenset({0, 1, 2}), [])
+    assert records_in(tmp_path / "r.jsonl") == records  # and are written once
 
 
 def test_files_that_hold_the_same_are_scanned_once_and_reported_each(tmp_path: Path) -> None:
     out, inputs, contents = tmp_path / "r.csv", ["a", "b", "a2", "a3"], ["A", "B", "A", "A"]
     with files_of(out, inputs, contents=contents, detectors=[LITE, OTHER]) as files:
         assert files.done == {2, 3}
-        one, other = (scanned(0, "a", key, number=number, of=2) for number, key in enumerate([LITE, OTHER]))
+        one, other = (
+            scanned(0, "a", key, number=number, of=2, content="A") for number, key in enumerate([LITE, OTHER])
+        )
         assert files.add(other) == [other]
         copies = [
             replace(result, index=index, row=index * 2 + number, path=inputs[index])
@@ -168,7 +178,7 @@ def test_files_that_hold_the_same_are_scanned_once_and_reported_each(tmp_path: P
     with files_of(out, inputs, contents=contents, detectors=[LITE, OTHER]) as files:
         assert files.done == {0, 2, 3}
         for number, key in enumerate([LITE, OTHER]):
-            files.add(scanned(1, "b", key, number=number, of=2))
+            files.add(scanned(1, "b", key, number=number, of=2, content="B"))
         files.commit()
     assert names_in(out) == ["a", "a", "b", "b", "a2", "a2", "a3", "a3"]
 
@@ -185,7 +195,7 @@ def test_failures_are_tried_again_if_asked_and_the_new_result_counts(tmp_path: P
     with files_of(out, ["a", "b"], retry_failed=True) as files:
         assert files.done == {0, 1}
         files.commit()
-    assert [record["status"] for record in records_in(tmp_path / "r.jsonl")] == ["scored", "scored"]
+    assert [record["status"] for record in records_in(tmp_path / "r.jsonl")] == ["scored", "crashed", "scored"]
     assert [cells[1] for cells in rows_in(out)[1:]] == ["scored", "scored"]
 
 
@@ -213,18 +223,20 @@ def test_a_fresh_scan_forgets_and_keeps_the_journal_under_another_name(tmp_path:
         assert files.done == set()
 
 
-def test_damage_costs_the_files_it_was_about_and_is_reported(tmp_path: Path, undisturbed: tuple[bytes, bytes]) -> None:
-    lines = undisturbed[1].splitlines(keepends=True)
+def test_damage_costs_the_files_it_was_about_and_is_reported(
+    tmp_path: Path, undisturbed: tuple[bytes, list[bytes]]
+) -> None:
+    lines = list(undisturbed[1])
     lines[3] = lines[3].replace(b'"score": 0.2', b'"score": 0.3', 1)
     (tmp_path / "r.jsonl").write_bytes(b"".join(lines) + b'{"path": "torn')
     with files_of(tmp_path / "r.csv", paths(10)) as files:
         assert files.done == set(range(10)) - {3}
-        assert files.notes == [
-            f"{tmp_path / 'r.jsonl'} had damaged lines (1): the files they were about are scanned again."
-        ]
+        (note,) = files.notes
+        assert note.startswith(f"{tmp_path / 'r.jsonl'} has damaged lines (1), which are passed over")
         files.add(scanned(3, "3.mp4"))
         files.commit()
-    assert ((tmp_path / "r.csv").read_bytes(), (tmp_path / "r.jsonl").read_bytes()) == undisturbed
+    assert (tmp_path / "r.csv").read_bytes() == undisturbed[0]
+    assert (tmp_path / "r.jsonl").read_bytes() == b"".join([*lines, undisturbed[1][3]])
 
 
 def test_a_look_at_what_would_be_scanned_touches_nothing(tmp_path: Path) -> None:
@@ -235,14 +247,14 @@ def test_a_look_at_what_would_be_scanned_touches_nothing(tmp_path: Path) -> None
     before = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
     with files_of(tmp_path / "other.csv", ["a"]):  # nor does it need the lock
         for fresh, expected in [(False, (1,)), (True, (0, 1))]:
-            plan = plan_without_writing(
+            plan, _ = plan_without_writing(
                 out, inputs=["a", "b"], contents=["fast:1:a", "fast:1:b"], detectors=[LITE], fresh=fresh
             )
             assert plan.to_scan == expected
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
     with files_of(out, ["a", "b"]):
         plan_without_writing(out, inputs=["a"], contents=["fast:1:a"], detectors=[LITE])
-    with pytest.raises(OutputError, match="cannot be read"):
+    with pytest.raises(OutputError, match="Not a directory"):
         plan_without_writing(tmp_path / "r.csv" / "r.csv", inputs=["a"], contents=[None], detectors=[LITE])
 
 
@@ -276,7 +288,7 @@ with files_of(Path(sys.argv[1]), names, contents=contents, detectors=detectors) 
     for index in sorted(set(range(200)) - files.done, key=lambda index: index * 37 % 200):
         print(index, flush=True)
         for number, key in enumerate(detectors):
-            files.add(scanned(index, names[index], key, number=number, of=2))
+            files.add(scanned(index, names[index], key, number=number, of=2, content=contents[index]))
     files.commit()
 print("end", flush=True)
 """
@@ -290,8 +302,8 @@ def test_a_scan_that_is_killed_at_any_moment_and_continued_ends_as_if_undisturbe
         command = [sys.executable, "-c", SCAN, str(out)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as child:
             assert child.stdout is not None
-            lines = child.stdout if stop_after is None else (child.stdout.readline() for _ in range(stop_after))
-            told = list(lines)
+            said = child.stdout if stop_after is None else (child.stdout.readline() for _ in range(stop_after))
+            told = list(said)
             if stop_after is not None:
                 child.send_signal(signal.SIGKILL)
         if out.exists():  # whole at any moment
@@ -299,6 +311,110 @@ def test_a_scan_that_is_killed_at_any_moment_and_continued_ends_as_if_undisturbe
     assert told[-1] == "end\n"
     assert len(told) < 100  # the rest was done before
     assert len(names_in(out)) == 400
-    for name in ("r.csv", "r.jsonl"):
-        assert (tmp_path / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    csv, lines = both(out)
+    assert csv == (tmp_path / "whole" / "r.csv").read_bytes()
+    assert set(lines) == set(both(tmp_path / "whole" / "r.csv")[1])  # those without a content id several times
     assert sorted(os.listdir(tmp_path)) == ["r.csv", "r.jsonl", "whole"]
+
+
+def test_results_of_other_inputs_and_detectors_stay(tmp_path: Path) -> None:
+    out = tmp_path / "r.csv"
+    write(out, scanned(0, "a"), scanned(1, "b"))
+    write(out, scanned(0, "c"))
+    assert names_in(out) == ["a", "b", "c"]
+    with files_of(out, ["b"], detectors=[OTHER]) as files:
+        files.add(scanned(0, "b", OTHER))
+        files.commit()
+    cells = [(row[0], row[COLUMNS.index("model")]) for row in rows_in(out)[1:]]
+    assert cells == [("a", "lite"), ("b", "lite"), ("c", "lite"), ("b", "other")]
+
+
+def test_a_row_is_replaced_by_a_newer_result_of_its_input_and_detector(tmp_path: Path) -> None:
+    out, other_settings = tmp_path / "r.csv", replace(LITE, settings_sha256="other")
+    write(out, scanned(0, "a"), scanned(1, "b"))
+    with files_of(out, ["./b"], detectors=[other_settings]) as files:
+        assert files.done == set()
+        assert files.commit() == out
+        assert names_in(out) == ["a", "b"]  # until it is scanned
+        files.add(scanned(0, "./b", other_settings))
+        files.commit()
+    assert [(row[0], row[-2]) for row in rows_in(out)[1:]] == [("a", "cd"), ("./b", "other")]
+    with files_of(out, ["b"], contents=["fast:1:b"]) as files:  # known, but not what the row shows
+        assert files.done == {0}
+        assert [result.settings_sha256 for result in files.results_done()] == ["cd"]
+        files.commit()
+    assert [(row[0], row[-2]) for row in rows_in(out)[1:]] == [("a", "cd"), ("b", "cd")]
+    assert len(records_in(tmp_path / "r.jsonl")) == 4
+
+
+def test_processed_files_that_were_moved_away_keep_their_rows(tmp_path: Path) -> None:
+    out = tmp_path / "r.csv"
+    inbox = [f"in/{index}.mp4" for index in range(10)]
+    write(out, *(scanned(index, path) for index, path in enumerate(inbox)))
+    with files_of(out, [*inbox[8:], "in/new.mp4"]) as files:
+        assert files.done == {0, 1}
+        files.add(scanned(2, "in/new.mp4"))
+        files.commit()
+    assert names_in(out) == [*inbox, "in/new.mp4"]
+
+
+def test_pruning_leaves_other_rows_out_of_the_csv_and_in_the_journal(tmp_path: Path) -> None:
+    out = tmp_path / "r.csv"
+    write(out, scanned(0, "a"), scanned(1, "b"), scanned(2, "c"))
+    assert plan_without_writing(out, inputs=["b"], contents=["fast:1:b"], detectors=[LITE])[1] == 2
+    with files_of(out, ["b"], prune=True) as files:
+        (note,) = files.notes
+        assert note.startswith(f"--prune leaves 2 rows of other inputs or detectors out of {out}; they stay in ")
+        files.commit()
+    assert names_in(out) == ["b"]
+    assert len(records_in(tmp_path / "r.jsonl")) == 3
+    with files_of(out, ["a", "b", "c"], prune=True) as files:
+        assert files.notes == []
+    with files_of(out, ["c"]) as files:
+        files.commit()
+    assert names_in(out) == ["a", "b", "c"]
+
+
+def test_a_path_that_cannot_be_reached_is_tried_again_and_says_nothing_about_duplicates(tmp_path: Path) -> None:
+    out, names = tmp_path / "r.csv", ["a", "a2", "a3", "b"]
+    contents = ["A", "A", "A", "B"]
+    with files_of(out, names, contents=contents) as files:
+        assert files.done == {1, 2}
+        gone = row(0, path="a", status="unreadable", reason="moved", content=None)
+        assert files.add(gone) == [gone]
+        assert (files.take_up(), files.take_up()) == ([1], [])
+        scored = scanned(1, "a2", content="A")
+        assert files.add(scored) == [scored, replace(scored, index=2, row=2, path="a3")]
+        assert files.take_up() == []
+        files.commit()
+    assert [cells[:2] for cells in rows_in(out)[1:]] == [["a", "unreadable"], ["a2", "scored"], ["a3", "scored"]]
+    assert [record["content"] for record in records_in(tmp_path / "r.jsonl")] == [None, "A", "A"]
+    with files_of(out, ["done/a", "a2", "a3", "b"], contents=contents) as files:
+        assert files.done == {0, 1, 2}
+
+
+def test_what_was_read_counts_and_not_what_was_planned(tmp_path: Path) -> None:
+    out = tmp_path / "r.csv"
+    with files_of(out, ["grows", "copy"], contents=["old", "old"]) as files:
+        assert files.done == {1}
+        grown = scanned(0, "grows", content="new")
+        assert files.add(grown) == [grown]
+        assert files.take_up() == [1]
+        files.add(scanned(1, "copy", content="old"))
+    with files_of(out, ["grows", "copy", "older"], contents=["new", "old", "old"]) as files:
+        assert [result.score for result in files.results_done()] == [0.5, 0.333333, 0.333333]
+
+
+def test_many_rows_of_earlier_runs_take_little_memory(tmp_path: Path) -> None:
+    count = 20_000
+    (tmp_path / "r.jsonl").write_bytes(
+        b"".join(line_of(scanned(index, f"{index}.mp4", details=()), "c") for index in range(count))
+    )
+    with files_of(tmp_path / "r.csv", ["new"]) as files:
+        tracemalloc.start()
+        files.add(scanned(0, "new"))
+        assert files.commit() is not None
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        tracemalloc.stop()
+        assert sys.getsizeof(files._others.offsets) + sys.getsizeof(files._others.heads) < 20 * count
+    assert len(names_in(tmp_path / "r.csv")) == count + 1

@@ -11,12 +11,22 @@ from deepscan.runtime.journal.resume import DetectorKey, plan_resume
 from tests.runtime.result_rows import LITE, OTHER
 
 keys = st.sampled_from([LITE, OTHER, replace(LITE, settings_sha256="x"), replace(LITE, weights_sha256="x")])
+ORT, OPENVINO = ("onnxruntime-cpu", "fp32"), ("openvino-cpu", "bf16")
 contents = st.one_of(st.none(), st.sampled_from(["a", "b", "c", "d"]))
 
 
 def entry(content: str | None, key: DetectorKey = LITE, *, number: int = 0, succeeded: bool = True) -> Entry:
     status: Status = "scored" if succeeded else "unreadable"
-    return Entry(Place(number, 1, 2), content, key.model, key.weights_sha256, key.settings_sha256, status)
+    return Entry(
+        place=Place(number, 1, 2),
+        path="a.mp4",
+        content=content,
+        model=key.model,
+        weights_sha256=key.weights_sha256,
+        settings_sha256=key.settings_sha256,
+        computation=ORT,
+        status=status,
+    )
 
 
 def place(number: int) -> tuple[Place]:
@@ -101,3 +111,15 @@ def test_a_file_without_content_id_is_always_scanned() -> None:
 def test_what_was_over_a_limit_is_always_tried_again() -> None:
     too_long = replace(entry("a"), status="over_limit")
     assert plan_resume(["a", "b"], [LITE], [too_long, entry("b", number=1)]).to_scan == (0,)
+
+
+def test_what_something_else_has_computed_counts_only_if_this_scan_may_take_it() -> None:
+    by_ort, by_openvino = entry("a", number=0), replace(entry("a", number=1), computation=OPENVINO)
+    for accepted, done in [
+        ({ORT}, {0: place(0)}),
+        ({OPENVINO}, {0: place(1)}),
+        ({ORT, OPENVINO}, {0: place(1)}),
+        ({("onnxruntime-cuda", "fp32"), ("openvino-cpu", "fp32")}, {}),
+    ]:
+        key = replace(LITE, computations=frozenset(accepted))
+        assert plan_resume(["a"], [key], [by_ort, by_openvino]).done == done

@@ -1,0 +1,96 @@
+"""Which bytes a video was decoded from: a file may have been written to, replaced or moved since it was looked at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, Self
+
+from deepscan.errors import InputError
+from deepscan.runtime.journal.content import PlannedContent, content_of, reading_failed, signature_of
+from deepscan.runtime.video.regular_files import OpenedFile, opened_files
+
+CHANGED: Final = "the file changed while it was scanned: the same command scans it again"
+
+
+@dataclass(frozen=True, slots=True)
+class ContentRead:
+    """What was read of a file.
+
+    Attributes:
+        content: content id of what was read; None where that is unknown or was not asked for.
+        changed: the file was written to or replaced while it was read.
+        failure: the system failed to read it.
+    """
+
+    content: str | None
+    changed: bool = False
+    failure: InputError | None = None
+
+
+class FileWatch:
+    """Watches the files that one video is decoded from, through descriptors of its own; a context that closes them.
+
+    Args:
+        planned: what the file held when the scan was planned, if somebody wants to know what was read.
+    """
+
+    def __init__(self, planned: PlannedContent | None) -> None:
+        self._planned = planned
+        self._files: list[OpenedFile] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files:
+            file.close()
+
+    @contextmanager
+    def opening(self) -> Iterator[None]:
+        """Watch what this thread opens meanwhile."""
+        with opened_files() as found:
+            try:
+                yield
+            finally:
+                self._files += found
+
+    def read(self) -> ContentRead:
+        """Return what was read up to now.
+
+        A file whose status is as it was planned holds what it held. If it was touched or moved before it was opened, or
+        if it is another one, its content is looked at anew. If it was written to since it was opened, nobody knows what
+        was read.
+        """
+        for file in self._files:
+            if file.file.failure is not None:
+                return ContentRead(None, failure=reading_failed(file.file.failure))
+        if not self._files:
+            return ContentRead(None)
+        try:
+            return self._read()
+        except OSError as error:
+            return ContentRead(None, failure=reading_failed(error))
+        except InputError as error:
+            return ContentRead(None, failure=error)
+
+    def _read(self) -> ContentRead:
+        first = self._files[0].found
+        seen = [*(file.found for file in self._files), *(os.fstat(file.descriptor) for file in self._files)]
+        if any(_written(first, found) for found in seen):
+            return ContentRead(None, changed=True)
+        if self._planned is None:
+            return ContentRead(None)
+        signature = self._planned.signature
+        if all(signature_of(found) == signature for found in seen):
+            return ContentRead(self._planned.content)
+        content = content_of(self._files[-1].descriptor, full=self._planned.full)
+        if signature_of(first) == signature and content != self._planned.content:
+            return ContentRead(None, changed=True)
+        return ContentRead(content)
+
+
+def _written(first: os.stat_result, found: os.stat_result) -> bool:
+    return (found.st_size, found.st_mtime_ns) != (first.st_size, first.st_mtime_ns)
