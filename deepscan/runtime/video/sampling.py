@@ -84,7 +84,7 @@ def sampled_frames(reader: Reader, sampling: Sampling, length: LengthLimit | Non
         InputError: the video cannot be decoded, or is over a limit.
     """
     length = length or LengthLimit()
-    length.check_stated(reader.info)
+    length.check_length(reader)
     for sampled in _sampled(reader, sampling, length):
         if length.ends_before(sampled.frame.seconds):
             return
