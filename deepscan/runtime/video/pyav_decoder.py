@@ -13,6 +13,7 @@ from deepscan.errors import InputError, MachineError, UnreadableInput
 from deepscan.runtime.gpu.decoder_choice import DecoderLost, chosen_decoder
 from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.video.encryption import refuse_encrypted
+from deepscan.runtime.video.file_end import missing_share
 from deepscan.runtime.video.frames import Frame, Geometry, Orientation
 from deepscan.runtime.video.main_stream import MainStream, counted_pictures, main_stream, must_be_counted
 from deepscan.runtime.video.pyav_container import (
@@ -77,6 +78,7 @@ class PyAVDecoder:
         self._queue: Queue | None = None  # while frames are decoded on the GPU
         self._sought: float | None = None
         self._skip_to = 0
+        self._cut_share = missing_share(file)
         container, self._main = self._opened()
         self._use(container, threads)
         context = self._stream.codec_context

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import av
 from av.video.reformatter import VideoReformatter
@@ -16,7 +16,6 @@ from deepscan.errors import UnreadableInput, UnsupportedInput
 from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.video.ebml import has_cues
 from deepscan.runtime.video.file_bytes import FileBytes
-from deepscan.runtime.video.file_end import missing_share
 from deepscan.runtime.video.frame_search import frames_near, windows_near
 from deepscan.runtime.video.frames import Frame, Unshrunk
 from deepscan.runtime.video.pyav_container import plain
@@ -62,9 +61,9 @@ class PyAVReader(PyAVDecoder):
     without decoding, to learn how long the video is and where its key frames are, and once to decode from those on.
     """
 
-    _read_to_end = False
     _prepared = False
     _measured_seconds: float | None = None
+    _missing: str | None = None
     _survey: StreamSurvey | None = None
 
     def frames(self) -> Iterator[Frame]:
@@ -75,7 +74,7 @@ class PyAVReader(PyAVDecoder):
         """
         yield from self.decode()
         self._refuse_if_nothing_decoded()
-        self._read_to_end = True
+        self._missing = self._missing_part(self._end, self._latest_of_all)
         self._measured(self._end)
 
     def frames_at(self, seconds: Sequence[float], *, tolerance_seconds: float) -> Iterator[Frame]:
@@ -142,8 +141,8 @@ class PyAVReader(PyAVDecoder):
             found.append(f"{self._damaged} damaged packets or frames")
         if self._cut_share is not None:
             found.append(f"the file is cut off: the last {_percent(self._cut_share)} of its bytes are missing")
-        if missing := self._missing_part():
-            found.append(missing)
+        if self._missing:
+            found.append(self._missing)
         return "; ".join(found) or None
 
     def jump(self, target: float, reached: float) -> bool:
@@ -167,10 +166,6 @@ class PyAVReader(PyAVDecoder):
     def _reformatter(self) -> VideoReformatter:
         return VideoReformatter()
 
-    @cached_property
-    def _cut_share(self) -> float | None:
-        return missing_share(self._file)
-
     def _prepare(self) -> None:
         """Get ready to search, before the first frame is decoded: read the index, or the whole file."""
         if self._prepared:
@@ -186,6 +181,7 @@ class PyAVReader(PyAVDecoder):
             return
         with open_video(self._path, threads=1, limits=self._limits) as other:
             self._survey = survey = other.survey()
+            self._missing = other._missing
         self._origin, self.info = survey.origin, replace(self.info, frame_seconds=survey.frame_seconds)
         if searchable and matroska:
             self._restart()
@@ -196,12 +192,9 @@ class PyAVReader(PyAVDecoder):
         for packet in self._packets():
             if packet.size:
                 survey.add(packet, 0.0 if self._clock is None else self._clock.duration_seconds(packet.duration))
-        survey.finish(self._origin, self._latest_of_all, jumps=self._jumps)
+        survey.finish(self._origin, jumps=self._clock is not None and self._clock.jumps > 0)
+        self._missing = self._missing_part(survey.seconds, self._latest_of_all)
         return survey
-
-    @property
-    def _jumps(self) -> bool:
-        return self._clock is not None and self._clock.jumps > 0
 
     def _indexed_seconds(self) -> float | None:
         """Return the length of a video whose index is whole."""
@@ -217,8 +210,11 @@ class PyAVReader(PyAVDecoder):
     def _end_by_seeking(self) -> float:
         """Return when the last picture ends, in the file's own seconds, from what stands behind the last key frame."""
         damaged, end = self._damaged, -math.inf
-        self._container.seek(self._stream.index_entries[-1].timestamp, stream=self._stream, backward=True)
-        self._from_start = False
+        assert self._stream.time_base is not None
+        if not self._seek(
+            float(self._stream.index_entries[-1].timestamp * self._stream.time_base) - (self._origin or 0.0)
+        ):
+            return end
         for packet in self._packets():
             if packet.pts is not None and packet.time_base is not None and not packet.is_discard:
                 shown = self._clock.duration_seconds(packet.duration) if self._clock is not None else 0.0
@@ -254,19 +250,13 @@ class PyAVReader(PyAVDecoder):
         self._measured_seconds = seconds
         self.info = replace(self.info, duration_seconds=seconds)
 
-    def _missing_part(self) -> str | None:
+    def _missing_part(self, reached: float, last_seconds: float) -> str | None:
         """Say how much of a video that was read to its end is there, or None where that is all of it."""
-        survey = self._survey
-        if self._read_to_end:
-            reached, last = self._end, self._latest_of_all
-        elif survey is not None:
-            reached, last = survey.seconds, survey.latest_of_all
-        else:
-            return None
-        if self._jumps or (survey is not None and survey.jumps):  # what the header says of it means nothing
+        if self._clock is not None and self._clock.jumps:  # what the header says of it means nothing
             return None
         stated = stated_length(self._container, self._stream, self._origin)
-        return missing_part(stated, reached=reached, last_seconds=last, frame_seconds=self.info.frame_seconds)
+        frame_seconds = self.info.frame_seconds
+        return missing_part(stated, reached=reached, last_seconds=last_seconds, frame_seconds=frame_seconds)
 
     def _refuse_if_nothing_decoded(self) -> None:
         if self._decoded_count == 0:

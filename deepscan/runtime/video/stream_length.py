@@ -66,7 +66,8 @@ def stated_length(container: InputContainer, stream: VideoStream, origin: float 
     """Return how long the video is by the header of its file.
 
     Args:
-        container, stream: open.
+        container: open.
+        stream: of it.
         origin: when its first picture is shown, in the file's own seconds, as far as that is known.
     """
     name, base = container.format.name, stream.time_base
@@ -163,8 +164,6 @@ class StreamSurvey:
         origin: the time of the first picture in the file's own seconds, if it is known beforehand.
         packets: how many there are.
         end: of the last picture, in the file's own seconds.
-        latest_of_all: the latest time in any stream, in the file's own seconds.
-        jumps: time had to be corrected.
         timed: how many packets have a time.
         numbers, times: of the packets that hold key frames; the times in the file's own seconds. Where there are very
             many of them, of every second, every fourth and so on.
@@ -174,8 +173,6 @@ class StreamSurvey:
     origin: float | None
     packets: int = 0
     end: float = -math.inf
-    latest_of_all: float = -math.inf
-    jumps: bool = False
     timed: int = 0
     numbers: list[int] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
@@ -194,9 +191,9 @@ class StreamSurvey:
             self._keys += 1
         self.packets += 1
 
-    def finish(self, origin: float | None, latest_of_all: float, *, jumps: bool) -> None:
-        """Take what is known after the last packet."""
-        self.origin, self.latest_of_all, self.jumps = origin, latest_of_all, jumps
+    def finish(self, origin: float | None, *, jumps: bool) -> None:
+        """Take what is known after the last packet: when the first picture is shown, and whether time jumped."""
+        self.origin = origin
         if jumps and self.packets:  # the stated rate is wrong
             self.frame_seconds = self.seconds / self.packets or self.frame_seconds
 
@@ -213,7 +210,10 @@ class StreamSurvey:
         return max(0.0, self.end - (self.origin or 0.0))
 
     def key_before(self, seconds: float) -> tuple[int, float]:
-        """Return number and time of the last known key frame up to `seconds` from the first picture; (0, -inf): none."""
+        """Return number and time of the last known key frame up to `seconds`, from the first picture on.
+
+        Where there is none, number 0 and the time -inf.
+        """
         times = self._times_from_origin()
         place = bisect_right(times, seconds) - 1
         return (self.numbers[place], times[place]) if place >= 0 else (0, -math.inf)
