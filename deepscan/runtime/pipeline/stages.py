@@ -133,7 +133,9 @@ class DecodeStage:
     def _remarks(self, reader: Reader, length: LengthLimit, frames: int) -> str | None:
         """Say what of the video was not looked at, or None."""
         damage = reader.damage()
-        short = shortfall(self._sampling, frames, reader.info, is_damaged=damage is not None) if frames else None
+        short = None
+        if frames and length.cut is None:
+            short = shortfall(self._sampling, frames, reader.info, is_damaged=damage is not None)
         return "; ".join(filter(None, [length.cut, short, damage])) or None
 
     def _looks(self, job: VideoJob, reader: Reader, length: LengthLimit) -> Iterator[Look]:

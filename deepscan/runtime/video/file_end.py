@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from deepscan.runtime.video import ebml
 from deepscan.runtime.video.boxes import boxes
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 # Whoever writes such a box has written all before it.
 BOXES_OF_CONTENT: Final = frozenset([b"mdat", b"moof", b"moov"])
-RIFF_HEAD: Final = 8
+AVI_FORM: Final = b"AVI "
+RIFF_HEAD, RIFF_SIZE_AT = 12, 8
 UNKNOWN_RIFF_SIZES: Final = frozenset([0, 0xFFFFFFFF])
 # Some writers count the head of a chunk twice, or a byte of padding that is not there.
 RIFF_MISTAKES: Final = 16
@@ -23,41 +24,57 @@ ASF_BROADCAST: Final = 1
 ASF_HEAD_BYTES: Final = 1 << 16
 
 
-def missing_share(file: BinaryIO) -> float | None:
-    """Return which share of a file's bytes is missing at its end, or None where nothing says that any is."""
+class FileEnd(NamedTuple):
+    """What a file's parts say of its end.
+
+    Attributes:
+        size: of the file, in bytes.
+        missing_share: of the bytes that it should have, at its end; None where nothing says that any are missing.
+        joined: further files of the same kind follow the first one, and FFmpeg goes on with them.
+        ignored: a further file follows, and FFmpeg does not read it.
+    """
+
+    size: int
+    missing_share: float | None = None
+    joined: bool = False
+    ignored: bool = False
+
+    @property
+    def is_odd(self) -> bool:
+        """Whether the file ends otherwise than its first part says."""
+        return self.missing_share is not None or self.joined or self.ignored
+
+
+def file_end(file: BinaryIO) -> FileEnd:
+    """Return what the sizes that a file states of its parts say of its end."""
     data = FileBytes(file)
-    stated = _stated_size(data)
-    return (stated - data.size) / stated if stated is not None and stated > data.size else None
-
-
-def _stated_size(data: FileBytes) -> int | None:
-    """Return how many bytes a file should have at least, where its format says so."""
     head = data.at(0, 16)
+    joined = ignored = False
     if head[:4] == ebml.HEADER.to_bytes(4):
-        return _end_of_segments(data)
-    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return _end_of_riff(data)
-    if head == ASF_HEAD:
-        return _size_in_asf(data)
-    return next(
-        (box.end for box in boxes(data, 0, data.size) if box.kind in BOXES_OF_CONTENT and box.end > data.size), None
-    )
+        ends = [one.end for one in ebml.elements(data, 0, data.size) if one.identity == ebml.SEGMENT]
+        stated, joined = (ends[-1] if ends else None), len(ends) > 1
+    elif head[:4] == b"RIFF" and head[8:12] == AVI_FORM:
+        stated, joined = _end_of_riff(data)
+    elif head == ASF_HEAD:
+        stated = _size_in_asf(data)
+    else:
+        found = [box for box in boxes(data, 0, data.size) if box.kind in BOXES_OF_CONTENT]
+        stated = found[-1].end if found else None
+        ignored = sum(box.kind == b"moov" for box in found) > 1
+    missing = None if stated is None or stated <= data.size else (stated - data.size) / stated
+    return FileEnd(data.size, missing, joined, ignored)
 
 
-def _end_of_segments(data: FileBytes) -> int | None:
-    ends = [one.end for one in ebml.elements(data, 0, data.size) if one.identity == ebml.SEGMENT]
-    return ends[-1] if ends else None
-
-
-def _end_of_riff(data: FileBytes) -> int | None:
-    """Return the end of the last chunk; files over a gigabyte have several."""
-    place = 0
+def _end_of_riff(data: FileBytes) -> tuple[int | None, bool]:
+    """Return the end of the last chunk, as files over a gigabyte have several, and whether files are joined."""
+    place = files = 0
     while (head := data.at(place, RIFF_HEAD))[:4] == b"RIFF" and len(head) == RIFF_HEAD:
-        size = int.from_bytes(head[4:], "little")
+        size = int.from_bytes(head[4:8], "little")
+        files += head[8:] == AVI_FORM
         if size in UNKNOWN_RIFF_SIZES:
-            return None
-        place += RIFF_HEAD + size + size % 2
-    return place if place > data.size + RIFF_MISTAKES else None
+            return None, files > 1
+        place += RIFF_SIZE_AT + size + size % 2
+    return (place if place > data.size + RIFF_MISTAKES else None), files > 1
 
 
 def _size_in_asf(data: FileBytes) -> int | None:

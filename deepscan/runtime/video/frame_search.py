@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 # Files round times to a millisecond, or to whatever their tick is.
 ROUNDING_SECONDS: Final = 0.002
 MOST_ROUNDING: Final = 0.25  # of a frame
+DENSE_FRAMES: Final = 1.25
 
 
 class FrameSource(Protocol):
@@ -104,4 +105,4 @@ def windows_near(
 
 
 def _is_dense(seconds: Sequence[float], frame_seconds: float) -> bool:
-    return any(after - before < 2 * frame_seconds for before, after in pairwise(seconds))
+    return any(after - before < DENSE_FRAMES * frame_seconds for before, after in pairwise(seconds))

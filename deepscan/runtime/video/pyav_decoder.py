@@ -13,7 +13,7 @@ from deepscan.errors import InputError, MachineError, UnreadableInput
 from deepscan.runtime.gpu.decoder_choice import DecoderLost, chosen_decoder
 from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.video.encryption import refuse_encrypted
-from deepscan.runtime.video.file_end import missing_share
+from deepscan.runtime.video.file_end import file_end
 from deepscan.runtime.video.frames import Frame, Geometry, Orientation
 from deepscan.runtime.video.main_stream import MainStream, counted_pictures, main_stream, must_be_counted
 from deepscan.runtime.video.pyav_container import (
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from deepscan.runtime.gpu.decoder_choice import DeviceDecoding
     from deepscan.runtime.gpu.device import Queue
     from deepscan.runtime.video.frames import Picture
+    from deepscan.runtime.video.stream_clock import StreamClock
 
 # They place chroma samples in the middle of their group (JFIF; MPEG-1), all later ones by default on its left side.
 CENTRED_CHROMA_CODECS = frozenset(["mjpeg", "mpeg1video"])
@@ -78,7 +79,7 @@ class PyAVDecoder:
         self._queue: Queue | None = None  # while frames are decoded on the GPU
         self._sought: float | None = None
         self._skip_to = 0
-        self._cut_share = missing_share(file)
+        self._file_end = file_end(file)
         container, self._main = self._opened()
         self._use(container, threads)
         context = self._stream.codec_context
@@ -89,8 +90,9 @@ class PyAVDecoder:
         self._origin = start_seconds(self._stream)
         self._decoded_count = self._damaged = 0
         self._position = self._end = self._latest_of_all = -math.inf
+        self._read_until = 0  # bytes from the start of the file
         self.info = stated_info(self._container, self._stream)
-        self._clock = clock_for(self._container, self._stream, self.info.frame_seconds)
+        self._clock = self._new_clock()
         # The indexes of AVI, FLV and MP4 hold decoding times: a key frame may be shown this much later.
         self._reordering_seconds = MAX_REORDERED_FRAMES * self.info.frame_seconds if context.has_b_frames else 0.0
         if decoding is not None:
@@ -158,6 +160,9 @@ class PyAVDecoder:
         self._packet_number = 0
         self._from_start = True
 
+    def _new_clock(self) -> StreamClock | None:
+        return clock_for(self._container, self._stream, self.info.frame_seconds, joined=self._file_end.joined)
+
     def _choose(self, decoding: DeviceDecoding) -> None:
         """Reopen the file for NVDEC if that shall decode it, and can."""
         choice = chosen_decoder(stream_facts(self._stream), decoding.nvdec, decoding.wish)
@@ -183,7 +188,7 @@ class PyAVDecoder:
         self._queue = None
         self._container.close()
         self._use(self._fresh(), self._threads)
-        self._clock = clock_for(self._container, self._stream, self.info.frame_seconds)
+        self._clock = self._new_clock()
         self._damaged = 0
         if self._sought is not None:
             self._seek(self._sought)
@@ -242,17 +247,17 @@ class PyAVDecoder:
         return number >= self._skip_to
 
     def _note_time(self, packet: Packet[VideoStream]) -> None:
-        """Remember the latest time of any stream, for files that are cut off."""
+        """Remember the latest time and place of any stream, for files that are cut off or joined."""
         if packet.pts is not None and packet.time_base is not None:
-            self._latest_of_all = max(
-                self._latest_of_all, float((packet.pts + (packet.duration or 0)) * packet.time_base)
-            )
+            end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+            self._latest_of_all = max(self._latest_of_all, end)
+        self._read_until = max(self._read_until, (packet.pos or 0) + packet.size)
 
     def _frame(self, native: av.VideoFrame) -> Frame:
         self._damaged += native.is_corrupt
         self._limits.check_pixels(native.width, native.height)
         base = native.time_base or self._stream.time_base
-        expected = self._position + self.info.frame_seconds
+        expected = min(self._position + self.info.frame_seconds, self._end)
         if native.pts is None or base is None:
             seconds = max(expected, 0.0)
         else:
@@ -278,9 +283,12 @@ class PyAVDecoder:
             self.info = replace(self.info, width=frame.geometry.width, height=frame.geometry.height)
         self._decoded_count += 1
         self._position = seconds
-        shown = 0.0 if self._clock is None else self._clock.duration_seconds(native.duration)
-        self._end = seconds + (shown or self.info.frame_seconds)
+        self._end = seconds + self._shown_seconds(native.duration)
         return frame
+
+    def _shown_seconds(self, ticks: int | None) -> float:
+        """Return how long a picture is shown, as far as its packet says."""
+        return self.info.frame_seconds if self._clock is None else self._clock.duration_seconds(ticks)
 
     def _picture(self, native: av.VideoFrame) -> tuple[Picture, av.VideoFrame | Copied]:
         """Return a frame's picture, and what is kept of the frame for this reader."""
@@ -303,7 +311,8 @@ class PyAVDecoder:
             self._container.seek(self._timestamp(seconds), stream=self._stream, backward=True)
         except av.FFmpegError:
             return False
-        self._position, self._sought = -math.inf, seconds
+        self._position = self._end = -math.inf
+        self._sought = seconds
         self._skip_to, self._from_start = 0, False
         if self._clock is not None:
             self._clock.restart()

@@ -23,13 +23,19 @@ from deepscan.runtime.video.pyav_decoder import PyAVDecoder
 from deepscan.runtime.video.pyav_pictures import shrunk_from_frame, shrunk_size
 from deepscan.runtime.video.regular_files import open_regular_file
 from deepscan.runtime.video.stream_length import (
+    AVI,
     MATROSKA,
+    MISSING_FRAMES_IGNORED,
+    MOV,
     StreamSurvey,
-    clock_for,
     index_is_whole,
     missing_part,
     stated_length,
 )
+
+FLV = "flv"
+# Nothing but an empty sequence follows the last packet of an FLV file, unless another file is joined to it.
+UNREAD_BYTES_IGNORED = 1024
 
 
 def open_video(path: str, *, threads: int, limits: Limits = DEFAULT_LIMITS) -> PyAVReader:
@@ -139,8 +145,11 @@ class PyAVReader(PyAVDecoder):
             found.append(f"{self._main.others} other video stream(s) in it were not scanned")
         if self._damaged:
             found.append(f"{self._damaged} damaged packets or frames")
-        if self._cut_share is not None:
-            found.append(f"the file is cut off: the last {_percent(self._cut_share)} of its bytes are missing")
+        if self._file_end.missing_share is not None:
+            share = _percent(self._file_end.missing_share)
+            found.append(f"the file is cut off: the last {share} of its bytes are missing")
+        if self._file_end.ignored:
+            found.append("a further file is joined to its end, which was not scanned")
         if self._missing:
             found.append(self._missing)
         return "; ".join(found) or None
@@ -155,7 +164,9 @@ class PyAVReader(PyAVDecoder):
             return False
         self._skip_to = number
         self._stream.codec_context.flush_buffers()
-        self._position = seconds - self.info.frame_seconds if self._survey.counts_frames else -math.inf
+        self._position = self._end = -math.inf
+        if self._survey.counts_frames:
+            self._position, self._end = seconds - self.info.frame_seconds, seconds
         return True
 
     def rewind(self) -> bool:
@@ -172,7 +183,7 @@ class PyAVReader(PyAVDecoder):
             return
         self._prepared = True
         matroska = self._container.format.name == MATROSKA
-        searchable = self._cut_share is None and (not matroska or has_cues(FileBytes(self._file)))
+        searchable = not self._file_end.is_odd and (not matroska or has_cues(FileBytes(self._file)))
         if searchable and matroska:
             next(self._packets(), None)  # tells when the video starts
             self._go_back()  # makes FFmpeg read the index
@@ -191,7 +202,7 @@ class PyAVReader(PyAVDecoder):
         survey = StreamSurvey(self.info.frame_seconds, self._origin)
         for packet in self._packets():
             if packet.size:
-                survey.add(packet, 0.0 if self._clock is None else self._clock.duration_seconds(packet.duration))
+                survey.add(packet, self._shown_seconds(packet.duration))
         survey.finish(self._origin, jumps=self._clock is not None and self._clock.jumps > 0)
         self._missing = self._missing_part(survey.seconds, self._latest_of_all)
         return survey
@@ -199,13 +210,14 @@ class PyAVReader(PyAVDecoder):
     def _indexed_seconds(self) -> float | None:
         """Return the length of a video whose index is whole."""
         stated = stated_length(self._container, self._stream, self._origin).seconds
-        if self._container.format.name != MATROSKA:
+        if self._container.format.name == AVI:  # each of its frames is in the index
             return stated
         measured = self._end_by_seeking() - (self._origin or 0.0)
         if not math.isfinite(measured) or measured <= 0:
             return stated
-        # Rounding is no reason to look at other frames than those of the same video in another container.
-        return stated if stated and abs(stated - measured) <= self.info.frame_seconds / 2 else measured
+        # Neither rounding nor what an edit list cuts off is a reason to look at other frames.
+        tolerated = MISSING_FRAMES_IGNORED if self._container.format.name == MOV else 0.5
+        return stated if stated and abs(stated - measured) <= tolerated * self.info.frame_seconds else measured
 
     def _end_by_seeking(self) -> float:
         """Return when the last picture ends, in the file's own seconds, from what stands behind the last key frame."""
@@ -217,8 +229,7 @@ class PyAVReader(PyAVDecoder):
             return end
         for packet in self._packets():
             if packet.pts is not None and packet.time_base is not None and not packet.is_discard:
-                shown = self._clock.duration_seconds(packet.duration) if self._clock is not None else 0.0
-                end = max(end, float(packet.pts * packet.time_base) + (shown or self.info.frame_seconds))
+                end = max(end, float(packet.pts * packet.time_base) + self._shown_seconds(packet.duration))
         self._damaged = damaged
         self._go_back()
         return end
@@ -235,7 +246,7 @@ class PyAVReader(PyAVDecoder):
             return
         self._container.close()
         self._use(self._fresh(), self._threads)
-        self._clock = clock_for(self._container, self._stream, self.info.frame_seconds)
+        self._clock = self._new_clock()
 
     def _key_frame_before(self, target: float) -> float:
         """Return the time of the last key frame up to `target` by the container's index, or -inf."""
@@ -252,6 +263,10 @@ class PyAVReader(PyAVDecoder):
 
     def _missing_part(self, reached: float, last_seconds: float) -> str | None:
         """Say how much of a video that was read to its end is there, or None where that is all of it."""
+        if self._container.format.name == FLV and self._file_end.size - self._read_until > UNREAD_BYTES_IGNORED:
+            return (
+                f"only the first {_percent(self._read_until / self._file_end.size)} of the file's bytes could be read"
+            )
         if self._clock is not None and self._clock.jumps:  # what the header says of it means nothing
             return None
         stated = stated_length(self._container, self._stream, self._origin)

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 JUMP_SECONDS: Final = 10.0
 LONGEST_PICTURE_SECONDS: Final = 3600.0
 # Decoding times ascend; those that fall back by less are a muxer's rounding. Presentation times are in another order
-# than the packets, by a second at most; where clocks do not start again, even ten seconds are damage.
+# than the packets: by a second at most in streams that are joined, by the length of a slide in files.
 RESTART_SECONDS: Final = 0.1
 REORDERED_SECONDS: Final = 1.0
-DAMAGED_SECONDS: Final = 10.0
 WRAP_BITS: Final = 33
+# No camera takes so many pictures a second; FFmpeg writes one tick where it cannot write a jump.
+STANDING_SECONDS: Final = 0.0005
 
 
 class StreamClock:
@@ -31,24 +32,37 @@ class StreamClock:
         frame_seconds: of a frame whose length nobody states.
         restarts: the format's clocks may start again (streams that can be joined).
         jumps: the format's clocks may jump and wrap around (broadcast).
+        stands: the clock stands still somewhere, as that file says.
+        by_decoding: the order of decoding times is to be kept, not that of presentation times.
 
     Attributes:
         jumps: how often time had to be corrected since the file was opened.
     """
 
-    def __init__(self, time_base: Fraction, *, frame_seconds: float, restarts: bool, jumps: bool) -> None:
+    def __init__(
+        self,
+        time_base: Fraction,
+        *,
+        frame_seconds: float,
+        restarts: bool,
+        jumps: bool,
+        by_decoding: bool,
+        stands: bool = False,
+    ) -> None:
         self.jumps = 0
         self._ticks_per_second = float(1 / time_base)
-        self._restarts, self._wraps = restarts, jumps
+        self._restarts, self._wraps, self._by_decoding = restarts, jumps, by_decoding
         self._forward = (JUMP_SECONDS if jumps else LONGEST_PICTURE_SECONDS) * self._ticks_per_second
+        self._standing = STANDING_SECONDS * self._ticks_per_second if stands else 0.0
         self._frame = max(1, round(frame_seconds * self._ticks_per_second))
         self._offset = 0
-        self._latest: dict[bool, int] = {}  # of decoding times (True) and of presentation times
+        self._latest_pts: int | None = None
+        self._latest_dts: int | None = None
 
     def restart(self) -> None:
         """Forget what came before, as the next packet is another one: the file's own times hold again."""
         self._offset = 0
-        self._latest.clear()
+        self._latest_pts = self._latest_dts = None
 
     def correct(self, packet: Packet[VideoStream]) -> None:
         """Correct the timestamps of the stream's next packet."""
@@ -62,29 +76,31 @@ class StreamClock:
         """Return presentation and decoding time of the next packet, in ticks; None stays None."""
         if self._wraps and pts is not None and dts is not None and dts - pts > 1 << (WRAP_BITS - 1):
             pts += 1 << WRAP_BITS  # only the later of the two has wrapped around
-        by_decoding = dts is not None and (self._restarts or pts is None)
-        time = dts if by_decoding else pts
-        if time is None:
-            return pts, dts
-        latest = self._latest.get(by_decoding)
-        if latest is not None:
+        by_decoding = dts is not None and (self._by_decoding or pts is None)
+        time, latest = (dts, self._latest_dts) if by_decoding else (pts, self._latest_pts)
+        if time is not None and latest is not None:
             step = time + self._offset - latest
-            if step < -self._most_back(by_decoding=by_decoding) or step > self._forward:
+            back = self._most_back(by_decoding=by_decoding)
+            if step < -back or step > self._forward or 0 < step < self._standing:
                 self._offset += self._frame - step
-                self._latest.clear()
+                self._latest_pts = self._latest_dts = None
                 self.jumps += 1
-        time += self._offset
-        self._latest[by_decoding] = time if by_decoding else max(time, self._latest.get(False, time))
-        if 0 < duration <= self._forward:
+        if self._standing <= duration <= self._forward and duration:
             self._frame = duration
-        return pts if pts is None else pts + self._offset, dts if dts is None else dts + self._offset
+        if dts is not None:
+            dts = self._latest_dts = dts + self._offset
+        if pts is not None:
+            pts += self._offset
+            self._latest_pts = pts if self._latest_pts is None else max(self._latest_pts, pts)
+        return pts, dts
 
     def duration_seconds(self, ticks: int | None) -> float:
-        """Return how long a picture is shown in seconds, 0 where that is unknown or longer than any picture lasts."""
-        return ticks / self._ticks_per_second if ticks and 0 < ticks <= self._forward else 0.0
+        """Return how long a picture is shown, in seconds: as long as the one before where nobody can tell."""
+        known = ticks if ticks and 0 < ticks <= self._forward else self._frame
+        return known / self._ticks_per_second
 
     def _most_back(self, *, by_decoding: bool) -> float:
-        seconds = DAMAGED_SECONDS
+        seconds = LONGEST_PICTURE_SECONDS
         if self._restarts:
             seconds = RESTART_SECONDS if by_decoding else REORDERED_SECONDS
         return seconds * self._ticks_per_second

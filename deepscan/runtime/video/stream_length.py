@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import av
 
-from deepscan.runtime.video.stream_clock import LONGEST_PICTURE_SECONDS, StreamClock
+from deepscan.runtime.video.stream_clock import LONGEST_PICTURE_SECONDS, STANDING_SECONDS, StreamClock
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 AV_FORMAT_TIMES_JUMP: Final = 0x0200  # FFmpeg's AVFMT_TS_DISCONT
 # Formats whose files can be joined end to end, and then start again.
 JOINABLE: Final = frozenset("flv live_flv h264 hevc vvc mpegvideo m4v obu mjpeg ivf".split())
+# The others' lengths are estimated by FFmpeg, or count what comes before the start.
+WRITTEN_LENGTHS: Final = frozenset(["mov,mp4,m4a,3gp,3g2,mj2", "avi", "flv"])
 MOV, MATROSKA, AVI = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"
 # Files state their length a little differently from what they hold. Where a stream states its own, a few frames.
 MISSING_FRAMES_IGNORED: Final = 2.5
@@ -27,17 +29,28 @@ MISSING_MOMENT_IGNORED: Final = 0.12
 MISSING_SECONDS_IGNORED: Final = 1.0
 MISSING_SHARE_IGNORED: Final = 0.05
 COVERED_SHARE: Final = 0.5
+STANDING_FRAMES: Final = 8
 TIME_OF_DAY: Final = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d*)?)")
 MOST_KEYS: Final = 1 << 13
 
 
-def clock_for(container: InputContainer, stream: VideoStream, frame_seconds: float) -> StreamClock | None:
+def clock_for(
+    container: InputContainer, stream: VideoStream, frame_seconds: float, *, joined: bool
+) -> StreamClock | None:
     """Return what corrects the stream's times, as its format may need it; None for streams without any times."""
     if stream.time_base is None:
         return None
     jumps = bool(container.format.flags & AV_FORMAT_TIMES_JUMP)
-    restarts = jumps or container.format.name in JOINABLE
-    return StreamClock(stream.time_base, frame_seconds=frame_seconds, restarts=restarts, jumps=jumps)
+    stands = container.format.name == MOV and _stands_still(stream)
+    restarts = jumps or joined or stands or container.format.name in JOINABLE
+    return StreamClock(
+        stream.time_base,
+        frame_seconds=frame_seconds,
+        restarts=restarts,
+        jumps=jumps,
+        stands=stands,
+        by_decoding=restarts and container.format.name != MATROSKA,  # which has no decoding times: FFmpeg guesses them
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +90,12 @@ def stated_length(container: InputContainer, stream: VideoStream, origin: float 
         own = _duration_tag(stream)
         end = whole if own is None else own
         return StatedLength(end - start if end > start else None, own is not None, whole or None)
-    estimated = bool(container.format.flags & AV_FORMAT_TIMES_JUMP)
     own = None if stream.duration is None or base is None else float(stream.duration * base)
     seconds = own or whole
     return StatedLength(
         seconds if seconds > 0 else None,
         is_own=name == MOV and bool(own),
-        whole_seconds=None if estimated or not whole else whole,
+        whole_seconds=whole if whole and name in WRITTEN_LENGTHS else None,
     )
 
 
@@ -115,15 +127,23 @@ def index_is_whole(container: InputContainer, stream: VideoStream, stated: State
     Of Matroska it only tells whether the index is an odd one: FFmpeg reads that at the first seek.
     """
     entries, base, name = stream.index_entries, stream.time_base, container.format.name
-    if base is None or not len(entries) or _has_hole(stream):
+    if base is None or not len(entries) or _has_hole(stream) or _stands_still(stream):
         return False
     if name == MATROSKA:
         return True
-    covered, seconds = float((entries[-1].timestamp - entries[0].timestamp) * base), stated.seconds or 0.0
+    first = next((entry for entry in entries if not entry.is_discard), entries[0])
+    covered, seconds = float((entries[-1].timestamp - first.timestamp) * base), stated.seconds or 0.0
     if name == MOV:  # of fragments, nothing is known beforehand
-        tolerance = max(MISSING_SECONDS_IGNORED, MISSING_SHARE_IGNORED * seconds)
-        return stream.frames > 0 and covered <= seconds + tolerance
+        return stream.frames > 0 and covered <= seconds + MISSING_SECONDS_IGNORED
     return name == AVI and len(entries) > 1 and covered >= COVERED_SHARE * seconds
+
+
+def _stands_still(stream: VideoStream) -> bool:
+    """Tell whether time stands still at the end of the index, as FFmpeg writes it into MP4 after a jump."""
+    entries, base = stream.index_entries, stream.time_base
+    if base is None or len(entries) < 2 * STANDING_FRAMES:
+        return False
+    return (entries[-1].timestamp - entries[-1 - STANDING_FRAMES].timestamp) * base < STANDING_FRAMES * STANDING_SECONDS
 
 
 def _has_hole(stream: VideoStream) -> bool:
@@ -184,7 +204,7 @@ class StreamSurvey:
         seconds = None if packet.pts is None or packet.time_base is None else float(packet.pts * packet.time_base)
         if seconds is not None and not packet.is_discard:
             self.timed += 1
-            self.end = max(self.end, seconds + (duration_seconds or self.frame_seconds))
+            self.end = max(self.end, seconds + duration_seconds)
         if packet.is_keyframe and not packet.is_discard:
             if self._keys % self._step == 0:
                 self._remember(self.packets, self.times[-1] if seconds is None and self.times else seconds or 0.0)
