@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ENCRYPTED_SAMPLES: Final = frozenset([b"encv", b"drmi"])
 SAMPLE_DESCRIPTIONS: Final = (b"mdia", b"minf", b"stbl", b"stsd")
 STSD_HEAD: Final = 8
-ENCODING_IS_ENCRYPTION: Final = 1
+VIDEO_TRACK, ENCODING_IS_ENCRYPTION = 1, 1
 ASF_HEAD: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 # Content encryption, its extended form, and its advanced form (ASF specification, 3.14, 3.15, 3.16).
 ASF_ENCRYPTION: Final = tuple(
@@ -52,7 +52,7 @@ def refuse_encrypted(file: BinaryIO, *, stream_id: int | None = None) -> None:
 def _is_encrypted(data: FileBytes, stream_id: int | None) -> bool:
     head = data.at(0, HEAD_BYTES)
     if head[:4] == ebml.HEADER.to_bytes(4):
-        return _matroska_is_encrypted(data, stream_id)
+        return _matroska_is_encrypted(data)
     if head[:16] == ASF_HEAD:
         return any(one in head for one in ASF_ENCRYPTION)
     if head[:4] == PACK_START:
@@ -79,7 +79,7 @@ def _mp4_is_encrypted(data: FileBytes, track: int | None) -> bool:
     return False
 
 
-def _matroska_is_encrypted(data: FileBytes, track: int | None) -> bool:
+def _matroska_is_encrypted(data: FileBytes) -> bool:
     for segment in ebml.elements(data, 0, data.size):
         if segment.identity != ebml.SEGMENT:
             continue
@@ -87,13 +87,12 @@ def _matroska_is_encrypted(data: FileBytes, track: int | None) -> bool:
             if part.identity == ebml.CLUSTER:
                 return False
             if part.identity == ebml.TRACKS:
-                return any(_track_is_encrypted(data, one, track) for one in ebml.children(data, part, ebml.TRACK))
+                return any(_track_is_encrypted(data, one) for one in ebml.children(data, part, ebml.TRACK))
     return False
 
 
-def _track_is_encrypted(data: FileBytes, entry: ebml.Element, track: int | None) -> bool:
-    numbers = [ebml.number(data, one) for one in ebml.children(data, entry, ebml.TRACK_NUMBER)]
-    if track is not None and track not in numbers:
+def _track_is_encrypted(data: FileBytes, entry: ebml.Element) -> bool:
+    if VIDEO_TRACK not in [ebml.number(data, one) for one in ebml.children(data, entry, ebml.TRACK_TYPE)]:
         return False
     return any(
         ebml.number(data, kind) == ENCODING_IS_ENCRYPTION

@@ -18,7 +18,7 @@ COVERS: Final = Disposition.attached_pic | Disposition.timed_thumbnails | Dispos
 PICTURE_CODECS: Final = frozenset("bmp gif jpeg2000 jpegxl ljpeg mjpeg png tiff webp".split())
 # A stream that has so many pictures before another one has its second is the one that moves.
 PROOF_PICTURES: Final = 250
-# Chapters of a film have pictures too, but far fewer than the film.
+# Chapters of a film have pictures too, and a lecture has slides, but far fewer than the film or the camera.
 MANY_TIMES: Final = 10
 
 
@@ -51,12 +51,11 @@ def counted_pictures(container: InputContainer) -> Counter[int]:
     The container has to be opened again afterwards.
     """
     streams = video_streams(container)
-    needed = 2 if all(_name(stream) not in PICTURE_CODECS for stream in streams) else PROOF_PICTURES
     counts: Counter[int] = Counter()
     try:
         for packet in container.demux(streams):
             counts[packet.stream_index] += packet.size > 0
-            if counts[packet.stream_index] >= PROOF_PICTURES or all(counts[one.index] >= needed for one in streams):
+            if counts[packet.stream_index] >= PROOF_PICTURES:
                 break
     except (av.FFmpegError, OSError):  # whoever decodes it will meet it again, and say so
         pass
@@ -82,7 +81,8 @@ def main_stream(container: InputContainer, counts: Counter[int] | None = None) -
     stream = best if best in streams else streams[0]
     if len(streams) > 1:
         most = max(streams, key=lambda one: pictures[one.index])
-        stream = most if _is_cover_beside(stream, pictures, pictures[most.index]) else stream
+        own, many = pictures[stream.index], pictures[most.index]
+        stream = most if own <= 1 < many or own * MANY_TIMES <= many else stream
     if stream.codec_context is None:
         raise UnsupportedInput("FFmpeg has no decoder for its video codec: convert the file to a common codec.")
     others = [one for one in streams if one != stream and not _is_cover_beside(one, pictures, pictures[stream.index])]
