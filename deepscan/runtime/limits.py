@@ -11,7 +11,7 @@ from deepscan.errors import OverLimit, UsageError
 from deepscan.wording import counted, plural
 
 if TYPE_CHECKING:
-    from deepscan.runtime.video.frames import VideoInfo
+    from deepscan.runtime.video.frames import Reader
 
 OnLimit = Literal["skip", "truncate"]
 
@@ -118,14 +118,17 @@ class LengthLimit:
         self._truncates = limits.on_limit == "truncate"
         self._frames = 0
 
-    def check_stated(self, info: VideoInfo) -> None:
-        """Refuse a video by what its header says, if it says something; one that may be cut is not refused.
+    def check_length(self, reader: Reader) -> None:
+        """Refuse a video whose header says that it is too long, if it really is; one that may be cut is not refused.
+
+        Headers may speak of the sound, or of a clock that jumps.
 
         Raises:
-            OverLimit: it says that it is too long.
+            OverLimit: it is too long.
         """
-        if not self._truncates:
-            self.most_seconds(info.duration_seconds or 0.0)
+        most = self._limits.seconds
+        if most and not self._truncates and (reader.info.duration_seconds or 0.0) > most:
+            self.most_seconds(reader.duration_seconds())
 
     def most_seconds(self, duration: float) -> float:
         """Return how much of a video of so many seconds may be looked at.

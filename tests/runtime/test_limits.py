@@ -215,11 +215,19 @@ def test_of_more_streams_than_ffmpeg_takes_it_is_told_whatever_the_limit(tmp_pat
 def test_a_video_that_says_it_is_too_long_is_refused_before_a_frame_is_decoded(
     tmp_path: Path, sampling: Sampling
 ) -> None:
-    path = states_seconds(video(tmp_path / "a.mkv"), 1e6)
+    path = write_video(tmp_path / "a.mkv", counting(50), times=[1000.0 * number for number in range(50)], rate=1)
     frames, said = refusal_of(path, Limits(), sampling)
     assert frames == 0
-    assert "1,000,000.0 seconds" in said
+    assert "49,001.0 seconds" in said
     assert "--max-duration is 43,200.0" in said
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS[:-1], ids=str)
+def test_a_video_is_as_long_as_its_pictures_last_whatever_its_header_says(tmp_path: Path, sampling: Sampling) -> None:
+    _, end = decoded(states_seconds(video(tmp_path / "a.mkv"), 1e6), sampling, Limits())
+    assert end.failure is None
+    assert end.info is not None
+    assert end.info.duration_seconds == pytest.approx(SECONDS, abs=1e-3)
 
 
 @pytest.mark.parametrize("ending", ["mkv", "h264"])

@@ -28,7 +28,7 @@ from deepscan.runtime.pipeline.messages import (
     VideoJob,
 )
 from deepscan.runtime.video.frames import Unshrunk
-from deepscan.runtime.video.sampling import marked_frames, sampled_frames
+from deepscan.runtime.video.sampling import marked_frames, sampled_frames, shortfall
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -115,7 +115,10 @@ class DecodeStage:
                     yield look
                     if job.abandoned:
                         break
-                damage = "; ".join(filter(None, [length.cut, reader.damage()])) or None
+                if frames and not job.abandoned and length.cut is None:
+                    reader.duration_seconds()
+                    info = reader.info
+                damage = self._remarks(reader, length, 0 if job.abandoned else frames)
             if self._sampling.twice and not job.abandoned:
                 yield Rewound(job)
                 with _opened(open_video, job.path, watch) as reader:
@@ -139,6 +142,14 @@ class DecodeStage:
         elif read.changed:
             damage = "; ".join(filter(None, [damage, CHANGED]))
         yield VideoDecoded(job, info, frames, failure, damage)
+
+    def _remarks(self, reader: Reader, length: LengthLimit, frames: int) -> str | None:
+        """Say what of the video was not looked at, or None."""
+        damage = reader.damage()
+        short = None
+        if frames and length.cut is None:
+            short = shortfall(self._sampling, frames, reader.info, is_damaged=damage is not None)
+        return "; ".join(filter(None, [length.cut, short, damage])) or None
 
     def _looks(self, job: VideoJob, reader: Reader, length: LengthLimit) -> Iterator[Look]:
         for marked in marked_frames(sampled_frames(reader, self._sampling, length), self._sampling):

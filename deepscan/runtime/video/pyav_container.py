@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import av
 from av.codec.hwaccel import HWDeviceType
-from av.stream import Disposition
 
-from deepscan.errors import OverLimit, UnreadableInput, UnsupportedInput
+from deepscan.errors import OverLimit, UnreadableInput
 from deepscan.runtime.gpu.decoder_choice import DecoderLost, StreamFacts
 from deepscan.runtime.video.frames import VideoInfo
+from deepscan.runtime.video.main_stream import main_stream
+from deepscan.runtime.video.stream_length import start_seconds, stated_length
 
 if TYPE_CHECKING:
     from av.codec.hwaccel import HWAccel
@@ -28,9 +29,7 @@ REFUSED_DEMUXERS = frozenset(
     "webvtt x11grab xbin xcbgrab".split()
 )
 DEFAULT_RATE = 25.0
-# Files state their length a little differently from what they hold; below this nothing is reported as missing.
-MISSING_SECONDS_IGNORED = 1.0
-MISSING_SHARE_IGNORED = 0.05
+MOST_RATE = 1000
 ALLOCATED_SHARE = 1.1
 PROGRESSIVE = 1  # FFmpeg's AVFieldOrder: 0 unknown, 1 progressive, from 2 on kinds of interlacing
 
@@ -61,7 +60,9 @@ def open_container(file: BinaryIO, *, most_pixels: int | None = None) -> InputCo
         raise UnreadableInput(message) from error
 
 
-def reopen_accelerated(file: BinaryIO, acceleration: HWAccel, *, most_pixels: int | None = None) -> InputContainer:
+def reopen_accelerated(
+    file: BinaryIO, acceleration: HWAccel, *, index: int | None = None, most_pixels: int | None = None
+) -> InputContainer:
     """Open a file once more that `open_container` could open, to be decoded by a device.
 
     Raises:
@@ -73,58 +74,50 @@ def reopen_accelerated(file: BinaryIO, acceleration: HWAccel, *, most_pixels: in
     except (av.FFmpegError, ValueError, RuntimeError) as error:
         raise DecoderLost(f"no decoder on the GPU ({plain(error)})") from error
     # PyAV is content if any stream is accelerated, were it the cover picture.
-    if not main_video_stream(container).codec_context.is_hwaccel:
+    if not main_video_stream(container, index).codec_context.is_hwaccel:
         container.close()
         raise DecoderLost("no decoder on the GPU (FFmpeg does not use it for the main video stream)")
     return container
 
 
-def video_streams(container: InputContainer) -> list[VideoStream]:
-    """Return the video streams that are no cover pictures."""
-    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+def main_video_stream(container: InputContainer, index: int | None = None) -> VideoStream:
+    """Return the main video stream; a cover picture is none.
 
-
-def main_video_stream(container: InputContainer) -> VideoStream:
-    """Return the main video stream; a cover picture of a song is none.
+    Args:
+        container: open.
+        index: its number among all streams, where it is known from before.
 
     Raises:
         UnsupportedInput: there is none, or no decoder for it.
     """
-    streams = video_streams(container)
-    if not streams:
-        content = "sound but no video" if container.streams.audio else "no video stream"
-        raise UnsupportedInput(f"The file holds {content}: only videos can be scanned.")
-    best = container.streams.best("video")
-    stream = best if best in streams else streams[0]
-    if stream.codec_context is None:
-        raise UnsupportedInput("FFmpeg has no decoder for its video codec: convert the file to a common codec.")
-    return stream
+    number = main_stream(container).index if index is None else index
+    return next(stream for stream in container.streams.video if stream.index == number)
 
 
 def stated_info(container: InputContainer, stream: VideoStream) -> VideoInfo:
     """Return what the file says of its video; width and height as coded."""
     rate = stream.average_rate or stream.guessed_rate
-    if stream.duration is not None and stream.time_base is not None:
-        duration = float(stream.duration * stream.time_base)
-    else:
-        duration = (container.duration or 0) / av.time_base
+    if rate and rate > MOST_RATE:  # the clock's, of a single frame
+        rate = None
     return VideoInfo(
         codec=stream.codec_context.codec.canonical_name,
         width=stream.codec_context.width,
         height=stream.codec_context.height,
-        duration_seconds=duration if duration > 0 else None,
+        duration_seconds=stated_length(container, stream, start_seconds(stream)).seconds,
         frame_seconds=1 / float(rate) if rate else 1 / DEFAULT_RATE,
     )
 
 
-def video_for_threads(container: InputContainer, threads: int, *, most_pixels: int | None = None) -> VideoStream:
+def video_for_threads(
+    container: InputContainer, threads: int, *, index: int | None = None, most_pixels: int | None = None
+) -> VideoStream:
     """Return the main video stream, to be decoded by so many threads; where there is none, close the container.
 
     Raises:
         UnsupportedInput: see `main_video_stream`.
     """
     try:
-        stream = main_video_stream(container)
+        stream = main_video_stream(container, index)
     except BaseException:
         container.close()
         raise
@@ -133,14 +126,6 @@ def video_for_threads(container: InputContainer, threads: int, *, most_pixels: i
     context.thread_count = threads
     context.thread_type = "AUTO" if threads > 1 else "NONE"
     return stream
-
-
-def missing_part(info: VideoInfo, last_frame_seconds: float) -> str | None:
-    """Say how much of a video that was read to its end could be decoded, or None where that is all of it."""
-    stated, reached = info.duration_seconds, last_frame_seconds + info.frame_seconds
-    if stated is None or stated - reached <= max(MISSING_SECONDS_IGNORED, MISSING_SHARE_IGNORED * stated):
-        return None
-    return f"only the first {reached:.1f} of {stated:.1f} seconds could be decoded"
 
 
 def stream_facts(stream: VideoStream) -> StreamFacts:

@@ -6,47 +6,37 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from functools import cached_property
+from typing import Any
 
 import av
 from av.video.reformatter import VideoReformatter
 
-from deepscan.errors import MachineError, UnreachableInput, UnreadableInput, UnsupportedInput
-from deepscan.runtime.gpu.decoder_choice import DecoderLost, chosen_decoder
+from deepscan.errors import UnreadableInput, UnsupportedInput
 from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
-from deepscan.runtime.video.frames import Frame, Geometry, Orientation, Unshrunk
-from deepscan.runtime.video.pyav_container import (
-    missing_part,
-    open_container,
-    plain,
-    reopen_accelerated,
-    stated_info,
-    stream_facts,
-    video_for_threads,
-    video_streams,
-)
-from deepscan.runtime.video.pyav_device_pictures import Copied, nvdec_acceleration, picture_on_device
-from deepscan.runtime.video.pyav_pictures import orientation_from_av, picture_from_av, shrunk_from_frame, shrunk_size
+from deepscan.runtime.video.ebml import has_cues
+from deepscan.runtime.video.file_bytes import FileBytes
+from deepscan.runtime.video.frame_search import frames_near, windows_near
+from deepscan.runtime.video.frames import Frame, Unshrunk
+from deepscan.runtime.video.pyav_container import plain
+from deepscan.runtime.video.pyav_decoder import PyAVDecoder
+from deepscan.runtime.video.pyav_pictures import shrunk_from_frame, shrunk_size
 from deepscan.runtime.video.regular_files import open_regular_file
+from deepscan.runtime.video.stream_length import (
+    AVI,
+    MATROSKA,
+    MISSING_FRAMES_IGNORED,
+    MOV,
+    StreamSurvey,
+    index_is_whole,
+    missing_part,
+    stated_length,
+)
 from deepscan.wording import counted, plural
 
-if TYPE_CHECKING:
-    from av.container import InputContainer
-    from av.packet import Packet
-    from av.video.stream import VideoStream
-
-    from deepscan.runtime.gpu.decoder_choice import DeviceDecoding
-    from deepscan.runtime.gpu.device import Queue
-    from deepscan.runtime.video.frames import Picture
-
-# They place chroma samples in the middle of their group (JFIF; MPEG-1), all later ones by default on its left side.
-CENTRED_CHROMA_CODECS = frozenset(["mjpeg", "mpeg1video"])
-SHORTEST_FRAME_SECONDS = 1e-6
-# B frames delay a key frame by at most so many frames, in what encoders make.
-MAX_REORDERED_FRAMES = 8
-# A file whose demuxer reports this many errors in a row is given up at that point.
-MAX_ERRORS_IN_A_ROW = 64
+FLV = "flv"
+# Nothing but an empty sequence follows the last packet of an FLV file, unless another file is joined to it.
+UNREAD_BYTES_IGNORED = 1024
 
 
 def open_video(path: str, *, threads: int, limits: Limits = DEFAULT_LIMITS) -> PyAVReader:
@@ -71,53 +61,17 @@ def open_video(path: str, *, threads: int, limits: Limits = DEFAULT_LIMITS) -> P
         raise
 
 
-class PyAVReader:
-    """An open video; see `deepscan.runtime.video.frames.Reader` for the contract.
+class PyAVReader(PyAVDecoder):
+    """An open video; see `deepscan.runtime.video.frames.Reader` for the contract and `PyAVDecoder` for the arguments.
 
-    What NVDEC does not take at its first frame, the CPU decodes. Later on, any error of NVDEC is `DecoderLost`, even if
-    it is the file's: whoever starts again without `decoding` gets what the CPU makes of the damage. With `decoding` all
-    is to be called by one thread.
-
-    Args:
-        path: of the file.
-        file: open, and closed with the reader.
-        threads: of the decoder on the CPU.
-        decoding: what a GPU may decode.
-        limits: of pixels and streams; frames are measured again as they come.
+    Single frames and windows are found by the index of the file where that is whole. Else the file is read twice: once
+    without decoding, to learn how long the video is and where its key frames are, and once to decode from those on.
     """
 
-    def __init__(
-        self,
-        path: str,
-        file: BinaryIO,
-        *,
-        threads: int,
-        decoding: DeviceDecoding | None = None,
-        limits: Limits = DEFAULT_LIMITS,
-    ) -> None:
-        self._path, self._file, self._limits = path, file, limits
-        self._threads, self._decoding = threads, decoding
-        self._queue: Queue | None = None  # while frames are decoded on the GPU
-        self._sought: float | None = None
-        self._use(open_container(file, most_pixels=limits.pixels), threads)
-        context = self._stream.codec_context
-        self._stated_size = context.width, context.height
-        self._refuse_if_stated_over(limits)
-        self._other_streams = len(video_streams(self._container)) - 1
-        self._reformatter = VideoReformatter()
-        self._rotation: int | None = None
-        self._orientation = Orientation()
-        self._origin: float | None = None
-        if self._stream.start_time is not None and self._stream.time_base is not None:
-            self._origin = float(self._stream.start_time * self._stream.time_base)
-        self._decoded_count = self._damaged = 0
-        self._position = -math.inf
-        self._read_to_end = False
-        self.info = stated_info(self._container, self._stream)
-        # The indexes of AVI, FLV and MP4 hold decoding times: a key frame may be shown this much later.
-        self._reordering_seconds = MAX_REORDERED_FRAMES * self.info.frame_seconds if context.has_b_frames else 0.0
-        if decoding is not None:
-            self._choose(decoding)
+    _prepared = False
+    _measured_seconds: float | None = None
+    _missing: str | None = None
+    _survey: StreamSurvey | None = None
 
     def frames(self) -> Iterator[Frame]:
         """Yield every frame in presentation order.
@@ -125,40 +79,22 @@ class PyAVReader:
         Raises:
             UnreadableInput: not a single frame can be decoded.
         """
-        yield from self._decode()
-        self._read_to_end = True
+        yield from self.decode()
         self._refuse_if_nothing_decoded()
+        self._missing = self._missing_part(self._end, self._latest_of_all)
+        self._measured(self._end)
 
     def frames_at(self, seconds: Sequence[float], *, tolerance_seconds: float) -> Iterator[Frame]:
         """Yield one frame for each of the ascending times; see the contract for the tolerance.
 
         To be called once, on a reader that has decoded nothing yet.
-        Where the container has no index of key frames, the video is decoded from its start instead.
 
         Raises:
             UnreadableInput: not a single frame can be decoded.
         """
-        self._read_index()
-        half_frame = self.info.frame_seconds / 2
-        frames, latest, yielded, reached = self._decode(), None, False, -math.inf
-        for target in seconds:
-            if target <= reached + half_frame:
-                continue
-            if self._jumps(target, reached):
-                frames = self._decode()
-            for latest in frames:
-                if latest.seconds <= reached:  # The seek went further back than the index promised.
-                    continue
-                slack = max(tolerance_seconds, half_frame) if latest.native.key_frame else half_frame
-                if latest.seconds >= target - slack:
-                    yielded = True
-                    yield latest
-                    break
-            reached = max(reached, self._position)
-        if latest is None and self._seek(0.0):  # All times lie where the file is cut off.
-            latest = next(self._decode(), None)
-        if latest is not None and not yielded:
-            yield latest
+        self._prepare()
+        frame_seconds = self.info.frame_seconds
+        yield from frames_near(self, seconds, tolerance_seconds=tolerance_seconds, frame_seconds=frame_seconds)
         self._refuse_if_nothing_decoded()
 
     def windows(
@@ -171,36 +107,22 @@ class PyAVReader:
         Raises:
             UnreadableInput: not a single frame can be decoded.
         """
-        self._read_index()
-        half_frame = self.info.frame_seconds / 2
-        frames, latest, reached, yielded = self._decode(), None, -math.inf, False
-        for number, target in enumerate(starts):
-            if self._jumps(target, reached):
-                frames = self._decode()
-            taken = 0
-            for latest in frames:
-                slack = max(tolerance_seconds, half_frame) if latest.native.key_frame else half_frame
-                if latest.seconds <= reached or (not taken and latest.seconds < target - slack):
-                    continue
-                yielded = True
-                yield number, latest
-                taken += 1
-                if taken == frames_each:
-                    break
-            reached = max(reached, self._position)
-        if not yielded and self._seek(0.0):  # All times lie where the file is cut off.
-            for frame in islice(self._decode(), frames_each):
-                yielded = True
-                yield 0, frame
-        if not yielded and latest is not None:  # And there is no way back.
-            yield 0, latest
+        self._prepare()
+        frame_seconds = self.info.frame_seconds
+        yield from windows_near(
+            self, starts, frames_each, tolerance_seconds=tolerance_seconds, frame_seconds=frame_seconds
+        )
         self._refuse_if_nothing_decoded()
 
     def duration_seconds(self) -> float:
-        """Return the stated duration, or the one found by demuxing (not decoding) the whole file."""
-        if self.info.duration_seconds is None:
-            self.info = replace(self.info, duration_seconds=self._demuxed_seconds())
-        return self.info.duration_seconds or self.info.frame_seconds
+        """Return how long the video is: as decoded, where it was, else by its last timestamps.
+
+        Those are looked up in the file's index, or at its end, or found by demuxing (not decoding) all of it.
+        """
+        if self._measured_seconds is None:
+            self._prepare()
+            self._measured(self._survey.seconds if self._survey is not None else self._indexed_seconds())
+        return self._measured_seconds or self.info.frame_seconds
 
     def shrink(self, frame: Frame, longest_side: int) -> Any:
         """Return the upright picture as BGR uint8 [h, w, 3], scaled down so that its longer side fits.
@@ -220,178 +142,113 @@ class PyAVReader:
     def damage(self) -> str | None:
         """Say what of the file was not decoded, or None."""
         found = []
-        if self._other_streams:
-            were = plural(self._other_streams, "was", "were")
-            found.append(f"{counted(self._other_streams, 'other video stream')} in it {were} not scanned")
+        if self._main.others:
+            were = plural(self._main.others, "was", "were")
+            found.append(f"{counted(self._main.others, 'other video stream')} in it {were} not scanned")
         if self._damaged:
             found.append(counted(self._damaged, "damaged packet or frame", "damaged packets or frames"))
-        if self._read_to_end and (missing := missing_part(self.info, self._position)):
-            found.append(missing)
+        if self._file_end.missing_share is not None:
+            share = _percent(self._file_end.missing_share)
+            found.append(f"the file is cut off: the last {share} of its bytes are missing")
+        if self._file_end.ignored:
+            found.append("a further file is joined to its end, which was not scanned")
+        if self._missing:
+            found.append(self._missing)
         return "; ".join(found) or None
 
-    def __enter__(self) -> Self:
-        return self
+    def jump(self, target: float, reached: float) -> bool:
+        """Go to the last key frame up to `target`, if it lies behind what was `reached`; tell whether it did."""
+        if self._survey is None:
+            start = target - self._reordering_seconds
+            return self._key_frame_before(start) > reached + self.info.frame_seconds / 2 and self._seek(start)
+        number, seconds = self._survey.key_before(target)
+        if number <= self._packet_number or seconds <= reached + self.info.frame_seconds / 2:
+            return False
+        self._skip_to = number
+        self._stream.codec_context.flush_buffers()
+        self._position = self._end = -math.inf
+        if self._survey.counts_frames:
+            self._position, self._end = seconds - self.info.frame_seconds, seconds
+        return True
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def rewind(self) -> bool:
+        """Go to the start, if that is possible."""
+        return self._seek(0.0)
 
-    def close(self) -> None:
-        """Release the file and the decoder."""
-        self._container.close()
-        self._file.close()
+    @cached_property
+    def _reformatter(self) -> VideoReformatter:
+        return VideoReformatter()
 
-    def _demuxed_seconds(self) -> float:
-        """Read all packets through a second handle; streams without timestamps are counted instead."""
-        first, last, packets = math.inf, -math.inf, 0
+    def _prepare(self) -> None:
+        """Get ready to search, before the first frame is decoded: read the index, or the whole file."""
+        if self._prepared:
+            return
+        self._prepared = True
+        matroska = self._container.format.name == MATROSKA
+        searchable = not self._file_end.is_odd and (not matroska or has_cues(FileBytes(self._file)))
+        if searchable and matroska:
+            next(self._packets(), None)  # tells when the video starts
+            self._go_back()  # makes FFmpeg read the index
+        stated = stated_length(self._container, self._stream, self._origin)
+        if searchable and index_is_whole(self._container, self._stream, stated):
+            return
         with open_video(self._path, threads=1, limits=self._limits) as other:
-            for packet in other._packets():
-                packets += packet.size > 0
-                if packet.pts is not None and packet.time_base is not None:
-                    first = min(first, float(packet.pts * packet.time_base))
-                    last = max(last, float(packet.pts * packet.time_base))
-        counted = packets * self.info.frame_seconds
-        return last - first + self.info.frame_seconds if last > first else counted
+            self._survey = survey = other.survey()
+            self._missing = other._missing
+        self._origin, self.info = survey.origin, replace(self.info, frame_seconds=survey.frame_seconds)
+        if searchable and matroska:
+            self._restart()
 
-    def _use(self, container: InputContainer, threads: int) -> None:
-        """Decode this container's main video from now on."""
-        self._stream = video_for_threads(container, threads, most_pixels=self._limits.pixels)
-        self._container = container
+    def survey(self) -> StreamSurvey:
+        """Demux the whole file, after which nothing else can be read from it."""
+        survey = StreamSurvey(self.info.frame_seconds, self._origin)
+        for packet in self._packets():
+            if packet.size:
+                survey.add(packet, self._shown_seconds(packet.duration))
+        survey.finish(self._origin, jumps=self._clock is not None and self._clock.jumps > 0)
+        self._missing = self._missing_part(survey.seconds, self._latest_of_all)
+        return survey
 
-    def _choose(self, decoding: DeviceDecoding) -> None:
-        """Reopen the file for NVDEC if that shall decode it, and can."""
-        choice = chosen_decoder(stream_facts(self._stream), decoding.nvdec, decoding.wish)
-        decoding.counts.count(choice)
-        if choice.decoder == "cpu":
+    def _indexed_seconds(self) -> float | None:
+        """Return the length of a video whose index is whole."""
+        stated = stated_length(self._container, self._stream, self._origin).seconds
+        if self._container.format.name == AVI:  # each of its frames is in the index
+            return stated
+        measured = self._end_by_seeking() - (self._origin or 0.0)
+        if not math.isfinite(measured) or measured <= 0:
+            return stated
+        # Neither rounding nor what an edit list cuts off is a reason to look at other frames.
+        tolerated = MISSING_FRAMES_IGNORED if self._container.format.name == MOV else 0.5
+        return stated if stated and abs(stated - measured) <= tolerated * self.info.frame_seconds else measured
+
+    def _end_by_seeking(self) -> float:
+        """Return when the last picture ends, in the file's own seconds, from what stands behind the last key frame."""
+        damaged, end = self._damaged, -math.inf
+        assert self._stream.time_base is not None
+        if not self._seek(
+            float(self._stream.index_entries[-1].timestamp * self._stream.time_base) - (self._origin or 0.0)
+        ):
+            return end
+        for packet in self._packets():
+            if packet.pts is not None and packet.time_base is not None and not packet.is_discard:
+                end = max(end, float(packet.pts * packet.time_base) + self._shown_seconds(packet.duration))
+        self._damaged = damaged
+        self._go_back()
+        return end
+
+    def _go_back(self) -> None:
+        """Go to the start as if nothing had been read."""
+        self._seek(0.0)
+        self._sought = None
+
+    def _restart(self) -> None:
+        """Open the file once more, to count packets from its start."""
+        if self._queue is not None and self._decoding is not None:
+            self._continue_on_cpu(self._decoding, "its timestamps jump")
             return
         self._container.close()
-        try:
-            self._queue = decoding.queue()  # makes the GPU's context current, before FFmpeg looks for it
-            # Further threads would only take more surfaces.
-            self._use(
-                reopen_accelerated(self._file, nvdec_acceleration(decoding.ordinal), most_pixels=self._limits.pixels),
-                threads=1,
-            )
-        except (DecoderLost, MachineError) as error:
-            self._continue_on_cpu(decoding, str(error))
-
-    def _continue_on_cpu(self, decoding: DeviceDecoding, reason: str) -> None:
-        """Open the file once more for the CPU, and go to where the demuxer stood."""
-        decoding.counts.move_to_cpu(reason)
-        self._queue = None
-        self._container.close()
-        self._file.seek(0)
-        self._use(open_container(self._file, most_pixels=self._limits.pixels), self._threads)
-        self._damaged = 0
-        if self._sought is not None:
-            self._seek(self._sought)
-
-    def _decode(self) -> Iterator[Frame]:
-        """Decode from where the demuxer stands, past damaged packets, to the end.
-
-        Raises:
-            DecoderLost: NVDEC fails after its first frame.
-        """
-        try:
-            yield from self._decoded()
-            reason = "NVDEC gave no frame"
-        except DecoderLost as lost:
-            reason = str(lost)
-            if self._decoding is not None and self._decoded_count:
-                self._decoding.counts.move_to_cpu(reason)
-                raise
-        if self._queue is not None and self._decoding is not None and not self._decoded_count:
-            self._continue_on_cpu(self._decoding, reason)
-            yield from self._decoded()
-
-    def _decoded(self) -> Iterator[Frame]:
-        for packet in self._packets():
-            try:
-                natives = packet.decode()
-            except av.FFmpegError as error:
-                if self._queue is not None:
-                    raise DecoderLost(f"NVDEC failed ({plain(error)})") from error
-                self._damaged += 1
-                continue
-            for native in natives:
-                try:
-                    frame = self._frame(native)
-                except (av.FFmpegError, MachineError) as error:  # colours that no conversion knows, or a failing GPU
-                    if self._queue is not None:
-                        raise DecoderLost(f"NVDEC's picture cannot be used ({plain(error)})") from error
-                    self._damaged += 1
-                else:
-                    yield frame
-
-    def _packets(self) -> Iterator[Packet[VideoStream]]:
-        """Demux, and go on after errors until there are too many in a row."""
-        errors = 0
-        while errors < MAX_ERRORS_IN_A_ROW:
-            try:
-                for packet in self._container.demux(self._stream):
-                    errors = 0
-                    yield packet
-                return
-            except av.FFmpegError:
-                errors += 1
-                self._damaged += 1
-            except OSError as error:
-                raise UnreachableInput(f"Reading the file failed ({error.strerror}): check the disk.") from error
-
-    def _frame(self, native: av.VideoFrame) -> Frame:
-        self._damaged += native.is_corrupt
-        self._limits.check_pixels(native.width, native.height)
-        base = native.time_base or self._stream.time_base
-        expected = self._position + self.info.frame_seconds
-        if native.pts is None or base is None:
-            seconds = max(expected, 0.0)
-        else:
-            seconds = float(native.pts * base)
-            if self._origin is None:
-                self._origin = seconds
-            seconds -= self._origin
-            # Decoders put out frames in order; the times of H.264 in AVI and of joined streams may fall back.
-            if seconds < self._position + SHORTEST_FRAME_SECONDS:
-                seconds = expected
-        aspect = float(self._stream.sample_aspect_ratio or 1)
-        if native.rotation != self._rotation:
-            self._rotation, self._orientation = native.rotation, orientation_from_av(native)
-        picture, handle = self._picture(native)
-        frame = Frame(
-            index=self._decoded_count,
-            seconds=seconds,
-            picture=picture,
-            geometry=Geometry(native.width, native.height, aspect, self._orientation),
-            native=handle,
-        )
-        if self._decoded_count == 0:
-            self.info = replace(self.info, width=frame.geometry.width, height=frame.geometry.height)
-        self._decoded_count += 1
-        self._position = seconds
-        return frame
-
-    def _picture(self, native: av.VideoFrame) -> tuple[Picture, av.VideoFrame | Copied]:
-        """Return a frame's picture, and what is kept of the frame for this reader."""
-        if self._queue is None or self._decoding is None or native.sw_format is None:
-            return picture_from_av(native, left_chroma=self.info.codec not in CENTRED_CHROMA_CODECS)
-        return self._copied(native, self._queue, self._decoding), Copied(native.key_frame)
-
-    def _copied(self, native: av.VideoFrame, queue: Queue, decoding: DeviceDecoding) -> Picture:
-        if native.is_corrupt:
-            raise DecoderLost("NVDEC gave a damaged frame")
-        # FFmpeg crops frames on a device at the right and the bottom only.
-        if (native.width, native.height) != self._stated_size:
-            raise DecoderLost("cropped at the left or the top, or of more than one size")
-        return picture_on_device(native, left_chroma=True, queue=queue, work=decoding.work)
-
-    def _read_index(self) -> None:
-        """Matroska reads its index at the first seek; other demuxers may lose their place by one."""
-        if "matroska" in self._container.format.name:
-            self._seek(0.0)
-
-    def _jumps(self, target: float, reached: float) -> bool:
-        """Seek to the last key frame up to `target`, if it lies behind what was `reached`; tell whether it did."""
-        start = target - self._reordering_seconds
-        return self._key_frame_before(start) > reached + self.info.frame_seconds / 2 and self._seek(start)
+        self._use(self._fresh(), self._threads)
+        self._clock = self._new_clock()
 
     def _key_frame_before(self, target: float) -> float:
         """Return the time of the last key frame up to `target` by the container's index, or -inf."""
@@ -401,28 +258,28 @@ class PyAVReader:
             return -math.inf
         return float(entries[index].timestamp * base) - (self._origin or 0.0)
 
-    def _timestamp(self, seconds: float) -> int:
-        assert self._stream.time_base is not None
-        return round((seconds + (self._origin or 0.0)) / self._stream.time_base)
+    def _measured(self, seconds: float | None) -> None:
+        seconds = None if seconds is None else round(seconds, 6)
+        self._measured_seconds = seconds
+        self.info = replace(self.info, duration_seconds=seconds)
 
-    def _seek(self, seconds: float) -> bool:
-        if self._stream.time_base is None:
-            return False
-        try:
-            self._container.seek(self._timestamp(seconds), stream=self._stream, backward=True)
-        except av.FFmpegError:
-            return False
-        self._position, self._sought = -math.inf, seconds
-        return True
-
-    def _refuse_if_stated_over(self, limits: Limits) -> None:
-        try:
-            limits.check_streams(len(self._container.streams))
-            limits.check_pixels(*self._stated_size)
-        except BaseException:
-            self._container.close()
-            raise
+    def _missing_part(self, reached: float, last_seconds: float) -> str | None:
+        """Say how much of a video that was read to its end is there, or None where that is all of it."""
+        if self._container.format.name == FLV and self._file_end.size - self._read_until > UNREAD_BYTES_IGNORED:
+            return (
+                f"only the first {_percent(self._read_until / self._file_end.size)} of the file's bytes could be read"
+            )
+        if self._clock is not None and self._clock.jumps:  # what the header says of it means nothing
+            return None
+        stated = stated_length(self._container, self._stream, self._origin)
+        frame_seconds = self.info.frame_seconds
+        return missing_part(stated, reached=reached, last_seconds=last_seconds, frame_seconds=frame_seconds)
 
     def _refuse_if_nothing_decoded(self) -> None:
         if self._decoded_count == 0:
             raise UnreadableInput("Not one frame of it can be decoded: the file is damaged or cut short.")
+
+
+def _percent(share: float) -> str:
+    percent = 100 * share
+    return f"{percent:.0f} %" if percent >= 1 else "less than 1 %"

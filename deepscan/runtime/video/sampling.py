@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Final, Literal
 
 from deepscan.runtime.limits import LengthLimit
-from deepscan.runtime.video.frames import Frame, Reader
+from deepscan.runtime.video.frames import Frame, Reader, VideoInfo
 from deepscan.runtime.video.shots import is_cut, luma_signature
 
 # Boxes are interpolated over no longer than this, whatever the frame rate and however rarely faces are searched.
@@ -17,6 +17,9 @@ LONGEST_LOOK_GAP_SECONDS = 0.5
 
 # Chosen by measurement: see "Detecting every n-th frame" in benchmarks/README.md.
 DETECT_EVERY: Final = 5
+
+# Files of these with a single picture are still pictures.
+STILL_CODECS: Final = frozenset(["apng", "gif", "webp", "png", "mjpeg"])
 
 SamplingMode = Literal["full", "quick", "paper"]
 Choice = Literal["all", "first", "middles", "ends", "windows"]
@@ -84,7 +87,7 @@ def sampled_frames(reader: Reader, sampling: Sampling, length: LengthLimit | Non
         InputError: the video cannot be decoded, or is over a limit.
     """
     length = length or LengthLimit()
-    length.check_stated(reader.info)
+    length.check_length(reader)
     for sampled in _sampled(reader, sampling, length):
         if length.ends_before(sampled.frame.seconds):
             return
@@ -122,6 +125,32 @@ def _windows(reader: Reader, sampling: Sampling, limit: LengthLimit) -> Iterator
     found = reader.windows(starts, sampling.window_frames, tolerance_seconds=(part - length) / 2)
     for window, frame in found:
         yield SampledFrame(frame, window)
+
+
+def shortfall(sampling: Sampling, found: int, info: VideoInfo, *, is_damaged: bool) -> str | None:
+    """Say that fewer frames of a video were looked at than were asked for, and why; None where there were enough.
+
+    Args:
+        sampling: what was asked for.
+        found: how many frames there were.
+        info: of the video, with its measured length; a still picture has none, and is not asked for more than itself.
+        is_damaged: there is damage to tell of.
+    """
+    windows = sampling.choice == "windows"
+    asked = sampling.count * (sampling.window_frames if windows else 1)
+    if sampling.choice == "all" or found >= asked or info.duration_seconds is None:
+        return None
+    if found == 1 and info.codec in STILL_CODECS:
+        return None
+    frames = info.duration_seconds / info.frame_seconds
+    if sampling.choice == "first" or found >= round(frames) - 1:
+        cause = "it has no more"
+    elif is_damaged:
+        cause = "the others could not be decoded"
+    else:
+        cause = "several of the chosen times fall on one frame"
+    parts = f" ({sampling.count} windows of {sampling.window_frames})" if windows else ""
+    return f"looked at {found} of the {asked} frames asked for{parts}: {cause}"
 
 
 def marked_frames(frames: Iterable[SampledFrame], sampling: Sampling) -> Iterator[MarkedFrame]:

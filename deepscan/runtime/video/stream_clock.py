@@ -1,0 +1,106 @@
+"""One clock for a stream whose timestamps start again, jump or wrap around."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+
+# FFmpeg itself takes a step of ten seconds for a jump in the formats whose clocks jump. No single picture of the other
+# formats lasts an hour; slides of minutes do occur.
+JUMP_SECONDS: Final = 10.0
+LONGEST_PICTURE_SECONDS: Final = 3600.0
+# Decoding times ascend; those that fall back by less are a muxer's rounding. Presentation times are in another order
+# than the packets: by a second at most in streams that are joined, by the length of a slide in files.
+RESTART_SECONDS: Final = 0.1
+REORDERED_SECONDS: Final = 1.0
+WRAP_BITS: Final = 33
+# No camera takes so many pictures a second; FFmpeg writes one tick where it cannot write a jump.
+STANDING_SECONDS: Final = 0.0005
+
+
+class StreamClock:
+    """Corrects the timestamps of a stream's packets, in the order of the file, so that time goes on.
+
+    A step back, or a step forward that no picture lasts, is taken for a new beginning: it continues one frame later.
+
+    Args:
+        time_base: seconds of one tick.
+        frame_seconds: of a frame whose length nobody states.
+        restarts: the format's clocks may start again (streams that can be joined).
+        jumps: the format's clocks may jump and wrap around (broadcast).
+        stands: the clock stands still somewhere, as that file says.
+        by_decoding: the order of decoding times is to be kept, not that of presentation times.
+
+    Attributes:
+        jumps: how often time had to be corrected since the file was opened.
+    """
+
+    def __init__(
+        self,
+        time_base: Fraction,
+        *,
+        frame_seconds: float,
+        restarts: bool,
+        jumps: bool,
+        by_decoding: bool,
+        stands: bool = False,
+    ) -> None:
+        self.jumps = 0
+        self._ticks_per_second = float(1 / time_base)
+        self._restarts, self._wraps, self._by_decoding = restarts, jumps, by_decoding
+        self._forward = (JUMP_SECONDS if jumps else LONGEST_PICTURE_SECONDS) * self._ticks_per_second
+        self._standing = STANDING_SECONDS * self._ticks_per_second if stands else 0.0
+        self._frame = max(1, round(frame_seconds * self._ticks_per_second))
+        self._offset = 0
+        self._latest_pts: int | None = None
+        self._latest_dts: int | None = None
+
+    def restart(self) -> None:
+        """Forget what came before, as the next packet is another one: the file's own times hold again."""
+        self._offset = 0
+        self._latest_pts = self._latest_dts = None
+
+    def correct(self, packet: Packet[VideoStream]) -> None:
+        """Correct the timestamps of the stream's next packet."""
+        pts, dts = self.corrected(packet.pts, packet.dts, packet.duration or 0)
+        if pts != packet.pts:
+            packet.pts = pts
+        if dts != packet.dts:
+            packet.dts = dts
+
+    def corrected(self, pts: int | None, dts: int | None, duration: int = 0) -> tuple[int | None, int | None]:
+        """Return presentation and decoding time of the next packet, in ticks; None stays None."""
+        if self._wraps and pts is not None and dts is not None and dts - pts > 1 << (WRAP_BITS - 1):
+            pts += 1 << WRAP_BITS  # only the later of the two has wrapped around
+        by_decoding = dts is not None and (self._by_decoding or pts is None)
+        time, latest = (dts, self._latest_dts) if by_decoding else (pts, self._latest_pts)
+        if time is not None and latest is not None:
+            step = time + self._offset - latest
+            back = self._most_back(by_decoding=by_decoding)
+            if step < -back or step > self._forward or 0 < step < self._standing:
+                self._offset += self._frame - step
+                self._latest_pts = self._latest_dts = None
+                self.jumps += 1
+        if self._standing <= duration <= self._forward and duration:
+            self._frame = duration
+        if dts is not None:
+            dts = self._latest_dts = dts + self._offset
+        if pts is not None:
+            pts += self._offset
+            self._latest_pts = pts if self._latest_pts is None else max(self._latest_pts, pts)
+        return pts, dts
+
+    def duration_seconds(self, ticks: int | None) -> float:
+        """Return how long a picture is shown, in seconds: as long as the one before where nobody can tell."""
+        known = ticks if ticks and 0 < ticks <= self._forward else self._frame
+        return known / self._ticks_per_second
+
+    def _most_back(self, *, by_decoding: bool) -> float:
+        seconds = LONGEST_PICTURE_SECONDS
+        if self._restarts:
+            seconds = RESTART_SECONDS if by_decoding else REORDERED_SECONDS
+        return seconds * self._ticks_per_second
