@@ -13,6 +13,7 @@ from av.stream import Disposition
 from deepscan.errors import OverLimit, UnreadableInput, UnsupportedInput
 from deepscan.runtime.gpu.decoder_choice import DecoderLost, StreamFacts
 from deepscan.runtime.video.frames import VideoInfo
+from deepscan.runtime.video.hdr import CURVES
 
 if TYPE_CHECKING:
     from av.codec.hwaccel import HWAccel
@@ -154,6 +155,7 @@ def stream_facts(stream: VideoStream) -> StreamFacts:
         height=context.height,
         interlaced=context.field_order > PROGRESSIVE,
         nvdec_in_ffmpeg=any(known.device_type == HWDeviceType.cuda for known in context.codec.hardware_configs),
+        hdr=context.color_trc in CURVES,
     )
 
 

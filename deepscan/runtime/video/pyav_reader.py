@@ -13,7 +13,7 @@ import av
 from av.video.reformatter import VideoReformatter
 
 from deepscan.errors import MachineError, UnreadableInput, UnsupportedInput
-from deepscan.runtime.gpu.decoder_choice import DecoderLost, chosen_decoder
+from deepscan.runtime.gpu.decoder_choice import HDR_ON_CPU, DecoderLost, chosen_decoder
 from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.video.frames import Frame, Geometry, Orientation, Unshrunk
 from deepscan.runtime.video.pyav_container import (
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from deepscan.runtime.gpu.decoder_choice import DeviceDecoding
     from deepscan.runtime.gpu.device import Queue
     from deepscan.runtime.video.frames import Picture
+    from deepscan.runtime.video.hdr import Hdr
 
 # They place chroma samples in the middle of their group (JFIF; MPEG-1), all later ones by default on its left side.
 CENTRED_CHROMA_CODECS = frozenset(["mjpeg", "mpeg1video"])
@@ -110,6 +111,7 @@ class PyAVReader:
         if self._stream.start_time is not None and self._stream.time_base is not None:
             self._origin = float(self._stream.start_time * self._stream.time_base)
         self._decoded_count = self._damaged = 0
+        self._hdr: Hdr | None = None
         self._position = -math.inf
         self._read_to_end = False
         self.info = stated_info(self._container, self._stream)
@@ -218,7 +220,7 @@ class PyAVReader:
 
     def damage(self) -> str | None:
         """Say what of the file was not decoded, or None."""
-        found = []
+        found = [self._hdr.remark] if self._hdr is not None else []
         if self._other_streams:
             found.append(f"{self._other_streams} other video stream(s) in it were not scanned")
         if self._damaged:
@@ -354,6 +356,7 @@ class PyAVReader:
         if native.rotation != self._rotation:
             self._rotation, self._orientation = native.rotation, orientation_from_av(native)
         picture, handle = self._picture(native)
+        self._hdr = picture.colour.hdr or self._hdr
         frame = Frame(
             index=self._decoded_count,
             seconds=seconds,
@@ -379,7 +382,10 @@ class PyAVReader:
         # FFmpeg crops frames on a device at the right and the bottom only.
         if (native.width, native.height) != self._stated_size:
             raise DecoderLost("cropped at the left or the top, or of more than one size")
-        return picture_on_device(native, left_chroma=True, queue=queue, work=decoding.work)
+        picture = picture_on_device(native, left_chroma=True, queue=queue, work=decoding.work)
+        if picture.colour.hdr is not None:
+            raise DecoderLost(HDR_ON_CPU)
+        return picture
 
     def _read_index(self) -> None:
         """Matroska reads its index at the first seek; other demuxers may lose their place by one."""
