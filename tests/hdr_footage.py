@@ -32,12 +32,12 @@ def hlg_from_nits(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
     luminance = (rgb / 1000) @ np.array([0.2627, 0.6780, 0.0593])
     scene = rgb / 1000 * np.maximum(luminance, 1e-9)[..., None] ** (1 / 1.2 - 1)
     a, b, c = 0.17883277, 0.28466892, 0.55991073
-    return np.where(scene <= 1 / 12, np.sqrt(3 * scene), a * np.log(np.maximum(12 * scene - b, 1e-9)) + c)
+    return np.asarray(np.where(scene <= 1 / 12, np.sqrt(3 * scene), a * np.log(np.maximum(12 * scene - b, 1e-9)) + c))
 
 
 def hdr_codes(picture: NDArray[np.uint8], curve: str, white_nits: float = 203.0) -> NDArray[np.float64]:
     """Return an SDR picture, RGB uint8 [h, w, 3], as BT.2020 RGB in 0..1 with an HDR curve."""
-    nits = white_nits * ((picture / 255) ** 2.4) @ BT2020_FROM_BT709.T
+    nits: NDArray[np.float64] = white_nits * ((picture / 255) ** 2.4) @ BT2020_FROM_BT709.T
     return pq_from_nits(nits) if curve == "PQ" else hlg_from_nits(nits)
 
 
@@ -69,7 +69,10 @@ def write_hdr(
                 context.color_range = int(ColorRange.MPEG)
             codes = np.rint(65535 * hdr_codes(picture, curve, white_nits).clip(0, 1)).astype(np.uint16)
             frame = av.VideoFrame.from_ndarray(codes, format="rgb48le").reformat(
-                format="yuv420p10le", dst_colorspace=BT2020, dst_color_range=int(ColorRange.MPEG), interpolation=ACCURATE
+                format="yuv420p10le",
+                dst_colorspace=BT2020,
+                dst_color_range=int(ColorRange.MPEG),
+                interpolation=ACCURATE,
             )
             frame.color_trc, frame.color_primaries, frame.colorspace = transfer, primaries, matrix
             frame.color_range = int(ColorRange.MPEG)

@@ -104,7 +104,7 @@ def _steps(light: NDArray[np.float32]) -> NDArray[np.int32]:
 
 def _compressed(nits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Bring 0 to `PEAK_NITS` into 0 to `WHITE_NITS`, by a Hermite spline in PQ above its knee, below which all stays."""
-    peak, white = float(_pq_code(np.float64(PEAK_NITS))), float(_pq_code(np.float64(WHITE_NITS)))
+    peak, white = map(float, _pq_code(np.array([PEAK_NITS, WHITE_NITS])))
     code, most = _pq_code(nits) / peak, white / peak
     knee = 1.5 * most - 0.5
     along = np.clip((code - knee) / (1 - knee), 0.0, 1.0)
@@ -138,7 +138,8 @@ def _hlg_scene(code: NDArray[np.float64]) -> NDArray[np.float64]:
 @cache
 def _luminance(primaries: int) -> NDArray[np.float32]:
     """Return the weights of R, G and B in luminance."""
-    return _xyz_from_rgb(primaries)[1].astype(np.float32)
+    weights: NDArray[np.float32] = _xyz_from_rgb(primaries)[1].astype(np.float32)
+    return weights
 
 
 def _xyz_from_rgb(primaries: int) -> NDArray[np.float64]:
