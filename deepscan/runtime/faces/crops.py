@@ -2,7 +2,8 @@
 
 Definition (any other implementation is measured against this one): each plane is resampled over the crop's square
 with a triangle filter, as wide as the shrinking factor where the crop shrinks and one sample where it grows
-(Pillow's BILINEAR); outside the picture its border is repeated; then the matrix of `Colour` gives RGB, which is tone-mapped where it is HDR.
+(Pillow's BILINEAR); outside the picture its border is repeated; then the matrix of `Colour` gives RGB, which is
+tone-mapped where it is HDR.
 """
 
 from __future__ import annotations

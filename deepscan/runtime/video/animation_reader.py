@@ -155,7 +155,7 @@ class AnimationReader:
 
 
 def _durations(file: BinaryIO) -> list[float]:
-    """Return how long each frame is shown, in seconds, from the headers of the chunks (WebP container specification)."""
+    """Return how long each frame is shown, in seconds, by the chunks' headers (WebP container specification)."""
     file.seek(12)
     durations: list[float] = []
     while len(head := file.read(8)) == 8 and len(durations) < MOST_FRAMES:

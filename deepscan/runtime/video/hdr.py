@@ -1,8 +1,8 @@
 """From HDR to the SDR that detectors know: what a picture's numbers would look like on an ordinary screen.
 
 PQ and HLG: ITU-R BT.2100-2, tables 4 and 5. 203 cd/m2 is the white of a page, as SDR's white is (ITU-R BT.2408-7,
-table 1). What is brighter is compressed by the EETF of ITU-R BT.2390-11, section 5.4.1, for the brightest of R, G and B,
-which keeps hues. The result is encoded for a screen of ITU-R BT.1886.
+table 1). What is brighter is compressed by the EETF of ITU-R BT.2390-11, section 5.4.1, for the brightest of R, G
+and B, which keeps hues. The result is encoded for a screen of ITU-R BT.1886.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _steps(light: NDArray[np.float32]) -> NDArray[np.int32]:
 
 
 def _compressed(nits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Bring 0 to `PEAK_NITS` into 0 to `WHITE_NITS`, by a Hermite spline in PQ above its knee, below which all stays."""
+    """Bring 0 to `PEAK_NITS` into 0 to `WHITE_NITS`, by a spline in PQ above a knee, below which all stays."""
     peak, white = map(float, _pq_code(np.array([PEAK_NITS, WHITE_NITS])))
     code, most = _pq_code(nits) / peak, white / peak
     knee = 1.5 * most - 0.5

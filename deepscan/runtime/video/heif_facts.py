@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Final, NamedTuple
 
 from deepscan.runtime.video.iso_boxes import Box, boxes, inner_boxes, read_bytes, whole
 
-# Major brands of files whose pictures are shown although there may be tracks; in others (`msf1`, `hevc`, `avis`, `mp42`)
-# the tracks are what is meant (ISO/IEC 23008-12, annexes B and E; AVIF, 6.3).
+# Major brands of files whose pictures are shown although there may be tracks; in others (`msf1`, `hevc`, `avis`,
+# `mp42`) the tracks are what is meant (ISO/IEC 23008-12, annexes B and E; AVIF, 6.3).
 STILL_BRANDS: Final = frozenset(
     [
         b"mif1",
@@ -127,10 +128,8 @@ class _Meta:
     @classmethod
     def parsed(cls, data: bytes) -> _Meta:
         meta = cls()
-        try:
+        with suppress(IndexError, ValueError):  # damaged: what was understood so far counts
             meta._read_boxes(data)
-        except (IndexError, ValueError):  # damaged: what was understood so far counts
-            pass
         return meta
 
     def facts(self, file_bytes: int) -> HeifFacts:

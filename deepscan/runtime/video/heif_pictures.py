@@ -17,13 +17,20 @@ from PIL import AvifImagePlugin, Image
 from deepscan.errors import OverLimit, UnreadableInput, UnsupportedInput
 from deepscan.runtime.limits import Limits
 from deepscan.runtime.video.heif_facts import HeifFacts
+from deepscan.runtime.video.iso_boxes import masked
 
 # A photograph of 100 megapixels has some 50 MB, with a video of three seconds attached 100 MB.
 MOST_FILE_BYTES: Final = 1 << 30
 AVIF_ITEMS: Final = frozenset([b"av01", b"grid"])
-HEIF_CODING: Final = {
-    b"av01": "AV1", b"avc1": "H.264", b"jpeg": "JPEG", b"vvc1": "VVC", b"evc1": "EVC", b"j2k1": "JPEG 2000", b"unci": "nothing"
-}  # fmt: skip
+OTHER_CODINGS: Final = {
+    b"av01": "AV1",
+    b"avc1": "H.264",
+    b"jpeg": "JPEG",
+    b"vvc1": "VVC",
+    b"evc1": "EVC",
+    b"j2k1": "JPEG 2000",
+}
+MAJOR_BRAND_AT: Final = 8
 # Y = Cb = Cr = 0, whatever the matrix and range.
 VOID_GREEN: Final = slice(60, 170)
 VOID_PIXELS: Final = 256
@@ -61,11 +68,19 @@ def heif_image(file: BinaryIO, facts: HeifFacts, kind: str, limits: Limits) -> t
 def _avif(file: BinaryIO, facts: HeifFacts, limits: Limits) -> tuple[Image.Image, int]:
     if not AvifImagePlugin.SUPPORTED:
         raise UnsupportedInput("This build of Pillow has no decoder for AVIF: install Pillow's own wheel.")
-    if facts.item_type not in AVIF_ITEMS or b"avif" not in facts.brands:
+    if facts.item_type and facts.item_type not in AVIF_ITEMS:
         raise UnsupportedInput(f"This AVIF picture is composed in a way that libavif does not know: {CONVERT}.")
-    image = AvifImagePlugin.AvifImageFile(file)
-    limits.check_pixels(image.width, image.height)
-    image.load()
+    try:
+        # libavif opens no file without this brand, which those that call themselves HEIF in general lack.
+        image = AvifImagePlugin.AvifImageFile(masked(file, ((MAJOR_BRAND_AT, b"avif"),)))
+        limits.check_pixels(image.width, image.height)
+        image.load()
+    except (ValueError, RuntimeError, OSError) as error:
+        if "grid" in str(error):  # of odd sizes, or of tiles smaller than 64 pixels: encoders make them all the same
+            raise UnsupportedInput(
+                f"libavif does not put the tiles of this picture together ({error}): {CONVERT}."
+            ) from error
+        raise
     if facts.crop is None:
         return image, 1
     left, top, width, height = facts.crop
@@ -75,14 +90,14 @@ def _avif(file: BinaryIO, facts: HeifFacts, limits: Limits) -> tuple[Image.Image
 
 
 def _heic(file: BinaryIO, facts: HeifFacts, limits: Limits) -> tuple[Image.Image, int]:
-    if facts.coding in HEIF_CODING:
-        raise UnsupportedInput(f"This HEIF picture is coded as {HEIF_CODING[facts.coding]}, not HEVC: {CONVERT}.")
+    if facts.coding in OTHER_CODINGS:
+        raise UnsupportedInput(f"This HEIF picture is coded as {OTHER_CODINGS[facts.coding]}, not HEVC: {CONVERT}.")
     try:
         opened = pillow_heif.open_heif(file, convert_hdr_to_8bit=True)
         limits.check_pixels(*opened.size)
         image = opened[opened.primary_index].to_pillow()
     except (ValueError, RuntimeError, EOFError, SyntaxError, OSError) as error:
-        reason = str(error) or type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         if "limit" in reason.lower():
             raise OverLimit(f"libheif refuses this picture ({reason}): {CONVERT}.") from error
         if reason.startswith("Unsupported"):
@@ -101,7 +116,7 @@ def _heic(file: BinaryIO, facts: HeifFacts, limits: Limits) -> tuple[Image.Image
 
 
 def _has_void(image: Image.Image) -> bool:
-    """Tell whether tiles are missing: libheif leaves their Y, Cb and Cr at 0, which is a green that nothing else has."""
+    """Tell whether tiles are missing: libheif leaves Y, Cb and Cr at 0, a green that nothing else has."""
     if image.mode not in ("RGB", "RGBA"):
         return False
     red, green, blue = (np.asarray(image.getchannel(name)) for name in "RGB")

@@ -42,11 +42,17 @@ def inner_boxes(data: bytes, start: int) -> Iterator[tuple[bytes, bytes]]:
 
 
 def read_bytes(file: BinaryIO, start: int, end: int) -> bytes:
+    """Return bytes of an open file, fewer where it ends before."""
     file.seek(start)
     return file.read(max(0, end - start))
 
 
 def whole(data: bytes, at: int, size: int) -> int:
+    """Return an unsigned big-endian number.
+
+    Raises:
+        IndexError: there is none.
+    """
     if at + size > len(data):
         raise IndexError(at)
     return int.from_bytes(data[at : at + size])
@@ -60,7 +66,7 @@ def masked(file: BinaryIO, hidden: tuple[tuple[int, bytes], ...]) -> BinaryIO:
 class _MaskedFile(io.RawIOBase):
     def __init__(self, file: BinaryIO, hidden: tuple[tuple[int, bytes], ...]) -> None:
         self._file, self._hidden = file, hidden
-        self.name = file.name
+        self.name = getattr(file, "name", "")
 
     def readable(self) -> bool:
         """Return True."""

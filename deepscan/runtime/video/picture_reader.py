@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
     from deepscan.runtime.video.hdr import Hdr
 
-# The classes are named (`heif_pictures.py` has two more), as `Image.open` would warn of large pictures and make a stereo pair of some JPEG files.
+# The classes are named, as `Image.open` would warn of large pictures and make a stereo pair of some JPEG files; see
+# `heif_pictures.py` too.
 DECODERS: Final[dict[str, type[ImageFile]]] = {
     "jpeg": JpegImageFile,
     "png": PngImageFile,
@@ -76,7 +77,7 @@ REDUCED_SIZE: Final = 1
 def picture_kind(head: bytes) -> str | None:
     """Return the format of a picture, a key of `DECODERS`, by the first bytes of its file; None if it is no picture.
 
-    GIF is none: FFmpeg reads it as the video that it mostly is. HEIC and AVIF are known by their boxes: see `HeifFacts`.
+    GIF is none: FFmpeg reads it as the video that it mostly is. HEIC and AVIF are known by their boxes.
     """
     return next((kind for kind, magic in MAGIC.items() if magic.match(head)), None)
 
