@@ -63,9 +63,9 @@ class HeifFacts:
         crop: what of it is to be shown.
         is_whole: all parts of the primary picture are listed, and lie inside the file.
         transfer, primaries: H.273 code points that are declared for it; 2 where none are.
-        has_tracks: a `moov` box holds tracks besides, or alone.
+        movies: positions of the names of boxes that hold tracks.
         has_motion: a video of a motion photograph is attached.
-        hidden: positions of four bytes, and what FFmpeg is to read there, for it to see no items and no alpha planes.
+        others: positions of the names of boxes that FFmpeg is not to see: those of items and of alpha planes.
     """
 
     brands: tuple[bytes, ...]
@@ -76,15 +76,15 @@ class HeifFacts:
     is_whole: bool = True
     transfer: int = UNSPECIFIED
     primaries: int = UNSPECIFIED
-    has_tracks: bool = False
+    movies: tuple[int, ...] = ()
     has_motion: bool = False
-    hidden: tuple[tuple[int, bytes], ...] = ()
+    others: tuple[int, ...] = ()
 
     @property
     def kind(self) -> str | None:
         """`avif` or `heif` if the file is to be shown as a picture, else None."""
-        still = bool(self.coding) or (not self.has_tracks and not STILL_BRANDS.isdisjoint(self.brands))
-        if not still or (self.has_tracks and STILL_BRANDS.isdisjoint(self.brands[:1])):
+        still = bool(self.coding) or (not self.movies and not STILL_BRANDS.isdisjoint(self.brands))
+        if not still or (self.movies and STILL_BRANDS.isdisjoint(self.brands[:1])):
             return None
         return "avif" if self.coding == b"av01" or (not self.coding and b"avif" in self.brands) else "heif"
 
@@ -96,23 +96,23 @@ def heif_facts(file: BinaryIO) -> HeifFacts:
         OSError: the file cannot be read.
     """
     brands: tuple[bytes, ...] = ()
-    meta, hidden = _Meta(), []
-    has_tracks = has_motion = False
+    meta, movies, others, has_motion = _Meta(), [], [], False
     size = file.seek(0, io.SEEK_END)
     for box in boxes(file, 0, size):
         if box.name == b"ftyp" and not brands:
             data = read_bytes(file, box.start, min(box.end, box.start + MOST_BRAND_BYTES))
             brands = (data[:4], *(data[at : at + 4] for at in range(8, len(data) - 3, 4)))
         elif box.name == b"meta" and b"pict" in read_bytes(file, box.start, min(box.end, box.start + HANDLER_BYTES)):
-            hidden.append((box.at + 4, b"free"))
+            others.append(box.name_at)
             if not meta.types and box.end - box.start <= MOST_META_BYTES:
                 meta = _Meta.parsed(read_bytes(file, box.start, box.end))
         elif box.name == b"moov":
-            has_tracks = True
-            hidden += [(track.at + 4, b"free") for track in _auxiliary_tracks(file, box)]
+            movies.append(box.name_at)
+            others += [track.name_at for track in _auxiliary_tracks(file, box)]
         elif box.name == b"mpvd":
             has_motion = True
-    return replace(meta.facts(size), brands=brands, has_tracks=has_tracks, has_motion=has_motion, hidden=tuple(hidden))
+    facts = meta.facts(size)
+    return replace(facts, brands=brands, movies=tuple(movies), has_motion=has_motion, others=tuple(others))
 
 
 class _Meta:

@@ -17,7 +17,7 @@ from PIL import AvifImagePlugin, Image
 from deepscan.errors import OverLimit, UnreadableInput, UnsupportedInput
 from deepscan.runtime.limits import Limits
 from deepscan.runtime.video.heif_facts import HeifFacts
-from deepscan.runtime.video.iso_boxes import masked
+from deepscan.runtime.video.iso_boxes import masked, without_boxes
 
 # A photograph of 100 megapixels has some 50 MB, with a video of three seconds attached 100 MB.
 MOST_FILE_BYTES: Final = 1 << 30
@@ -31,6 +31,7 @@ OTHER_CODINGS: Final = {
     b"j2k1": "JPEG 2000",
 }
 MAJOR_BRAND_AT: Final = 8
+FURTHER_BRANDS_AT: Final = 16
 # Y = Cb = Cr = 0, whatever the matrix and range.
 VOID_GREEN: Final = slice(60, 170)
 VOID_PIXELS: Final = 256
@@ -93,7 +94,7 @@ def _heic(file: BinaryIO, facts: HeifFacts, limits: Limits) -> tuple[Image.Image
     if facts.coding in OTHER_CODINGS:
         raise UnsupportedInput(f"This HEIF picture is coded as {OTHER_CODINGS[facts.coding]}, not HEVC: {CONVERT}.")
     try:
-        opened = pillow_heif.open_heif(file, convert_hdr_to_8bit=True)
+        opened = pillow_heif.open_heif(_of_items_alone(file, facts), convert_hdr_to_8bit=True)
         limits.check_pixels(*opened.size)
         image = opened[opened.primary_index].to_pillow()
     except (ValueError, RuntimeError, EOFError, SyntaxError, OSError) as error:
@@ -113,6 +114,13 @@ def _heic(file: BinaryIO, facts: HeifFacts, limits: Limits) -> tuple[Image.Image
     if image.mode == "RGBa":
         image = image.convert("RGBA")
     return image, len(opened)
+
+
+def _of_items_alone(file: BinaryIO, facts: HeifFacts) -> BinaryIO:
+    """Show libheif no tracks: it wants sequences where a brand says so, and refuses those of videos."""
+    further = range(FURTHER_BRANDS_AT, FURTHER_BRANDS_AT + 4 * (len(facts.brands) - 1), 4)
+    brands = ((MAJOR_BRAND_AT, b"heic"), *((at, b"mif1") for at in further))
+    return masked(without_boxes(file, facts.movies), brands if facts.brands else ())
 
 
 def _has_void(image: Image.Image) -> bool:

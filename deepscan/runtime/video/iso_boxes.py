@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, Final, NamedTuple, cast
 
 MOST_BOXES: Final = 4096
+NAME_AT: Final = 4
 
 
 class Box(NamedTuple):
@@ -16,6 +17,11 @@ class Box(NamedTuple):
     at: int
     start: int
     end: int
+
+    @property
+    def name_at(self) -> int:
+        """Where its name is written."""
+        return self.at + NAME_AT
 
 
 def boxes(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
@@ -56,6 +62,11 @@ def whole(data: bytes, at: int, size: int) -> int:
     if at + size > len(data):
         raise IndexError(at)
     return int.from_bytes(data[at : at + size])
+
+
+def without_boxes(file: BinaryIO, names_at: tuple[int, ...]) -> BinaryIO:
+    """Return an open file in which boxes, given by where their names are, are free space; see `masked`."""
+    return masked(file, tuple((at, b"free") for at in names_at))
 
 
 def masked(file: BinaryIO, hidden: tuple[tuple[int, bytes], ...]) -> BinaryIO:

@@ -10,7 +10,7 @@ from deepscan.errors import InputError, OverLimit, UnreadableInput
 from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.video.animation_reader import AnimationReader, is_animated_webp, open_animation
 from deepscan.runtime.video.heif_facts import HeifFacts, heif_facts
-from deepscan.runtime.video.iso_boxes import masked
+from deepscan.runtime.video.iso_boxes import without_boxes
 from deepscan.runtime.video.picture_reader import PictureReader, open_picture, picture_kind
 from deepscan.runtime.video.pyav_reader import PyAVReader
 from deepscan.runtime.video.regular_files import open_regular_file
@@ -56,7 +56,7 @@ def open_input(
         kind = facts.kind if facts is not None else kind
         moves = kind is not None and _seems_to_move(kind, head, file)
         if kind is None or moves:
-            video = masked(file, facts.hidden) if facts is not None and facts.hidden else file
+            video = without_boxes(file, facts.others) if facts is not None and facts.others else file
             video.seek(0)
             try:
                 return PyAVReader(path, video, threads=threads, decoding=decoding, limits=limits)

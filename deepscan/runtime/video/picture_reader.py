@@ -104,7 +104,7 @@ def open_picture(
             facts = heif_facts(file)
             image, count = heif_image(file, facts, kind, limits)
             hdr = declared_hdr(transfer=facts.transfer, primaries=facts.primaries)
-            motion = facts.has_motion or facts.has_tracks
+            motion = facts.has_motion or facts.movies
             remarks += ["the video or sequence that comes with the picture was not scanned"] if motion else []
         else:
             file.seek(0)
