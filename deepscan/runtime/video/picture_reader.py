@@ -27,6 +27,7 @@ from deepscan.runtime.video.frames import Frame, Geometry, Orientation, Picture,
 from deepscan.runtime.video.hdr import declared_hdr
 from deepscan.runtime.video.heif_facts import heif_facts
 from deepscan.runtime.video.heif_pictures import heif_image
+from deepscan.runtime.video.picture_hdr import hdr_of_picture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -103,7 +104,8 @@ def open_picture(
         if kind in HEIF_KINDS:
             facts = heif_facts(file)
             image, count = heif_image(file, facts, kind, limits)
-            hdr = declared_hdr(transfer=facts.transfer, primaries=facts.primaries)
+            declared = declared_hdr(transfer=facts.transfer, primaries=facts.primaries)
+            hdr = hdr_of_picture(image, declared=declared)
             motion = facts.has_motion or facts.movies
             remarks += ["the video or sequence that comes with the picture was not scanned"] if motion else []
         else:
@@ -115,7 +117,7 @@ def open_picture(
                     "It begins with a mere preview of its picture: convert it from camera raw to PNG."
                 )
             image.load()
-            count, hdr = getattr(image, "n_frames", 1), None
+            count, hdr = getattr(image, "n_frames", 1), hdr_of_picture(image, file if kind == "png" else None)
         frame = frame_of(image, kind, hdr=hdr)
     if count > 1:
         remarks.append(f"only the first of {count} pictures was scanned")
