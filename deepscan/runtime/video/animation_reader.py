@@ -27,6 +27,7 @@ ANIMATION_FLAG: Final = 2
 # Browsers show frames of 10 ms and less for 100 ms, as old programs wrote such numbers and meant no haste.
 SHORTEST_MILLISECONDS: Final = 11
 USUAL_MILLISECONDS: Final = 100
+ROUNDING_SECONDS: Final = 1e-6
 # As many as the default limit of frames; further ones are not read.
 MOST_FRAMES: Final = 12 * 3600 * 60
 
@@ -88,12 +89,16 @@ class AnimationReader:
 
     def frames_at(self, seconds: Sequence[float], *, tolerance_seconds: float) -> Iterator[Frame]:  # noqa: ARG002
         """Yield the frame that is shown at each of the ascending times; no frame is a key frame."""
-        latest = -1
+        latest, yielded = -1, False
         for target in seconds:
             number = self._shown_at(target)
             if number > latest:
-                yield from islice(self._frames(number), 1)
+                for frame in islice(self._frames(number), 1):
+                    yielded = True
+                    yield frame
                 latest = number
+        if not yielded:  # All times lie where the file is damaged.
+            yield self._first
 
     def windows(
         self,
@@ -103,12 +108,14 @@ class AnimationReader:
         tolerance_seconds: float,  # noqa: ARG002
     ) -> Iterator[tuple[int, Frame]]:
         """Yield stretches of consecutive frames, each with its number."""
-        free = 0
+        free, yielded = 0, False
         for window, start in enumerate(starts):
             first = max(free, self._shown_at(start))
             for frame in islice(self._frames(first), frames_each):
-                free = frame.index + 1
+                free, yielded = frame.index + 1, True
                 yield window, frame
+        if not yielded:
+            yield 0, self._first
 
     def duration_seconds(self) -> float:
         """Return how long the animation is shown once."""
@@ -136,7 +143,7 @@ class AnimationReader:
         del self._image
 
     def _shown_at(self, seconds: float) -> int:
-        return max(0, bisect_right(self._starts, seconds) - 1)
+        return max(0, bisect_right(self._starts, seconds + ROUNDING_SECONDS) - 1)
 
     def _frames(self, first: int) -> Iterator[Frame]:
         """Yield frames up to the end, or to where the file is damaged."""
