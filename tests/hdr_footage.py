@@ -11,7 +11,7 @@ import numpy as np
 from av.video.reformatter import ColorRange
 from numpy.typing import NDArray
 
-from tests.footage import ACCURATE, QUIET_OPTIONS, TIME_BASE
+from tests.footage import ACCURATE, TIME_BASE
 
 TRANSFERS = {"PQ": 16, "HLG": 18}
 BT2020 = 9
@@ -47,7 +47,6 @@ def write_hdr(
     curve: str,
     *,
     white_nits: float = 203.0,
-    codec: str = "libx265",
     crf: int = 12,
     rate: int = 25,
     declared: tuple[int, int, int] | None = None,
@@ -56,9 +55,11 @@ def write_hdr(
 
     `declared`: transfer, primaries and matrix that the file declares instead of the true ones.
     """
+    # Without B frames, as libx265 gives a single frame a decoding time that MP4 refuses now and then.
+    options = {"x265-params": "log-level=none:bframes=0", "crf": str(crf)}
     transfer, primaries, matrix = declared or (TRANSFERS[curve], BT2020, BT2020)
     with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream(codec, rate=rate, options={**QUIET_OPTIONS.get(codec, {}), "crf": str(crf)})
+        stream: Any = container.add_stream("libx265", rate=rate, options=options)
         for number, picture in enumerate(pictures):
             if number == 0:
                 stream.height, stream.width = picture.shape[:2]
@@ -77,6 +78,8 @@ def write_hdr(
             frame.color_trc, frame.color_primaries, frame.colorspace = transfer, primaries, matrix
             frame.color_range = int(ColorRange.MPEG)
             frame.pts, frame.time_base = round(number / rate / TIME_BASE), TIME_BASE
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+            for packet in stream.encode(frame):
+                container.mux(packet)
+        for packet in stream.encode(None):
+            container.mux(packet)
     return path

@@ -78,6 +78,7 @@ def declared_colour(
     *, matrix: int, full_range: bool, width: int, height: int, transfer: int = UNSPECIFIED, primaries: int = UNSPECIFIED
 ) -> Colour:
     """Return the colour of a picture, guessing the matrix from its size where it declares none that is known."""
+    hdr = declared_hdr(transfer=transfer, primaries=primaries, matrix=matrix)
     if matrix not in LUMA_WEIGHTS:
         matrix = BT709 if width >= HD_WIDTH or height > HD_HEIGHT else BT601
-    return Colour(matrix=matrix, full_range=full_range, hdr=declared_hdr(transfer=transfer, primaries=primaries))
+    return Colour(matrix=matrix, full_range=full_range, hdr=hdr)

@@ -36,6 +36,10 @@ CHROMATICITIES: Final = {
 }
 D65: Final = (0.3127, 0.3290)
 CURVE_STEPS: Final = 4096
+PERCEPTUAL_MATRICES: Final = frozenset([14, 15])  # ICtCp and IPT-PQ-C2
+UNFAITHFUL: Final = "with colors that cannot be decoded faithfully"
+# What MP4 files call video of Dolby Vision that is nothing else besides (profile 5): IPT, with its own reshaping.
+DOLBY_VISION_TAGS: Final = frozenset(["dvh1", "dvhe", "dav1", "dvav", "dva1"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +49,18 @@ class Hdr:
     Attributes:
         curve: PQ or HLG.
         primaries: H.273 code point of its colors, one of `CHROMATICITIES`.
+        faithful: whether luma and chroma are such that their matrix gives RGB; those of ICtCp and IPT are not.
     """
 
     curve: Curve
     primaries: int
+    faithful: bool = True
 
     @property
     def remark(self) -> str:
         """What a row says of such a video."""
-        return f"it is HDR ({self.curve}) and was tone-mapped to SDR"
+        doubt = "" if self.faithful else f", {UNFAITHFUL}"
+        return f"it is HDR ({self.curve}) and was tone-mapped to SDR{doubt}"
 
     def tone_mapped(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Turn RGB [h, w, 3] with the HDR curve and colors into RGB for an SDR screen with BT.709's colors."""
@@ -71,12 +78,18 @@ class Hdr:
         return encoded[_steps(linear)]
 
 
-def declared_hdr(*, transfer: int, primaries: int) -> Hdr | None:
+def dolby_vision_remark(codec_tag: str) -> str | None:
+    """Say that a video is Dolby Vision alone, which no declared transfer tells, or None."""
+    return None if codec_tag not in DOLBY_VISION_TAGS else f"it is HDR (Dolby Vision) {UNFAITHFUL}"
+
+
+def declared_hdr(*, transfer: int, primaries: int, matrix: int = BT2020) -> Hdr | None:
     """Return what H.273's code points say, or None for SDR; HDR without known primaries has those of BT.2020."""
     curve = CURVES.get(transfer)
     if curve is None:
         return None
-    return Hdr(curve, primaries if primaries in CHROMATICITIES else BT2020)
+    known = primaries if primaries in CHROMATICITIES else BT2020
+    return Hdr(curve, known, faithful=matrix not in PERCEPTUAL_MATRICES)
 
 
 @cache

@@ -13,9 +13,10 @@ import av
 from av.video.reformatter import VideoReformatter
 
 from deepscan.errors import MachineError, UnreadableInput, UnsupportedInput
-from deepscan.runtime.gpu.decoder_choice import HDR_ON_CPU, DecoderLost, chosen_decoder
+from deepscan.runtime.gpu.decoder_choice import DecoderLost, chosen_decoder
 from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.video.frames import Frame, Geometry, Orientation, Unshrunk
+from deepscan.runtime.video.hdr import Hdr, dolby_vision_remark
 from deepscan.runtime.video.pyav_container import (
     missing_part,
     open_container,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from deepscan.runtime.gpu.decoder_choice import DeviceDecoding
     from deepscan.runtime.gpu.device import Queue
     from deepscan.runtime.video.frames import Picture
-    from deepscan.runtime.video.hdr import Hdr
 
 # They place chroma samples in the middle of their group (JFIF; MPEG-1), all later ones by default on its left side.
 CENTRED_CHROMA_CODECS = frozenset(["mjpeg", "mpeg1video"])
@@ -112,6 +112,7 @@ class PyAVReader:
             self._origin = float(self._stream.start_time * self._stream.time_base)
         self._decoded_count = self._damaged = 0
         self._hdr: Hdr | None = None
+        self._tag = context.codec_tag
         self._position = -math.inf
         self._read_to_end = False
         self.info = stated_info(self._container, self._stream)
@@ -220,7 +221,8 @@ class PyAVReader:
 
     def damage(self) -> str | None:
         """Say what of the file was not decoded, or None."""
-        found = [self._hdr.remark] if self._hdr is not None else []
+        hdr = self._hdr.remark if self._hdr is not None else dolby_vision_remark(self._tag)
+        found = [hdr] if hdr is not None else []
         if self._other_streams:
             found.append(f"{self._other_streams} other video stream(s) in it were not scanned")
         if self._damaged:
@@ -382,10 +384,7 @@ class PyAVReader:
         # FFmpeg crops frames on a device at the right and the bottom only.
         if (native.width, native.height) != self._stated_size:
             raise DecoderLost("cropped at the left or the top, or of more than one size")
-        picture = picture_on_device(native, left_chroma=True, queue=queue, work=decoding.work)
-        if picture.colour.hdr is not None:
-            raise DecoderLost(HDR_ON_CPU)
-        return picture
+        return picture_on_device(native, left_chroma=True, queue=queue, work=decoding.work)
 
     def _read_index(self) -> None:
         """Matroska reads its index at the first seek; other demuxers may lose their place by one."""
