@@ -67,15 +67,14 @@ class Hdr:
         if not rgb.size:
             return rgb
         light, matrix, gains, encoded = _tables(self.curve, self.primaries)
-        linear = light[rgb]
+        linear: NDArray[np.float32] = np.asarray(cv2.LUT(rgb, light), dtype=np.float32)
         if self.curve == "HLG":  # BT.2100's OOTF: the scene's luminance bends all three channels alike
             luminance = linear @ _luminance(self.primaries)
             linear *= (luminance ** np.float32(HLG_GAMMA - 1))[..., None]
         # In units of the peak; colors that BT.709 does not have are cut off.
-        linear = cv2.transform(linear, matrix).clip(0.0, 1.0)
-        brightest = linear.max(axis=2)
-        linear *= gains[_steps(brightest)][..., None]
-        return encoded[_steps(linear)]
+        narrow: NDArray[np.float32] = np.asarray(cv2.transform(linear, matrix), dtype=np.float32).clip(0.0, 1.0)
+        narrow *= gains.take(_steps(narrow.max(axis=2)))[..., None]
+        return encoded.take(_steps(narrow))
 
 
 def dolby_vision_remark(codec_tag: str) -> str | None:
@@ -109,9 +108,10 @@ def _tables(
     return light.astype(np.float32), matrix.astype(np.float32), gains.astype(np.float32), encoded.astype(np.uint8)
 
 
-def _steps(light: NDArray[np.float32]) -> NDArray[np.int32]:
-    """Return the nearest of the tables' steps."""
-    nearest: NDArray[np.int32] = np.rint(np.sqrt(light.clip(0.0, 1.0)) * (CURVE_STEPS - 1)).astype(np.int32)
+def _steps(light: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Return the nearest of the tables' steps, of light from 0 on."""
+    steps: NDArray[np.float32] = np.sqrt(np.minimum(light, np.float32(1)))
+    nearest: NDArray[np.uint16] = (steps * np.float32(CURVE_STEPS - 1) + np.float32(0.5)).astype(np.uint16)
     return nearest
 
 
