@@ -73,7 +73,8 @@ class Hdr:
             linear *= (luminance ** np.float32(HLG_GAMMA - 1))[..., None]
         # In units of the peak; colors that BT.709 does not have are cut off.
         narrow: NDArray[np.float32] = np.asarray(cv2.transform(linear, matrix), dtype=np.float32).clip(0.0, 1.0)
-        narrow *= gains.take(_steps(narrow.max(axis=2)))[..., None]
+        brightest = np.maximum(np.maximum(narrow[..., 0], narrow[..., 1]), narrow[..., 2])
+        narrow *= gains.take(_steps(brightest))[..., None]
         return encoded.take(_steps(narrow))
 
 
