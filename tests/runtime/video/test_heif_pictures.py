@@ -120,6 +120,22 @@ def test_odd_sizes_and_overlays() -> None:
     check(of(HEVC, overlay([(part, 20, 10), (part, 100, 50)], 200, 120)), canvas)
 
 
+@pytest.mark.parametrize("mode", ["RGB;16", "L", "I;16", "LA", "RGBa"])
+def test_every_depth_and_kind_of_samples(mode: str) -> None:
+    grey = PHOTO.mean(axis=2).astype(np.uint8)
+    halved = np.dstack([PHOTO // 2, np.full(grey.shape, 128, np.uint8)])  # colors come multiplied by alpha
+    stored, expected = {
+        "RGB;16": (PHOTO.astype("<u2") * 257, PHOTO),
+        "L": (grey, np.dstack([grey] * 3)),
+        "I;16": (grey.astype("<u2") * 257, np.dstack([grey] * 3)),
+        "LA": (np.dstack([grey, grey // 2]), np.dstack([grey] * 3)),
+        "RGBa": (halved, PHOTO),
+    }[mode]
+    file = BytesIO()
+    pillow_heif.from_bytes(mode, PHOTO.shape[1::-1], stored.tobytes()).save(file, quality=95)
+    check(file.getvalue(), expected)
+
+
 def test_several_pictures_are_mentioned() -> None:
     check(of(HEVC, [coded(PHOTO), coded(PHOTO[::-1])]), PHOTO, remark="only the first of 2 pictures was scanned")
 
