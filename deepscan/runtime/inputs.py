@@ -13,10 +13,10 @@ from deepscan.errors import InputError, UnreachableInput, UsageError
 from deepscan.wording import counted, plural
 
 # Files in folders that are still pictures by their names; GIF is not among them, as most are videos.
-PICTURES = frozenset("avif bmp jfif jpe jpeg jpg mpo pbm pgm png pnm ppm tif tiff webp".split(" "))
+PICTURES = frozenset("avif bmp heic heif hif jfif jpe jpeg jpg mpo pbm pgm png pnm ppm tif tiff webp".split(" "))
 # Files in folders that are clearly something else; everything with another ending, or none, is tried.
 NOT_VIDEO = PICTURES | frozenset(
-    "7z aac ac3 ass bak bin bz2 c cfg conf cpp cr2 css csv db dll dng doc docx exe flac gz h heic heif htm html ico "
+    "7z aac ac3 ass bak bin bz2 c cfg conf cpp cr2 css csv db dll dng doc docx exe flac gz h htm html ico "
     "idx ini ipynb iso js json jsonl lock log lrc m3u m3u8 m4a md md5 mid mp3 nef nfo npy npz odp ods odt onnx opus "
     "pdf pkl plan ppt pptx psd pt pth py rar raw rst safetensors sh sha256 sqlite srt ssa sub svg tar tex tgz toml "
     "torrent tsv ttf txt url vtt wav whl woff woff2 xls xlsx xml xz yaml yml zip zst".split(" ")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from deepscan.spec import DetectorSpec
 
 # Goes into `settings_sha256`: raised whenever the same settings begin to mean other scores.
-SCORING_VERSION: Final = 3
+SCORING_VERSION: Final = 4
 # Fields of a spec that change neither scores nor labels, or are in force in another form.
 NOT_SCORING: Final = frozenset(["schema", "title", "paper"])
 QUICK_FRAMES: Final = 32

@@ -11,6 +11,7 @@ from PIL import Image
 
 from deepscan.runtime.faces.crops import crop_rgb
 from deepscan.runtime.video.frames import Frame
+from deepscan.runtime.video.heif_facts import heif_facts
 from deepscan.runtime.video.picture_reader import PictureReader, open_picture, picture_kind
 from tests.footage import portrait
 
@@ -43,8 +44,12 @@ def encoded(image: Image.Image, file_format: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
+def kind_of(data: bytes) -> str | None:
+    return picture_kind(data[:4096]) or heif_facts(BytesIO(data)).kind
+
+
 def opened(data: bytes) -> PictureReader:
-    kind = picture_kind(data[:4096])
+    kind = kind_of(data)
     assert kind is not None
     return open_picture(BytesIO(data), kind)
 

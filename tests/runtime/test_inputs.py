@@ -185,7 +185,7 @@ def test_a_missing_path_is_an_input_with_a_problem(tmp_path: Path) -> None:
     assert "No such file" in str(planned.problem)
 
 
-@pytest.mark.parametrize("names", [[], ["readme.txt", "photo.heic", "in/raw.NEF"]])
+@pytest.mark.parametrize("names", [[], ["readme.txt", "photo.psd", "in/raw.NEF"]])
 def test_a_folder_without_videos_and_pictures_gives_a_warning_and_no_input(tmp_path: Path, names: list[str]) -> None:
     make(tmp_path, *names)
     plan = plan_inputs([tmp_path])
@@ -211,15 +211,15 @@ def test_files_that_are_passed_over_are_counted_and_unknown_endings_are_tried(tm
 
 
 def test_beside_videos_pictures_are_passed_over(tmp_path: Path) -> None:
-    make(tmp_path, "a.jpg", "b.txt", "in/c.png", "in/deep/video.mp4", "z.webp")
+    make(tmp_path, "a.jpg", "b.txt", "in/c.png", "in/deep/video.mp4", "live.HEIC", "z.webp")
     plan = plan_inputs([tmp_path])
     assert below(plan, tmp_path) == ["in/deep/video.mp4"]
-    assert plan.skipped == 4
+    assert plan.skipped == 5
 
 
 def test_of_a_folder_of_pictures_the_pictures_are_the_inputs_in_sorted_order(tmp_path: Path) -> None:
     names = [f"picture.{ending}" for ending in sorted(PICTURES)]
-    make(tmp_path, *names, "list.csv", "in/B.PNG", "in/a.Jpeg", "in/deep/c.tif", "in/photo.heic", ".hidden.jpg")
+    make(tmp_path, *names, "list.csv", "in/B.PNG", "in/a.Jpeg", "in/deep/c.tif", "in/photo.psd", ".hidden.jpg")
     plan = plan_inputs([tmp_path])
     assert below(plan, tmp_path) == [*names, "in/B.PNG", "in/a.Jpeg", "in/deep/c.tif"]
     assert [planned.size_bytes for planned in plan.inputs] == [len(b"content")] * len(plan.inputs)

@@ -2,7 +2,8 @@
 
 Definition (any other implementation is measured against this one): each plane is resampled over the crop's square
 with a triangle filter, as wide as the shrinking factor where the crop shrinks and one sample where it grows
-(Pillow's BILINEAR); outside the picture its border is repeated; then the matrix of `Colour` gives RGB.
+(Pillow's BILINEAR); outside the picture its border is repeated; then the matrix of `Colour` gives RGB, which is
+tone-mapped where it is HDR.
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ def _sampled_rgb(frame: Frame, upright_box: Box, width: int, height: int) -> Pix
     while len(sampled) < 3:
         sampled.append(np.full(sides[::-1], NEUTRAL_CHROMA, dtype=np.uint8))
     rgb = cv2.transform(np.dstack(sampled), picture.colour.rgb_matrix())
+    if picture.colour.hdr is not None:
+        rgb = picture.colour.hdr.tone_mapped(rgb)  # type: ignore[arg-type]
     return geometry.orientation.apply(rgb)  # type: ignore[arg-type]
 
 

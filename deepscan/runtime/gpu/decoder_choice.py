@@ -25,6 +25,8 @@ YUV: Final = re.compile(r"yuvj?(?P<chroma>4\d\d)p(?P<bits>\d+)?(le)?")
 READ_CHROMA: Final = "420"
 # Pictures come as 8 bits in NV12, and as more bits in P010 or P016.
 SURFACE_8_BITS, SURFACE_16_BITS = "nv12", "p016"
+# The kernels that make crops on the GPU know matrices only.
+HDR_ON_CPU: Final = "HDR, which is tone-mapped on the CPU"
 # FFmpeg's names of what NVIDIA lists as supported (Video Codec SDK, NVDEC programming guide). What a GPU can of these
 # says the driver, by bit depth. VP8 has no profiles that FFmpeg names.
 PROFILES: Final = {
@@ -49,6 +51,7 @@ class StreamFacts:
         width, height: in pixels, without what is cropped.
         interlaced: it says that its pictures are made of two fields.
         nvdec_in_ffmpeg: FFmpeg's decoder for it can use NVDEC.
+        hdr: it says that it is HDR.
     """
 
     codec: str
@@ -58,6 +61,7 @@ class StreamFacts:
     height: int
     interlaced: bool
     nvdec_in_ffmpeg: bool
+    hdr: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,8 @@ def _obstacle(facts: StreamFacts, nvdec: Nvdec) -> str | None:
         return f"FFmpeg's decoder for {codec} does not use NVDEC"
     if profile not in PROFILES[codec]:
         return f"{codec} of profile {profile or 'unknown'}"
+    if facts.hdr:
+        return HDR_ON_CPU
     layout = YUV.fullmatch(facts.pixel_format or "")
     if layout is None or layout["chroma"] != READ_CHROMA:
         return f"{codec} with pixels as {facts.pixel_format or 'unknown'}"

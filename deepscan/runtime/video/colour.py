@@ -1,7 +1,7 @@
 """Colour: from the three planes of a decoded picture to RGB, by the matrix and range that the video declares.
 
 Matrices and ranges: ITU-T H.273, tables 4 (matrix coefficients) and equations 20-31 (limited and full range).
-A transfer function is never applied: HDR pictures keep their PQ or HLG curve.
+A transfer function is applied to HDR pictures alone (`hdr.py`), after the matrix.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from deepscan.runtime.video.hdr import Hdr, declared_hdr
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +31,7 @@ BT709, BT601 = 1, 6
 # and chroma.
 IDENTITY = 0
 RGB_FROM_GBR = ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
+UNSPECIFIED = 2  # H.273's code point of transfer and primaries
 # Where a video says nothing, players take BT.709 for high definition and BT.601 below.
 HD_WIDTH, HD_HEIGHT = 1280, 576
 
@@ -40,10 +43,12 @@ class Colour:
     Attributes:
         matrix: H.273 code point of the matrix coefficients, one of `LUMA_WEIGHTS` or `IDENTITY`.
         full_range: luma (or G, B and R) spans 0..255 instead of 16..235 (in 8-bit terms).
+        hdr: how the RGB is still to be tone-mapped; None for SDR.
     """
 
     matrix: int
     full_range: bool
+    hdr: Hdr | None = None
 
     def rgb_matrix(self) -> NDArray[np.float32]:
         """Return the affine map [3, 4] from 8-bit (Y, Cb, Cr, 1), or (G, B, R, 1), to RGB in 0..255."""
@@ -69,8 +74,11 @@ class Colour:
         )
 
 
-def declared_colour(*, matrix: int, full_range: bool, width: int, height: int) -> Colour:
+def declared_colour(
+    *, matrix: int, full_range: bool, width: int, height: int, transfer: int = UNSPECIFIED, primaries: int = UNSPECIFIED
+) -> Colour:
     """Return the colour of a picture, guessing the matrix from its size where it declares none that is known."""
+    hdr = declared_hdr(transfer=transfer, primaries=primaries, matrix=matrix)
     if matrix not in LUMA_WEIGHTS:
         matrix = BT709 if width >= HD_WIDTH or height > HD_HEIGHT else BT601
-    return Colour(matrix=matrix, full_range=full_range)
+    return Colour(matrix=matrix, full_range=full_range, hdr=hdr)

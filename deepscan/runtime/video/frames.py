@@ -143,7 +143,8 @@ class VideoInfo:
     """What a file says about its video stream.
 
     Attributes:
-        codec: FFmpeg's name of the codec, or the format of a still picture, as in `picture_reader.DECODERS`.
+        codec: FFmpeg's name of the codec, or the format of a picture: a key of `picture_reader.DECODERS`,
+            `heif` or `avif`.
         width, height: size of the upright picture, in square pixels.
         duration_seconds: None where the file does not say.
         frame_seconds: nominal distance of two frames.

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from deepscan.errors import InputError, OverLimit, UnreachableInput
 from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
+from deepscan.runtime.video.animation_reader import AnimationReader, is_animated_webp, open_animation
+from deepscan.runtime.video.heif_facts import HeifFacts, heif_facts
+from deepscan.runtime.video.iso_boxes import without_boxes
 from deepscan.runtime.video.picture_reader import PictureReader, open_picture, picture_kind
 from deepscan.runtime.video.pyav_reader import PyAVReader
 from deepscan.runtime.video.regular_files import open_regular_file
@@ -25,11 +28,11 @@ LONGEST_MATCH: Final = 16
 
 def open_input(
     path: str, *, threads: int, decoding: DeviceDecoding | None = None, limits: Limits = DEFAULT_LIMITS
-) -> PictureReader | PyAVReader:
+) -> PictureReader | AnimationReader | PyAVReader:
     """Open a video or a picture for reading.
 
     A file that begins like a picture but seems to hold a video (an animated PNG, a raw motion JPEG stream) is taken for
-    one if FFmpeg agrees.
+    one if FFmpeg agrees. Of files that hold pictures as HEIC and AVIF do, FFmpeg sees the tracks only.
 
     Args:
         path: of a regular file; undecodable bytes of a name as Python's surrogate escapes.
@@ -46,11 +49,17 @@ def open_input(
         limits.check_file(os.fstat(file.fileno()).st_size)
         head = _read(file, HEAD_BYTES)
         kind = picture_kind(head)
+        if kind == "webp" and is_animated_webp(head) and (animation := open_animation(file, limits=limits)):
+            file.close()
+            return animation
+        facts = _heif_facts(file) if kind is None else None
+        kind = facts.kind if facts is not None else kind
         moves = kind is not None and _seems_to_move(kind, head, file)
         if kind is None or moves:
-            file.seek(0)
+            video = without_boxes(file, facts.others) if facts is not None and facts.others else file
+            video.seek(0)
             try:
-                return PyAVReader(path, file, threads=threads, decoding=decoding, limits=limits)
+                return PyAVReader(path, video, threads=threads, decoding=decoding, limits=limits)
             except OverLimit:
                 raise
             except InputError:
@@ -78,6 +87,13 @@ def _seems_to_move(kind: str, head: bytes, file: BinaryIO) -> bool:
             return True
         tail = chunk[-LONGEST_MATCH:]
     return False
+
+
+def _heif_facts(file: BinaryIO) -> HeifFacts:
+    try:
+        return heif_facts(file)
+    except OSError as error:
+        raise UnreadableInput(f"Reading the file failed ({error.strerror}): check the disk.") from error
 
 
 def _read(file: BinaryIO, count: int) -> bytes:

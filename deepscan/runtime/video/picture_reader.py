@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 import cv2
 import numpy as np
-from PIL import AvifImagePlugin, Image
+from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -23,21 +24,28 @@ from deepscan.errors import InputError, UnreadableInput, UnsupportedInput
 from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.video.colour import BT709, IDENTITY, Colour
 from deepscan.runtime.video.frames import Frame, Geometry, Orientation, Picture, VideoInfo
+from deepscan.runtime.video.hdr import declared_hdr
+from deepscan.runtime.video.heif_facts import heif_facts
+from deepscan.runtime.video.heif_pictures import heif_image
+from deepscan.runtime.video.picture_hdr import hdr_of_picture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.ImageFile import ImageFile
 
-# The classes are named, as `Image.open` would warn of large pictures and make a stereo pair of some JPEG files.
+    from deepscan.runtime.video.hdr import Hdr
+
+# The classes are named, as `Image.open` would warn of large pictures and make a stereo pair of some JPEG files; see
+# `heif_pictures.py` too.
 DECODERS: Final[dict[str, type[ImageFile]]] = {
     "jpeg": JpegImageFile,
     "png": PngImageFile,
     "webp": WebPImageFile,
-    "avif": AvifImagePlugin.AvifImageFile,
     "tiff": TiffImageFile,
     "bmp": BmpImageFile,
     "ppm": PpmImageFile,
 }
+HEIF_KINDS: Final = frozenset(["heif", "avif"])
 MAGIC: Final = {
     "jpeg": re.compile(rb"\xff\xd8\xff"),
     "png": re.compile(rb"\x89PNG\r\n\x1a\n"),
@@ -70,12 +78,8 @@ REDUCED_SIZE: Final = 1
 def picture_kind(head: bytes) -> str | None:
     """Return the format of a picture, a key of `DECODERS`, by the first bytes of its file; None if it is no picture.
 
-    GIF is none, nor is a sequence of AVIF pictures: FFmpeg reads them as the videos that they mostly are.
+    GIF is none: FFmpeg reads it as the video that it mostly is. HEIC and AVIF are known by their boxes.
     """
-    if head[4:8] == b"ftyp":
-        brands = head[8 : int.from_bytes(head[:4])]
-        still = AvifImagePlugin.SUPPORTED and b"avif" in brands and b"avis" not in brands
-        return "avif" if still else None
     return next((kind for kind, magic in MAGIC.items() if magic.match(head)), None)
 
 
@@ -86,7 +90,7 @@ def open_picture(
 
     Args:
         file: at any position.
-        kind: its format, as `picture_kind` gives it.
+        kind: its format, as `picture_kind` or `HeifFacts.kind` gives it.
         damage: what to say of it if nothing else is odd.
         limits: of pixels.
 
@@ -95,19 +99,38 @@ def open_picture(
         UnreadableInput: it is damaged or cut short.
         UnsupportedInput: it is too large, a mere preview, or its numbers mean nothing known.
     """
+    with decoding(kind):
+        remarks = []
+        if kind in HEIF_KINDS:
+            facts = heif_facts(file)
+            image, count = heif_image(file, facts, kind, limits)
+            declared = declared_hdr(transfer=facts.transfer, primaries=facts.primaries)
+            hdr = hdr_of_picture(image, declared=declared)
+            motion = facts.has_motion or facts.movies
+            remarks += ["the video or sequence that comes with the picture was not scanned"] if motion else []
+        else:
+            file.seek(0)
+            image = DECODERS[kind](file)
+            check_size(image, limits)
+            if isinstance(image, TiffImageFile) and int(image.tag_v2.get(TIFF_SUBFILE_TYPE, 0)) & REDUCED_SIZE:
+                raise UnsupportedInput(
+                    "It begins with a mere preview of its picture: convert it from camera raw to PNG."
+                )
+            image.load()
+            count, hdr = getattr(image, "n_frames", 1), hdr_of_picture(image, file if kind == "png" else None)
+        frame = frame_of(image, kind, hdr=hdr)
+    if count > 1:
+        remarks.append(f"only the first of {count} pictures was scanned")
+    if hdr is not None:
+        remarks.append(hdr.remark)
+    return PictureReader(frame, codec=kind, damage="; ".join(remarks) or damage)
+
+
+@contextmanager
+def decoding(kind: str) -> Iterator[None]:
+    """Turn whatever Pillow raises for a damaged picture of this format into `UnreadableInput`."""
     try:
-        file.seek(0)
-        image = DECODERS[kind](file)
-        limits.check_pixels(image.width, image.height)
-        if image.width * image.height > MOST_PIXELS:
-            raise _too_large(f"{image.width} x {image.height}")
-        if isinstance(image, TiffImageFile) and int(image.tag_v2.get(TIFF_SUBFILE_TYPE, 0)) & REDUCED_SIZE:
-            raise UnsupportedInput("It begins with a mere preview of its picture: convert it from camera raw to PNG.")
-        image.load()
-        picture = _picture(image, kind)
-        height, width = picture.planes[0].shape
-        geometry = Geometry(width, height, orientation=_orientation(image))
-        count = getattr(image, "n_frames", 1)
+        yield
     except (InputError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -116,9 +139,42 @@ def open_picture(
         reason = str(error) or type(error).__name__
         message = f"This {kind.upper()} picture cannot be decoded ({reason}): it is damaged, copy it again."
         raise UnreadableInput(message) from error
-    if count > 1:
-        damage = f"only the first of {count} pictures was scanned"
-    return PictureReader(Frame(0, 0.0, picture, geometry, native=None), codec=kind, damage=damage)
+
+
+def check_size(image: Image.Image, limits: Limits) -> None:
+    """Refuse a picture that is too large, before it is decoded.
+
+    Raises:
+        OverLimit: it is larger than the limits say.
+        UnsupportedInput: it is larger than Pillow itself allows.
+    """
+    limits.check_pixels(image.width, image.height)
+    if image.width * image.height > MOST_PIXELS:
+        raise _too_large(f"{image.width} x {image.height}")
+
+
+def frame_of(image: Image.Image, kind: str, *, index: int = 0, seconds: float = 0.0, hdr: Hdr | None = None) -> Frame:
+    """Return a loaded picture as a frame, to be turned upright as its Exif data say."""
+    planes = _planes(image, kind)
+    colour = Colour(IDENTITY if len(planes) == 3 else BT709, full_range=True, hdr=hdr)
+    height, width = planes[0].shape
+    geometry = Geometry(width, height, orientation=_orientation(image))
+    picture = Picture(planes, bit_depth=8, colour=colour, left_chroma=False)
+    return Frame(index, seconds, picture, geometry, native=None)
+
+
+def shrunk_picture(frame: Frame, longest_side: int) -> NDArray[np.uint8]:
+    """Return the upright picture as BGR [h, w, 3], scaled down so that its longer side fits; area filter."""
+    geometry, hdr = frame.geometry, frame.picture.colour.hdr
+    scale = min(1.0, longest_side / max(geometry.width, geometry.height))
+    upright = max(1, round(geometry.width * scale)), max(1, round(geometry.height * scale))
+    size = upright[::-1] if geometry.orientation.transpose else upright
+    small = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in frame.picture.planes]
+    blue, green, red = (1, 0, 2) if len(small) == 3 else (0, 0, 0)
+    rgb = np.asarray(np.dstack([small[red], small[green], small[blue]]), dtype=np.uint8)
+    if hdr is not None:
+        rgb = hdr.tone_mapped(rgb)
+    return geometry.orientation.apply(rgb[..., ::-1])
 
 
 class PictureReader:
@@ -165,14 +221,7 @@ class PictureReader:
 
     def shrink(self, frame: Frame, longest_side: int) -> NDArray[np.uint8]:
         """Return the upright picture as BGR [h, w, 3], scaled down so that its longer side fits; area filter."""
-        geometry = frame.geometry
-        scale = min(1.0, longest_side / max(geometry.width, geometry.height))
-        upright = max(1, round(geometry.width * scale)), max(1, round(geometry.height * scale))
-        size = upright[::-1] if geometry.orientation.transpose else upright
-        small = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in frame.picture.planes]
-        blue, green, red = (1, 0, 2) if len(small) == 3 else (0, 0, 0)
-        bgr = np.dstack([small[blue], small[green], small[red]])
-        return geometry.orientation.apply(np.asarray(bgr, dtype=np.uint8))
+        return shrunk_picture(frame, longest_side)
 
     def damage(self) -> str | None:
         """Say what of the file was not scanned, or None."""
@@ -192,13 +241,7 @@ def _too_large(size: str) -> UnsupportedInput:
     return UnsupportedInput(f"The picture has {size} pixels, more than {MOST_PIXELS:,} are refused: scale it down.")
 
 
-def _picture(image: ImageFile, kind: str) -> Picture:
-    planes = _planes(image, kind)
-    colour = Colour(IDENTITY if len(planes) == 3 else BT709, full_range=True)
-    return Picture(planes, bit_depth=8, colour=colour, left_chroma=False)
-
-
-def _planes(image: ImageFile, kind: str) -> tuple[NDArray[np.uint8], ...]:
+def _planes(image: Image.Image, kind: str) -> tuple[NDArray[np.uint8], ...]:
     """Return G, B and R, or grey alone; of 16-bit greys the upper 8 bits, as Pillow does with 16-bit colours."""
     image.info.pop("transparency", None)  # of palettes: Pillow would warn that it is lost
     if image.mode.startswith("I;16") or (image.mode == "I" and kind in DEEP_GREY_KINDS):
@@ -211,7 +254,7 @@ def _planes(image: ImageFile, kind: str) -> tuple[NDArray[np.uint8], ...]:
     return tuple(np.asarray(rgb.getchannel(name)) for name in "GBR")
 
 
-def _orientation(image: ImageFile) -> Orientation:
+def _orientation(image: Image.Image) -> Orientation:
     """Return how a loaded picture's Exif data want it turned; a TIFF has been turned by Pillow, and says so."""
     try:
         return ORIENTATIONS.get(image.getexif().get(EXIF_ORIENTATION, 1), Orientation())

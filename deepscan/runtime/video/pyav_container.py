@@ -12,6 +12,7 @@ from av.codec.hwaccel import HWDeviceType
 from deepscan.errors import OverLimit, UnreadableInput
 from deepscan.runtime.gpu.decoder_choice import DecoderLost, StreamFacts
 from deepscan.runtime.video.frames import VideoInfo
+from deepscan.runtime.video.hdr import CURVES
 from deepscan.runtime.video.main_stream import main_stream
 from deepscan.runtime.video.stream_length import start_seconds, stated_length
 
@@ -139,6 +140,7 @@ def stream_facts(stream: VideoStream) -> StreamFacts:
         height=context.height,
         interlaced=context.field_order > PROGRESSIVE,
         nvdec_in_ffmpeg=any(known.device_type == HWDeviceType.cuda for known in context.codec.hardware_configs),
+        hdr=context.color_trc in CURVES,
     )
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from deepscan.runtime.gpu.decoder_choice import DeviceDecoding
     from deepscan.runtime.gpu.device import Queue
     from deepscan.runtime.video.frames import Picture
+    from deepscan.runtime.video.hdr import Hdr
     from deepscan.runtime.video.stream_clock import StreamClock
 
 # They place chroma samples in the middle of their group (JFIF; MPEG-1), all later ones by default on its left side.
@@ -89,6 +90,8 @@ class PyAVDecoder:
         self._orientation = Orientation()
         self._origin = start_seconds(self._stream)
         self._decoded_count = self._damaged = 0
+        self._hdr: Hdr | None = None
+        self._tag = context.codec_tag
         self._position = self._end = self._latest_of_all = -math.inf
         self._read_until = 0  # bytes from the start of the file
         self.info = stated_info(self._container, self._stream)
@@ -272,6 +275,7 @@ class PyAVDecoder:
         if native.rotation != self._rotation:
             self._rotation, self._orientation = native.rotation, orientation_from_av(native)
         picture, handle = self._picture(native)
+        self._hdr = picture.colour.hdr or self._hdr
         frame = Frame(
             index=self._decoded_count,
             seconds=seconds,

@@ -9,7 +9,7 @@ import av
 import numpy as np
 from av.codec.hwaccel import HWAccel
 
-from deepscan.runtime.gpu.decoder_choice import DecoderLost
+from deepscan.runtime.gpu.decoder_choice import HDR_ON_CPU, DecoderLost
 from deepscan.runtime.gpu.device import DeviceArray
 from deepscan.runtime.gpu.luma_sums import luma_sums
 from deepscan.runtime.gpu.nvdec import wait_for_default_stream
@@ -65,12 +65,15 @@ def picture_on_device(native: av.VideoFrame, *, left_chroma: bool, queue: Queue,
         work: makes crops of it.
 
     Raises:
-        DecoderLost: it has another layout.
+        DecoderLost: it has another layout, or is HDR.
         MachineError: the device fails, or has no memory left.
     """
     layout = (native.sw_format or native.format).name
     if layout not in SEMI_PLANAR:
         raise DecoderLost(f"NVDEC gives pictures as {layout}")
+    colour = colour_from_av(native)
+    if colour.hdr is not None:
+        raise DecoderLost(HDR_ON_CPU)
     bits = SEMI_PLANAR[layout]
     if native.sw_format is not None:
         wait_for_default_stream()
@@ -81,7 +84,7 @@ def picture_on_device(native: av.VideoFrame, *, left_chroma: bool, queue: Queue,
         planes=planes,
         bit_depth=bits,
         luma_sums=queue.download(sums),
-        colour=colour_from_av(native),
+        colour=colour,
         left_chroma=left_chroma,
         work=work,
     )

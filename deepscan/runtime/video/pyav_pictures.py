@@ -69,6 +69,8 @@ def colour_from_av(native: av.VideoFrame, *, full_range: bool = False) -> Colour
         full_range=full_range or native.color_range == FULL_RANGE,
         width=native.width,
         height=native.height,
+        transfer=native.color_trc,
+        primaries=native.color_primaries,
     )
 
 
@@ -110,7 +112,8 @@ def shrunk_from_frame(reformatter: VideoReformatter, frame: Frame, longest_side:
         interpolation=Interpolation.AREA,
         threads=1,
     )
-    return geometry.orientation.apply(np.asarray(small.to_ndarray(), dtype=np.uint8))
+    bgr = geometry.orientation.apply(np.asarray(small.to_ndarray(), dtype=np.uint8))
+    return bgr if colour.hdr is None else np.ascontiguousarray(colour.hdr.tone_mapped(bgr[..., ::-1])[..., ::-1])
 
 
 def _plane(native: av.VideoFrame, number: int, bits: str | None) -> NDArray[Any]:

@@ -18,6 +18,7 @@ from deepscan.runtime.video.ebml import has_cues
 from deepscan.runtime.video.file_bytes import FileBytes
 from deepscan.runtime.video.frame_search import frames_near, windows_near
 from deepscan.runtime.video.frames import Frame, Unshrunk
+from deepscan.runtime.video.hdr import dolby_vision_remark
 from deepscan.runtime.video.pyav_container import plain
 from deepscan.runtime.video.pyav_decoder import PyAVDecoder
 from deepscan.runtime.video.pyav_pictures import shrunk_from_frame, shrunk_size
@@ -141,7 +142,8 @@ class PyAVReader(PyAVDecoder):
 
     def damage(self) -> str | None:
         """Say what of the file was not decoded, or None."""
-        found = []
+        hdr = self._hdr.remark if self._hdr is not None else dolby_vision_remark(self._tag)
+        found = [hdr] if hdr is not None else []
         if self._main.others:
             were = plural(self._main.others, "was", "were")
             found.append(f"{counted(self._main.others, 'other video stream')} in it {were} not scanned")

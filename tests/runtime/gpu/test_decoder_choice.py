@@ -40,6 +40,7 @@ FULL_HD = StreamFacts("h264", "High", "yuv420p", 1920, 1080, interlaced=False, n
         ({"width": 1280, "height": 720}, "small videos decode faster on the CPU", "NVDEC was asked for"),
         ({"width": 1281, "height": 720}, "NVDEC is faster", "NVDEC was asked for"),
         ({"interlaced": True}, "interlaced, for which NVDEC was not compared with the CPU", "NVDEC was asked for"),
+        ({"hdr": True}, "HDR, which is tone-mapped on the CPU", None),
         ({"codec": "mpeg4", "profile": "Simple Profile"}, "mpeg4 is always decoded by the CPU", None),
         ({"codec": "av1", "nvdec_in_ffmpeg": False}, "FFmpeg's decoder for av1 does not use NVDEC", None),
         ({"profile": "Stereo High"}, "h264 of profile Stereo High", None),

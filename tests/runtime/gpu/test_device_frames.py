@@ -164,6 +164,15 @@ def test_other_layouts_are_refused() -> None:
         picture_on_device(native, left_chroma=True, queue=queue, work=DeviceWork(queue))
 
 
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_hdr_that_only_a_frame_tells_is_left_to_the_cpu(transfer: int) -> None:
+    queue = HostDevice().queue()
+    native = av.VideoFrame(64, 48, "nv12")
+    native.color_trc = transfer
+    with pytest.raises(DecoderLost, match="HDR"):
+        picture_on_device(native, left_chroma=True, queue=queue, work=DeviceWork(queue))
+
+
 @pytest.fixture(scope="module")
 def turned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     matrix = [0, 1 << 16, 0, 1 << 16, 0, 0, 0, 0, 1 << 30]  # across, which no rotation alone does

@@ -15,8 +15,19 @@ from PIL import Image
 
 from deepscan.errors import InputError, OverLimit, UnreadableInput, UnsupportedInput
 from deepscan.runtime.limits import Limits
-from deepscan.runtime.video.picture_reader import MOST_PIXELS, open_picture, picture_kind
-from tests.runtime.stills import ENCODINGS, HEIGHT, KEEPS_EXIF, WIDTH, encoded, only_frame, opened, photo, upright_rgb
+from deepscan.runtime.video.picture_reader import MOST_PIXELS, open_picture
+from tests.runtime.stills import (
+    ENCODINGS,
+    HEIGHT,
+    KEEPS_EXIF,
+    WIDTH,
+    encoded,
+    kind_of,
+    only_frame,
+    opened,
+    photo,
+    upright_rgb,
+)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of what is missing
@@ -47,7 +58,7 @@ def test_a_damaged_file_gives_a_picture_or_an_input_error(name: str, data: st.Da
     places = st.integers(16, min(len(content), 96) - 1) | st.integers(16, len(content) - 1)
     for place in data.draw(st.lists(places, min_size=1, max_size=4)):
         content[place] = data.draw(st.integers(0, 255))
-    assume(picture_kind(bytes(content)) is not None)
+    assume(kind_of(bytes(content)) is not None)
     try:
         reader = opened(bytes(content))
     except InputError:
