@@ -93,7 +93,7 @@ def _heif_facts(file: BinaryIO) -> HeifFacts:
     try:
         return heif_facts(file)
     except OSError as error:
-        raise UnreadableInput(f"Reading the file failed ({error.strerror}): check the disk.") from error
+        raise UnreachableInput(f"Reading the file failed ({error.strerror}): check the disk.") from error
 
 
 def _read(file: BinaryIO, count: int) -> bytes:
