@@ -37,6 +37,7 @@ class Item:
     properties: Sequence[bytes] = ()
     refers: Mapping[bytes, Sequence[int]] = field(default_factory=dict)
     hidden: bool = False
+    protection: int = 0
 
 
 def heif_file(
@@ -55,7 +56,7 @@ def _meta(items: Sequence[Item], primary: int, start: int) -> bytes:
     for number, item in enumerate(items, 1):
         places += struct.pack(">HHHII", number, 0, 1, start, len(item.data))
         start += len(item.data)
-        entry = struct.pack(">HH", number, 0) + item.kind + b"\0"
+        entry = struct.pack(">HH", number, item.protection) + item.kind + b"\0"
         entries += full_box(b"infe", entry, version=2, flags=HIDDEN * item.hidden)
         associations += struct.pack(">HB", number, len(item.properties))
         for each in item.properties:

@@ -28,8 +28,8 @@ ANIMATION_FLAG: Final = 2
 SHORTEST_MILLISECONDS: Final = 11
 USUAL_MILLISECONDS: Final = 100
 ROUNDING_SECONDS: Final = 1e-6
-# As many as the default limit of frames; further ones are not read.
-MOST_FRAMES: Final = 12 * 3600 * 60
+# More than the default limit of frames; further ones are not read.
+MOST_CHUNKS: Final = 1 << 22
 
 
 def is_animated_webp(head: bytes) -> bool:
@@ -49,13 +49,14 @@ def open_animation(file: BinaryIO, *, limits: Limits = DEFAULT_LIMITS) -> Animat
         UnreadableInput: it is damaged or cut short.
         UnsupportedInput: it is too large.
     """
-    durations = _durations(file)
+    with decoding(KIND):
+        durations = _durations(file)
+        file.seek(24)
+        size = file.read(6)
+        file.seek(0)
     if len(durations) < 2:
         return None
-    file.seek(24)
-    size = file.read(6)
     limits.check_pixels(int.from_bytes(size[:3], "little") + 1, int.from_bytes(size[3:], "little") + 1)
-    file.seek(0)
     with decoding(KIND):
         image = WebPImageFile(file)
         check_size(image, limits)
@@ -165,7 +166,10 @@ def _durations(file: BinaryIO) -> list[float]:
     """Return how long each frame is shown, in seconds, by the chunks' headers (WebP container specification)."""
     file.seek(12)
     durations: list[float] = []
-    while len(head := file.read(8)) == 8 and len(durations) < MOST_FRAMES:
+    for _ in range(MOST_CHUNKS):
+        head = file.read(8)
+        if len(head) < 8:
+            break
         size = int.from_bytes(head[4:], "little")
         size += size % 2
         if head[:4] == b"ANMF":

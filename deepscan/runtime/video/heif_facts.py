@@ -62,6 +62,7 @@ class HeifFacts:
         size: width and height that it declares before cropping and turning; None if it does not.
         crop: what of it is to be shown.
         is_whole: all parts of the primary picture are listed, and lie inside the file.
+        is_encrypted: some of these parts are protected.
         transfer, primaries: H.273 code points that are declared for it; 2 where none are.
         movies: positions of the names of boxes that hold tracks.
         has_motion: a video of a motion photograph is attached.
@@ -74,6 +75,7 @@ class HeifFacts:
     size: tuple[int, int] | None = None
     crop: Crop | None = None
     is_whole: bool = True
+    is_encrypted: bool = False
     transfer: int = UNSPECIFIED
     primaries: int = UNSPECIFIED
     movies: tuple[int, ...] = ()
@@ -121,6 +123,7 @@ class _Meta:
     def __init__(self) -> None:
         self.primary = 0
         self.types: dict[int, bytes] = {}
+        self.protected: set[int] = set()
         self.parts: dict[int, tuple[int, ...]] = {}  # of derived pictures
         self.properties: dict[int, list[tuple[bytes, bytes]]] = {}
         self.ends: dict[int, int] = {}  # in the file
@@ -149,6 +152,7 @@ class _Meta:
             size=size,
             crop=_crop(clap, size) if clap is not None and size is not None else None,
             is_whole=all(item in self.types and self.ends.get(item, 0) <= file_bytes for item in self._needed()),
+            is_encrypted=not self.protected.isdisjoint(self._needed()),
             primaries=whole(colors[0], 0, 2) if colors else UNSPECIFIED,
             transfer=whole(colors[0], 2, 2) if colors else UNSPECIFIED,
         )
@@ -178,7 +182,10 @@ class _Meta:
         for name, entry in inner_boxes(box, 6 if box[0] == 0 else 8):
             if name == b"infe" and entry[0] >= 2:
                 wide = 2 if entry[0] == 2 else 4
-                self.types[whole(entry, 4, wide)] = entry[6 + wide : 10 + wide]
+                item = whole(entry, 4, wide)
+                self.types[item] = entry[6 + wide : 10 + wide]
+                if whole(entry, 4 + wide, 2):
+                    self.protected.add(item)
 
     def _read_places(self, box: bytes) -> None:
         version, reader = box[0], _Numbers(box, 4)

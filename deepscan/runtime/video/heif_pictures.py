@@ -59,6 +59,8 @@ def heif_image(file: BinaryIO, facts: HeifFacts, kind: str, limits: Limits) -> t
     file.seek(0)
     if size > MOST_FILE_BYTES:
         raise UnsupportedInput(f"Its file has {size:,} bytes, too many for a picture: {CONVERT}.")
+    if facts.is_encrypted:
+        raise UnsupportedInput("The picture is encrypted: decrypt it with the program that made it.")
     if not facts.is_whole:
         raise UnreadableInput(f"Parts of this {kind.upper()} picture are missing: it is cut short, copy it again.")
     if facts.size is not None:
@@ -97,7 +99,7 @@ def _heic(file: BinaryIO, facts: HeifFacts, limits: Limits) -> tuple[Image.Image
         opened = pillow_heif.open_heif(_of_items_alone(file, facts), convert_hdr_to_8bit=True)
         limits.check_pixels(*opened.size)
         image = opened[opened.primary_index].to_pillow()
-    except (ValueError, RuntimeError, EOFError, SyntaxError, OSError) as error:
+    except (ValueError, RuntimeError, EOFError, SyntaxError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         if "limit" in reason.lower():
             raise OverLimit(f"libheif refuses this picture ({reason}): {CONVERT}.") from error

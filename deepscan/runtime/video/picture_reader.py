@@ -136,6 +136,8 @@ def decoding(kind: str) -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise _too_large("too many") from error
     except Exception as error:  # for damaged files Pillow raises nearly everything
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UnreadableInput(f"Reading the file failed ({error.strerror}): check the disk.") from error
         reason = str(error) or type(error).__name__
         message = f"This {kind.upper()} picture cannot be decoded ({reason}): it is damaged, copy it again."
         raise UnreadableInput(message) from error

@@ -168,10 +168,11 @@ TILES = tiled(HEVC)
         ),
         ([Item(b"grid", SIX_TILES, [ispe(200, 120)], {b"dimg": [1]})], InputError),
         ([Item(b"iovl", b"", [ispe(200, 120)], {b"dimg": [2]}), coded(PHOTO, AV1)], UnsupportedInput),
+        ([TILES[0], *(replace(tile, protection=1) for tile in TILES[1:])], UnsupportedInput),
         ([Item(b"avc1", b"", [ispe(200, 120)])], UnsupportedInput),
         ([Item(b"grid", SIX_TILES, [ispe(200, 120)], {b"dimg": [2]}), Item(b"j2k1", b"")], UnsupportedInput),
     ],
-    ids=["tile-not-there", "tile-damaged", "made-of-itself", "avif-overlay", "h264", "jpeg-2000-tiles"],
+    ids=["tile-not-there", "tile-damaged", "made-of-itself", "avif-overlay", "encrypted", "h264", "jpeg-2000-tiles"],
 )
 def test_what_cannot_be_decoded_whole_is_refused(tmp_path: Path, items: list[Item], problem: type[InputError]) -> None:
     (tmp_path / "photo").write_bytes(heif_file(items))
