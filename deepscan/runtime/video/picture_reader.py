@@ -20,7 +20,7 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from deepscan.errors import InputError, UnreadableInput, UnsupportedInput
+from deepscan.errors import InputError, UnreachableInput, UnreadableInput, UnsupportedInput
 from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.video.colour import BT709, IDENTITY, Colour
 from deepscan.runtime.video.frames import Frame, Geometry, Orientation, Picture, VideoInfo
@@ -137,7 +137,7 @@ def decoding(kind: str) -> Iterator[None]:
         raise _too_large("too many") from error
     except Exception as error:  # for damaged files Pillow raises nearly everything
         if isinstance(error, OSError) and error.errno is not None:
-            raise UnreadableInput(f"Reading the file failed ({error.strerror}): check the disk.") from error
+            raise UnreachableInput(f"Reading the file failed ({error.strerror}): check the disk.") from error
         reason = str(error) or type(error).__name__
         message = f"This {kind.upper()} picture cannot be decoded ({reason}): it is damaged, copy it again."
         raise UnreadableInput(message) from error
