@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from rich.text import Text
 
+from deepscan.cli.result_table import Column, ResultTable, Row, print_lines
 from deepscan.cli.scan_display import printable
 from deepscan.wording import counted
 
@@ -27,7 +26,8 @@ def show_report(report: BenchReport, console: Console) -> None:
     for benched in report.artefacts:
         rows = [row for row in report.measurements if row.model == benched.model]
         if rows:
-            console.print(_table(benched, rows, gpu=report.setup.device == "cuda"))
+            console.print(Text(_title(benched), "italic"), soft_wrap=not console.is_terminal)
+            print_lines(console, _table(benched, rows, gpu=report.setup.device == "cuda"))
     for line in _explanations(report) if report.measurements else ():
         console.print(Text(line), soft_wrap=not console.is_terminal)
 
@@ -38,33 +38,43 @@ def failure_line(failure: Failure) -> str:
     return printable(f"{failure.model}, {who}: not measured: {failure.reason}")
 
 
-def _table(benched: Benched, rows: list[Measurement], *, gpu: bool) -> Table:
+def _title(benched: Benched) -> str:
     form = f", {benched.form}" if benched.form else ""
     needs = f", {benched.flop_per_item / 1e9:.2f} GFLOP per {benched.kind}" if benched.flop_per_item else ""
-    title = f"{printable(benched.model)}: {benched.precision}{form}, {benched.size_bytes / 1e6:.1f} MB{needs}"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("backend, precision", no_wrap=True)
-    memory = ("RAM\nMiB", "GPU\nMiB") if gpu else ("RAM\nMiB",)
-    times = ("p50\nms", "p95\nms", "p99\nms")
-    for column in ("batch", f"{benched.kind}s\n/s", *times, "runs", *memory, "ready\ns", "of\nmatmul"):
-        table.add_column(column, justify="right", no_wrap=True)
+    return f"{printable(benched.model)}: {benched.precision}{form}, {benched.size_bytes / 1e6:.1f} MB{needs}"
+
+
+def _table(benched: Benched, rows: list[Measurement], *, gpu: bool) -> ResultTable:
+    """Lay out the figures; what a narrow terminal has no column for stands below its row."""
+    columns = [
+        Column("batch", 9),
+        Column(f"{benched.kind}s\n/s", 9, below=f"{benched.kind}s/s "),
+        Column("p50\nms", 8, below="p50 ms "),
+        Column("p95\nms", 5, below="p95 ms "),
+        Column("p99\nms", 4, below="p99 ms "),
+        Column("runs", 2, below="runs "),
+        Column("RAM\nMiB", 7, below="RAM MiB "),
+        *([Column("GPU\nMiB", 7, below="GPU MiB ")] if gpu else []),
+        Column("ready\ns", 3, below="ready s "),
+        Column("of\nmatmul", 6, below="of matmul "),
+    ]
     best = max(row.items_per_second for row in rows)
+    table = ResultTable(columns, name_title="backend, precision")
     for row in rows:
         latency = row.latency
-        table.add_row(
-            f"{row.ran_as} {row.precision}",
+        times = (latency.p50_seconds, latency.p95_seconds, latency.p99_seconds)
+        cells = [
             str(row.batch),
-            Text(_digits(row.items_per_second), "bold" if row.items_per_second == best else ""),
-            *(
-                ABSENT if value is None else _digits(MILLI * value)
-                for value in (latency.p50_seconds, latency.p95_seconds, latency.p99_seconds)
-            ),
+            _digits(row.items_per_second),
+            *(ABSENT if value is None else _digits(MILLI * value) for value in times),
             str(latency.runs),
             _mebibytes(row.memory_bytes),
             *([_mebibytes(row.gpu_memory_bytes)] if gpu else []),
             f"{row.ready_seconds:.1f}",
             ABSENT if row.matmul_fraction is None else f"{row.matmul_fraction:.0%}",
-        )
+        ]
+        styles = ["", "bold" if row.items_per_second == best else ""] + [""] * (len(cells) - 2)
+        table.rows.append(Row(f"{row.ran_as} {row.precision}", list(zip(cells, styles, strict=True))))
     return table
 
 

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Terminals of fewer columns get no table.
+WIDE = 100
+INDENT = 5
 # Pairs of packages that install the same module and break each other.
 RIVALS = (("onnxruntime", "onnxruntime-gpu"), ("opencv-python", "opencv-python-headless"))
 # What cuts faces out of frames that NVDEC leaves on the GPU.
@@ -28,14 +35,36 @@ def doctor() -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from deepscan.cli.result_table import line_width
+
+    console = Console()
+    width = line_width(console)
+    if width is not None and width < WIDE:
+        _show_below_each_other(console, width)
+        console.print(f"Scans run on: {_device()}", highlight=False)
+        return
     table = Table(title="This machine", title_justify="left", box=SIMPLE_HEAD)
     for column in ("what", "", "found", "to add it"):
         table.add_column(column, overflow="fold")
     for finding in _findings():
         mark = Text("yes", "green") if finding.good else Text("no", "yellow")
         table.add_row(finding.subject, mark, Text(finding.fact), Text(finding.remedy))
-    Console().print(table)
-    Console().print(f"Scans run on: {_device()}", highlight=False)
+    console.print(table)
+    console.print(f"Scans run on: {_device()}", highlight=False)
+
+
+def _show_below_each_other(console: Console, width: int) -> None:
+    """Print each finding over the whole width of a narrow terminal, and below it what would add it."""
+    from rich.text import Text
+
+    from deepscan.cli.result_table import wrapped
+
+    for finding in _findings():
+        mark = Text("yes", "green") if finding.good else Text("no ", "yellow")
+        console.print(Text.assemble(mark, f"  {finding.subject}"), soft_wrap=True)
+        to_add = f"To add it: {finding.remedy}" if finding.remedy else ""
+        for line in (part for text in (finding.fact, to_add) if text for part in wrapped(text, max(1, width - INDENT))):
+            console.print(Text(" " * INDENT + line), soft_wrap=True)
 
 
 def _device() -> str:

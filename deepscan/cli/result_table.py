@@ -24,7 +24,7 @@ class Column:
     """One column behind the names.
 
     Attributes:
-        title: its heading.
+        title: its heading, of one line or several.
         importance: the column with the lowest one is the first to go as the terminal narrows.
         name_width: cells that the names must keep, if they need them, for this column to stay.
         right: whether it is aligned at its right side.
@@ -76,16 +76,18 @@ class ResultTable:
             rule: a character to draw a line with.
         """
         widths = [
-            max(cell_len(column.title), *(cell_len(row.cells[number][0]) for row in self.rows), 0)
+            max(map(cell_len, [*column.title.split("\n"), *(row.cells[number][0] for row in self.rows)]))
             for number, column in enumerate(self.columns)
         ]
         natural = max(cell_len(self.name_title), *(cell_len(row.name) for row in self.rows), 0)
         shown = _fitting(self.columns, widths, natural, width)
         beside = sum(widths[number] + GAP for number in shown)
         names = natural if width is None else max(1, min(natural, width - beside))
-        titles = [(self.columns[number].title, "bold") for number in shown]
         shape = [(widths[number], self.columns[number].right) for number in shown]
-        yield from _row(self.name_title, titles, names, shape, "bold")
+        titles = [self.columns[number].title.split("\n") for number in shown]
+        for left in range(max(map(len, titles)), 0, -1):  # the last lines of all titles stand beside each other
+            cells = [(title[-left] if left <= len(title) else "", "bold") for title in titles]
+            yield from _row(self.name_title if left == 1 else "", cells, names, shape, "bold")
         yield Text(rule * (names + beside), "dim")
         for row in self.rows:
             yield from _row(row.name, [row.cells[number] for number in shown], names, shape)

@@ -10,10 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn
-from rich.table import Table
 from rich.text import Text
 
 from deepscan import Scan, VideoResult
@@ -34,6 +32,15 @@ MODEL = Column("model", 7, right=False)
 PEAK = Column("peak", 6)
 FACES = Column("faces", 5)
 FRAMES = Column("frames", 4)
+STAGE_COLUMNS = (
+    Column("threads", 4),
+    Column("items", 3),
+    Column("busy", 9),
+    Column("waiting\nfor\ninput", 7),
+    Column("blocked\non\noutput", 6),
+    Column("processor", 2),
+    Column("busy\nshare", 8),
+)
 
 
 class ScanDisplay:
@@ -118,7 +125,7 @@ class ScanDisplay:
             names = ", ".join(self._untrained)
             self._say(Text(f"{names}: random weights, for measuring speed; the scores mean nothing.", style="bold red"))
         if stats:
-            self._console.print(self._stage_table())
+            self._show_stages()
             self._say_decoders()
         if written is not None:
             files = f"{written} and {written.with_suffix('.jsonl').name}"
@@ -186,33 +193,15 @@ class ScanDisplay:
         rate = f", {per_second(frames / max(seconds, 1e-3))} on {self._scan.device}." if frames else ""
         return f"{rows}{': ' if statuses else ''}{statuses}{known}{skipped}. {looked_at}{rate}".rstrip()
 
-    def _stage_table(self) -> Table:
-        title = "Where the time went, in seconds summed over a stage's threads"
-        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-        columns = (
-            "stage",
-            "threads",
-            "items",
-            "busy",
-            "waiting for input",
-            "blocked on output",
-            "processor",
-            "busy share",
-        )
-        for column in columns:
-            table.add_column(column, justify="left" if column == "stage" else "right")
+    def _show_stages(self) -> None:
+        """Print where the time went."""
+        self._say(Text("Where the time went, in seconds summed over a stage's threads:", style="italic"))
+        table = ResultTable(STAGE_COLUMNS, name_title="stage")
         for stage in self._scan.stage_times():
-            table.add_row(
-                stage.name,
-                str(stage.threads),
-                str(stage.items),
-                f"{stage.busy_seconds:.2f}",
-                f"{stage.waiting_seconds:.2f}",
-                f"{stage.blocked_seconds:.2f}",
-                f"{stage.cpu_seconds:.2f}",
-                f"{stage.busy_share:.0%}",
-            )
-        return table
+            seconds = (stage.busy_seconds, stage.waiting_seconds, stage.blocked_seconds, stage.cpu_seconds)
+            numbers = [str(stage.threads), str(stage.items), *(f"{value:.2f}" for value in seconds)]
+            table.rows.append(Row(stage.name, [(text, "") for text in [*numbers, f"{stage.busy_share:.0%}"]]))
+        print_lines(self._console, table)
 
     def _say_decoders(self) -> None:
         """Print which videos the GPU decoded, where there is one that does."""

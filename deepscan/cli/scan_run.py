@@ -180,13 +180,14 @@ def say(line: str, *, quiet: bool = False) -> None:
 def _contents(running: Scan, how: Continuing, *, quiet: bool) -> Contents:
     """Find out what the inputs hold; of many files that takes a moment, which is said."""
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, TextColumn
 
     from deepscan.runtime.journal.content import content_ids
 
     paths = [planned.path for planned in running.plan.inputs]
     console = Console(stderr=True, quiet=quiet)
-    with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
+    columns = (TextColumn("{task.description}"), TextColumn("{task.percentage:>3.0f} %"))
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task("Looking at the files", total=len(paths))
         full = how.hashing == "full"
         return content_ids(paths, full=full, threads=READERS, progress=lambda done: bar.update(task, completed=done))

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from deepscan.cli import doctor
 from deepscan.cli.result_table import Column, ResultTable, Row, common_folder, wrapped
 
 SCORE = Column("score", 9)
@@ -109,3 +110,22 @@ def test_only_a_word_that_is_longer_than_a_line_is_broken() -> None:
 )
 def test_the_common_folder_is_what_all_paths_begin_with(paths: list[str], folder: str) -> None:
     assert common_folder(paths) == folder
+
+
+def test_titles_of_several_lines_stand_on_the_rule() -> None:
+    lines = printed(ResultTable([Column("p50\nms", 1), SCORE], rows=[Row("a", [("1.5", ""), ("2", "")])]), 40)
+    assert [line.split() for line in lines[:2]] == [["p50"], ["video", "ms", "score"]]
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80])
+def test_the_doctor_squeezes_nothing_into_narrow_columns(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = "pip install 'deepscan-video[openvino]'"
+    monkeypatch.setattr(doctor, "_findings", lambda: [doctor.Finding("openvino", False, NOTE, command)])
+    monkeypatch.setattr(doctor, "_device", lambda: "CPU, 1 processor")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    doctor.doctor()
+    lines = capsys.readouterr().out.splitlines()[:-1]
+    assert max(map(len, lines)) <= columns
+    assert NOTE in " ".join(line.strip() for line in lines)
