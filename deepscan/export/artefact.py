@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import numpy as np
 import onnx
 import torch
 from torch import nn
 
-from deepscan.errors import OutputError
+from deepscan.errors import ModelError, OutputError
+from deepscan.export.embedded_weights import load_embedded
 from deepscan.export.forms import FormChoice, exported
 from deepscan.export.gate import Gate, gate_for
 from deepscan.export.half_ranges import largest_values
@@ -28,7 +30,7 @@ from deepscan.export.steps import Steps
 from deepscan.models.checkpoints import load_state, load_weights
 from deepscan.models.registry import BUILDERS
 from deepscan.models.specs import spec_of
-from deepscan.runtime.artefacts import Artefact, CalibrationRecord, Manifest, Precision, manifest_name
+from deepscan.runtime.artefacts import EMBEDDED, Artefact, CalibrationRecord, Manifest, Precision, manifest_name
 from deepscan.runtime.backends.sessions import onnxruntime_version
 from deepscan.runtime.journal.replacing import replace_files
 from deepscan.runtime.parity.conversion import Converted, Judge, Report
@@ -105,7 +107,7 @@ def export_artefact(
     Args:
         name: of the detector.
         weights: its checkpoint; see `deepscan.models.checkpoints` for what can be read. None takes those that were
-            added on this machine.
+            added on this machine, or come with the package.
         folder: is made if it is missing; files of these names are replaced.
         variant: whose training of the detector it is, where it is not the authors'.
         order: what is to be made; float32 if not given.
@@ -120,7 +122,9 @@ def export_artefact(
     spec = spec_of(name, variant)
     _refuse_unwritable(folder)
     network = BUILDERS[spec.name]()
-    if weights is None:
+    if weights is None and spec.name in EMBEDDED:
+        origin = load_embedded(network, spec.name)
+    elif weights is None:
         entry = find_installed(spec.name)
         load_state(network, entry.folder / WEIGHTS)
         origin = WeightsOrigin(entry.record.file, entry.record.sha256, entry.record.trained)
@@ -140,6 +144,7 @@ def make_artefact(
         samples = _samples(spec, order.samples)
     with steps.step(f"asking the original about {len(samples.items)} {spec.input_name}"):
         gate = gate_for(network, spec, samples)
+        _refuse_constant(gate, origin)
     with steps.step("tracing the network to ONNX"):
         traced = exported(network, spec, order.form, for_engine=order.for_engine)
     with steps.step(f"converting to {order.precision}"):
@@ -217,6 +222,24 @@ def _refuse_unwritable(folder: Path) -> None:
 
 def _unwritable(folder: Path, error: OSError) -> OutputError:
     return OutputError(f"{folder} cannot be written to ({error.strerror}): choose another place.")
+
+
+def _refuse_constant(gate: Gate, origin: WeightsOrigin) -> None:
+    """Refuse weights that make the answer independent of the picture, as scales of zero do.
+
+    Raises:
+        ModelError: all answers are the same, or one is no number. Random weights may do that: nobody trusts them.
+    """
+    if not origin.trained:
+        return
+    lowest, highest = gate.reference.min(), gate.reference.max()
+    if lowest < highest < np.inf and lowest > -np.inf:
+        return
+    what = "the same score" if lowest == highest else "scores that are no numbers"
+    raise ModelError(
+        f"{origin.file} makes {gate.spec.name} give different {gate.spec.input_name} {what}: these are not its trained "
+        "weights; get another copy or another training of it."
+    )
 
 
 def _samples(spec: DetectorSpec, given: Samples | None) -> Samples:

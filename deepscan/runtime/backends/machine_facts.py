@@ -13,7 +13,7 @@ from deepscan.runtime.machine import cpu_count, installed_version, nvidia_gpus
 
 PROCESSORS: Final = Path("/proc/cpuinfo")
 PACKAGES: Final = (
-    "deepscan",
+    "deepscan-video",
     "numpy",
     "onnx",
     "onnxruntime",
