@@ -25,7 +25,10 @@ def export(
     detector: Annotated[str, typer.Argument(help="Name of the detector, or with --engine an exported .onnx.")],
     weights: Annotated[
         Path | None,
-        typer.Option(help="Its trained weights, as the authors publish them.", show_default="those that were added"),
+        typer.Option(
+            help="Its trained weights, as the authors publish them.",
+            show_default="those added; of lite, its own",
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the .onnx file, its manifest and its parity report.")] = Path(),
     variant: Annotated[
@@ -77,6 +80,7 @@ def export(
     from rich.console import Console
 
     from deepscan.cli.spinner import shown
+    from deepscan.detector_names import refuse_missing_artifact
     from deepscan.errors import UsageError
 
     if fp32 + fp16 + int8 > 1:
@@ -88,6 +92,8 @@ def export(
     if labels and not (parity_data or calibration_data):
         raise UsageError("--labels belong to videos: give those with --parity-data.")
     is_artefact = detector.endswith(ARTEFACT)
+    if is_artefact:
+        refuse_missing_artifact(detector)
     if is_artefact and (engine is None or weights or variant or fp32 or fp16 or int8 or parity_data):
         raise UsageError(f"{detector} is exported already: only --engine, with what belongs to it, makes more of it.")
     capabilities = _capabilities(sm)

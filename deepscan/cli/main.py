@@ -16,6 +16,7 @@ from deepscan.cli.scan import scan
 from deepscan.cli.show import show
 from deepscan.cli.weights import app as weights
 from deepscan.errors import DeepscanError
+from deepscan.naming import speak_as_command_line
 
 app = typer.Typer(
     name="deepscan",
@@ -51,6 +52,7 @@ def options(
 
 def main() -> None:
     """Run a command; every expected error becomes one line on stderr and its exit code."""
+    speak_as_command_line()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: what is finished is written
     try:
         app()

@@ -121,7 +121,7 @@ def scan(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Scan again what could not be scanned before.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be scanned, and do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be scanned, and write nothing.")] = False,
     hashing: Annotated[
         Literal["fast", "full"],
         typer.Option("--hash", help="Know files again by head, middle and tail, or by all bytes."),
@@ -152,6 +152,9 @@ def scan(
     from deepscan.runtime.workers.supervisor import unnoted
 
     _refuse_unknown_names(model)
+    if dry_run:
+        _refuse_bad_records(log, trace)
+        log = trace = None
     events = EventLog(log) if log is not None else None
     running = deepscan.scan(
         [*(paths or []), *_listed(from_file)],
@@ -206,6 +209,17 @@ def scan(
         raise typer.Exit(INTERRUPTED)
     if display.failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def _refuse_bad_records(log: str | None, trace: str | None) -> None:
+    """Say what is wrong with the log and the trace, which a dry run does not begin."""
+    from deepscan.runtime.journal.event_log import refuse_bad_log
+    from deepscan.runtime.pipeline.trace_parts import Trace
+
+    if log is not None:
+        refuse_bad_log(log)
+    if trace is not None:
+        Trace(trace).check_only()
 
 
 def _limits(**wished: Any) -> Limits:

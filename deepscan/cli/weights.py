@@ -27,6 +27,10 @@ def add(
         Literal["deepfakebench"] | None,
         typer.Option(help="Whose training it is, if not the authors'.", show_default="the authors'"),
     ] = None,
+    form: Annotated[
+        Literal["3d", "2d", "auto"],
+        typer.Option(help="Of a clip detector's convolutions; auto measures which is faster here."),
+    ] = "auto",
 ) -> None:
     """Recognise the detector of a checkpoint, verify it, and make it ready for `deepscan scan --model`."""
     from rich.console import Console
@@ -37,7 +41,7 @@ def add(
     console = Console(stderr=True)
     for file in files:
         with console.status(f"Adding {file} ...") as status:
-            entry = install.add_weights(file, variant=variant, report=shown(status, file))
+            entry = install.add_weights(file, variant=variant, form=form, report=shown(status, file))
         _say_added(console, entry)
 
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from deepscan.errors import ModelError, OutputError
 from deepscan.export.embedded_weights import load_embedded
-from deepscan.export.forms import FormChoice, exported
+from deepscan.export.forms import FormChoice, exported, refuse_form
 from deepscan.export.gate import Gate, gate_for
 from deepscan.export.half_ranges import largest_values
 from deepscan.export.half_search import half_precision
@@ -122,6 +122,7 @@ def export_artefact(
     spec = spec_of(name, variant)
     _refuse_unwritable(folder)
     network = BUILDERS[spec.name]()
+    refuse_form(network, spec.name, order.form if order else "auto")  # before minutes of work
     if weights is None and spec.name in EMBEDDED:
         origin = load_embedded(network, spec.name)
     elif weights is None:

@@ -130,8 +130,13 @@ def test_an_artefact_without_zero_points_is_wanted_for_an_engine(eight_bits: Ran
         (["lite", "--form", "2d"], 2, "no 3-D convolutions"),
         (["nothing"], 2, "No detector is called 'nothing'"),
         (["ftcn"], 3, "deepscan weights add"),
-        (["nowhere.onnx"], 2, "--engine"),
-        (["nowhere.onnx", "--engine", "tensorrt-rtx", "--sm", "86"], 3, "cannot be read"),
+        (["lite.onx"], 2, "did you mean lite"),
+        (["nowhere.onnx"], 3, "nowhere.onnx does not exist: check the path"),
+        (["nowhere.onnx", "--engine", "tensorrt-rtx", "--sm", "86"], 3, "does not exist"),
+        (["nowhere.pth"], 2, "nowhere.pth does not exist"),
+        ([str(WEIGHTS)], 2, f"run `deepscan weights add {WEIGHTS}`"),
+        ([str(ROOT / "weights")], 2, "is a folder and no detector"),
+        ([str(ROOT / "deepscan" / "assets" / "lite.onnx")], 2, "is exported already: only --engine"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(arguments: list[str], code: int, says: str, tmp_path: Path) -> None:
