@@ -10,7 +10,7 @@ import av
 import pytest
 
 import deepscan
-from deepscan import Scan, Segment, TrackResult, VideoResult, scan
+from deepscan import Scan, Segment, TrackResult, VideoResult, errors, scan
 from deepscan.errors import MachineError, ModelError, UsageError
 from deepscan.runtime.backends.sessions import PROVIDERS, available_providers
 from deepscan.runtime.journal.result_records import result_of
@@ -133,7 +133,10 @@ def test_a_device_that_is_not_there_raises() -> None:
 
 
 def test_the_package_offers_what_it_lists_and_nothing_else() -> None:
-    assert all(getattr(deepscan, name).__name__ == name for name in deepscan.__all__)
+    offered = [name for name in deepscan.__all__ if name != "__version__"]
+    assert all(getattr(deepscan, name).__name__ == name for name in offered)
+    assert set(deepscan.__all__) <= set(dir(deepscan))
+    assert {kind.__name__ for kind in vars(errors).values() if isinstance(kind, type)} <= set(offered)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = deepscan.nothing
 
@@ -239,7 +242,7 @@ def test_a_result_becomes_the_record_of_the_jsonl(tmp_path: Path) -> None:
 
 
 def test_reasons_name_keywords_and_not_options(tmp_path: Path) -> None:
-    (result,) = scan(NO_FACE, limits=deepscan.Limits(pixels=1))
+    (result,) = scan(NO_FACE, limits=deepscan.Limits(frames=3))
     assert (result.status, result.succeeded) == ("over_limit", False)
-    assert "limits.pixels is 1" in result.reason
+    assert "limits.frames is 3" in result.reason
     assert "--" not in result.reason

@@ -17,8 +17,8 @@ from deepscan.naming import KEYWORDS, in_callers_words
 PACKAGE = Path(deepscan.__file__).parent
 # Options that programs have no use for: where results go, and what makes artifacts.
 COMMAND_LINE_ONLY = frozenset(
-    """--out --log --hash --fresh --prune --retry-failed --dry-run --csv-bom --jsonl --fail-on --from-file --int8 --engine
-    --max-batch --calibration-data --std --fmad --gpu-architecture --force-reinstall --upgrade --debug""".split()
+    """--out --log --hash --fresh --prune --retry-failed --dry-run --csv-bom --jsonl --fail-on --from-file --int8
+    --engine --max-batch --calibration-data --std --fmad --gpu-architecture --force-reinstall --upgrade""".split()
 )
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 

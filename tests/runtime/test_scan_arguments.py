@@ -107,5 +107,5 @@ def test_what_has_the_wrong_kind_is_refused_by_the_name_of_its_keyword(arguments
 @pytest.mark.parametrize("check_", [check.number, check.seconds, check.probability, check.whole_number, check.text])
 def test_none_is_no_value_unless_it_may_be_left_out(check_: Callable[[str, object], object]) -> None:
     assert check.optional(check_, "--x", None) is None
-    with pytest.raises(UsageError, match="--x must be .*, not None"):
+    with pytest.raises(UsageError, match=r"--x must be .*, not None"):
         check_("--x", None)

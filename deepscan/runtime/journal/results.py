@@ -106,7 +106,7 @@ class VideoResult:
         """
         from deepscan.runtime.journal.result_records import record_of
 
-        return record_of(self)
+        return record_of(self) | {"peak_clips": self.peak.clips if self.peak is not None else None}
 
     @property
     def succeeded(self) -> bool:
