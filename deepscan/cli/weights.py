@@ -94,10 +94,13 @@ def remove(
     from rich.console import Console
 
     from deepscan.errors import UsageError
+    from deepscan.runtime.artefacts import EMBEDDED
     from deepscan.runtime.weights_store import installed, remove_installed
 
     for name in names:
         detector, _, prefix = name.partition("@")
+        if detector in EMBEDDED:
+            raise UsageError(f"{detector} comes inside deepscan: its weights were not added and cannot be removed.")
         of_name = [entry for entry in installed() if entry.record.name == detector]
         fitting = [entry for entry in of_name if entry.record.sha256.startswith(prefix)]
         if len(fitting) != 1:
