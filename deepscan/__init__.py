@@ -12,21 +12,58 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from deepscan.errors import (
+    DeepscanError,
+    DeviceMemoryError,
+    InputError,
+    MachineError,
+    ModelError,
+    OutputError,
+    OverLimit,
+    UnreadableInput,
+    UnsupportedInput,
+    UsageError,
+)
+
 if TYPE_CHECKING:
     from deepscan.runtime.journal.results import Segment, TrackResult, VideoResult
+    from deepscan.runtime.limits import Limits
     from deepscan.runtime.scan import Scan, scan
 
 __version__ = version("deepscan-video")
-__all__ = ["Scan", "Segment", "TrackResult", "VideoResult", "scan"]
+__all__ = [
+    "DeepscanError",
+    "DeviceMemoryError",
+    "InputError",
+    "Limits",
+    "MachineError",
+    "ModelError",
+    "OutputError",
+    "OverLimit",
+    "Scan",
+    "Segment",
+    "TrackResult",
+    "UnreadableInput",
+    "UnsupportedInput",
+    "UsageError",
+    "VideoResult",
+    "__version__",
+    "scan",
+]
 
 # Looked up when first used, so that `deepscan --help` loads no decoder and no runtime.
 _HOMES = {
+    "Limits": "deepscan.runtime.limits",
     "Scan": "deepscan.runtime.scan",
     "scan": "deepscan.runtime.scan",
     "Segment": "deepscan.runtime.journal.results",
     "TrackResult": "deepscan.runtime.journal.results",
     "VideoResult": "deepscan.runtime.journal.results",
 }
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:

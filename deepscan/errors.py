@@ -13,12 +13,15 @@
     └── MachineError              a device, a package or a library is missing or fails       exit code 3
         └── DeviceMemoryError     a device has no memory left: less at once may fit
 
-Every message is one sentence that says what happened, to which file, and what to do now.
+Every message is one sentence that says what happened, to which file, and what to do now. Options of a scan are written
+as on the command line, and become the keywords of `deepscan.scan` for programs: see `deepscan.naming`.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar, Literal
+
+from deepscan.naming import in_callers_words
 
 InputStatus = Literal["unreadable", "unsupported", "over_limit"]
 
@@ -28,12 +31,18 @@ class DeepscanError(Exception):
 
     exit_code: ClassVar[int] = 3
 
+    def __init__(self, message: str = "") -> None:
+        super().__init__(in_callers_words(message))
+
 
 class InputError(DeepscanError):
     """One input cannot be scanned; its row gets `status` and the message as `reason`."""
 
     status: ClassVar[InputStatus]
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        Exception.__init__(self, message)  # a reason; what hands over the result names options as the caller knows them
 
 
 class UnreadableInput(InputError):

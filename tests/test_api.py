@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -9,9 +10,11 @@ import av
 import pytest
 
 import deepscan
-from deepscan import Scan, Segment, TrackResult, VideoResult, scan
+from deepscan import Scan, Segment, TrackResult, VideoResult, errors, scan
 from deepscan.errors import MachineError, ModelError, UsageError
 from deepscan.runtime.backends.sessions import PROVIDERS, available_providers
+from deepscan.runtime.journal.result_records import result_of
+from tests.cli.console import deepscan as deepscan_command
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES, example_frames, write_video
 from tests.runtime.tiny_detectors import tiny_clip_artefact, tiny_frame_artefact
 
@@ -88,7 +91,7 @@ def test_the_mirror_image_counts_by_default_and_can_be_left_out() -> None:
     ("arguments", "kind", "said"),
     [
         ({"paths": []}, UsageError, "nothing to scan"),
-        ({"frames": 4, "sampling": "full"}, UsageError, "--frames"),
+        ({"frames": 4, "sampling": "full"}, UsageError, 'frames goes with sampling="quick" or'),
         ({"frames": 0}, UsageError, "at least 1"),
         ({"detect_every": 0}, UsageError, "at least 1"),
         ({"jobs": -1}, UsageError, "at least 1"),
@@ -96,12 +99,18 @@ def test_the_mirror_image_counts_by_default_and_can_be_left_out() -> None:
         ({"threshold": float("nan")}, UsageError, "between 0 and 1"),
         ({"clips": 0}, UsageError, "at least 1"),
         ({"min_face": 0}, UsageError, "at least 1"),
-        ({"model": "unknown"}, ModelError, "No weights of a detector called 'unknown' are installed"),
+        ({"model": "lait"}, UsageError, r"No detector is called 'lait' \(did you mean lite\?\): use one of lite, alt"),
+        ({"model": "ftcn"}, ModelError, "No weights of a detector called 'ftcn' are installed"),
+        (
+            {"model": "lite@00"},
+            ModelError,
+            "The weights of lite, which come with deepscan, begin with",
+        ),
         ({"model": ""}, UsageError, "name each detector once"),
         ({"model": []}, UsageError, "name each detector once"),
         ({"model": "lite,lite"}, UsageError, "name each detector once"),
         ({"model": "lite,"}, UsageError, "name each detector once"),
-        ({"clips": 2}, UsageError, "--clips"),
+        ({"clips": 2}, UsageError, "clips goes with sampling="),
         (
             {"face_detector": "retinaface"},
             ModelError,
@@ -119,12 +128,15 @@ def test_what_makes_no_sense_raises_before_anything_runs(
 
 @pytest.mark.skipif(PROVIDERS["cuda"] in available_providers(), reason="this ONNX Runtime has CUDA")
 def test_a_device_that_is_not_there_raises() -> None:
-    with pytest.raises(MachineError, match="--device cuda cannot be used"):
+    with pytest.raises(MachineError, match='device="cuda" cannot be used'):
         scan(NO_FACE, device="cuda")
 
 
 def test_the_package_offers_what_it_lists_and_nothing_else() -> None:
-    assert all(getattr(deepscan, name).__name__ == name for name in deepscan.__all__)
+    offered = [name for name in deepscan.__all__ if name != "__version__"]
+    assert all(getattr(deepscan, name).__name__ == name for name in offered)
+    assert set(deepscan.__all__) <= set(dir(deepscan))
+    assert {kind.__name__ for kind in vars(errors).values() if isinstance(kind, type)} <= set(offered)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = deepscan.nothing
 
@@ -146,7 +158,7 @@ def test_words_that_mean_nothing_are_refused_with_those_that_do(nonsense: dict[s
 
 
 def test_a_device_that_means_nothing_is_refused_with_those_that_do() -> None:
-    with pytest.raises(UsageError, match="--device 'tpu' is not known: use auto, cpu, cuda"):
+    with pytest.raises(UsageError, match="device 'tpu' is not known: use auto, cpu, cuda"):
         scan(NO_FACE, device="tpu")
 
 
@@ -214,3 +226,23 @@ def test_a_video_with_a_second_stream_says_that_it_was_not_scanned(tmp_path: Pat
     (result,) = scan(path, frames=2)
     assert (result.status, result.codec) == ("scored", "h264")
     assert result.reason == "1 other video stream in it was not scanned"
+
+
+def test_a_result_becomes_the_record_of_the_jsonl(tmp_path: Path) -> None:
+    (result,) = scan(SWAPPED, frames=3)
+    record = result.to_dict()
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    assert deepscan_command("scan", SWAPPED, "--frames", "3", "--out", tmp_path / "r.csv").code == 0
+    (line,) = (tmp_path / "r.jsonl").read_text().splitlines()
+    journaled = json.loads(line)
+    measured = {"elapsed_seconds": record["elapsed_seconds"]}
+    assert {name: value for name, value in journaled.items() if name in record} | measured == record
+    assert set(record) >= {"path", "score", "label", "peak_score", "peak_start_seconds", "track_details"}
+    assert result_of(record, index=result.index, row=result.row, path=result.path).to_dict() == record
+
+
+def test_reasons_name_keywords_and_not_options(tmp_path: Path) -> None:
+    (result,) = scan(NO_FACE, limits=deepscan.Limits(frames=3))
+    assert (result.status, result.succeeded) == ("over_limit", False)
+    assert "limits.frames is 3" in result.reason
+    assert "--" not in result.reason

@@ -46,7 +46,7 @@ def export(
         typer.Option(
             metavar="FILE",
             help="Trained weights, as the authors publish them.",
-            show_default="those that were added",
+            show_default="those that were added; of lite, its own",
         ),
     ] = None,
     out: Annotated[
@@ -169,6 +169,7 @@ def export(
     from rich.console import Console
 
     from deepscan.cli.spinner import shown
+    from deepscan.detector_names import refuse_missing_artifact
     from deepscan.errors import UsageError
 
     if fp32 + fp16 + int8 > 1:
@@ -180,6 +181,8 @@ def export(
     if labels and not (parity_data or calibration_data):
         raise UsageError("--labels belong to videos: give those with --parity-data.")
     is_artefact = detector.endswith(ARTEFACT)
+    if is_artefact:
+        refuse_missing_artifact(detector)
     if is_artefact and (engine is None or weights or variant or fp32 or fp16 or int8 or parity_data):
         raise UsageError(f"{detector} is exported already: only --engine, with what belongs to it, makes more of it.")
     capabilities = _capabilities(sm)

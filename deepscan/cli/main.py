@@ -20,6 +20,7 @@ from deepscan.cli.show import EXAMPLES as SHOW_EXAMPLES
 from deepscan.cli.show import show
 from deepscan.cli.weights import app as weights
 from deepscan.errors import DeepscanError
+from deepscan.naming import speak_as_command_line
 
 app = typer.Typer(
     name="deepscan",
@@ -56,6 +57,7 @@ def options(
 
 def main() -> None:
     """Run a command; every expected error becomes one line on stderr and its exit code."""
+    speak_as_command_line()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: what is finished is written
     try:
         app()

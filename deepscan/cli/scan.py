@@ -109,6 +109,9 @@ def scan(
     from deepscan.runtime.workers.supervisor import unnoted
 
     _refuse_unknown_names(model)
+    if dry_run:
+        _refuse_bad_records(log, trace)
+        log = trace = None
     target = _target(out, jsonl, csv_bom=csv_bom)
     if prune and not isinstance(target, Path):
         raise UsageError("--prune is about the CSV of --out FILE: on stdout there are only this scan's rows anyway.")
@@ -170,6 +173,17 @@ def scan(
         raise typer.Exit(LABELED)
     if display.failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def _refuse_bad_records(log: str | None, trace: str | None) -> None:
+    """Say what is wrong with the log and the trace, which a dry run does not begin."""
+    from deepscan.runtime.journal.event_log import refuse_bad_log
+    from deepscan.runtime.pipeline.trace_parts import Trace
+
+    if log is not None:
+        refuse_bad_log(log)
+    if trace is not None:
+        Trace(trace).check_only()
 
 
 def _limits(**wished: Any) -> Limits:

@@ -34,6 +34,10 @@ def add(
             show_default="the authors",
         ),
     ] = None,
+    form: Annotated[
+        Literal["3d", "2d", "auto"],
+        typer.Option(help="Of a clip detector's convolutions; auto measures which is faster here."),
+    ] = "auto",
 ) -> None:
     """Recognize the detector of a checkpoint, verify it, and make it ready for `deepscan scan --model`."""
     from rich.console import Console
@@ -44,7 +48,7 @@ def add(
     console = Console(stderr=True)
     for file in files:
         with console.status(f"Adding {file} ...") as status:
-            entry = install.add_weights(file, variant=variant, report=shown(status, file))
+            entry = install.add_weights(file, variant=variant, form=form, report=shown(status, file))
         _say_added(console, entry)
 
 
@@ -109,10 +113,13 @@ def remove(
     from rich.console import Console
 
     from deepscan.errors import UsageError
+    from deepscan.runtime.artefacts import EMBEDDED
     from deepscan.runtime.weights_store import installed, remove_installed
 
     for name in names:
         detector, _, prefix = name.partition("@")
+        if detector in EMBEDDED:
+            raise UsageError(f"{detector} comes inside deepscan: its weights were not added and cannot be removed.")
         of_name = [entry for entry in installed() if entry.record.name == detector]
         fitting = [entry for entry in of_name if entry.record.sha256.startswith(prefix)]
         if len(fitting) != 1:

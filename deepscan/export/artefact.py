@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import numpy as np
 import onnx
 import torch
 from torch import nn
 
-from deepscan.errors import OutputError
-from deepscan.export.forms import FormChoice, exported
+from deepscan.errors import ModelError, OutputError
+from deepscan.export.embedded_weights import load_embedded
+from deepscan.export.forms import FormChoice, exported, refuse_form
 from deepscan.export.gate import Gate, gate_for
 from deepscan.export.half_ranges import largest_values
 from deepscan.export.half_search import half_precision
@@ -29,6 +31,7 @@ from deepscan.models.checkpoints import load_state, load_weights
 from deepscan.models.registry import BUILDERS
 from deepscan.models.specs import spec_of
 from deepscan.runtime.artefacts import (
+    EMBEDDED,
     METADATA_PREFIX,
     Artefact,
     CalibrationRecord,
@@ -113,7 +116,7 @@ def export_artefact(
     Args:
         name: of the detector.
         weights: its checkpoint; see `deepscan.models.checkpoints` for what can be read. None takes those that were
-            added on this machine.
+            added on this machine, or come with the package.
         folder: is made if it is missing; what an earlier export has written there is replaced.
         variant: whose training of the detector it is, where it is not the authors'.
         order: what is to be made; float32 if not given.
@@ -130,7 +133,10 @@ def export_artefact(
     _refuse_other_files(folder, Path(file_name(spec, (order or Order()).precision)).stem)
     _refuse_unwritable(folder)
     network = BUILDERS[spec.name]()
-    if weights is None:
+    refuse_form(network, spec.name, order.form if order else "auto")  # before minutes of work
+    if weights is None and spec.name in EMBEDDED:
+        origin = load_embedded(network, spec.name)
+    elif weights is None:
         entry = find_installed(spec.name)
         load_state(network, entry.folder / WEIGHTS)
         origin = WeightsOrigin(entry.record.file, entry.record.sha256, entry.record.trained)
@@ -150,6 +156,7 @@ def make_artefact(
         samples = _samples(spec, order.samples)
     with steps.step(f"asking the original about {len(samples.items)} {spec.input_name}"):
         gate = gate_for(network, spec, samples)
+        _refuse_constant(gate, origin)
     with steps.step("tracing the network to ONNX"):
         traced = exported(network, spec, order.form, for_engine=order.for_engine)
     with steps.step(f"converting to {order.precision}"):
@@ -243,6 +250,24 @@ def _refuse_unwritable(folder: Path) -> None:
 
 def _unwritable(folder: Path, error: OSError) -> OutputError:
     return OutputError(f"{folder} cannot be written to ({error.strerror}): choose another place.")
+
+
+def _refuse_constant(gate: Gate, origin: WeightsOrigin) -> None:
+    """Refuse weights that make the answer independent of the picture, as scales of zero do.
+
+    Raises:
+        ModelError: all answers are the same, or one is no number. Random weights may do that: nobody trusts them.
+    """
+    if not origin.trained:
+        return
+    lowest, highest = gate.reference.min(), gate.reference.max()
+    if lowest < highest < np.inf and lowest > -np.inf:
+        return
+    what = "the same score" if lowest == highest else "scores that are no numbers"
+    raise ModelError(
+        f"{origin.file} makes {gate.spec.name} give different {gate.spec.input_name} {what}: these are not its trained "
+        "weights; get another copy or another training of it."
+    )
 
 
 def _samples(spec: DetectorSpec, given: Samples | None) -> Samples:

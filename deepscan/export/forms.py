@@ -61,8 +61,7 @@ def exported(network: nn.Module, spec: DetectorSpec, choice: FormChoice, *, for_
         ModelError: the graph would not be valid.
     """
     if not can_be_lowered(network):
-        if choice != "auto":
-            raise UsageError(f"{spec.name} has no 3-D convolutions: leave out --form.")
+        refuse_form(network, spec.name, choice)
         return Exported(graph_of(network, spec), None, "")
     if choice == "3d":
         return Exported(graph_of(network, spec), "3d", "it was asked for")
@@ -76,6 +75,16 @@ def exported(network: nn.Module, spec: DetectorSpec, choice: FormChoice, *, for_
     best = min(seconds, key=lambda way: seconds[way])[0]
     figures = ", ".join(f"{form} {value:.3f} s per clip on {name}" for (form, name), value in seconds.items())
     return Exported(graphs[best], best, f"{figures}, {counted(cpu_count(), 'processor')}")
+
+
+def refuse_form(network: nn.Module, name: str, choice: FormChoice) -> None:
+    """Refuse to make a form of a network that has none.
+
+    Raises:
+        UsageError: the network has no 3-D convolutions, and one of the forms was asked for.
+    """
+    if choice != "auto" and not can_be_lowered(network):
+        raise UsageError(f"{name} has no 3-D convolutions: leave out --form.")
 
 
 def graph_of(network: nn.Module, spec: DetectorSpec) -> onnx.ModelProto:

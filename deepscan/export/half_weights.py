@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+# Of the names of what is stored in float16.
+HALF_SUFFIX: Final = ".half"
 
 
 def store_exact_halves(model: onnx.ModelProto) -> int:
@@ -28,7 +33,7 @@ def store_exact_halves(model: onnx.ModelProto) -> int:
         if not np.array_equal(halves.astype(np.float32), values):
             continue
         name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(halves, f"{name}.half"))
+        tensor.CopyFrom(numpy_helper.from_array(halves, f"{name}{HALF_SUFFIX}"))
         casts.append(helper.make_node("Cast", [tensor.name], [name], name=f"widen {name}", to=TensorProto.FLOAT))
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]

@@ -17,6 +17,7 @@ from torch import nn
 
 from deepscan.errors import OutputError, UsageError
 from deepscan.export.artefact import Order, make_artefact, store_artefact
+from deepscan.export.forms import FormChoice, refuse_form
 from deepscan.export.packing import WeightsOrigin
 from deepscan.export.retinaface import export_retinaface
 from deepscan.models.checkpoints import load_checkpoint, read_tensors
@@ -35,16 +36,17 @@ GREY: Final = 128
 TRIED_SIZE: Final = (96, 128)
 
 
-def add_weights(path: Path, *, variant: str | None = None, report: Report) -> Installed:
+def add_weights(path: Path, *, variant: str | None = None, form: FormChoice = "auto", report: Report) -> Installed:
     """Add a checkpoint to the store.
 
     Args:
         path: the file, as its authors publish it.
         variant: whose training of the detector it is, where it is not the authors'.
+        form: of a clip detector's convolutions; `auto` takes what is faster here.
         report: takes a line for people at every step.
 
     Raises:
-        UsageError: its detector needs no weights, or has no such variant.
+        UsageError: its detector needs no weights, or has no such variant or not several forms.
         ModelError: the file cannot be read, or holds no detector that is known.
         OutputError: the store cannot be written to.
     """
@@ -53,9 +55,10 @@ def add_weights(path: Path, *, variant: str | None = None, report: Report) -> In
     if name in EMBEDDED:
         raise UsageError(f"{path} holds the weights of {name}, which comes inside deepscan: there is nothing to add.")
     network = {**BUILDERS, **FACE_DETECTORS}[name]()
+    refuse_form(network, name, form)
     loaded = load_checkpoint(network, checkpoint, name=name, path=path)
     note = " ".join(part for part in (_unwrapped(loaded.wrapping), _dropped(loaded.dropped)) if part)
-    return _store(network, name, WeightsOrigin(path.name, loaded.sha256), note, report)
+    return _store(network, name, WeightsOrigin(path.name, loaded.sha256), note, report, form=form)
 
 
 def add_random_weights(name: str, *, seed: int, report: Report) -> Installed:
@@ -72,6 +75,8 @@ def add_random_weights(name: str, *, seed: int, report: Report) -> Installed:
         UsageError: no such detector can be built, or it needs no weights.
         OutputError: the store cannot be written to.
     """
+    if name in EMBEDDED:
+        raise UsageError(f"{name} comes inside deepscan with its trained weights: there is nothing to add.")
     names = [known for known in BUILDERS if known not in EMBEDDED]
     if name not in names:
         raise UsageError(f"No detector that takes weights is called {name!r}: use one of {', '.join(names)}.")
@@ -80,7 +85,9 @@ def add_random_weights(name: str, *, seed: int, report: Report) -> Installed:
     return _store(untrained_network(name, seed=seed), name, WeightsOrigin(file, identity, trained=False), "", report)
 
 
-def _store(network: nn.Module, name: str, origin: WeightsOrigin, note: str, report: Report) -> Installed:
+def _store(
+    network: nn.Module, name: str, origin: WeightsOrigin, note: str, report: Report, *, form: FormChoice = "auto"
+) -> Installed:
     """Write everything into a folder beside the final one, then give it its name."""
     folder = weights_folder(name, origin.sha256)
     record = Record(
@@ -100,7 +107,7 @@ def _store(network: nn.Module, name: str, origin: WeightsOrigin, note: str, repo
             save_file(_tensors(network), made / WEIGHTS)
             if record.kind == "detector":
                 # Deep networks with random weights can turn the last digit of a number into another score.
-                order = Order(accept_parity_loss=not origin.trained)
+                order = Order(form=form, accept_parity_loss=not origin.trained)
                 exported = make_artefact(network, SPECS[name], origin, order, report=report)
                 store_artefact(exported.artefact, made, report=exported.report)
             else:

@@ -141,14 +141,14 @@ def fitted(
         path: of the file, for messages.
 
     Raises:
-        ModelError: the tensors are not the network's, or hold numbers that are not finite.
+        ModelError: the tensors are not the network's, or hold numbers that no training leaves.
     """
     comparison = compare(checkpoint.tensors, places, RENAMES.get(name))
     if not comparison.fits:
         guess = likeness(checkpoint.tensors, name)
         raise ModelError(f"{path} does not hold the weights of {name}: {comparison.differences()} - {guess}.")
     tensors = {
-        place: _finite(checkpoint.tensors[source].to(places[place].dtype), f"{source} in {path}")
+        place: _trained(checkpoint.tensors[source].to(places[place].dtype), f"{source} in {path}")
         for place, source in comparison.sources.items()
     }
     return tensors, comparison
@@ -181,11 +181,22 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         raise ModelError(f"{path} is damaged or cut short ({error}): download or copy it again.") from error
 
 
-def _finite(tensor: torch.Tensor, where: str) -> torch.Tensor:
-    """Return the tensor if all its numbers are finite; looks at the extremes, which costs no memory."""
+def _trained(tensor: torch.Tensor, where: str) -> torch.Tensor:
+    """Return the tensor if training can have left it so; looks at the extremes, which costs no memory.
+
+    Kernels and matrices vary from the moment they are initialized. Vectors need not: biases of zero, and the scales and
+    statistics of batch normalization that never moved, are in working checkpoints.
+    """
     if tensor.is_meta:
         raise ModelError(f"{where} has a shape, but no numbers: get the whole file.")
+    if not tensor.numel():
+        return tensor
     lowest, highest = tensor.aminmax()
     if not (lowest.isfinite() and highest.isfinite()):
         raise ModelError(f"{where} has numbers that are not finite: get another copy or another training of it.")
+    if tensor.ndim > 1 and tensor.numel() > 1 and lowest == highest:
+        raise ModelError(
+            f"{where} is {lowest.item():g} everywhere, which no training leaves: get another copy or another training "
+            "of it."
+        )
     return tensor

@@ -5,9 +5,9 @@ A name that ends in `-deepfakebench` is that project's own training of the same 
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Final, Literal
 
+from deepscan.detector_names import unknown_detector
 from deepscan.errors import UsageError
 from deepscan.spec import (
     Calibration,
@@ -307,6 +307,4 @@ def spec_of(name: str, variant: str | None = None) -> DetectorSpec:
     if variant and name in SPECS:
         having = ", ".join(known.removesuffix(f"-{variant}") for known in SPECS if known.endswith(f"-{variant}"))
         raise UsageError(f"{name} has no variant {variant!r}: leave out --variant (it exists for {having or 'none'}).")
-    near = get_close_matches(name, SPECS, n=1, cutoff=0.4) or [known for known in SPECS if known.startswith(name)]
-    guess = f" (did you mean {near[0]}?)" if name and near else ""
-    raise UsageError(f"No detector is called {name!r}{guess}: use one of {', '.join(SPECS)}.")
+    raise unknown_detector(name)

@@ -12,9 +12,10 @@ import msgspec
 import onnx
 from google.protobuf.message import DecodeError
 
+from deepscan.detector_names import refuse_missing_artifact
 from deepscan.errors import ModelError
 from deepscan.runtime.backends.external_data import refuse_external_data
-from deepscan.runtime.weights_store import find_installed
+from deepscan.runtime.weights_store import HASH_DIGITS, find_installed
 from deepscan.spec import DetectorSpec, spec_from_json
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -107,19 +108,34 @@ def load_artefact(name: str) -> Artefact:
             digits of their hash behind an @ where it is not the latest that is wanted.
 
     Raises:
+        UsageError: no detector has that name.
         ModelError: there is none of that name, it has no record, or file and record disagree.
     """
-    if name in EMBEDDED:
+    detector, at, digits = name.partition("@")
+    if detector in EMBEDDED:
+        _refuse_other_weights(detector, at, digits)
+        name = detector
         folder = files("deepscan") / "assets"
         return _checked((folder / manifest_name(name)).read_bytes(), (folder / f"{name}.onnx").read_bytes(), name)
     path = Path(name)
-    if path.suffix != ".onnx":
+    if path.suffix == ".onnx":
+        refuse_missing_artifact(name)
+    else:
         path = find_installed(name).model_path
     try:
         return _checked(path.with_name(manifest_name(path.stem)).read_bytes(), path.read_bytes(), str(path))
     except OSError as error:
         message = f"{error.filename} cannot be read ({error.strerror}): an artefact is an .onnx file and its manifest."
         raise ModelError(message) from error
+
+
+def _refuse_other_weights(detector: str, at: str, digits: str) -> None:
+    weights = embedded_manifest(detector).weights_sha256
+    if at and not (digits and weights.startswith(digits)):
+        raise ModelError(
+            f"The weights of {detector}, which come with deepscan, begin with {weights[:HASH_DIGITS]} and not with "
+            f"{digits!r}: leave out the @."
+        )
 
 
 def manifest_name(stem: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from deepscan.errors import OverLimit, UsageError
+from deepscan.runtime.scan_arguments import LARGEST_SIZE, number, whole_number
 from deepscan.wording import counted, plural
 
 if TYPE_CHECKING:
@@ -65,8 +66,16 @@ class Limits:
             raise UsageError(f"--on-limit {self.on_limit!r} must be one of: {', '.join(get_args(OnLimit))}.")
         for name, option in OPTIONS.items():
             value = getattr(self, name)
-            if value is not None and not (value >= 0 and math.isfinite(value)):
-                raise UsageError(f"{option} {value} must be at least 0 (0: no limit).")
+            if value is None:
+                continue
+            checked: float
+            if name == "seconds":
+                checked = number(option, value)
+                if not (checked >= 0 and math.isfinite(checked)):
+                    raise UsageError(f"{option} must be at least 0 (0: no limit), not {checked:g}.")
+            else:
+                checked = whole_number(option, value, least=0, most=LARGEST_SIZE)
+            object.__setattr__(self, name, checked)  # Python's own number for NumPy's
 
     def scoring(self) -> dict[str, int | float | None]:
         """Return what a score may depend on: nothing where inputs over a limit get none."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, cast, get_args
 
 from deepscan.errors import MachineError, UsageError
+from deepscan.naming import in_callers_words
+from deepscan.runtime import scan_arguments as check
 from deepscan.runtime.backends.backend_choice import BackendChoice, PrecisionChoice, accepted_computations
 from deepscan.runtime.backends.backends import BACKEND_VARIABLE
 from deepscan.runtime.devices import Devices, chosen_devices
@@ -122,32 +124,37 @@ def scan(
         MachineError: the device cannot be used.
     """
     backend = backend or cast("BackendChoice", os.environ.get(BACKEND_VARIABLE) or "auto")
-    for name, value, accepted in (
-        ("sampling", sampling or "full", SamplingMode),
-        ("aggregate", aggregate or "max", Aggregate),
-        ("face_detector", face_detector, FaceDetectorChoice),
-        ("decoder", decoder, DecoderWish),
-        ("backend", backend, BackendChoice),
-        ("precision", precision, PrecisionChoice),
+    for option, value, accepted in (
+        ("--sampling", sampling or "full", SamplingMode),
+        ("--aggregate", aggregate or "max", Aggregate),
+        ("--face-detector", face_detector, FaceDetectorChoice),
+        ("--decoder", decoder, DecoderWish),
+        ("--backend", backend, BackendChoice),
+        ("--precision", precision, PrecisionChoice),
     ):
-        if value not in get_args(accepted):
-            raise UsageError(f"{name} {value!r} is not known: use one of {', '.join(get_args(accepted))}.")
-    if min(number for number in (frames, clips, detect_every, min_face, jobs, 1) if number is not None) < 1:
-        raise UsageError("--frames, --clips, --detect-every, --min-face and --jobs must be at least 1.")
-    if (timeout is not None and timeout <= 0) or (memory is not None and memory <= 0):
-        raise UsageError("--timeout and --memory must be more than nothing.")
-    if threshold is not None and not 0.0 <= threshold <= 1.0:
-        raise UsageError(f"--threshold is a probability between 0 and 1, not {threshold}.")
-    given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+        check.one_of(option, value, get_args(accepted))
+    frames = check.optional(check.whole_number, "--frames", frames)
+    clips = check.optional(check.whole_number, "--clips", clips)
+    detect_every = check.whole_number("--detect-every", detect_every)
+    min_face = check.optional(check.whole_number, "--min-face", min_face)
+    jobs = check.optional(check.whole_number, "--jobs", jobs)
+    mirror = check.optional(check.truth, "--mirror", mirror)
+    threshold = check.optional(check.probability, "--threshold", threshold)
+    timeout = check.optional(check.seconds, "--timeout", timeout)
+    memory = None if memory is None else check.whole_number("--memory", memory, most=check.LARGEST_SIZE)
+    if not isinstance(limits, Limits):
+        raise UsageError("limits must be made with deepscan.Limits(...).")
+    names = check.detectors(model)
+    given = check.paths("paths", paths)
     plan = plan_inputs(
         given,
-        recursive=recursive,
-        include=_patterns(include),
-        exclude=_patterns(exclude),
-        follow_links=follow_links,
-        allow_empty=allow_empty,
+        recursive=check.truth("--recursive", recursive),
+        include=check.texts("--include", include),
+        exclude=check.texts("--exclude", exclude),
+        follow_links=check.truth("follow_links", follow_links),
+        allow_empty=check.truth("allow_empty", allow_empty),
     )
-    used = chosen_devices(device)
+    used = chosen_devices(check.text("--device", device))
     if decoder == "nvdec" and used.kind == "cpu":
         raise MachineError("--decoder nvdec needs an NVIDIA GPU, and the scan is to run on the CPU: use --device cuda.")
     wishes = Wishes(
@@ -162,7 +169,6 @@ def scan(
         face_detector=face_detector,
         limits=limits,
     )
-    names = [name.strip() for name in model.split(",")] if isinstance(model, str) else list(model)
     # This only finds out, before processes start, whether they will take what is asked for, and what results are of.
     settings = chosen_settings(names, wishes, device="cpu")
     keys = [
@@ -174,7 +180,7 @@ def scan(
         )
         for artefact, verdict in zip(settings.artefacts, settings.verdicts, strict=True)
     ]
-    traced = Trace(trace) if trace is not None else None
+    traced = Trace(check.path("--trace", trace)) if trace is not None else None
     if traced is not None:
         traced.check()
     crew = Crew(
@@ -313,7 +319,8 @@ class Scan:
         self._begun = True
         with ExitStack() as stack:
             stack.callback(self._finish_trace)
-            yield from stack.enter_context(closing(cast("Generator[VideoResult]", iter(self._supervisor))))
+            for result in stack.enter_context(closing(cast("Generator[VideoResult]", iter(self._supervisor)))):
+                yield replace(result, reason=in_callers_words(result.reason))
 
     def _finish_trace(self) -> None:
         if self._crew.trace is not None:
@@ -332,7 +339,3 @@ class Scan:
         sizes = [planned.size_bytes or 1 for planned in self.plan.inputs]
         done = sum(size * job.share_done for size, job in zip(sizes, self._jobs, strict=True))
         return done / sum(sizes) if sizes else 1.0
-
-
-def _patterns(given: str | Sequence[str]) -> Sequence[str]:
-    return (given,) if isinstance(given, str) else given

@@ -121,7 +121,7 @@ def _refuse_contradictions(specs: Sequence[DetectorSpec], wishes: Wishes) -> Non
     if wishes.mode == "paper" and len(specs) > 1:
         raise UsageError("--sampling paper follows the rules of one detector's authors: give one --model.")
     if wishes.frames is not None and wishes.mode == "full":
-        raise UsageError("--frames goes with --sampling quick or paper: full scores every frame.")
+        raise UsageError("--frames goes with --sampling quick or --sampling paper: full scores every frame.")
     if wishes.clips is not None and (wishes.mode != "quick" or not clip_detectors):
         raise UsageError(
             "--clips goes with --sampling quick and a detector that takes clips: use --frames, or neither."

@@ -16,6 +16,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from deepscan.detector_names import DETECTORS, unknown_detector
 from deepscan.errors import ModelError, OutputError
 
 HOME_VARIABLE: Final = "DEEPSCAN_HOME"
@@ -111,10 +112,13 @@ def find_installed(name: str, kind: Kind = "detector") -> Installed:
         kind: detector or face detector.
 
     Raises:
+        UsageError: no detector has that name.
         ModelError: there are none, or the hash fits several.
     """
     detector, at, prefix = name.partition("@")
     entries = [entry for entry in installed() if entry.record.name == detector and entry.record.kind == kind]
+    if not entries and kind == "detector" and detector not in DETECTORS:
+        raise unknown_detector(detector)
     if not entries:
         raise ModelError(
             f"No weights of a {kind} called {detector!r} are installed: see `deepscan models {detector}` for where its "

@@ -65,7 +65,7 @@ def test_a_backend_that_is_missing_says_what_to_install_and_nothing_is_measured(
         (["heavy"], 2, "heavy"),
         (["lite,lite"], 2, "each detector once"),
         (["ftcn"], 3, "deepscan weights add"),
-        (["missing.onnx"], 3, "cannot be read"),
+        (["missing.onnx"], 3, "missing.onnx does not exist"),
         (["lite", "--batch", "1,x"], 2, "--batch '1,x'"),
         (["lite", "--batch", "0"], 2, "--batch '0'"),
         (["lite", "--plot", "plot.bmp"], 2, ".png or .svg"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,8 @@ from tests.cli.console import QUICK, Ran, assert_one_line, deepscan
 from tests.footage import ASTRONAUT, EXAMPLES, NO_FACE, SWAPPED
 
 ROOT = Path(__file__).parents[2]
-LITE = ("export", "lite", "--weights", ROOT / "weights" / "lite2.safetensors")
+LITE = ("export", "lite")
+WEIGHTS = ROOT / "weights" / "lite2.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +29,19 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def half(home: Path, out: Path) -> Ran:
+def package_alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what a wheel installs, and no repository around it."""
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copytree(ROOT / "deepscan", folder / "deepscan", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def half(home: Path, out: Path, package_alone: Path) -> Ran:
     ran = deepscan(
-        *LITE, "--fp16", "--engine", "tensorrt-rtx", "--sm", "86,120", "--out", out, env={"DEEPSCAN_HOME": str(home)}
+        *(*LITE, "--fp16", "--engine", "tensorrt-rtx", "--sm", "86,120", "--out", out),
+        env={"DEEPSCAN_HOME": str(home), "PYTHONPATH": str(package_alone)},
+        cwd=package_alone,
     )
     assert ran.code == 0, ran.err
     return ran
@@ -54,6 +67,8 @@ def test_half_precision_is_written_with_its_report_and_its_engines(half: Ran, ou
     assert "**within the budget**" in (out / "lite-fp16.parity.md").read_text()
     manifest = json.loads((out / "lite-fp16.manifest.json").read_text())
     assert (manifest["precision"], manifest["parity_loss"], manifest["sha256"]) == ("fp16", "", report["sha256"])
+    weights = (manifest["weights_file"], manifest["weights_sha256"])
+    assert weights == (WEIGHTS.name, hashlib.sha256(WEIGHTS.read_bytes()).hexdigest())
     engines = sorted((home / "engines").glob("lite-fp16-*/*.plan"))
     assert [re.findall(r"-sm(\d+)$", engine.parent.name) for engine in engines] == [["120"], ["86"]]
     for engine in engines:
@@ -112,11 +127,16 @@ def test_an_artefact_without_zero_points_is_wanted_for_an_engine(eight_bits: Ran
         (["lite", "--sm", "86"], 2, "--engine"),
         (["lite", "--engine", "tensorrt-rtx", "--sm", "x"], 2, "86,89,120"),
         (["lite", "--labels", "x.csv"], 2, "--parity-data"),
-        (["lite", "--form", "2d", "--weights", str(ROOT / "weights" / "lite2.safetensors")], 2, "no 3-D convolutions"),
+        (["lite", "--form", "2d"], 2, "no 3-D convolutions"),
         (["nothing"], 2, "No detector is called 'nothing'"),
         (["ftcn"], 3, "deepscan weights add"),
-        (["nowhere.onnx"], 2, "--engine"),
-        (["nowhere.onnx", "--engine", "tensorrt-rtx", "--sm", "86"], 3, "cannot be read"),
+        (["lite.onx"], 2, "did you mean lite"),
+        (["nowhere.onnx"], 3, "nowhere.onnx does not exist: check the path"),
+        (["nowhere.onnx", "--engine", "tensorrt-rtx", "--sm", "86"], 3, "does not exist"),
+        (["nowhere.pth"], 2, "nowhere.pth does not exist"),
+        ([str(WEIGHTS)], 2, f"run `deepscan weights add {WEIGHTS}`"),
+        ([str(ROOT / "weights")], 2, "is a folder and no detector"),
+        ([str(ROOT / "deepscan" / "assets" / "lite.onnx")], 2, "is exported already: only --engine"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(arguments: list[str], code: int, says: str, tmp_path: Path) -> None:

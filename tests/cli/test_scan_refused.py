@@ -41,6 +41,27 @@ def test_a_scan_that_cannot_begin_says_why_in_one_line(tmp_path: Path, arguments
     assert NO_FACE.read_bytes() == before
 
 
+def test_a_dry_run_writes_nothing_at_all(tmp_path: Path) -> None:
+    for name in ("home", "data", "cache", "work"):
+        (tmp_path / name).mkdir()
+    home = {"HOME": str(tmp_path / "home"), "DEEPSCAN_HOME": str(tmp_path / "data")}
+    home |= {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1", "ORT_DISABLE_TELEMETRY": "1"}
+    ran = deepscan("scan", NO_FACE, "--dry-run", "--log", "L", "--trace", "T", cwd=tmp_path / "work", env=home)
+    assert ran.code == 0, ran.err
+    assert ran.text == f"1\tscan\t{NO_FACE}\n"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["cache", "data", "home", "work"]
+
+
+@pytest.mark.parametrize("option", ["--log", "--trace"])
+def test_a_dry_run_says_what_is_wrong_with_a_log_or_a_trace(tmp_path: Path, option: str) -> None:
+    (tmp_path / "mine").write_text("something else")
+    for place, says in (("mine", f"mine exists and is no {option.removeprefix('--')}"), ("none/L", "No such file")):
+        ran = deepscan("scan", NO_FACE, "--dry-run", option, place, cwd=tmp_path)
+        assert_one_line(ran, 3)
+        assert says in ran.err
+    assert (os.listdir(tmp_path), (tmp_path / "mine").read_text()) == (["mine"], "something else")
+
+
 def test_cuda_that_cannot_be_had_is_refused_in_one_line(tmp_path: Path) -> None:
     ran = deepscan("scan", NO_FACE, "--device", "cuda", cwd=tmp_path, env={"CUDA_VISIBLE_DEVICES": ""})
     assert_one_line(ran, 3)

@@ -200,3 +200,15 @@ def test_the_embedded_detector_and_unknown_names_take_no_weights(tmp_path: Path)
     for name in ("lite", "nonsense"):
         assert_one_line(deepscan("weights", "random", name, env=env), 2)
     assert_one_line(deepscan("weights", "add", WEIGHTS / "lite2.safetensors", env=env), 2)
+    ran = deepscan("weights", "remove", "lite", env=env)
+    assert_one_line(ran, 2)
+    assert "lite comes inside deepscan" in ran.err
+
+
+@pytest.mark.slow  # exports a clip detector
+def test_the_form_may_be_chosen_when_weights_are_added(checkpoint: Path, tmp_path: Path) -> None:
+    ran = deepscan("weights", "add", checkpoint, "--form", "3d", env={"DEEPSCAN_HOME": str(tmp_path)})
+    assert ran.code == 0, ran.err
+    (manifest,) = tmp_path.glob("weights/ftcn-*/ftcn.manifest.json")
+    record = json.loads(manifest.read_text())
+    assert (record["form"], record["form_reason"]) == ("3d", "it was asked for")

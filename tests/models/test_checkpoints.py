@@ -18,7 +18,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from deepscan.errors import ModelError
-from deepscan.models.checkpoints import load_weights, read_tensors
+from deepscan.models.checkpoints import Checkpoint, fitted, load_weights, read_tensors
+from deepscan.models.recognise import places
+from deepscan.models.registry import BUILDERS
 
 Tensors = dict[str, torch.Tensor]
 
@@ -189,6 +191,30 @@ def test_numbers_that_are_not_finite_are_refused_with_the_name_of_the_tensor(tmp
     with pytest.raises(ModelError, match=r"2\.weight in .*w has numbers that are not finite"):
         load_weights(module, saved(tmp_path / "w", weights() | {"2.weight": spoilt}), name="small")
     assert held_is(module, before)
+
+
+@pytest.mark.parametrize("name", ["0.weight", "2.weight"])
+@pytest.mark.parametrize("number", [0.0, 0.5, -3.0])
+def test_kernels_and_matrices_of_one_number_are_refused_with_the_name(tmp_path: Path, name: str, number: float) -> None:
+    spoilt = weights() | {name: torch.full_like(weights()[name], number)}
+    with pytest.raises(ModelError, match=rf"{name} in .*w is {number:g} everywhere, which no training leaves"):
+        load_weights(network(), saved(tmp_path / "w", spoilt), name="small")
+
+
+def test_vectors_of_one_number_are_in_working_checkpoints_and_are_taken(tmp_path: Path) -> None:
+    vectors = {name: torch.zeros_like(value) for name, value in weights().items() if value.ndim < 2}
+    assert vectors
+    module = network()
+    load_weights(module, saved(tmp_path / "w", weights() | vectors), name="small")
+    assert held_is(module, weights() | vectors)
+
+
+@pytest.mark.parametrize("name", ["lite", "altfreezing", "recce", "caddm-resnet34"])
+def test_a_detectors_file_of_nothing_but_zeros_is_refused(tmp_path: Path, name: str) -> None:
+    build = BUILDERS[name]
+    empty = {place: torch.zeros(value.shape, dtype=value.dtype) for place, value in places(build).items()}
+    with pytest.raises(ModelError, match="is 0 everywhere"):
+        fitted(Checkpoint(empty, "", "", "torch"), places(build), name=name, path=tmp_path / "zeros.pth")
 
 
 def test_tensors_without_numbers_are_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from deepscan.errors import MachineError, ModelError
+from deepscan.errors import MachineError, ModelError, UsageError
 from deepscan.models.specs import LITE
 from deepscan.runtime.artefacts import Artefact, embedded_manifest, load_artefact
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
@@ -127,7 +127,8 @@ def test_a_file_that_was_cut_is_refused(copied: Path, kept: int) -> None:
 @pytest.mark.parametrize("name", ["lite.onnx", "lite.manifest.json"])
 def test_an_artefact_of_which_one_file_is_missing_is_refused(copied: Path, name: str) -> None:
     copied.with_name(name).unlink()
-    with pytest.raises(ModelError, match=f"{name} cannot be read .*manifest") as error:
+    said = {"lite.onnx": "does not exist", "lite.manifest.json": "cannot be read .*manifest"}[name]
+    with pytest.raises(ModelError, match=f"{name} {said}") as error:
         load_artefact(str(copied))
     assert_one_sentence(error)
 
@@ -156,12 +157,26 @@ def test_a_manifest_of_another_form_is_refused(copied: Path, old: bytes, new: by
     assert_one_sentence(error)
 
 
-@pytest.mark.parametrize("name", ["nothing", "", "lite.pt", "Lite"])
-def test_an_unknown_name_is_refused_with_the_way_to_add_its_weights(name: str) -> None:
-    said = rf"No weights of a detector called {name!r} are installed: .*`deepscan weights add FILE`"
-    with pytest.raises(ModelError, match=said) as error:
+@pytest.mark.parametrize("name", ["nothing", "", "Lite", "nothing@12"])
+def test_an_unknown_name_is_refused_with_those_that_are_known(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"No detector is called {name.partition('@')[0]!r}.*: use one of lite, "):
         load_artefact(name)
+
+
+def test_a_known_name_is_refused_with_the_way_to_add_its_weights() -> None:
+    said = "No weights of a detector called 'ftcn' are installed: .*`deepscan weights add FILE`"
+    with pytest.raises(ModelError, match=said) as error:
+        load_artefact("ftcn")
     assert_one_sentence(error)
+
+
+def test_the_embedded_detector_may_be_named_with_the_hash_of_its_weights() -> None:
+    plain = load_artefact("lite")
+    digits = plain.manifest.weights_sha256[:12]
+    assert load_artefact(f"lite@{digits}").manifest == plain.manifest
+    for other in ("lite@", "lite@0000"):
+        with pytest.raises(ModelError, match=f"weights of lite, which come with deepscan, begin with {digits} and not"):
+            load_artefact(other)
 
 
 def test_a_graph_of_the_right_form_runs(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -92,10 +93,29 @@ def test_limits_are_plain_numbers_and_each_has_an_option() -> None:
     assert set(asdict(limits)) == {*OPTIONS, "on_limit"}
 
 
-@pytest.mark.parametrize("wrong", [{"seconds": -1.0}, {"frames": -1}, {"seconds": float("nan")}, {"on_limit": "stop"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"seconds": -1.0},
+        {"frames": -1},
+        {"seconds": float("nan")},
+        {"on_limit": "stop"},
+        {"faces": 2.5},
+        {"tracks": True},
+        {"pixels": "1"},
+        {"file_bytes": 10**30},
+    ],
+)
 def test_limits_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="--"):
+    (name,) = wrong
+    with pytest.raises(UsageError, match=rf"^limits\.{name} "):
         Limits(**wrong)
+
+
+def test_limits_may_be_numbers_of_numpy_and_become_plain_ones() -> None:
+    limits = Limits(frames=np.int64(5), seconds=np.float32(1.5), faces=np.uint8(0))  # type: ignore[arg-type]
+    assert [type(value) for value in (limits.frames, limits.seconds, limits.faces)] == [int, float, int]
+    assert limits == Limits(frames=5, seconds=1.5, faces=0)
 
 
 def test_scores_depend_on_the_limits_only_where_videos_are_cut() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from onnx import helper
 
 from deepscan.errors import ModelError, UsageError
 from deepscan.models.specs import LITE
+from deepscan.naming import in_callers_words
 from deepscan.runtime.artefacts import METADATA_PREFIX, Manifest, manifest_name
 from deepscan.runtime.faces import yunet
 from deepscan.runtime.faces.face_detectors import AUTHORS_FACE_SCORE, DETECTION_SIDE, WholePicture, face_detector
@@ -106,7 +108,7 @@ def test_wishes_that_contradict_each_other_are_refused(
     clip: str, frame: str, detectors: str, wishes: dict[str, Any], message: str
 ) -> None:
     known = {"clip": clip, "frame": frame, "lite": "lite"}
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(UsageError, match=re.escape(in_callers_words(message))):
         chosen(*(known[name] for name in detectors.split()), **wishes)
 
 

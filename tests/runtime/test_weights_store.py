@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from deepscan.errors import ModelError
+from deepscan.errors import ModelError, UsageError
 from deepscan.runtime.weights_store import (
     HOME_VARIABLE,
     RECORD,
@@ -88,7 +88,7 @@ def test_one_file_may_be_there_as_both_variants() -> None:
 def test_a_face_detector_is_no_detector() -> None:
     add("retinaface", "a1" * 32, 1.0)
     assert find_installed("retinaface", "face detector").record.added == 1.0
-    with pytest.raises(ModelError, match="a detector called 'retinaface'"):
+    with pytest.raises(UsageError, match="retinaface finds faces and detects no forgeries"):
         find_installed("retinaface")
 
 

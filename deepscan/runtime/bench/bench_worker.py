@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from deepscan.errors import DeepscanError, UsageError
+from deepscan.naming import speak_as_command_line
 from deepscan.runtime.artefacts import load_artefact
 from deepscan.runtime.backends.backend_choice import Candidate, open_backend
 from deepscan.runtime.bench.bench_records import (
@@ -136,6 +137,7 @@ def _failure(task: Task, error: Exception) -> Failure:
 
 def main() -> None:
     """Do the task that is the third argument, and write the answers to the file descriptor that is the second."""
+    speak_as_command_line()
     parent, descriptor, task = int(sys.argv[1]), int(sys.argv[2]), msgspec.json.decode(sys.argv[3], type=Task)
     end_with(parent)
     with os.fdopen(descriptor, "wb", buffering=0) as out:

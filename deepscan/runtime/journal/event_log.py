@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 from deepscan.errors import OutputError
+from deepscan.runtime.own_files import refuse_unwritable
 
 Event = Literal[
     "scan_started",
@@ -89,6 +90,15 @@ class EventLog:
                 with suppress(OSError):
                     os.close(self._file)
                 self._file = -1
+
+
+def refuse_bad_log(path: str) -> None:
+    """Say what prevents a log, without writing anything.
+
+    Raises:
+        OutputError: the file cannot be written, or is no log.
+    """
+    refuse_unwritable(path, begins=START, kind="log")
 
 
 def _line(record: dict[str, object]) -> bytes:

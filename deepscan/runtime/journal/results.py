@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Status = Literal["scored", "no_face", "too_short", "unreadable", "unsupported", "over_limit", "timeout", "crashed"]
 Label = Literal["fake", "real", "uncertain"]
@@ -104,6 +104,15 @@ class VideoResult:
     elapsed_seconds: float
     content: str | None = None
     details: tuple[TrackResult, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as it is in the JSONL: the same names, and floats rounded as there; `json.dumps` takes it.
+
+        What only the journal knows is not in it (`content`, `check`), and no places within a scan (`index`, `row`).
+        """
+        from deepscan.runtime.journal.result_records import record_of
+
+        return record_of(self) | {"peak_clips": self.peak.clips if self.peak is not None else None}
 
     @property
     def succeeded(self) -> bool:

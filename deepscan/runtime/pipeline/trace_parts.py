@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from deepscan.runtime.pipeline.trace import TraceWriter, joined
+from deepscan.runtime.own_files import refuse_unwritable
+from deepscan.runtime.pipeline.trace import HEAD, TraceWriter, joined
 
 
 class Trace:
@@ -25,6 +26,14 @@ class Trace:
             OutputError: it cannot be written, or is something else than a trace.
         """
         TraceWriter(self._path, pid=os.getpid(), name="deepscan").close()
+
+    def check_only(self) -> None:
+        """Say what prevents the file, without writing anything.
+
+        Raises:
+            OutputError: it cannot be written, or is something else than a trace.
+        """
+        refuse_unwritable(self._path, begins=HEAD, kind="trace")
 
     def part(self) -> str:
         """Return the path of a file for one more process; `finish` joins them."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from deepscan import errors
 from deepscan.errors import DeepscanError, InputError, MachineError
+from deepscan.naming import speak_as_command_line
 from deepscan.runtime.backends.backend_choice import chosen_backend
 from deepscan.runtime.child_processes import end_with
 from deepscan.runtime.gpu.batch_input import first_gpu
@@ -224,6 +225,7 @@ def _standing(scan: PipelineScan, taken: dict[int, VideoJob], counts: DecoderCou
 
 def main(parent: int, reading: int, writing: int) -> None:
     """Be a worker of a process."""
+    speak_as_command_line()  # the process that gets the messages renames the options in them
     end_with(parent)
     with open(reading, "rb") as received, open(writing, "wb") as sent:
         supervisor = Supervisor(received, sent)

@@ -108,7 +108,7 @@ def test_what_fails_in_the_process_is_one_sentence(tmp_path: Path, items: str) -
     [refused] = answers_of(task(items, LEAST, str(tmp_path / "none.onnx")))
     assert isinstance(refused, Failure)
     assert (refused.model, refused.exit_code) == (str(tmp_path / "none.onnx"), ModelError.exit_code)
-    assert "none.manifest.json cannot be read" in refused.reason
+    assert "none.onnx does not exist" in refused.reason
     [unexpected] = answers_of(task("missing.npy", LEAST))
     assert isinstance(unexpected, Failure)
     assert unexpected.reason.startswith("FileNotFoundError: ")
@@ -216,7 +216,7 @@ def test_a_backend_that_is_named_is_tried_even_where_it_cannot_run() -> None:
         ([""], UsageError, "must name each detector once"),
         (["lite", "lite"], UsageError, "must name each detector once"),
         (["caf\udce9.onnx"], UsageError, "rename the file"),
-        (["missing.onnx"], ModelError, "cannot be read"),
+        (["missing.onnx"], ModelError, "does not exist"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_beforehand(models: list[str], error: type[Exception], message: str) -> None:
