@@ -5,7 +5,7 @@ The video is decoded twice, so that memory holds the boxes of all frames but the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 
 import numpy as np
@@ -16,6 +16,7 @@ from deepscan.runtime.faces.unbroken_tracks import UnbrokenTrack, unbroken_track
 from deepscan.runtime.faces.yunet import Faces
 from deepscan.runtime.limits import DEFAULT_LIMITS, CrowdLimit, Limits
 from deepscan.runtime.pipeline.messages import FaceInput, LeftOut, Look, TracksEnded, VideoJob
+from deepscan.runtime.video.frames import nobody_watches
 
 
 class UnbrokenFollower:
@@ -26,9 +27,19 @@ class UnbrokenFollower:
         cut: how the one detector wants its clips.
         stride: frames between the starts of two clips.
         limits: of faces and tracks. A video over one that is not cut gives nothing more.
+        moved: called while tracks are looked for.
     """
 
-    def __init__(self, job: VideoJob, cut: Cut, *, stride: int, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self,
+        job: VideoJob,
+        cut: Cut,
+        *,
+        stride: int,
+        limits: Limits = DEFAULT_LIMITS,
+        moved: Callable[[], None] = nobody_watches,
+    ) -> None:
+        self._moved = moved
         self.detectors = cut.detectors
         self.most_faces = 0
         self._job = job
@@ -60,7 +71,7 @@ class UnbrokenFollower:
 
     def rewind(self) -> None:
         """See `Follower.rewind`."""
-        for track in unbroken_tracks(self._faces if self._crowd.over is None else []):
+        for track in unbroken_tracks(self._faces if self._crowd.over is None else [], moved=self._moved):
             length = len(track.faces)
             if length < self._cut.min_frames:
                 self._longest_stretch = max(self._longest_stretch, length)

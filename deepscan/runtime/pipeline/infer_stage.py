@@ -112,6 +112,7 @@ class InferStage:
             batch = inputs[done : done + self._most.get(number, backend.max_batch)]
             try:
                 logits.append(backend.logits(batch))
+                self._progress.move()
             except DeviceMemoryError:
                 if len(batch) == 1:
                     raise

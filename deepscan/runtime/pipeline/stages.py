@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -26,7 +26,7 @@ from deepscan.runtime.pipeline.messages import (
     VideoFollowed,
     VideoJob,
 )
-from deepscan.runtime.video.frames import Unshrunk
+from deepscan.runtime.video.frames import Unshrunk, nobody_watches
 from deepscan.runtime.video.sampling import marked_frames, sampled_frames
 
 if TYPE_CHECKING:
@@ -54,11 +54,17 @@ class Progress:
         frames: looked at so far.
         faces: seen so far; one face in two frames counts twice.
         videos: finished so far.
+        moved: when anything last moved, by `time.monotonic`; for whoever has to tell a slow scan from one that hangs.
     """
 
     frames: int = 0
     faces: int = 0
     videos: int = 0
+    moved: float = field(default=0.0, compare=False)
+
+    def move(self) -> None:
+        """Note that something moved: a frame was decoded or searched, a crop cut, a batch scored. From any thread."""
+        self.moved = time.monotonic()
 
 
 class DecodeStage:
@@ -70,6 +76,7 @@ class DecodeStage:
         detection_side: faces are searched for in a picture whose longer side is at most this many pixels.
         on_cpu: opens a file whose first decoder, on a GPU, gave up; the video is then begun again.
         limits: of frames and duration; what opens the files holds them to the others.
+        moved: called for every frame.
     """
 
     def __init__(
@@ -80,7 +87,9 @@ class DecodeStage:
         detection_side: int,
         on_cpu: OpenVideo | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        moved: Callable[[], None] = nobody_watches,
     ) -> None:
+        self._moved = moved
         self._open = open_video
         self._on_cpu = on_cpu or open_video
         self._sampling = sampling
@@ -117,6 +126,7 @@ class DecodeStage:
                     for at, again in enumerate(sampled_frames(reader, self._sampling, LengthLimit(self._limits))):
                         if job.abandoned:
                             break
+                        self._moved()
                         job.share_done = at / frames
                         yield Look(job, again.frame, None, False, at)
         except InputError as error:
@@ -129,6 +139,7 @@ class DecodeStage:
 
     def _looks(self, job: VideoJob, reader: Reader, length: LengthLimit) -> Iterator[Look]:
         for marked in marked_frames(sampled_frames(reader, self._sampling, length), self._sampling):
+            self._moved()
             small = reader.shrink(marked.frame, self._detection_side) if marked.search else None
             if reader.info.duration_seconds and not self._sampling.twice:
                 job.share_done = min(1.0, marked.frame.seconds / reader.info.duration_seconds)
@@ -198,7 +209,9 @@ class FacesStage:
     def __call__(self, messages: Sequence[ToFaces]) -> Iterator[ToInfer]:
         """Search the frames that want it and follow the faces."""
         if self._device is None:
-            yield from self._followed(messages)
+            for found in self._followed(messages):
+                self._progress.move()
+                yield found
         else:  # crops on a device are asked for one by one and made together
             made = list(self._followed(messages))
             self._device.work.finish()
@@ -208,6 +221,7 @@ class FacesStage:
         searched = [message for message in messages if isinstance(message, Look) and message.small is not None]
         found = iter(self._detected(searched))
         for message in messages:
+            self._progress.move()
             job = message.job
             if job.index not in self._followers:
                 self._followers[job.index] = self._new_followers(job)
@@ -245,6 +259,7 @@ class FacesStage:
             for start in range(0, len(numbers), self._batch):
                 chunk = numbers[start : start + self._batch]
                 found.update(zip(chunk, self._faces_of([looks[number].small for number in chunk]), strict=True))
+                self._progress.move()
         return [_in_frame(found[number], look) for number, look in enumerate(looks)]
 
     def _faces_of(self, smalls: Sequence[Any]) -> list[Faces]:

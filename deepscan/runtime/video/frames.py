@@ -156,6 +156,10 @@ class VideoInfo:
     frame_seconds: float
 
 
+def nobody_watches() -> None:
+    """Take note that something moved, and tell nobody: for callers without a watchdog."""
+
+
 class Reader(Protocol):
     """One open video. Everything may raise `InputError`; after `close` nothing else may be called."""
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from deepscan.errors import InputError, OverLimit, UnreadableInput
 from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
+from deepscan.runtime.video.frames import nobody_watches
 from deepscan.runtime.video.picture_reader import PictureReader, open_picture, picture_kind
 from deepscan.runtime.video.pyav_reader import PyAVReader
 from deepscan.runtime.video.regular_files import open_regular_file
@@ -24,7 +26,12 @@ LONGEST_MATCH: Final = 16
 
 
 def open_input(
-    path: str, *, threads: int, decoding: DeviceDecoding | None = None, limits: Limits = DEFAULT_LIMITS
+    path: str,
+    *,
+    threads: int,
+    decoding: DeviceDecoding | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    moved: Callable[[], None] = nobody_watches,
 ) -> PictureReader | PyAVReader:
     """Open a video or a picture for reading.
 
@@ -36,6 +43,7 @@ def open_input(
         threads: of a video's decoder on the CPU.
         decoding: what a GPU may decode; pictures, and videos that it cannot decode, are left to the CPU.
         limits: of size, pixels and streams.
+        moved: called for every packet of a video that is read.
 
     Raises:
         InputError: it is no file, cannot be read, holds neither a picture nor a video that can be decoded, or is over
@@ -50,7 +58,7 @@ def open_input(
         if kind is None or moves:
             file.seek(0)
             try:
-                return PyAVReader(path, file, threads=threads, decoding=decoding, limits=limits)
+                return PyAVReader(path, file, threads=threads, decoding=decoding, limits=limits, moved=moved)
             except OverLimit:
                 raise
             except InputError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
@@ -15,7 +15,7 @@ from av.video.reformatter import VideoReformatter
 from deepscan.errors import MachineError, UnreadableInput, UnsupportedInput
 from deepscan.runtime.gpu.decoder_choice import DecoderLost, chosen_decoder
 from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
-from deepscan.runtime.video.frames import Frame, Geometry, Orientation, Unshrunk
+from deepscan.runtime.video.frames import Frame, Geometry, Orientation, Unshrunk, nobody_watches
 from deepscan.runtime.video.pyav_container import (
     missing_part,
     open_container,
@@ -48,7 +48,9 @@ MAX_REORDERED_FRAMES = 8
 MAX_ERRORS_IN_A_ROW = 64
 
 
-def open_video(path: str, *, threads: int, limits: Limits = DEFAULT_LIMITS) -> PyAVReader:
+def open_video(
+    path: str, *, threads: int, limits: Limits = DEFAULT_LIMITS, moved: Callable[[], None] = nobody_watches
+) -> PyAVReader:
     """Open a video file for reading.
 
     Only the file itself is read: FFmpeg gets an open file, no name, no protocol, and no format that refers to others.
@@ -57,6 +59,7 @@ def open_video(path: str, *, threads: int, limits: Limits = DEFAULT_LIMITS) -> P
         path: of a regular file; undecodable bytes of a name as Python's surrogate escapes.
         threads: of the decoder.
         limits: of size, pixels and streams.
+        moved: called for every packet that is read.
 
     Raises:
         InputError: it is no file, cannot be read, holds no video that FFmpeg can decode, or is over a limit.
@@ -64,7 +67,7 @@ def open_video(path: str, *, threads: int, limits: Limits = DEFAULT_LIMITS) -> P
     file = open_regular_file(path)
     try:
         limits.check_file(os.fstat(file.fileno()).st_size)
-        return PyAVReader(path, file, threads=threads, limits=limits)
+        return PyAVReader(path, file, threads=threads, limits=limits, moved=moved)
     except BaseException:
         file.close()
         raise
@@ -83,6 +86,7 @@ class PyAVReader:
         threads: of the decoder on the CPU.
         decoding: what a GPU may decode.
         limits: of pixels and streams; frames are measured again as they come.
+        moved: called for every packet that is read.
     """
 
     def __init__(
@@ -93,8 +97,10 @@ class PyAVReader:
         threads: int,
         decoding: DeviceDecoding | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        moved: Callable[[], None] = nobody_watches,
     ) -> None:
         self._path, self._file, self._limits = path, file, limits
+        self._moved = moved
         self._threads, self._decoding = threads, decoding
         self._queue: Queue | None = None  # while frames are decoded on the GPU
         self._sought: float | None = None
@@ -241,7 +247,7 @@ class PyAVReader:
     def _demuxed_seconds(self) -> float:
         """Read all packets through a second handle; streams without timestamps are counted instead."""
         first, last, packets = math.inf, -math.inf, 0
-        with open_video(self._path, threads=1, limits=self._limits) as other:
+        with open_video(self._path, threads=1, limits=self._limits, moved=self._moved) as other:
             for packet in other._packets():
                 packets += packet.size > 0
                 if packet.pts is not None and packet.time_base is not None:
@@ -327,6 +333,7 @@ class PyAVReader:
             try:
                 for packet in self._container.demux(self._stream):
                     errors = 0
+                    self._moved()
                     yield packet
                 return
             except av.FFmpegError:

@@ -123,6 +123,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         frames: looked at by this process.
         faces: seen.
         videos: finished.
+        moved: changes whenever something in it moves, see `Progress`.
         shares: how much of each file in flight is done, by its index.
         times: of its stages.
         by_nvdec: videos that NVDEC decoded.
@@ -132,6 +133,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     frames: int
     faces: int
     videos: int
+    moved: float
     shares: dict[int, float]
     times: list[StageTimes]
     by_nvdec: int
