@@ -17,7 +17,17 @@ def show(
         typer.Argument(metavar="FILE", help="Show this video: its path, or the end of it.", show_default=False),
     ] = None,
     status: Annotated[
-        Literal["scored", "no_face", "too_short", "unreadable", "unsupported", "over_limit", "timeout", "crashed"]
+        Literal[
+            "scored",
+            "no_face",
+            "small_face",
+            "too_short",
+            "unreadable",
+            "unsupported",
+            "over_limit",
+            "timeout",
+            "crashed",
+        ]
         | None,
         typer.Option(help="Only rows with this status.", show_default=False),
     ] = None,

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deepscan.cli.scan_display import STYLES, printable
+from deepscan.cli.show_tracks import track_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,6 +47,8 @@ def show_video(row: StoredResult, tracks: Sequence[TrackResult], console: Consol
         console.print()
         for line in plot(tracks, row.duration_seconds, console.width):
             console.print(Text(line), soft_wrap=True)
+    for sentence in track_lines(row, tracks):
+        _say(console, f"  {sentence}")
     if row.tracks > len(tracks):
         _say(console, f"  The other {row.tracks - len(tracks)} tracks are not kept one by one.")
     console.print()

@@ -12,6 +12,7 @@ import numpy as np
 
 from deepscan.runtime.faces.clips import paper_windows
 from deepscan.runtime.faces.cutting import Cut, FaceAt, Timed, clip_input, piece_of
+from deepscan.runtime.faces.small_faces import SmallFaces
 from deepscan.runtime.faces.unbroken_tracks import UnbrokenTrack, unbroken_tracks
 from deepscan.runtime.faces.yunet import Faces
 from deepscan.runtime.limits import DEFAULT_LIMITS, CrowdLimit, Limits
@@ -49,7 +50,8 @@ class UnbrokenFollower:
         self._faces: list[Faces] = []
         self._windows: list[_Windows] = []
         self._frame = 0
-        self._small_faces = self._longest_stretch = 0
+        self._small = SmallFaces(cut.min_face_pixels)
+        self._longest_stretch = 0
 
     @property
     def over_limit(self) -> bool:
@@ -84,12 +86,11 @@ class UnbrokenFollower:
 
     def left_out(self) -> LeftOut:
         """See `Follower.left_out`; the authors set no limit to the size of a face, but the caller may."""
-        return LeftOut(self._small_faces, self._longest_stretch, *self._crowd.left_out())
+        return self._small.left_out(self._longest_stretch, self._crowd)
 
     def _large_enough(self, faces: Faces) -> Faces:
         sides = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(axis=1)
-        large = sides >= self._cut.min_face_pixels
-        self._small_faces += int((~large).sum())
+        large = self._small.are_not(sides, faces.scores)
         kept = np.flatnonzero(large)[self._crowd.largest(sides[large].tolist())]
         return faces.where(np.isin(np.arange(len(faces)), kept))
 
@@ -97,7 +98,7 @@ class UnbrokenFollower:
         faces = self._faces[self._frame]
         chosen = windows.track.faces[place]
         piece = piece_of(look.frame, FaceAt(faces.boxes[chosen], faces.points[chosen]), self._cut)
-        for pieces in windows.add(place, (look.frame.seconds, piece)):
+        for pieces in windows.add(place, Timed(look.frame.seconds, piece, self._frame)):
             yield clip_input(self._job, self._cut, number, pieces)
 
 

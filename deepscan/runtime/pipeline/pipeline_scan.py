@@ -164,4 +164,5 @@ def _followers_maker(settings: ScanSettings, moved: Callable[[], None]) -> Calla
     if settings.largest_face:
         return lambda job: [FaceFollower(job, cut, LargestFace(), joins_gaps=True, limits=limits) for cut in cuts]
     gap = MAX_GAP_SECONDS if sampling.choice == "all" else math.inf
-    return lambda job: [FaceFollower(job, cut, Tracker(max_gap_seconds=gap), limits=limits) for cut in cuts]
+    followed = partial(FaceFollower, marks_glimpses=not sampling.sparse, limits=limits)
+    return lambda job: [followed(job, cut, Tracker(max_gap_seconds=gap)) for cut in cuts]

@@ -143,7 +143,7 @@ class DecodeStage:
             small = reader.shrink(marked.frame, self._detection_side) if marked.search else None
             if reader.info.duration_seconds and not self._sampling.twice:
                 job.share_done = min(1.0, marked.frame.seconds / reader.info.duration_seconds)
-            yield Look(job, marked.frame, small, marked.starts_shot, marked.position)
+            yield Look(job, marked.frame, small, marked.starts_shot, marked.position, marked.continues)
 
 
 class FaceDetector(Protocol):

@@ -147,6 +147,7 @@ class VideoInfo:
         width, height: size of the upright picture, in square pixels.
         duration_seconds: None where the file does not say.
         frame_seconds: nominal distance of two frames.
+        still: it is a picture, of which there is no second frame.
     """
 
     codec: str
@@ -154,6 +155,7 @@ class VideoInfo:
     height: int
     duration_seconds: float | None
     frame_seconds: float
+    still: bool = False
 
 
 def nobody_watches() -> None:

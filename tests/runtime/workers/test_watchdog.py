@@ -1,4 +1,4 @@
-"""Telling a slow worker from one that hangs, with a real supervisor, a worker in a thread, and a clock that tests turn."""
+"""A slow worker and one that hangs: with a real supervisor, a worker in a thread, and a clock that tests turn."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,8 @@ class Turned:
 
     def hang(self) -> None:
         """Never come back, unless killed."""
-        self.seconds += 2 * STEP_SECONDS
-        self.killed.wait()
+        while not self.killed.wait(0.02):
+            self.seconds += STEP_SECONDS
         raise Killed
 
 
@@ -90,11 +91,8 @@ class WorkerInThread:
             thread.start()
 
     def _work(self, reading: int, writing: int) -> None:
-        with open(reading, "rb") as received, open(writing, "wb") as sent:
-            try:
-                worker.work(worker.Supervisor(received, sent))
-            except Killed:
-                pass
+        with open(reading, "rb") as received, open(writing, "wb") as sent, suppress(Killed):
+            worker.work(worker.Supervisor(received, sent))
 
     def _listen(self, hear: Callable[[FromWorker | None], None]) -> None:
         while (data := receive_bytes(self._heard)) is not None:

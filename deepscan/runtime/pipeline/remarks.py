@@ -1,0 +1,73 @@
+"""What a result says of what was not looked at, and of how little it rests on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deepscan.runtime.pipeline.scoring import MIN_SIGHTINGS
+
+if TYPE_CHECKING:
+    from deepscan.runtime.pipeline.messages import LeftOut, VideoDecoded, VideoFollowed
+    from deepscan.runtime.video.sampling import Sampling
+    from deepscan.spec import DetectorSpec
+
+
+def remarks(end: VideoFollowed, left_out: LeftOut, spec: DetectorSpec) -> list[str]:
+    """Say what of the video was not looked at."""
+    said = []
+    if left_out.small_faces:
+        said.append(_small_faces(left_out, spec.min_face_pixels))
+    if left_out.longest_stretch:
+        said.append(
+            f"faces seen for up to {left_out.longest_stretch} frames in a row were not scored, "
+            f"{spec.name} needs {spec.min_frames}"
+        )
+    said += left_out.cut
+    if end.decoded.damage:
+        said.append(end.decoded.damage)
+    return said
+
+
+def _small_faces(left_out: LeftOut, min_pixels: int) -> str:
+    count, largest = left_out.small_faces, int(left_out.largest_small_face)
+    sightings = "1 sighting of a face" if count == 1 else f"{count} sightings of faces"
+    verb = "was" if count == 1 else "were"
+    if not largest:
+        return f"{sightings} smaller than {min_pixels} pixels {verb} not scored (see --min-face)"
+    size = f"of {largest} pixels" if count == 1 else f"of up to {largest} pixels"
+    them = "it" if count == 1 else "them"
+    return f"{sightings} {size} {verb} not scored, as --min-face is {min_pixels}: lower it to have {them} scored"
+
+
+def too_few_sightings(sightings: int, decoded: VideoDecoded, sampling: Sampling) -> str:
+    """Say why a verdict rests on too little to be called real or fake; nothing where it rests on enough.
+
+    Of a picture, or a video of a single frame, one sighting is all that there can be.
+
+    Args:
+        sightings: in how many frames the face was found that decided.
+        decoded: the video.
+        sampling: which of its frames were looked at.
+    """
+    if sightings >= MIN_SIGHTINGS or _single_frame(decoded, sampling):
+        return ""
+    rests = f"{sightings} sighting{'' if sightings == 1 else 's'} of a face"
+    frames = f"{decoded.frames} frame{'' if decoded.frames == 1 else 's'}"
+    advice = _advice(decoded.frames, sampling)
+    return f"the verdict would rest on {rests} in {frames}; at least {MIN_SIGHTINGS} are needed{advice}"
+
+
+def _single_frame(decoded: VideoDecoded, sampling: Sampling) -> bool:
+    """Tell whether one frame is all there is; more were asked for, and nothing was left out."""
+    if decoded.frames != 1 or decoded.info is None or decoded.damage is not None:
+        return False
+    return decoded.info.still or sampling.asks_for_more_than(1)
+
+
+def _advice(frames: int, sampling: Sampling) -> str:
+    """Say how to have more of the video looked at, where that is possible."""
+    if sampling.choice == "all":
+        return ": use --detect-every 1" if frames >= MIN_SIGHTINGS and sampling.detect_every > 1 else ""
+    if sampling.asks_for_more_than(frames):
+        return ""
+    return f": raise {'--clips' if sampling.choice == 'windows' else '--frames'} or use --sampling full"
