@@ -44,7 +44,7 @@ def plan_resume(
 
     An input is done if there is a record of what it holds for every detector, whatever the file was called then; of
     several such records the last one counts. A failure is a result like others, unless failures are to be tried again:
-    then a file is scanned again, by all detectors, if one of its records is neither `scored` nor `no_face`. What was
+    then a file is scanned again, by all detectors, if one of its records is of no success, see `SUCCEEDED`. What was
     over a limit is always tried again: limits may have been raised, and to find that out anew costs little. An input
     without a content id is always scanned.
 

@@ -21,7 +21,7 @@ from deepscan.runtime.pipeline.messages import (
     VideoJob,
     VideoScored,
 )
-from deepscan.runtime.pipeline.remarks import remarks, too_few_sightings
+from deepscan.runtime.pipeline.remarks import only_small_faces, remarks, too_few_sightings
 from deepscan.runtime.pipeline.scoring import Scoreboard, label_of
 
 if TYPE_CHECKING:
@@ -165,7 +165,9 @@ class InferStage:
         if score is None and left_out.longest_stretch:
             return replace(common, status="too_short")
         if score is None and left_out.plain_small_faces:
-            return replace(common, status="small_face")
+            others = remarks(end, replace(left_out, small_faces=0), verdict.spec)
+            reason = "; ".join([only_small_faces(left_out, verdict.spec), *others])
+            return replace(common, status="small_face", reason=reason)
         if score is None:
             return common
         label = label_of(score.score, verdict.spec.band)

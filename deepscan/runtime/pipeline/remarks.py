@@ -16,7 +16,8 @@ def remarks(end: VideoFollowed, left_out: LeftOut, spec: DetectorSpec) -> list[s
     """Say what of the video was not looked at."""
     said = []
     if left_out.small_faces:
-        said.append(_small_faces(left_out, spec.min_face_pixels))
+        count = _sightings(left_out.small_faces)
+        said.append(f"{count} smaller than {spec.min_face_pixels} pixels {_were(left_out)} not scored (see --min-face)")
     if left_out.longest_stretch:
         said.append(
             f"faces seen for up to {left_out.longest_stretch} frames in a row were not scored, "
@@ -28,15 +29,22 @@ def remarks(end: VideoFollowed, left_out: LeftOut, spec: DetectorSpec) -> list[s
     return said
 
 
-def _small_faces(left_out: LeftOut, min_pixels: int) -> str:
-    count, largest = left_out.small_faces, int(left_out.largest_small_face)
-    sightings = "1 sighting of a face" if count == 1 else f"{count} sightings of faces"
-    verb = "was" if count == 1 else "were"
-    if not largest:
-        return f"{sightings} smaller than {min_pixels} pixels {verb} not scored (see --min-face)"
-    size = f"of {largest} pixels" if count == 1 else f"of up to {largest} pixels"
-    them = "it" if count == 1 else "them"
-    return f"{sightings} {size} {verb} not scored, as --min-face is {min_pixels}: lower it to have {them} scored"
+def only_small_faces(left_out: LeftOut, spec: DetectorSpec) -> str:
+    """Say of a video in which faces are plainly there, but small, how large they are and what to do."""
+    one = left_out.small_faces == 1
+    size = f"of {'' if one else 'up to '}{int(left_out.largest_small_face)} pixels"
+    return (
+        f"{_sightings(left_out.small_faces)} {size} {_were(left_out)} not scored, as --min-face is "
+        f"{spec.min_face_pixels}: lower it to have {'it' if one else 'them'} scored"
+    )
+
+
+def _sightings(count: int) -> str:
+    return "1 sighting of a face" if count == 1 else f"{count} sightings of faces"
+
+
+def _were(left_out: LeftOut) -> str:
+    return "was" if left_out.small_faces == 1 else "were"
 
 
 def too_few_sightings(sightings: int, decoded: VideoDecoded, sampling: Sampling) -> str:

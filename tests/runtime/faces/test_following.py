@@ -292,7 +292,7 @@ def test_a_face_that_one_look_sees_and_the_next_does_not_is_a_glimpse() -> None:
 def test_in_a_shot_of_a_single_look_nothing_is_a_glimpse() -> None:
     cut = Cut((0,), EXACT_CROP, size=8, frames=1, min_frames=1, min_face_pixels=20)
     follower = FaceFollower(VideoJob(0, "video"), cut, Tracker(max_gap_seconds=1.0), marks_glimpses=True)
-    messages = []
+    messages: list[FaceInput | TracksEnded] = []
     for number, box in enumerate([(10.0, 10.0, 60.0, 60.0), (150.0, 100.0, 200.0, 150.0)]):
         messages += follower.look(look_at(ramp_frame(number / 25, index=number), starts_shot=True), faces_at(box))
     messages += follower.finish()
