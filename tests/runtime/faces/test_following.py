@@ -297,3 +297,13 @@ def test_in_a_shot_of_a_single_look_nothing_is_a_glimpse() -> None:
         messages += follower.look(look_at(ramp_frame(number / 25, index=number), starts_shot=True), faces_at(box))
     messages += follower.finish()
     assert [ended.glimpses for ended in ended_in(messages)] == [(), ()]
+
+
+def test_pictures_that_are_faces_already_are_seen_in_every_frame() -> None:
+    cut = Cut((0,), None, size=8, frames=1, min_frames=1, min_face_pixels=1)
+    follower = FaceFollower(VideoJob(0, "video"), cut, Tracker(max_gap_seconds=1.0))
+    whole = faces_at((0.0, 0.0, 256.0, 256.0))
+    crops = crops_in(follower.look(look_at(ramp_frame(0.0), starts_shot=True), whole))
+    wait(follower, ramp_frame(0.04, index=1))
+    crops += crops_in(follower.look(look_at(ramp_frame(0.08, index=2)), whole))
+    assert [len(crop.sightings) for crop in crops] == [1, 1, 1]
