@@ -46,8 +46,8 @@ def test_a_pool_that_decided_is_told_from_its_members() -> None:
     assert found == [
         "The score is that of the short tracks pooled, of which not all are kept, as if they were one: tracks 1, 2, 3.",
         (
-            "Track 3 is higher, 0.300, but it is too short to decide alone, and counts together with the others that are "
-            "pooled."
+            "Track 3 is higher, 0.300, but it is too short to decide alone, and counts together with the others "
+            "that are pooled."
         ),
     ]
 
