@@ -72,9 +72,9 @@ class StagesAlone:
             assert faces is not None
             for face in range(len(faces)):
                 at = FaceAt(faces.boxes[face], faces.points[face])
-                waiting.append((look.frame.seconds, piece_of(look.frame, at, self._cut)))
+                waiting.append(Timed(look.frame.seconds, piece_of(look.frame, at, self._cut), look.position))
             if self._cut.frames > 1 and len(waiting) >= self._cut.frames:
-                clip_of((piece for _, piece in waiting[: self._cut.frames]), self._cut)
+                clip_of((timed.piece for timed in waiting[: self._cut.frames]), self._cut)
                 del waiting[: self._cut.frames]
             work = look.frame.picture.work
             if work is not None and (number % self._faces_stage.batch == 0 or number == len(looks)):

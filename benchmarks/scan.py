@@ -70,6 +70,7 @@ class Stages:
             spec=spec,
             aggregate="max",
             decisive_frames=1,
+            sampling=sampling,
             mirror=spec.mirror,
             weights_sha256="",
             settings_sha256="",

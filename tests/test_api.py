@@ -76,8 +76,9 @@ def test_nothing_runs_before_the_results_are_asked_for_and_progress_is_counted()
 
 def test_small_faces_are_not_scored_and_the_result_says_so() -> None:
     (result,) = scan(TWO_FACES, frames=2, min_face=900)
-    assert (result.status, result.score, result.faces) == ("no_face", None, 2)
-    assert "smaller than 900 pixels" in result.reason
+    assert (result.status, result.score, result.faces) == ("small_face", None, 2)
+    assert result.succeeded
+    assert "--min-face is 900" in result.reason
 
 
 def test_the_mirror_image_counts_by_default_and_can_be_left_out() -> None:

@@ -13,6 +13,7 @@ from rich.text import Text
 from deepscan.cli.labels import STYLES, legend, statuses_in_words, stretch, thresholds_in_words
 from deepscan.cli.result_table import Column, ResultTable, Row, common_folder, line_width, print_lines, wrapped
 from deepscan.cli.scan_display import printable
+from deepscan.cli.show_tracks import track_lines
 from deepscan.wording import counted
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def show_video(row: StoredResult, tracks: Sequence[TrackResult], console: Consol
         console.print()
         for line in plot(tracks, row.duration_seconds, console.width):
             console.print(Text(line), soft_wrap=True)
+    for sentence in track_lines(row, tracks):
+        _say(console, f"  {sentence}")
     if row.tracks > len(tracks):
         others = row.tracks - len(tracks)
         _say(console, f"  {counted(others, 'more track')} {'was' if others == 1 else 'were'} not kept one by one.")

@@ -15,7 +15,7 @@ from deepscan.runtime.artefacts import Artefact, load_artefact
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE, FaceDetectorChoice, face_detector
 from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.pipeline.infer_stage import Verdict
-from deepscan.runtime.pipeline.scoring import Aggregate, band_with_threshold
+from deepscan.runtime.pipeline.scoring import MIN_SIGHTINGS, Aggregate, band_with_threshold
 from deepscan.runtime.video.sampling import DETECT_EVERY, Sampling, SamplingMode
 from deepscan.runtime.weights_store import HASH_DIGITS
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from deepscan.runtime.pipeline.stages import FaceDetector
     from deepscan.spec import DetectorSpec
 
-# Goes into `settings_sha256`: raised whenever the same settings begin to mean other scores.
+# Goes into `settings_sha256`: raised whenever the same settings begin to mean other scores or labels.
 SCORING_VERSION: Final = 4
 # Fields of a spec that change neither scores nor labels, or are in force in another form.
 NOT_SCORING: Final = frozenset(["schema", "title", "paper"])
@@ -174,6 +174,7 @@ def _verdict(model: str, artefact: Artefact, settings: ScanSettings, wishes: Wis
         spec=spec,
         aggregate=aggregate,
         decisive_frames=spec.frames if spec.kind == "clip" else decisive,
+        sampling=settings.sampling,
         mirror=mirrors,
         weights_sha256=manifest.weights_sha256,
         settings_sha256=_settings_sha256(
@@ -210,5 +211,6 @@ def _settings_sha256(
         "largest_face": settings.largest_face,
         "precision": precision,
         "limits": settings.limits.scoring(),
+        "min_sightings": MIN_SIGHTINGS,
     }
     return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()

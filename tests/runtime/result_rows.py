@@ -12,7 +12,17 @@ from deepscan.runtime.journal.results import Segment, TrackResult, VideoResult
 from deepscan.runtime.journal.resume import DetectorKey
 
 PEAK = Segment(start_seconds=0.12345, end_seconds=1.98765, score=0.91234567, clips=7)
-TRACK = TrackResult(track=3, start_seconds=0.0, end_seconds=2.00049, score=0.7654321, clips=9, timeline=(PEAK, PEAK))
+TRACK = TrackResult(
+    track=3,
+    start_seconds=0.0,
+    end_seconds=2.00049,
+    score=0.7654321,
+    clips=9,
+    timeline=(PEAK, PEAK),
+    sightings=4,
+    pooled=False,
+    decided=True,
+)
 LITE = DetectorKey("lite", "ab", "cd")
 OTHER = DetectorKey("other", "12", "34")
 

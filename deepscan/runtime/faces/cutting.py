@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -74,7 +74,14 @@ def cuts_for(specs: Sequence[DetectorSpec], *, whole_pictures: bool) -> tuple[Cu
 
 # What waits for a clip to be complete: finished crops, or regions that are aligned together.
 Piece: TypeAlias = "Pixels | FaceRegion"
-Timed: TypeAlias = tuple[float, Piece]
+
+
+class Timed(NamedTuple):
+    """A piece, the time of its frame, and the frame's position if the face was found in it, not interpolated."""
+
+    seconds: float
+    piece: Piece
+    sighting: int | None
 
 
 def piece_of(frame: Frame, face: FaceAt, cut: Cut) -> Piece:
@@ -99,9 +106,11 @@ def clip_of(pieces: Iterable[Piece], cut: Cut) -> Pixels:
 
 def clip_input(job: VideoJob, cut: Cut, track: int, pieces: Sequence[Timed]) -> FaceInput:
     """Make what the detectors get of a clip's pieces."""
-    seconds = [time for time, _ in pieces]
-    pixels = clip_of((piece for _, piece in pieces), cut)
-    return FaceInput(job, cut.detectors, track, min(seconds), max(seconds), len(set(seconds)), pixels)
+    seconds = [timed.seconds for timed in pieces]
+    sightings = sorted({timed.sighting for timed in pieces if timed.sighting is not None})
+    pixels = clip_of((timed.piece for timed in pieces), cut)
+    frames = len(set(seconds))
+    return FaceInput(job, cut.detectors, track, min(seconds), max(seconds), frames, pixels, tuple(sightings))
 
 
 class Cutter:
@@ -117,15 +126,17 @@ class Cutter:
         self._assemblers: dict[int, ClipAssembler[Timed]] = {}
         self.longest_dropped = 0
 
-    def take(self, frame: Frame, position: int, track: int, face: FaceAt) -> Iterator[FaceInput]:
-        """Cut a face; yield what is complete with it."""
+    def take(self, frame: Frame, position: int, track: int, face: FaceAt, *, found: bool) -> Iterator[FaceInput]:
+        """Cut a face, which was found there or interpolated; yield what is complete with it."""
+        sighting = position if found or self.cut.crop is None else None
         piece = piece_of(frame, face, self.cut)
         if self.cut.frames == 1:
             assert not isinstance(piece, FaceRegion)
-            yield FaceInput(self._job, self.cut.detectors, track, frame.seconds, frame.seconds, 1, piece)
+            sightings = () if sighting is None else (sighting,)
+            yield FaceInput(self._job, self.cut.detectors, track, frame.seconds, frame.seconds, 1, piece, sightings)
             return
         assembler = self._assemblers.setdefault(track, ClipAssembler(self.cut.frames, self.cut.min_frames))
-        for pieces in assembler.add(position, (frame.seconds, piece)):
+        for pieces in assembler.add(position, Timed(frame.seconds, piece, sighting)):
             yield clip_input(self._job, self.cut, track, pieces)
 
     def end(self, tracks: Iterable[int]) -> Iterator[FaceInput]:

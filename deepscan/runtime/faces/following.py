@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from deepscan.runtime.faces.cutting import Cut, Cutter, FaceAt
+from deepscan.runtime.faces.glimpses import Glimpses
+from deepscan.runtime.faces.small_faces import SmallFaces
 from deepscan.runtime.limits import DEFAULT_LIMITS, CrowdLimit, Limits
 from deepscan.runtime.pipeline.messages import FaceInput, LeftOut, Look, TracksEnded, VideoJob
 
@@ -68,6 +70,7 @@ class FaceFollower:
         tracking: Tracking,
         *,
         joins_gaps: bool = False,
+        marks_glimpses: bool = False,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         """Begin a video.
@@ -77,6 +80,7 @@ class FaceFollower:
             cut: what its detectors want.
             tracking: tells whose faces are whose.
             joins_gaps: crops follow each other in clips though frames between them had none.
+            marks_glimpses: looks follow each other so closely that a face seen in one alone is hardly one.
             limits: of faces and tracks. A video over one that is not cut gives nothing more.
         """
         self.detectors = cut.detectors
@@ -86,9 +90,11 @@ class FaceFollower:
         self._tracking = tracking
         self._waiting: list[Look] = []
         self._seen = _Sighting(0.0, {})
-        self._small_faces = 0
+        self._small = SmallFaces(cut.min_face_pixels)
+        self._glimpses = Glimpses() if marks_glimpses else None
         self._crowd = CrowdLimit(limits)
         self._joins_gaps = joins_gaps
+        self._shots = 0
         self._looks_with_faces = 0
 
     @property
@@ -105,7 +111,8 @@ class FaceFollower:
             self._waiting.append(look)
             return
         frame = look.frame
-        if look.starts_shot:
+        self._shots += look.starts_shot  # no clip reaches over a cut, although a track may
+        if look.starts_shot and not look.continues:
             yield from self._ended(self._tracking.end_all())
         yield from self._ended(self._tracking.end_absent(frame.seconds))
         found = self._large_enough(faces)
@@ -116,15 +123,20 @@ class FaceFollower:
         if self._crowd.over is not None:
             return
         seen = _Sighting(frame.seconds, taken)
+        if self._glimpses is not None:
+            if look.starts_shot:
+                self._glimpses.start_shot()
+            self._glimpses.look(taken)
         waiting, self._waiting = self._waiting, []
         for between in waiting:
             share = self._share(between.frame.seconds, seen)
             for number in sorted(self._seen.faces.keys() & seen.faces.keys()):
                 face = interpolated(self._seen.faces[number], seen.faces[number], share)
-                yield from self._cutter.take(between.frame, between.position, number, face)
-        position = self._looks_with_faces if self._joins_gaps else look.position
+                position = between.position + self._shots
+                yield from self._cutter.take(between.frame, position, number, face, found=False)
+        position = self._looks_with_faces if self._joins_gaps else look.position + self._shots
         for number, face in seen.faces.items():
-            yield from self._cutter.take(frame, position, number, face)
+            yield from self._cutter.take(frame, position, number, face, found=True)
         self._looks_with_faces += bool(seen.faces)
         self._seen = seen
 
@@ -138,13 +150,13 @@ class FaceFollower:
 
     def left_out(self) -> LeftOut:
         """See `Follower.left_out`."""
-        return LeftOut(self._small_faces, self._cutter.longest_dropped, *self._crowd.left_out())
+        return self._small.left_out(self._cutter.longest_dropped, self._crowd)
 
     def _large_enough(self, faces: Faces) -> list[FaceAt]:
         found = [FaceAt(box, points) for box, points in zip(faces.boxes, faces.points, strict=True)]
-        large = [face for face in found if face.longer_side >= self._cutter.cut.min_face_pixels]
+        sides = np.array([face.longer_side for face in found])
+        large = [found[place] for place in np.flatnonzero(self._small.are_not(sides, faces.scores))]
         self.most_faces = max(self.most_faces, len(found))
-        self._small_faces += len(found) - len(large)
         return [large[kept] for kept in self._crowd.largest([face.longer_side for face in large])]
 
     def _share(self, seconds: float, seen: _Sighting) -> float:
@@ -154,7 +166,8 @@ class FaceFollower:
     def _ended(self, numbers: list[int]) -> Iterator[FaceInput | TracksEnded]:
         if numbers:
             yield from self._cutter.end(numbers)
-            yield TracksEnded(self._job, self.detectors, numbers)
+            glimpses = self._glimpses.end(numbers) if self._glimpses is not None else ()
+            yield TracksEnded(self._job, self.detectors, numbers, glimpses)
 
 
 def interpolated(before: FaceAt, after: FaceAt, share: float) -> FaceAt:

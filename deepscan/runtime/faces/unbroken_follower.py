@@ -5,17 +5,19 @@ The video is decoded twice, so that memory holds the boxes of all frames but the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 
 import numpy as np
 
 from deepscan.runtime.faces.clips import paper_windows
 from deepscan.runtime.faces.cutting import Cut, FaceAt, Timed, clip_input, piece_of
+from deepscan.runtime.faces.small_faces import SmallFaces
 from deepscan.runtime.faces.unbroken_tracks import UnbrokenTrack, unbroken_tracks
 from deepscan.runtime.faces.yunet import Faces
 from deepscan.runtime.limits import DEFAULT_LIMITS, CrowdLimit, Limits
 from deepscan.runtime.pipeline.messages import FaceInput, LeftOut, Look, TracksEnded, VideoJob
+from deepscan.runtime.video.frames import nobody_watches
 
 
 class UnbrokenFollower:
@@ -26,9 +28,19 @@ class UnbrokenFollower:
         cut: how the one detector wants its clips.
         stride: frames between the starts of two clips.
         limits: of faces and tracks. A video over one that is not cut gives nothing more.
+        moved: called while tracks are looked for.
     """
 
-    def __init__(self, job: VideoJob, cut: Cut, *, stride: int, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self,
+        job: VideoJob,
+        cut: Cut,
+        *,
+        stride: int,
+        limits: Limits = DEFAULT_LIMITS,
+        moved: Callable[[], None] = nobody_watches,
+    ) -> None:
+        self._moved = moved
         self.detectors = cut.detectors
         self.most_faces = 0
         self._job = job
@@ -38,7 +50,8 @@ class UnbrokenFollower:
         self._faces: list[Faces] = []
         self._windows: list[_Windows] = []
         self._frame = 0
-        self._small_faces = self._longest_stretch = 0
+        self._small = SmallFaces(cut.min_face_pixels)
+        self._longest_stretch = 0
 
     @property
     def over_limit(self) -> bool:
@@ -60,7 +73,7 @@ class UnbrokenFollower:
 
     def rewind(self) -> None:
         """See `Follower.rewind`."""
-        for track in unbroken_tracks(self._faces if self._crowd.over is None else []):
+        for track in unbroken_tracks(self._faces if self._crowd.over is None else [], moved=self._moved):
             length = len(track.faces)
             if length < self._cut.min_frames:
                 self._longest_stretch = max(self._longest_stretch, length)
@@ -73,12 +86,11 @@ class UnbrokenFollower:
 
     def left_out(self) -> LeftOut:
         """See `Follower.left_out`; the authors set no limit to the size of a face, but the caller may."""
-        return LeftOut(self._small_faces, self._longest_stretch, *self._crowd.left_out())
+        return self._small.left_out(self._longest_stretch, self._crowd)
 
     def _large_enough(self, faces: Faces) -> Faces:
         sides = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(axis=1)
-        large = sides >= self._cut.min_face_pixels
-        self._small_faces += int((~large).sum())
+        large = self._small.are_not(sides, faces.scores)
         kept = np.flatnonzero(large)[self._crowd.largest(sides[large].tolist())]
         return faces.where(np.isin(np.arange(len(faces)), kept))
 
@@ -86,7 +98,7 @@ class UnbrokenFollower:
         faces = self._faces[self._frame]
         chosen = windows.track.faces[place]
         piece = piece_of(look.frame, FaceAt(faces.boxes[chosen], faces.points[chosen]), self._cut)
-        for pieces in windows.add(place, (look.frame.seconds, piece)):
+        for pieces in windows.add(place, Timed(look.frame.seconds, piece, self._frame)):
             yield clip_input(self._job, self._cut, number, pieces)
 
 

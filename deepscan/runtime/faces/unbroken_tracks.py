@@ -7,11 +7,13 @@ stretch gives its first chain.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from deepscan.runtime.video.frames import nobody_watches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,27 +36,28 @@ class UnbrokenTrack:
     faces: tuple[int, ...]
 
 
-def unbroken_tracks(frames: Sequence[Faces]) -> list[UnbrokenTrack]:
+def unbroken_tracks(frames: Sequence[Faces], *, moved: Callable[[], None] = nobody_watches) -> list[UnbrokenTrack]:
     """Find the tracks of a video.
 
     Args:
         frames: the faces of every frame, best first (AltFreezing: test_tools/ct/detection/utils.py:75-89 looks at the
             ten best, of those with a score of at least 0.5).
+        moved: called for every frame that chains were followed to; a long video has millions.
     """
     boxes = [_considered(faces) for faces in frames]
     scores = [faces.scores for faces in frames]
     if not boxes:
         return []
-    whole = [chain for chain in _chains(boxes, scores, 0) if len(chain) == len(boxes)]
+    whole = [chain for chain in _chains(boxes, scores, 0, moved=moved) if len(chain) == len(boxes)]
     if whole:
-        return [UnbrokenTrack(0, chain) for chain in whole]
+        return [UnbrokenTrack(0, tuple(chain)) for chain in whole]
     tracks, start = [], 0
     while start < len(boxes):
-        chains = _chains(boxes, scores, start)
+        chains = _chains(boxes, scores, start, moved=moved, one_stretch=True)
         length = _stretch([len(chain) for chain in chains], len(boxes) - start)
         if length:
             first = next(chain for chain in chains if len(chain) >= length)
-            tracks.append(UnbrokenTrack(start, first[:length]))
+            tracks.append(UnbrokenTrack(start, tuple(first[:length])))
         start += length or FIRST_STRETCH
     return tracks
 
@@ -65,10 +68,29 @@ def _considered(faces: Faces) -> NDArray[np.float64]:
 
 
 def _chains(
-    boxes: Sequence[NDArray[np.float64]], scores: Sequence[NDArray[np.float32]], start: int
-) -> list[tuple[int, ...]]:
-    """Follow each face of frame `start` as far as it goes; two chains may meet in the same face."""
-    return [_chain(boxes, face, start) for face in _first_faces(boxes[start], scores[start])]
+    boxes: Sequence[NDArray[np.float64]],
+    scores: Sequence[NDArray[np.float32]],
+    start: int,
+    *,
+    moved: Callable[[], None],
+    one_stretch: bool = False,
+) -> list[list[int]]:
+    """Follow each face of frame `start` as far as it goes; two chains may meet in the same face.
+
+    With `one_stretch` no further than to where their number changes: what follows is looked at again from there, and a
+    face that stays while another one flickers would be followed to the end each time.
+    """
+    chains = [[face] for face in _first_faces(boxes[start], scores[start])]
+    growing, at_first = chains, len(chains)
+    for number in range(start + 1, len(boxes)):
+        growing = [chain for chain in growing if _grows(chain, boxes[number - 1], boxes[number])]
+        length = number - start + 1
+        if length <= FIRST_STRETCH:
+            at_first = len(growing)
+        if not growing or (one_stretch and len(growing) != at_first):
+            break
+        moved()
+    return chains
 
 
 def _first_faces(boxes: NDArray[np.float64], scores: NDArray[np.float32]) -> list[int]:
@@ -80,14 +102,13 @@ def _first_faces(boxes: NDArray[np.float64], scores: NDArray[np.float32]) -> lis
     ]
 
 
-def _chain(boxes: Sequence[NDArray[np.float64]], face: int, start: int) -> tuple[int, ...]:
-    chain = [face]
-    for number in range(start + 1, len(boxes)):
-        shared = overlaps(boxes[number - 1][chain[-1]], boxes[number])
-        if not len(shared) or shared.max() < MIN_OVERLAP:
-            break
-        chain.append(int(shared.argmax()))
-    return tuple(chain)
+def _grows(chain: list[int], before: NDArray[np.float64], after: NDArray[np.float64]) -> bool:
+    """Append the face of the next frame that overlaps the chain's last one most, if one does enough."""
+    shared = overlaps(before[chain[-1]], after)
+    if not len(shared) or shared.max() < MIN_OVERLAP:
+        return False
+    chain.append(int(shared.argmax()))
+    return True
 
 
 def _stretch(lengths: Sequence[int], left: int) -> int:

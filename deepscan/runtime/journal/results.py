@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Status = Literal["scored", "no_face", "too_short", "unreadable", "unsupported", "over_limit", "timeout", "crashed"]
+Status = Literal[
+    "scored", "no_face", "small_face", "too_short", "unreadable", "unsupported", "over_limit", "timeout", "crashed"
+]
 Label = Literal["fake", "real", "uncertain"]
-SUCCEEDED: frozenset[Status] = frozenset({"scored", "no_face"})
+SUCCEEDED: frozenset[Status] = frozenset({"scored", "no_face", "small_face"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,11 @@ class TrackResult:
         score: probability of *fake*, in [0, 1].
         clips: how many crops or clips were scored.
         timeline: the course of the score; at most 128 segments.
+        sightings: in how many frames the face was found; in the others it was interpolated.
+        pooled: it is too short to decide by itself; all such tracks count as one, if they have enough frames together.
+        decided: the video's score is its score, or is made of its scores and those of others.
+
+    Records of earlier versions have no more than the timeline: then these are None.
     """
 
     track: int
@@ -44,6 +51,9 @@ class TrackResult:
     score: float
     clips: int
     timeline: tuple[Segment, ...]
+    sightings: int | None = None
+    pooled: bool | None = None
+    decided: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,7 +54,7 @@ def plan_resume(
     such records the last one counts.
 
     A failure is a result like others, unless failures are to be tried again: then a file is scanned again, by all
-    detectors, if one of its records is neither `scored` nor `no_face`. What was over a limit is always tried again:
+    detectors, if one of its records is of no success, see `SUCCEEDED`. What was over a limit is always tried again:
     limits may have been raised, and to find that out anew costs little. An input without a content id is always
     scanned, and so is one of whose record nobody knows what it is about: the file could not be reached, or it changed
     while it was scanned.

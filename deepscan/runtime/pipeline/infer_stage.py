@@ -14,7 +14,6 @@ from deepscan.runtime.gpu.device import DeviceArray
 from deepscan.runtime.journal.results import VideoResult
 from deepscan.runtime.pipeline.messages import (
     FaceInput,
-    LeftOut,
     Restarted,
     ToInfer,
     TracksEnded,
@@ -22,8 +21,8 @@ from deepscan.runtime.pipeline.messages import (
     VideoJob,
     VideoScored,
 )
+from deepscan.runtime.pipeline.remarks import only_small_faces, remarks, too_few_sightings
 from deepscan.runtime.pipeline.scoring import Scoreboard, label_of
-from deepscan.wording import counted, plural
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from deepscan.runtime.gpu.device import Pixels
     from deepscan.runtime.pipeline.scoring import Aggregate
     from deepscan.runtime.pipeline.stages import Progress
+    from deepscan.runtime.video.sampling import Sampling
     from deepscan.spec import DetectorSpec
 
 
@@ -44,6 +44,7 @@ class Verdict:
         spec: the detector, with the label band in force.
         aggregate: how tracks become one score.
         decisive_frames: how many frames make a track that can decide the score.
+        sampling: which frames are looked at.
         mirror: whether a crop's logit is averaged with that of its mirror image.
         weights_sha256, settings_sha256: what the scores depend on.
     """
@@ -52,6 +53,7 @@ class Verdict:
     spec: DetectorSpec
     aggregate: Aggregate
     decisive_frames: int
+    sampling: Sampling
     mirror: bool
     weights_sha256: str
     settings_sha256: str
@@ -90,11 +92,18 @@ class InferStage:
             if isinstance(message, Restarted):
                 self._boards.pop((message.job.index, number), None)
             elif isinstance(message, TracksEnded) and number in message.detectors:
-                self._board(message.job, number).end(message.tracks)
+                self._board(message.job, number).end(message.tracks, glimpses=message.glimpses)
             elif isinstance(message, FaceInput) and id(message) in logits:
                 board = self._board(message.job, number)
                 logit = logits[id(message)]
-                board.add(message.track, message.start_seconds, message.end_seconds, logit, frames=message.frames)
+                board.add(
+                    message.track,
+                    message.start_seconds,
+                    message.end_seconds,
+                    logit,
+                    frames=message.frames,
+                    sightings=message.sightings,
+                )
 
     def _board(self, job: VideoJob, number: int) -> Scoreboard:
         key = job.index, number
@@ -113,6 +122,7 @@ class InferStage:
             batch = inputs[done : done + self._most.get(number, backend.max_batch)]
             try:
                 logits.append(backend.logits(batch))
+                self._progress.move()
             except DeviceMemoryError:
                 if len(batch) == 1:
                     raise
@@ -133,7 +143,7 @@ class InferStage:
             row=job.index * len(self._detectors) + number,
             path=job.path,
             status="no_face",
-            reason="; ".join(_remarks(end, left_out, verdict.spec)),
+            reason="; ".join(remarks(end, left_out, verdict.spec)),
             model=verdict.model,
             faces=end.most_faces,
             frames=decoded.frames,
@@ -154,13 +164,20 @@ class InferStage:
             return replace(common, status=decoded.failure.status, reason=str(decoded.failure))
         if score is None and left_out.longest_stretch:
             return replace(common, status="too_short")
+        if score is None and left_out.plain_small_faces:
+            others = remarks(end, replace(left_out, small_faces=0), verdict.spec)
+            reason = "; ".join([only_small_faces(left_out, verdict.spec), *others])
+            return replace(common, status="small_face", reason=reason)
         if score is None:
             return common
+        label = label_of(score.score, verdict.spec.band)
+        doubt = "" if label == "uncertain" else too_few_sightings(score.sightings, decoded, verdict.sampling)
         return replace(
             common,
             status="scored",
+            reason="; ".join(filter(None, [doubt, common.reason])),
             score=score.score,
-            label=label_of(score.score, verdict.spec.band),
+            label="uncertain" if doubt else label,
             real_below=verdict.spec.band.real_below,
             fake_from=verdict.spec.band.fake_from,
             tracks=score.tracks,
@@ -173,22 +190,3 @@ class InferStage:
 def _mirrored(crop: Pixels) -> Pixels:
     """Return a crop [H, W, 3] with left and right exchanged; nothing is copied yet."""
     return crop.left_to_right() if isinstance(crop, DeviceArray) else crop[:, ::-1]
-
-
-def _remarks(end: VideoFollowed, left_out: LeftOut, spec: DetectorSpec) -> list[str]:
-    """Say what of the video was not looked at."""
-    remarks = []
-    if left_out.small_faces:
-        remarks.append(
-            f"{counted(left_out.small_faces, 'sighting')} of faces smaller than {spec.min_face_pixels} pixels "
-            f"{plural(left_out.small_faces, 'was', 'were')} not scored (see --min-face)"
-        )
-    if left_out.longest_stretch:
-        remarks.append(
-            f"faces seen for up to {counted(left_out.longest_stretch, 'frame')} in a row were not scored, "
-            f"{spec.name} needs {spec.min_frames}"
-        )
-    remarks += left_out.cut
-    if end.decoded.damage:
-        remarks.append(end.decoded.damage)
-    return remarks

@@ -53,6 +53,7 @@ class Look:
             known already.
         starts_shot: the frame before it belongs to another shot.
         position: one more than that of the frame before it, if the two follow each other in the video.
+        continues: a shot starts, but tracks may go on in it, see `MarkedFrame`.
     """
 
     job: VideoJob
@@ -60,6 +61,7 @@ class Look:
     small: NDArray[np.uint8] | Unshrunk | None
     starts_shot: bool
     position: int
+    continues: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -92,6 +94,7 @@ class VideoDecoded:
         frames: how many frames were looked at.
         failure: why the video cannot be scanned, if it cannot.
         damage: what was not decoded of a video that can be.
+        short: that fewer frames were found than were asked for.
     """
 
     job: VideoJob
@@ -99,6 +102,7 @@ class VideoDecoded:
     frames: int
     failure: InputError | None
     damage: str | None
+    short: str | None = None
     nbytes: int = 0
 
 
@@ -112,6 +116,8 @@ class FaceInput:
         start_seconds, end_seconds: times of its first and its last frame.
         frames: how many frames of the video it shows; fewer than its length where a clip was mirrored.
         pixels: RGB uint8 [size, size, 3] or [T, size, size, 3].
+        sightings: positions of those of its frames in which the face was found, ascending; not of those in which it
+            was interpolated.
     """
 
     job: VideoJob
@@ -121,6 +127,7 @@ class FaceInput:
     end_seconds: float
     frames: int
     pixels: Pixels
+    sightings: tuple[int, ...]
 
     @property
     def nbytes(self) -> int:
@@ -130,11 +137,16 @@ class FaceInput:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TracksEnded:
-    """These tracks of these detectors get no more crops."""
+    """These tracks of these detectors get no more crops.
+
+    Attributes:
+        glimpses: those that were seen in one look alone, although the looks beside it saw the same shot.
+    """
 
     job: VideoJob
     detectors: tuple[int, ...]
     tracks: list[int]
+    glimpses: tuple[int, ...] = ()
     nbytes: int = 0
 
 
@@ -148,6 +160,8 @@ class LeftOut:
         cut: what limits left out, in words.
         over_limit: why the video is not scored at all, where it is over a limit.
         frames_until_limit: frames that were looked at until it was.
+        plain_small_faces: how many of the sightings of small faces were of faces that are plainly there.
+        largest_small_face: longer side of the largest of them, in pixels.
     """
 
     small_faces: int = 0
@@ -155,6 +169,8 @@ class LeftOut:
     cut: tuple[str, ...] = ()
     over_limit: OverLimit | None = None
     frames_until_limit: int = 0
+    plain_small_faces: int = 0
+    largest_small_face: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -109,18 +109,20 @@ class PipelineScan:
         self._backends = backends
         faces = FacesStage(
             settings.face_detector,
-            _followers_maker(settings),
+            _followers_maker(settings, self.progress.move),
             progress=self.progress,
             device=_device_faces(settings, decoders.on_gpu),
             batch=bounds.detection_batch,
         )
         infer = InferStage(list(zip(backends, settings.verdicts, strict=True)), progress=self.progress)
+        opened = partial(open_input, threads=decoders.threads, limits=settings.limits, moved=self.progress.move)
         decode = DecodeStage(
-            partial(open_input, threads=decoders.threads, decoding=decoders.on_gpu, limits=settings.limits),
+            partial(opened, decoding=decoders.on_gpu),
             settings.sampling,
             detection_side=settings.detection_side,
-            on_cpu=partial(open_input, threads=decoders.threads, limits=settings.limits),
+            on_cpu=opened,
             limits=settings.limits,
+            moved=self.progress.move,
         )
         self._pipeline = Pipeline(
             jobs,
@@ -153,13 +155,14 @@ def _device_faces(settings: ScanSettings, on_gpu: DeviceDecoding | None) -> Devi
     return DeviceFaces(settings.face_detector, on_gpu.work)
 
 
-def _followers_maker(settings: ScanSettings) -> Callable[[VideoJob], list[Follower]]:
+def _followers_maker(settings: ScanSettings, moved: Callable[[], None]) -> Callable[[VideoJob], list[Follower]]:
     """Return what makes the followers of a video; it holds on to no model."""
     cuts = cuts_for([verdict.spec for verdict in settings.verdicts], whole_pictures=settings.whole_pictures)
     sampling, stride, limits = settings.sampling, settings.stride, settings.limits
     if sampling.twice:
-        return lambda job: [UnbrokenFollower(job, cut, stride=stride, limits=limits) for cut in cuts]
+        return lambda job: [UnbrokenFollower(job, cut, stride=stride, limits=limits, moved=moved) for cut in cuts]
     if settings.largest_face:
         return lambda job: [FaceFollower(job, cut, LargestFace(), joins_gaps=True, limits=limits) for cut in cuts]
     gap = MAX_GAP_SECONDS if sampling.choice == "all" else math.inf
-    return lambda job: [FaceFollower(job, cut, Tracker(max_gap_seconds=gap), limits=limits) for cut in cuts]
+    followed = partial(FaceFollower, marks_glimpses=not sampling.sparse, limits=limits)
+    return lambda job: [followed(job, cut, Tracker(max_gap_seconds=gap)) for cut in cuts]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import heapq
 import statistics
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Final, Literal
 
 from deepscan.runtime.journal.results import Label, Segment, TrackResult
 from deepscan.runtime.pipeline.timeline import Bin, Timeline
@@ -14,6 +15,10 @@ from deepscan.spec import DetectorSpec, LabelBand
 
 Aggregate = Literal["max", "mean"]
 TRACKS_DETAILED = 64
+# Frames in which a face must have been found for a label to rest on it; one or two may be a dark profile, or no face.
+MIN_SIGHTINGS: Final = 3
+# Stands for the number of a track.
+POOL: Final = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +29,7 @@ class VideoScore:
         score: probability of *fake*, in [0, 1].
         tracks: how many tracks were scored.
         clips: how many crops or clips were scored.
+        sightings: in how many frames a face was found of what decided; counted up to `MIN_SIGHTINGS`.
         peak: the most suspicious segment of the tracks that decided.
         details: the tracks long enough to decide, highest score first; then those that were pooled.
     """
@@ -31,24 +37,49 @@ class VideoScore:
     score: float
     tracks: int
     clips: int
+    sightings: int
     peak: Segment
     details: tuple[TrackResult, ...]
 
 
 @dataclass(slots=True)
 class _Track:
-    """A track while it lasts; `total` sums what the spec pools: logits or scores."""
+    """A track while it lasts, or several together.
+
+    Attributes:
+        total: sum of what the spec pools: logits or scores.
+        clips: crops or clips.
+        frames: that they show; one in two clips counts twice.
+        sightings: frames in which its face was found.
+        latest: position of the last of them.
+        seen_at: positions of the first of them, no more than count.
+        timeline: the course of the score.
+    """
 
     total: float = 0.0
     clips: int = 0
     frames: int = 0
+    sightings: int = 0
+    latest: int = -1
+    seen_at: set[int] = field(default_factory=set)
     timeline: Timeline = field(default_factory=Timeline)
+
+    def see(self, positions: Iterable[int]) -> None:
+        """Count the sightings of a crop or clip; those of one before are not counted again."""
+        for position in positions:
+            if position > self.latest:
+                self.latest = position
+                self.sightings += 1
+                if len(self.seen_at) < MIN_SIGHTINGS:
+                    self.seen_at.add(position)
 
     def absorb(self, other: _Track) -> None:
         """Take in another track's crops."""
         self.total += other.total
         self.clips += other.clips
         self.frames += other.frames
+        self.sightings += other.sightings
+        self.seen_at |= set(islice(other.seen_at - self.seen_at, MIN_SIGHTINGS - len(self.seen_at)))
         for part in other.timeline.bins():
             self.timeline.join(part)
 
@@ -60,21 +91,25 @@ class Scoreboard:
     Video score: the highest track score (`max`), or the mean over all crops of all tracks (`mean`). A maximum over
     many short tracks would grow with their number and their noise, so tracks of fewer than `decisive_frames` frames are
     pooled: together they count as one track, if they have so many frames in all or if there is no longer one.
+    Glimpses, see `TracksEnded`, count only where there is nothing else.
     """
 
     def __init__(self, spec: DetectorSpec, aggregate: Aggregate, *, decisive_frames: int) -> None:
         self._spec = spec
-        self._aggregate = aggregate
-        self._decisive_frames = decisive_frames
         self._open: dict[int, _Track] = {}
-        self._best: list[tuple[bool, float, int, TrackResult]] = []
-        self._tracks = self._clips = 0
-        self._total = 0.0
-        self._short = _Track()
-        self._highest: float | None = None
-        self._peak: Segment | None = None
+        self._tracks = _Tally(self._score, aggregate, decisive_frames)
+        self._glimpses = _Tally(self._score, aggregate, decisive_frames)
 
-    def add(self, track: int, start_seconds: float, end_seconds: float, logit: float, *, frames: int) -> None:
+    def add(
+        self,
+        track: int,
+        start_seconds: float,
+        end_seconds: float,
+        logit: float,
+        *,
+        frames: int,
+        sightings: Iterable[int],
+    ) -> None:
         """Take the logit of one crop or clip of a track.
 
         Args:
@@ -83,36 +118,54 @@ class Scoreboard:
             end_seconds: time of its last frame.
             logit: of the detector.
             frames: how many frames of the video it shows.
+            sightings: positions of those in which the face was found, ascending.
         """
         value = logit if self._spec.pooling == "logit" else self._spec.calibration.score(logit)
         found = self._open.setdefault(track, _Track())
         found.total += value
         found.clips += 1
         found.frames += frames
+        found.see(sightings)
         found.timeline.join(Bin(start_seconds, end_seconds, value, 1))
 
-    def end(self, tracks: Iterable[int]) -> None:
-        """Close tracks; those that never had a crop are ignored."""
+    def end(self, tracks: Iterable[int], *, glimpses: Collection[int] = ()) -> None:
+        """Close tracks, some of which were glimpses; those that never had a crop are ignored."""
         for number in tracks:
             track = self._open.pop(number, None)
             if track is not None:
-                self._close(number, track)
+                (self._glimpses if number in glimpses else self._tracks).close(number, track)
 
     def finish(self) -> VideoScore | None:
         """Close what is open and return the verdict, or None if there was not a single crop."""
         self.end(sorted(self._open))
-        if not self._clips:
-            return None
-        if self._short.clips and (self._short.frames >= self._decisive_frames or self._highest is None):
-            self._decide(self._short)
-        assert self._highest is not None
-        assert self._peak is not None
-        details = tuple(result for *_, result in sorted(self._best, key=lambda item: item[:3], reverse=True))
-        score = self._highest if self._aggregate == "max" else self._score(self._total / self._clips)
-        return VideoScore(score=score, tracks=self._tracks, clips=self._clips, peak=self._peak, details=details)
+        return self._tracks.verdict() or self._glimpses.verdict()
 
-    def _close(self, number: int, track: _Track) -> None:
+    def _score(self, mean: float) -> float:
+        return self._spec.calibration.score(mean) if self._spec.pooling == "logit" else mean
+
+
+class _Tally:
+    """What the tracks that are closed come to.
+
+    Args:
+        score: turns a mean of what is pooled into a probability.
+        aggregate, decisive_frames: see `Scoreboard`.
+    """
+
+    def __init__(self, score: Callable[[float], float], aggregate: Aggregate, decisive_frames: int) -> None:
+        self._score = score
+        self._aggregate = aggregate
+        self._decisive_frames = decisive_frames
+        self._best: list[tuple[bool, float, int, TrackResult]] = []
+        self._tracks = 0
+        self._all, self._short = _Track(), _Track()
+        self._highest: tuple[float, _Track, int] | None = None
+        self._peak: Segment | None = None
+
+    def close(self, number: int, track: _Track) -> None:
+        """Take in a track."""
         segments = self._segments(track)
+        decides = track.frames >= self._decisive_frames
         result = TrackResult(
             track=number,
             start_seconds=segments[0].start_seconds,
@@ -120,22 +173,47 @@ class Scoreboard:
             score=self._score(track.total / track.clips),
             clips=track.clips,
             timeline=segments,
+            sightings=track.sightings,
+            pooled=not decides,
+            decided=self._aggregate == "mean",
         )
         self._tracks += 1
-        self._clips += track.clips
-        self._total += track.total
-        decides = track.frames >= self._decisive_frames
+        self._all.absorb(track)
         if decides:
-            self._decide(track)
+            self._decide(track, number)
         else:
             self._short.absorb(track)
         heapq.heappush(self._best, (decides, result.score, -number, result))
         if len(self._best) > TRACKS_DETAILED:
             heapq.heappop(self._best)
 
-    def _decide(self, track: _Track) -> None:
-        """Let a track, or the pool of short ones, take part in the maximum."""
-        self._highest = max(self._score(track.total / track.clips), self._highest or 0.0)
+    def verdict(self) -> VideoScore | None:
+        """Return what all of them come to, or None if there are none."""
+        if not self._tracks:
+            return None
+        if self._short.clips and (self._short.frames >= self._decisive_frames or self._highest is None):
+            self._decide(self._short, POOL)
+        assert self._highest is not None
+        assert self._peak is not None
+        score, decider, number = self._highest
+        if self._aggregate == "mean":
+            score, decider = self._score(self._all.total / self._all.clips), self._all
+        ranked = [result for *_, result in sorted(self._best, key=lambda item: item[:3], reverse=True)]
+        return VideoScore(
+            score=score,
+            tracks=self._tracks,
+            clips=self._all.clips,
+            sightings=len(decider.seen_at),
+            peak=self._peak,
+            details=tuple(replace(result, decided=result.decided or _took_part(result, number)) for result in ranked),
+        )
+
+    def _decide(self, track: _Track, number: int) -> None:
+        """Let a track, or the pool of short ones, take part in the maximum; of equal ones the better seen counts."""
+        score = self._score(track.total / track.clips)
+        rank = score, len(track.seen_at)
+        if self._highest is None or rank > (self._highest[0], len(self._highest[1].seen_at)):
+            self._highest = score, track, number
         peak = peak_segment(self._segments(track))
         if self._peak is None or peak.score > self._peak.score:
             self._peak = peak
@@ -151,8 +229,9 @@ class Scoreboard:
             for part in track.timeline.bins()
         )
 
-    def _score(self, mean: float) -> float:
-        return self._spec.calibration.score(mean) if self._spec.pooling == "logit" else mean
+
+def _took_part(result: TrackResult, decider: int) -> bool:
+    return bool(result.pooled) if decider == POOL else result.track == decider and not result.pooled
 
 
 def peak_segment(segments: tuple[Segment, ...]) -> Segment:

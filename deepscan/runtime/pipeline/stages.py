@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -27,7 +27,7 @@ from deepscan.runtime.pipeline.messages import (
     VideoFollowed,
     VideoJob,
 )
-from deepscan.runtime.video.frames import Unshrunk
+from deepscan.runtime.video.frames import Unshrunk, nobody_watches
 from deepscan.runtime.video.sampling import marked_frames, sampled_frames, shortfall
 
 if TYPE_CHECKING:
@@ -55,11 +55,17 @@ class Progress:
         frames: looked at so far.
         faces: seen so far; one face in two frames counts twice.
         videos: finished so far.
+        moved: when anything last moved, by `time.monotonic`; for whoever has to tell a slow scan from one that hangs.
     """
 
     frames: int = 0
     faces: int = 0
     videos: int = 0
+    moved: float = field(default=0.0, compare=False)
+
+    def move(self) -> None:
+        """Note that something moved: a frame was decoded or searched, a crop cut, a batch scored. From any thread."""
+        self.moved = time.monotonic()
 
 
 class DecodeStage:
@@ -71,6 +77,7 @@ class DecodeStage:
         detection_side: faces are searched for in a picture whose longer side is at most this many pixels.
         on_cpu: opens a file whose first decoder, on a GPU, gave up; the video is then begun again.
         limits: of frames and duration; what opens the files holds them to the others.
+        moved: called for every frame.
     """
 
     def __init__(
@@ -81,7 +88,9 @@ class DecodeStage:
         detection_side: int,
         on_cpu: OpenVideo | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        moved: Callable[[], None] = nobody_watches,
     ) -> None:
+        self._moved = moved
         self._open = open_video
         self._on_cpu = on_cpu or open_video
         self._sampling = sampling
@@ -106,7 +115,7 @@ class DecodeStage:
 
     def _watched(self, job: VideoJob, open_video: OpenVideo, watch: FileWatch) -> Iterator[ToFaces]:
         info: VideoInfo | None = None
-        frames, failure, damage = 0, None, None
+        frames, failure, damage, short = 0, None, None, None
         length = LengthLimit(self._limits)
         try:
             with _opened(open_video, job.path, watch) as reader:
@@ -118,13 +127,16 @@ class DecodeStage:
                 if frames and not job.abandoned and length.cut is None:
                     reader.duration_seconds()
                     info = reader.info
-                damage = self._remarks(reader, length, 0 if job.abandoned else frames)
+                damage = "; ".join(filter(None, [length.cut, reader.damage()])) or None
+                if frames and not job.abandoned and length.cut is None:
+                    short = shortfall(self._sampling, frames, reader.info, is_damaged=damage is not None)
             if self._sampling.twice and not job.abandoned:
                 yield Rewound(job)
                 with _opened(open_video, job.path, watch) as reader:
                     for at, again in enumerate(sampled_frames(reader, self._sampling, LengthLimit(self._limits))):
                         if job.abandoned:
                             break
+                        self._moved()
                         job.share_done = at / frames
                         yield Look(job, again.frame, None, False, at)
         except InputError as error:
@@ -141,22 +153,15 @@ class DecodeStage:
             failure = type(failure)(f"{str(failure).removesuffix('.')}; {CHANGED}.")
         elif read.changed:
             damage = "; ".join(filter(None, [damage, CHANGED]))
-        yield VideoDecoded(job, info, frames, failure, damage)
-
-    def _remarks(self, reader: Reader, length: LengthLimit, frames: int) -> str | None:
-        """Say what of the video was not looked at, or None."""
-        damage = reader.damage()
-        short = None
-        if frames and length.cut is None:
-            short = shortfall(self._sampling, frames, reader.info, is_damaged=damage is not None)
-        return "; ".join(filter(None, [length.cut, short, damage])) or None
+        yield VideoDecoded(job, info, frames, failure, damage, short)
 
     def _looks(self, job: VideoJob, reader: Reader, length: LengthLimit) -> Iterator[Look]:
         for marked in marked_frames(sampled_frames(reader, self._sampling, length), self._sampling):
+            self._moved()
             small = reader.shrink(marked.frame, self._detection_side) if marked.search else None
             if reader.info.duration_seconds and not self._sampling.twice:
                 job.share_done = min(1.0, marked.frame.seconds / reader.info.duration_seconds)
-            yield Look(job, marked.frame, small, marked.starts_shot, marked.position)
+            yield Look(job, marked.frame, small, marked.starts_shot, marked.position, marked.continues)
 
 
 @contextmanager
@@ -230,7 +235,9 @@ class FacesStage:
     def __call__(self, messages: Sequence[ToFaces]) -> Iterator[ToInfer]:
         """Search the frames that want it and follow the faces."""
         if self._device is None:
-            yield from self._followed(messages)
+            for found in self._followed(messages):
+                self._progress.move()
+                yield found
         else:  # crops on a device are asked for one by one and made together
             made = list(self._followed(messages))
             self._device.work.finish()
@@ -240,6 +247,7 @@ class FacesStage:
         searched = [message for message in messages if isinstance(message, Look) and message.small is not None]
         found = iter(self._detected(searched))
         for message in messages:
+            self._progress.move()
             job = message.job
             if job.index not in self._followers:
                 self._followers[job.index] = self._new_followers(job)
@@ -277,6 +285,7 @@ class FacesStage:
             for start in range(0, len(numbers), self._batch):
                 chunk = numbers[start : start + self._batch]
                 found.update(zip(chunk, self._faces_of([looks[number].small for number in chunk]), strict=True))
+                self._progress.move()
         return [_in_frame(found[number], look) for number, look in enumerate(looks)]
 
     def _faces_of(self, smalls: Sequence[Any]) -> list[Faces]:

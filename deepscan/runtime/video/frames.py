@@ -148,6 +148,7 @@ class VideoInfo:
         width, height: size of the upright picture, in square pixels.
         duration_seconds: None where the file does not say.
         frame_seconds: nominal distance of two frames.
+        still: it is a picture, of which there is no second frame.
     """
 
     codec: str
@@ -155,6 +156,11 @@ class VideoInfo:
     height: int
     duration_seconds: float | None
     frame_seconds: float
+    still: bool = False
+
+
+def nobody_watches() -> None:
+    """Take note that something moved, and tell nobody: for callers without a watchdog."""
 
 
 class Reader(Protocol):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from deepscan.errors import InputError, OverLimit, UnreachableInput
 from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.video.animation_reader import AnimationReader, is_animated_webp, open_animation
+from deepscan.runtime.video.frames import nobody_watches
 from deepscan.runtime.video.heif_facts import HeifFacts, heif_facts
 from deepscan.runtime.video.iso_boxes import without_boxes
 from deepscan.runtime.video.picture_reader import PictureReader, open_picture, picture_kind
@@ -27,7 +29,12 @@ LONGEST_MATCH: Final = 16
 
 
 def open_input(
-    path: str, *, threads: int, decoding: DeviceDecoding | None = None, limits: Limits = DEFAULT_LIMITS
+    path: str,
+    *,
+    threads: int,
+    decoding: DeviceDecoding | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    moved: Callable[[], None] = nobody_watches,
 ) -> PictureReader | AnimationReader | PyAVReader:
     """Open a video or a picture for reading.
 
@@ -39,6 +46,7 @@ def open_input(
         threads: of a video's decoder on the CPU.
         decoding: what a GPU may decode; pictures, and videos that it cannot decode, are left to the CPU.
         limits: of size, pixels and streams.
+        moved: called for every packet of a video that is read.
 
     Raises:
         InputError: it is no file, cannot be read, holds neither a picture nor a video that can be decoded, or is over
@@ -59,7 +67,7 @@ def open_input(
             video = without_boxes(file, facts.others) if facts is not None and facts.others else file
             video.seek(0)
             try:
-                return PyAVReader(path, video, threads=threads, decoding=decoding, limits=limits)
+                return PyAVReader(path, video, threads=threads, decoding=decoding, limits=limits, moved=moved)
             except OverLimit:
                 raise
             except InputError:

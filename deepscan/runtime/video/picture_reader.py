@@ -197,6 +197,7 @@ class PictureReader:
             height=frame.geometry.height,
             duration_seconds=None,
             frame_seconds=FRAME_SECONDS,
+            still=True,
         )
 
     def frames(self) -> Iterator[Frame]:

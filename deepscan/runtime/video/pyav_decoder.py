@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, Self
 
@@ -14,7 +14,7 @@ from deepscan.runtime.gpu.decoder_choice import DecoderLost, chosen_decoder
 from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.video.encryption import refuse_encrypted
 from deepscan.runtime.video.file_end import file_end
-from deepscan.runtime.video.frames import Frame, Geometry, Orientation
+from deepscan.runtime.video.frames import Frame, Geometry, Orientation, nobody_watches
 from deepscan.runtime.video.main_stream import MainStream, counted_pictures, main_stream, must_be_counted
 from deepscan.runtime.video.pyav_container import (
     main_video_stream,
@@ -64,6 +64,7 @@ class PyAVDecoder:
         threads: of the decoder on the CPU.
         decoding: what a GPU may decode.
         limits: of pixels and streams; frames are measured again as they come.
+        moved: called for every packet that is read.
     """
 
     def __init__(
@@ -74,7 +75,9 @@ class PyAVDecoder:
         threads: int,
         decoding: DeviceDecoding | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        moved: Callable[[], None] = nobody_watches,
     ) -> None:
+        self._moved = moved
         self._path, self._file, self._limits = path, file, limits
         self._threads, self._decoding = threads, decoding
         self._queue: Queue | None = None  # while frames are decoded on the GPU
@@ -222,6 +225,7 @@ class PyAVDecoder:
             try:
                 for packet in self._container.demux():
                     errors = 0
+                    self._moved()
                     if packet.stream.index != self._stream.index:  # `packet.stream_index` is not set at the end
                         self._note_time(packet)
                     elif self._take(packet):

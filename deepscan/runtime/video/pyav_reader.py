@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.video.ebml import has_cues
 from deepscan.runtime.video.file_bytes import FileBytes
 from deepscan.runtime.video.frame_search import frames_near, windows_near
-from deepscan.runtime.video.frames import Frame, Unshrunk
+from deepscan.runtime.video.frames import Frame, Unshrunk, nobody_watches
 from deepscan.runtime.video.hdr import dolby_vision_remark
 from deepscan.runtime.video.pyav_container import plain
 from deepscan.runtime.video.pyav_decoder import PyAVDecoder
@@ -40,7 +40,9 @@ FLV = "flv"
 UNREAD_BYTES_IGNORED = 1024
 
 
-def open_video(path: str, *, threads: int, limits: Limits = DEFAULT_LIMITS) -> PyAVReader:
+def open_video(
+    path: str, *, threads: int, limits: Limits = DEFAULT_LIMITS, moved: Callable[[], None] = nobody_watches
+) -> PyAVReader:
     """Open a video file for reading.
 
     Only the file itself is read: FFmpeg gets an open file, no name, no protocol, and no format that refers to others.
@@ -49,6 +51,7 @@ def open_video(path: str, *, threads: int, limits: Limits = DEFAULT_LIMITS) -> P
         path: of a regular file; undecodable bytes of a name as Python's surrogate escapes.
         threads: of the decoder.
         limits: of size, pixels and streams.
+        moved: called for every packet that is read.
 
     Raises:
         InputError: it is no file, cannot be read, holds no video that FFmpeg can decode, or is over a limit.
@@ -56,7 +59,7 @@ def open_video(path: str, *, threads: int, limits: Limits = DEFAULT_LIMITS) -> P
     file = open_regular_file(path)
     try:
         limits.check_file(os.fstat(file.fileno()).st_size)
-        return PyAVReader(path, file, threads=threads, limits=limits)
+        return PyAVReader(path, file, threads=threads, limits=limits, moved=moved)
     except BaseException:
         file.close()
         raise
@@ -194,7 +197,7 @@ class PyAVReader(PyAVDecoder):
         stated = stated_length(self._container, self._stream, self._origin)
         if searchable and index_is_whole(self._container, self._stream, stated):
             return
-        with open_video(self._path, threads=1, limits=self._limits) as other:
+        with open_video(self._path, threads=1, limits=self._limits, moved=self._moved) as other:
             self._survey = survey = other.survey()
             self._missing = other._missing
         self._origin, self.info = survey.origin, replace(self.info, frame_seconds=survey.frame_seconds)

@@ -52,6 +52,10 @@ class Sampling:
         """Whether single frames are taken, between which nothing is known."""
         return self.choice in ("middles", "ends")
 
+    def asks_for_more_than(self, frames: int) -> bool:
+        """Tell whether more frames are wanted of a video that has them."""
+        return self.choice == "all" or self.count * max(1, self.window_frames) > frames
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SampledFrame:
@@ -67,12 +71,15 @@ class MarkedFrame:
 
     Attributes:
         position: one more than the frame's before it, if they follow each other in the video.
+        continues: a shot starts in the midst of a flash or of a transition, so that tracks may go on in it: faces in
+            one place are the same there.
     """
 
     frame: Frame
     search: bool
     starts_shot: bool
     position: int
+    continues: bool = False
 
 
 def sampled_frames(reader: Reader, sampling: Sampling, length: LengthLimit | None = None) -> Iterator[SampledFrame]:
@@ -160,9 +167,13 @@ def marked_frames(frames: Iterable[SampledFrame], sampling: Sampling) -> Iterato
     and the first and the last of a shot or window: so every other frame lies between two searched ones of its own.
     This runs one frame behind the decoder. Of single frames every one is searched, and cuts are not looked for:
     frames seconds apart differ without one.
+
+    A frame between two cuts is hardly a shot, but a flash, part of a fade, or a blend of two shots. Where the picture
+    is the same again after it, nothing has ended; else it belongs to the shot that follows.
     """
     held: SampledFrame | None = None
-    held_signature = None
+    held_signature = before_shot = None
+    continues = after_cut = False
     in_shot = since_search = position = 0
     searched = -math.inf
     for sampled in frames:
@@ -176,12 +187,17 @@ def marked_frames(frames: Iterable[SampledFrame], sampling: Sampling) -> Iterato
             ends = cut or held.window != sampled.window
             due = since_search % sampling.detect_every == 0 or frame.seconds - searched > LONGEST_LOOK_GAP_SECONDS
             search = ends or due or sampling.sparse
-            yield MarkedFrame(before, search=search, starts_shot=in_shot == 0, position=position)
+            # One frame between two cuts.
+            lone = cut and after_cut and before.geometry == frame.geometry
+            resumes = lone and before_shot is not None and signature is not None and not is_cut(before_shot, signature)
+            yield MarkedFrame(before, search, in_shot == 0, position, continues=continues or resumes)
             if search:
                 since_search, searched = 0, before.seconds
             since_search = 0 if ends else since_search + 1
             in_shot = 0 if cut else in_shot + 1
             position += 2 if held.window != sampled.window else 1
+            continues, after_cut = lone, cut and before.geometry == frame.geometry
+            before_shot = held_signature if cut else None
         held, held_signature = sampled, signature
     if held is not None:
-        yield MarkedFrame(held.frame, search=True, starts_shot=in_shot == 0, position=position)
+        yield MarkedFrame(held.frame, True, in_shot == 0, position, continues=continues)

@@ -22,6 +22,7 @@ from deepscan.runtime.journal.content import signature_of
 from deepscan.runtime.journal.results import Status, VideoResult
 from deepscan.runtime.pipeline.pipeline import StageTimes
 from deepscan.runtime.pipeline.stages import Progress
+from deepscan.runtime.workers.awake_clock import LONGEST_GAP_SECONDS, AwakeClock
 from deepscan.runtime.workers.worker_messages import (
     Detector,
     Failed,
@@ -68,6 +69,7 @@ class Supervisor:
         report: takes a line for people.
         timeout_seconds: how long a file may take.
         note: takes what happens, for a log.
+        clock: tells the seconds by which workers are judged.
 
     Attributes:
         progress: how far it is.
@@ -84,6 +86,7 @@ class Supervisor:
         report: Report,
         timeout_seconds: float | None = None,
         note: Note = unnoted,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self.progress = Progress()
         self._jobs = {job.index: job for job in jobs}
@@ -96,6 +99,7 @@ class Supervisor:
         self._start_process = start
         self._report, self._note = report, note
         self._timeout_seconds = timeout_seconds
+        self._clock = clock or AwakeClock()
         self._messages: queue.SimpleQueue[tuple[Seat, int, FromWorker | None]] = queue.SimpleQueue()
         self._detectors: tuple[Detector, ...] = ()
         self.stopping = False
@@ -149,13 +153,13 @@ class Supervisor:
         self._note("worker_started", worker=seat.name, device=seat.plan.device, gpu=seat.plan.gpu)
 
     def _patience(self) -> float | None:
-        """Return the seconds until a worker will have taken too long; None while none has anything to do."""
+        """Return how long to wait for a message at most; None while no worker has anything to do."""
         deadlines = [seat.deadline(self._timeout_seconds) for seat in self._all_seats()]
         known = [deadline for deadline in deadlines if deadline is not None]
-        return max(0.0, min(known) - time.monotonic()) if known else None
+        return min(LONGEST_GAP_SECONDS / 2, max(0.0, min(known) - self._clock())) if known else None
 
     def _kill_overdue(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
         for seat in self._all_seats():
             deadline = seat.deadline(self._timeout_seconds)
             if seat.process is None or deadline is None or now < deadline:
@@ -163,7 +167,7 @@ class Supervisor:
             overdue = seat.overdue(self._timeout_seconds, now)
             hangs = now >= seat.moved + STALLED_SECONDS
             seat.killed = (
-                f"it looked at no further frame for {STALLED_SECONDS:.0f} seconds"
+                f"nothing in it moved for {STALLED_SECONDS:.0f} seconds"
                 if hangs
                 else f"a file took longer than {self._timeout_seconds:g} {plural(self._timeout_seconds or 0, 'second')}"
             )
@@ -183,7 +187,7 @@ class Supervisor:
             case Finished(result):
                 yield from self._finished(seat, result)
             case Standing():
-                seat.stands(message)
+                seat.stands(message, self._clock())
                 self._sum_up(message)
             case Failed():
                 seat.failure = message
@@ -212,7 +216,7 @@ class Supervisor:
                     seat.process.tell(NoMore())
                     continue
                 index = files.popleft()
-                seat.hand(index)
+                seat.hand(index, self._clock())
                 job = self._jobs[index]
                 job.started = job.started or time.monotonic()
                 seat.process.tell(Work(index, os.fsencode(job.path), _problem(job.problem), job.planned))

@@ -216,6 +216,7 @@ def _standing(scan: PipelineScan, taken: dict[int, VideoJob], counts: DecoderCou
         frames=scan.progress.frames,
         faces=scan.progress.faces,
         videos=scan.progress.videos,
+        moved=scan.progress.moved,
         shares={index: job.share_done for index, job in list(taken.items())},
         times=scan.stage_times(),
         by_nvdec=counts.nvdec,

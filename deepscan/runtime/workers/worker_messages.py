@@ -132,6 +132,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         frames: looked at by this process.
         faces: seen.
         videos: finished.
+        moved: changes whenever something in it moves, see `Progress`.
         shares: how much of each file in flight is done, by its index.
         times: of its stages.
         by_nvdec: videos that NVDEC decoded.
@@ -141,6 +142,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     frames: int
     faces: int
     videos: int
+    moved: float
     shares: dict[int, float]
     times: list[StageTimes]
     by_nvdec: int

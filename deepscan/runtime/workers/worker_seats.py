@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -14,8 +13,8 @@ if TYPE_CHECKING:
     from deepscan.runtime.workers.worker_plan import WorkerPlan
     from deepscan.runtime.workers.worker_process import WorkerProcess
 
-# A worker with files that looks at no further frame for so long hangs. The slowest detector on a slow processor takes
-# seconds for a frame.
+# A worker with files in which nothing moves for so long hangs: it decodes no frame, searches none, cuts no crop and
+# scores none. The slowest detector on a slow processor takes seconds for a clip.
 STALLED_SECONDS: Final = 300.0
 
 
@@ -29,12 +28,12 @@ class Seat:
         process: the worker that is there.
         generation: how many workers were there; tells late messages of an earlier one.
         ready: the worker has loaded everything.
-        in_flight: files that it has, and when each was handed out, as `time.monotonic` tells it.
+        in_flight: files that it has, and when each was handed out, by the supervisor's clock.
         waiting: how many of its decoders ask for a file and got no answer yet.
         failure: why the worker says that it cannot go on.
         killed: why the supervisor ended it.
         standing: what it said last of how far it is.
-        moved: when its frames were last seen to increase.
+        moved: when something was last seen to move in it.
         past: the last standings of those before it.
     """
 
@@ -56,17 +55,16 @@ class Seat:
         self.process = process
         self.ready, self.waiting, self.failure, self.killed, self.standing = False, 0, None, "", None
 
-    def hand(self, index: int) -> None:
+    def hand(self, index: int, now: float) -> None:
         """Note that the worker has a file from now on."""
-        now = time.monotonic()
         if not self.in_flight:
             self.moved = now
         self.in_flight[index] = now
 
-    def stands(self, standing: Standing) -> None:
+    def stands(self, standing: Standing, now: float) -> None:
         """Note how far the worker says it is."""
-        if self.standing is None or standing.frames != self.standing.frames:
-            self.moved = time.monotonic()
+        if self.standing is None or standing.moved != self.standing.moved:
+            self.moved = now
         self.standing = standing
 
     def leave(self) -> list[int]:
@@ -79,7 +77,10 @@ class Seat:
         return lost
 
     def deadline(self, timeout_seconds: float | None) -> float | None:
-        """Return when the worker will have taken too long for something; None while it has nothing."""
+        """Return when the worker will have taken too long for something; None while it has nothing.
+
+        So one that is still loading detectors, or measuring backends, has all the time it takes.
+        """
         if not self.in_flight or self.process is None or self.killed:
             return None
         stalled = self.moved + STALLED_SECONDS

@@ -222,8 +222,10 @@ def test_a_face_too_small_for_one_detector_is_large_enough_for_another() -> None
     messages = followed(followers, [[face_at(50, 20, side)] for side in sides])
     assert [shown_in(crop) for crop in inputs_for(0, messages)] == [[0], [1], [6], [7]]
     assert [shown_in(clip) for clip in inputs_for(1, messages)] == [[0, 1, 2, 3], [1, 2, 3, 4]]
-    assert followers[0].left_out() == LeftOut(small_faces=4)
-    assert followers[1].left_out() == LeftOut(small_faces=1, longest_stretch=2)
+    assert followers[0].left_out() == LeftOut(small_faces=4, plain_small_faces=4, largest_small_face=49.0)
+    assert followers[1].left_out() == LeftOut(
+        small_faces=1, longest_stretch=2, plain_small_faces=1, largest_small_face=29.0
+    )
     assert [follower.most_faces for follower in followers] == [1, 1]
 
 
@@ -231,7 +233,10 @@ def test_the_longer_side_of_a_face_counts() -> None:
     follower = follower_of(with_minimum(SINGLE, min_face_pixels=50))
     faces = [face_at(10, 10, 50, 20), face_at(80, 10, 20, 50), face_at(120, 10, 49, 49)]
     assert len(inputs_for(0, followed(follower, [faces]))) == 2
-    assert (follower.most_faces, follower.left_out()) == (3, LeftOut(small_faces=1))
+    assert (follower.most_faces, follower.left_out()) == (
+        3,
+        LeftOut(small_faces=1, plain_small_faces=1, largest_small_face=49.0),
+    )
 
 
 def test_a_face_that_turns_between_two_looks_leaves_no_gap() -> None:

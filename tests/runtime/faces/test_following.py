@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import islice
 from typing import Literal
 
@@ -152,7 +153,10 @@ def test_small_faces_are_counted_but_not_scored() -> None:
     crops = crops_in(follower.look(look_at(ramp_frame(0.0), starts_shot=True), faces_at(tall, small, exact)))
     crops += crops_in(follower.look(look_at(ramp_frame(0.2)), faces_at(small)))
     assert [square_in(crop)[0] for crop in crops] == pytest.approx([25.0, 185.0], abs=0.7)
-    assert (follower.most_faces, follower.left_out()) == (3, LeftOut(small_faces=2))
+    assert (follower.most_faces, follower.left_out()) == (
+        3,
+        LeftOut(small_faces=2, plain_small_faces=2, largest_small_face=49.0),
+    )
 
 
 @pytest.mark.parametrize(
@@ -183,7 +187,7 @@ def test_small_faces_between_looks_are_counted_at_the_looks_only() -> None:
         else:
             small = faces_at((10.0, 10.0, 40.0, 40.0))
             assert list(follower.look(look_at(ramp_frame(number / 25), starts_shot=number == 0), small)) == []
-    assert follower.left_out() == LeftOut(small_faces=3)
+    assert follower.left_out() == LeftOut(small_faces=3, plain_small_faces=3, largest_small_face=30.0)
 
 
 def test_a_video_without_faces_has_nothing_to_end() -> None:
@@ -246,3 +250,60 @@ def test_a_real_face_is_followed_through_every_frame_by_one_track() -> None:
     assert [(crop.track, crop.start_seconds) for crop in crops_in(crops)] == [(0, frame.seconds) for frame in shown]
     assert isinstance(ended, TracksEnded)
     assert ended.tracks == [0]
+
+
+def test_a_crop_says_whether_its_face_was_found_or_interpolated() -> None:
+    follower = follower_of()
+    crops = crops_in(follower.look(look_at(ramp_frame(0.0), starts_shot=True), faces_at((10.0, 10.0, 60.0, 60.0))))
+    for number in range(1, 4):
+        wait(follower, ramp_frame(number / 25, index=number))
+    last = look_at(ramp_frame(0.16, index=4))
+    crops += crops_in(follower.look(last, faces_at((12.0, 10.0, 62.0, 60.0))))
+    assert [len(crop.sightings) for crop in crops] == [1, 0, 0, 0, 1]
+    assert crops[0].sightings < crops[-1].sightings
+
+
+def ended_in(messages: Iterable[FaceInput | TracksEnded]) -> list[TracksEnded]:
+    return [message for message in messages if isinstance(message, TracksEnded)]
+
+
+def test_a_track_goes_on_through_a_flash_and_ends_at_a_cut() -> None:
+    face = faces_at((10.0, 10.0, 60.0, 60.0))
+    follower = follower_of()
+    tracks: list[int] = []
+    for number, continues in enumerate([False, True, True, False]):
+        look = replace(look_at(ramp_frame(number / 25, index=number), starts_shot=True), continues=continues)
+        tracks += [crop.track for crop in follower.look(look, face) if isinstance(crop, FaceInput)]
+    assert tracks == [0, 0, 0, 1]
+
+
+def test_a_face_that_one_look_sees_and_the_next_does_not_is_a_glimpse() -> None:
+    cut = Cut((0,), EXACT_CROP, size=8, frames=1, min_frames=1, min_face_pixels=20)
+    stays, passing = (10.0, 10.0, 60.0, 60.0), (150.0, 100.0, 200.0, 150.0)
+    for marks in (True, False):
+        follower = FaceFollower(VideoJob(0, "video"), cut, Tracker(max_gap_seconds=1.0), marks_glimpses=marks)
+        messages = list(follower.look(look_at(ramp_frame(0.0), starts_shot=True), faces_at(stays, passing)))
+        messages += follower.look(look_at(ramp_frame(0.2, index=5)), faces_at(stays))
+        messages += follower.finish()
+        (ended,) = ended_in(messages)
+        assert (ended.tracks, ended.glimpses) == ([0, 1], (1,) if marks else ())
+
+
+def test_in_a_shot_of_a_single_look_nothing_is_a_glimpse() -> None:
+    cut = Cut((0,), EXACT_CROP, size=8, frames=1, min_frames=1, min_face_pixels=20)
+    follower = FaceFollower(VideoJob(0, "video"), cut, Tracker(max_gap_seconds=1.0), marks_glimpses=True)
+    messages: list[FaceInput | TracksEnded] = []
+    for number, box in enumerate([(10.0, 10.0, 60.0, 60.0), (150.0, 100.0, 200.0, 150.0)]):
+        messages += follower.look(look_at(ramp_frame(number / 25, index=number), starts_shot=True), faces_at(box))
+    messages += follower.finish()
+    assert [ended.glimpses for ended in ended_in(messages)] == [(), ()]
+
+
+def test_pictures_that_are_faces_already_are_seen_in_every_frame() -> None:
+    cut = Cut((0,), None, size=8, frames=1, min_frames=1, min_face_pixels=1)
+    follower = FaceFollower(VideoJob(0, "video"), cut, Tracker(max_gap_seconds=1.0))
+    whole = faces_at((0.0, 0.0, 256.0, 256.0))
+    crops = crops_in(follower.look(look_at(ramp_frame(0.0), starts_shot=True), whole))
+    wait(follower, ramp_frame(0.04, index=1))
+    crops += crops_in(follower.look(look_at(ramp_frame(0.08, index=2)), whole))
+    assert [len(crop.sightings) for crop in crops] == [1, 1, 1]

@@ -169,7 +169,7 @@ def test_faces_smaller_than_the_caller_wants_do_not_take_part() -> None:
     follower = UnbrokenFollower(VideoJob(0, "video"), cut, stride=1)
     search(follower, [faces_at(LEFT, side=40 if number < 34 else 39) for number in range(40)])
     assert [shown_in(clip)[0] for _, clip in crop(follower, 40)] == [0, 1, 2]
-    assert follower.left_out() == LeftOut(small_faces=6)
+    assert follower.left_out() == LeftOut(small_faces=6, plain_small_faces=6, largest_small_face=39.0)
     assert follower.most_faces == 1
 
 
@@ -182,7 +182,10 @@ def test_a_small_face_does_not_take_the_place_of_a_large_one() -> None:
     )
     search(follower, [Faces(*arrays)] * T)
     assert [shown_in(clip) for _, clip in crop(follower, T)] == [list(range(T))]
-    assert (follower.most_faces, follower.left_out()) == (2, LeftOut(small_faces=T))
+    assert (follower.most_faces, follower.left_out()) == (
+        2,
+        LeftOut(small_faces=T, plain_small_faces=T, largest_small_face=30.0),
+    )
 
 
 def test_nobody_is_seen() -> None:

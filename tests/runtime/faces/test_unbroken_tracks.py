@@ -292,3 +292,11 @@ def test_long_videos_with_many_stretches_take_no_time() -> None:
     frames[-1] = faces_of([])
     tracks = unbroken_tracks(frames)
     assert sum(len(track.faces) for track in tracks) > 700
+
+
+def test_a_face_that_flickers_does_not_make_the_one_beside_it_be_followed_to_the_end_again_and_again() -> None:
+    steps: list[None] = []
+    frames = [faces_of(sure(LEFT, RIGHT) if number % 3 else sure(LEFT)) for number in range(600)]
+    frames[-1] = faces_of([])
+    assert unbroken_tracks(frames, moved=lambda: steps.append(None))
+    assert len(frames) < len(steps) < 4 * len(frames)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from deepscan.runtime.journal.results import Segment
 from deepscan.runtime.pipeline.scoring import (
+    MIN_SIGHTINGS,
     TRACKS_DETAILED,
     Aggregate,
     Scoreboard,
@@ -48,7 +49,7 @@ def board_of(*, pooling: Pooling = "logit", aggregate: Aggregate = "max", decisi
 
 def add(board: Scoreboard, track: int, seconds: float, logit: float) -> None:
     """Add a single crop."""
-    board.add(track, seconds, seconds, logit, frames=1)
+    board.add(track, seconds, seconds, logit, frames=1, sightings=[round(100 * seconds)])
 
 
 def verdict_on(
@@ -167,7 +168,7 @@ def test_a_track_that_never_had_a_crop_ends_without_a_trace() -> None:
 def test_a_clip_reaches_from_its_first_frame_to_its_last() -> None:
     board = board_of(decisive=1)
     for start in (0.2, 1.48, 2.76):
-        board.add(0, start, start + 1.24, start, frames=32)
+        board.add(0, start, start + 1.24, start, frames=32, sightings=[round(100 * start)])
     score = board.finish()
     assert score is not None
     assert (score.details[0].start_seconds, score.details[0].end_seconds) == (0.2, 4.0)
@@ -176,15 +177,15 @@ def test_a_clip_reaches_from_its_first_frame_to_its_last() -> None:
 
 def test_a_clip_with_too_few_frames_of_its_own_does_not_decide_beside_a_longer_one() -> None:
     board = board_of(decisive=32)
-    board.add(0, 0.0, 1.2, -1.0, frames=32)
-    board.add(1, 2.0, 2.3, 5.0, frames=9)  # mirrored
+    board.add(0, 0.0, 1.2, -1.0, frames=32, sightings=range(32))
+    board.add(1, 2.0, 2.3, 5.0, frames=9, sightings=range(9))  # mirrored
     board.end([0, 1])
     score = board.finish()
     assert score is not None
     assert score.score == pytest.approx(sigmoid(SCALE * -1.0 + OFFSET))
     assert [detail.track for detail in score.details] == [0, 1]
     alone = board_of(decisive=32)
-    alone.add(1, 2.0, 2.3, 5.0, frames=9)
+    alone.add(1, 2.0, 2.3, 5.0, frames=9, sightings=range(9))
     only = alone.finish()
     assert only is not None
     assert only.score == pytest.approx(sigmoid(SCALE * 5.0 + OFFSET))
@@ -288,3 +289,88 @@ def test_a_higher_score_never_has_a_milder_label(threshold: float | None, one: f
     labels = [severity.index(label_of(score, band)) for score in sorted((one, other))]
     assert labels == sorted(labels)
     assert 0.0 <= band.real_below <= band.fake_from <= 1.0
+
+
+def details_of(found: VideoScore) -> dict[int, tuple[int | None, bool | None, bool | None]]:
+    return {detail.track: (detail.sightings, detail.pooled, detail.decided) for detail in found.details}
+
+
+def test_sightings_are_counted_once_however_many_clips_show_them() -> None:
+    board = board_of(decisive=1)
+    for first in range(4):  # the windows of the authors' way
+        board.add(0, first / 25, (first + 7) / 25, 0.0, frames=8, sightings=range(first, first + 8))
+    board.add(1, 0.0, 1.0, -1.0, frames=8, sightings=[0])
+    found = board.finish()
+    assert found is not None
+    assert details_of(found) == {0: (11, False, True), 1: (1, False, False)}
+    assert found.sightings == MIN_SIGHTINGS
+
+
+@pytest.mark.parametrize(
+    ("tracks", "aggregate", "sightings"),
+    [
+        ([[0]], "max", 1),
+        ([[0, 4]], "max", 2),
+        ([[0, 4, 9]], "max", 3),
+        ([[0, 4, 9, 12]], "max", 3),  # it is enough
+        ([[7], [8], [9]], "max", 3),  # the pool
+        ([[7], [7], [7]], "max", 1),  # three faces in one frame
+        ([[7], [7, 9]], "mean", 2),
+    ],
+)
+def test_a_verdict_knows_in_how_many_frames_a_face_was_found_of_what_decided(
+    tracks: list[list[int]], aggregate: Aggregate, sightings: int
+) -> None:
+    board = board_of(aggregate=aggregate, decisive=6)
+    for number, positions in enumerate(tracks):
+        for position in range(5):  # of frames between two sightings there are crops too
+            board.add(number, position, position, 1.0, frames=1, sightings=[p for p in positions if p // 4 == position])
+    found = board.finish()
+    assert found is not None
+    assert found.sightings == sightings
+
+
+@given(tracks=TRACKS, decisive=st.integers(1, 5), aggregate=st.sampled_from(["max", "mean"]))
+def test_what_decided_is_marked_and_makes_the_score(
+    tracks: list[list[float]], decisive: int, aggregate: Aggregate
+) -> None:
+    found = verdict_on(tracks, aggregate=aggregate, decisive=decisive)
+    deciding = [detail for detail in found.details if detail.decided]
+    logits = [logit for detail in deciding for logit in tracks[detail.track]]
+    assert found.score == pytest.approx(pooled(logits, "logit"), rel=1e-9)
+    assert [detail.pooled for detail in found.details] == [len(tracks[d.track]) < decisive for d in found.details]
+    if aggregate == "mean":
+        assert len(deciding) == len(tracks)
+    else:
+        assert len({detail.pooled for detail in deciding}) == 1
+        assert len(deciding) == 1 or all(detail.pooled for detail in deciding)
+
+
+@given(tracks=TRACKS, glimpses=st.lists(st.floats(-50, 50), min_size=1, max_size=6), decisive=st.integers(1, 5))
+@pytest.mark.parametrize("aggregate", ["max", "mean"])
+def test_glimpses_change_nothing_where_there_is_a_track_and_are_all_there_is_where_there_is_none(
+    tracks: list[list[float]], glimpses: list[float], decisive: int, aggregate: Aggregate
+) -> None:
+    def board(parts: Sequence[Sequence[float]], glimpsed: Sequence[int]) -> VideoScore | None:
+        made = board_of(aggregate=aggregate, decisive=decisive)
+        for number, logits in enumerate(parts):
+            for second, logit in enumerate(logits):
+                add(made, number, float(second), logit)
+            made.end([number], glimpses=glimpsed)
+        return made.finish()
+
+    lone = [[logit] for logit in glimpses]
+    both = board([*tracks, *lone], range(len(tracks), len(tracks) + len(lone)))
+    assert both == board(tracks, [])
+    assert board(lone, range(len(lone))) == board(lone, [])
+
+
+def test_one_who_is_seen_better_decides_where_scores_are_equal() -> None:
+    board = board_of(decisive=2)
+    for second in range(3):
+        board.add(0, second, second, 1.0, frames=1, sightings=[])
+        board.add(1, second, second, 1.0, frames=1, sightings=[second])
+    board.end([0], glimpses=[])
+    found = board.finish()
+    assert found is not None
+    assert (found.sightings, details_of(found)[1]) == (3, (3, False, True))

@@ -196,3 +196,33 @@ def test_no_longer_than_half_a_second_passes_between_searched_frames_unless_the_
 ) -> None:
     frames = [dataclasses.replace(frame_of(index, DARK), seconds=index / rate) for index in range(expected[-1] + 1)]
     assert searched(marked(frames, every=every)) == expected
+
+
+def continuing(found: list[MarkedFrame]) -> list[int]:
+    return [one.frame.index for one in found if one.continues]
+
+
+@pytest.mark.parametrize(
+    ("levels", "starts", "continues"),
+    [
+        ([DARK] * 6 + [LIGHT] + [DARK] * 5, [0, 6, 7], [6, 7]),  # a flash
+        ([DARK] * 6 + [LIGHT, DARK] * 3, [0, 6, 7, 8, 9, 10, 11], [6, 7, 8, 9, 10, 11]),  # many of them
+        ([10] * 5 + [60, 110, 160] + [210] * 5, [0, 5, 6, 7, 8], [6, 7, 8]),  # a fast fade
+        ([10] * 5 + [110] + [210] * 5, [0, 5, 6], [6]),  # a blend of two shots belongs to the second
+        ([10] * 5 + [110] * 2 + [210] * 5, [0, 5, 7], []),  # short, but a shot
+    ],
+    ids=["flash", "flashes", "fade", "blend", "shot"],
+)
+def test_a_frame_between_two_cuts_is_no_shot_that_ends_what_goes_on(
+    levels: list[int], starts: list[int], continues: list[int]
+) -> None:
+    found = marked([frame_of(index, level) for index, level in enumerate(levels)], every=5)
+    assert shot_starts(found) == starts
+    assert continuing(found) == continues
+    assert set(starts) | {start - 1 for start in starts[1:]} <= set(searched(found))
+
+
+def test_sizes_that_change_frame_by_frame_are_shots_as_boxes_of_one_mean_nothing_in_another() -> None:
+    found = marked([frame_of(index, DARK, size=32 + 16 * (index % 2)) for index in range(6)], every=5)
+    assert shot_starts(found) == list(range(6))
+    assert continuing(found) == []

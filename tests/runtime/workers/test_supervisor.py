@@ -228,7 +228,7 @@ def test_a_worker_that_stands_still_is_ended(expected: list[VideoResult], monkey
     said: list[str] = []
     hanging = Deadly(1, times=1, deadly=signal.SIGSTOP)
     assert facts(list(supervisor(VIDEOS, [TWO_AT_ONCE], start=hanging, said=said))) == expected
-    assert said[0] == "worker 1 has ended: it looked at no further frame for 6 seconds"
+    assert said[0] == "worker 1 has ended: nothing in it moved for 6 seconds"
 
 
 def test_a_scan_that_is_stopped_finishes_what_it_has_begun() -> None:

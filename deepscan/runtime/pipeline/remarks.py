@@ -1,0 +1,80 @@
+"""What a result says of what was not looked at, and of how little it rests on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deepscan.runtime.pipeline.scoring import MIN_SIGHTINGS
+from deepscan.wording import counted, plural
+
+if TYPE_CHECKING:
+    from deepscan.runtime.pipeline.messages import LeftOut, VideoDecoded, VideoFollowed
+    from deepscan.runtime.video.sampling import Sampling
+    from deepscan.spec import DetectorSpec
+
+
+def remarks(end: VideoFollowed, left_out: LeftOut, spec: DetectorSpec) -> list[str]:
+    """Say what of the video was not looked at."""
+    said = []
+    if left_out.small_faces:
+        count = _sightings(left_out.small_faces)
+        said.append(f"{count} smaller than {spec.min_face_pixels} pixels {_were(left_out)} not scored (see --min-face)")
+    if left_out.longest_stretch:
+        said.append(
+            f"faces seen for up to {counted(left_out.longest_stretch, 'frame')} in a row were not scored, "
+            f"{spec.name} needs {spec.min_frames}"
+        )
+    said += left_out.cut
+    return [*said, *filter(None, [end.decoded.short, end.decoded.damage])]
+
+
+def only_small_faces(left_out: LeftOut, spec: DetectorSpec) -> str:
+    """Say of a video in which faces are plainly there, but small, how large they are and what to do."""
+    one = left_out.small_faces == 1
+    size = f"of {'' if one else 'up to '}{int(left_out.largest_small_face)} pixels"
+    return (
+        f"{_sightings(left_out.small_faces)} {size} {_were(left_out)} not scored, as --min-face is "
+        f"{spec.min_face_pixels}: lower it to have {'it' if one else 'them'} scored"
+    )
+
+
+def _sightings(count: int) -> str:
+    return counted(count, "sighting of a face", "sightings of faces")
+
+
+def _were(left_out: LeftOut) -> str:
+    return plural(left_out.small_faces, "was", "were")
+
+
+def too_few_sightings(sightings: int, decoded: VideoDecoded, sampling: Sampling) -> str:
+    """Say why a verdict rests on too little to be called real or fake; nothing where it rests on enough.
+
+    Of a picture, or a video of a single frame, one sighting is all that there can be.
+
+    Args:
+        sightings: in how many frames the face was found that decided.
+        decoded: the video.
+        sampling: which of its frames were looked at.
+    """
+    if sightings >= MIN_SIGHTINGS or _single_frame(decoded, sampling):
+        return ""
+    rests = f"{counted(sightings, 'sighting')} of a face"
+    frames = counted(decoded.frames, "frame")
+    advice = _advice(decoded.frames, sampling)
+    return f"the verdict would rest on {rests} in {frames}; at least {MIN_SIGHTINGS} are needed{advice}"
+
+
+def _single_frame(decoded: VideoDecoded, sampling: Sampling) -> bool:
+    """Tell whether one frame is all there is; more were asked for, and nothing was left out."""
+    if decoded.frames != 1 or decoded.info is None:
+        return False
+    return decoded.info.still or (decoded.damage is None and sampling.asks_for_more_than(1))
+
+
+def _advice(frames: int, sampling: Sampling) -> str:
+    """Say how to have more of the video looked at, where that is possible."""
+    if sampling.choice == "all":
+        return ": use --detect-every 1" if frames >= MIN_SIGHTINGS and sampling.detect_every > 1 else ""
+    if sampling.asks_for_more_than(frames):
+        return ""
+    return f": raise {'--clips' if sampling.choice == 'windows' else '--frames'} or use --sampling full"

@@ -1,0 +1,263 @@
+"""A slow worker and one that hangs: with a real supervisor, a worker in a thread, and a clock that tests turn."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from deepscan.runtime.backends.backends import Arithmetic, Items
+from deepscan.runtime.faces.yunet import Faces, YuNet
+from deepscan.runtime.journal.results import VideoResult
+from deepscan.runtime.pipeline.messages import VideoJob
+from deepscan.runtime.settings import Wishes
+from deepscan.runtime.video.frames import Frame
+from deepscan.runtime.video.pyav_reader import PyAVReader
+from deepscan.runtime.workers import worker, worker_orders
+from deepscan.runtime.workers.awake_clock import LONGEST_GAP_SECONDS, AwakeClock
+from deepscan.runtime.workers.supervisor import Supervisor
+from deepscan.runtime.workers.worker_messages import FromWorker, Standing, ToWorker, from_worker, receive_bytes, send
+from deepscan.runtime.workers.worker_orders import WorkerOrder, started_worker
+from deepscan.runtime.workers.worker_plan import WorkerPlan
+from deepscan.runtime.workers.worker_seats import STALLED_SECONDS, Seat
+from tests.footage import portrait, write_video
+from tests.runtime.tiny_detectors import tiny_clip_artefact
+from tests.runtime.watchdog import within_patience
+
+PLAN = WorkerPlan("cpu", None, nvdec=False, decoders=1, threads=1)
+FRAMES = 8
+# Each step of a slow worker takes so long: less than what counts as hanging, and two of them more.
+STEP_SECONDS = 200.0
+# For a standing to reach the supervisor, in real seconds; where none tells of a movement, this passes at every step.
+HEARING_SECONDS = 0.5
+
+
+class Killed(Exception):
+    """The worker in a thread was told to end."""
+
+
+class Turned:
+    """The supervisor's clock; what is slow turns it, once the movement before was heard."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.seats: list[Seat] = []
+        self.killed = threading.Event()
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def step(self) -> None:
+        """Take a long time for something."""
+        end = time.monotonic() + HEARING_SECONDS
+        while time.monotonic() < end and all(seat.moved < self.seconds for seat in self.seats):
+            time.sleep(0.001)
+        self.seconds += STEP_SECONDS
+        if self.killed.is_set():
+            raise Killed
+
+    def hang(self) -> None:
+        """Never come back, unless killed."""
+        while not self.killed.wait(0.02):
+            self.seconds += STEP_SECONDS
+        raise Killed
+
+
+class WorkerInThread:
+    """Does what `WorkerProcess` does, in this process."""
+
+    clock: Turned
+
+    def __init__(self, hear: Callable[[FromWorker | None], None], *, environment: Mapping[str, str]) -> None:
+        assert not environment
+        self.clock.killed.clear()
+        reading, ours = os.pipe()
+        heard, writing = os.pipe()
+        self._writing, self._heard = open(ours, "wb"), open(heard, "rb")  # noqa: SIM115
+        self._threads = [
+            threading.Thread(target=self._work, args=(reading, writing)),
+            threading.Thread(target=self._listen, args=(hear,)),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _work(self, reading: int, writing: int) -> None:
+        with open(reading, "rb") as received, open(writing, "wb") as sent, suppress(Killed):
+            worker.work(worker.Supervisor(received, sent))
+
+    def _listen(self, hear: Callable[[FromWorker | None], None]) -> None:
+        while (data := receive_bytes(self._heard)) is not None:
+            hear(from_worker(data))
+        hear(None)
+
+    def tell(self, message: ToWorker) -> None:
+        send(self._writing, message)
+
+    def kill(self) -> None:
+        self.clock.killed.set()
+
+    def end(self) -> str:
+        self._writing.close()
+        for thread in self._threads:
+            thread.join()
+        self._heard.close()
+        return ""
+
+
+class Backend:
+    """Scores everything alike, after something else was done."""
+
+    name, max_batch = "slow-cpu", 1
+    precision: Arithmetic = "fp32"
+
+    def __init__(self, before: Callable[[], None]) -> None:
+        self._before = before
+
+    def logits(self, batch: Items) -> NDArray[np.float32]:
+        self._before()
+        return np.zeros(len(batch), dtype=np.float32)
+
+    def close(self) -> None:
+        pass
+
+
+def nothing() -> None:
+    pass
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Turned:
+    turned = Turned()
+    monkeypatch.setattr(WorkerInThread, "clock", turned, raising=False)
+    monkeypatch.setattr(worker_orders, "WorkerProcess", WorkerInThread)
+    monkeypatch.setattr(worker, "limit_memory", lambda _: None)
+    monkeypatch.setattr(worker, "STANDING_SECONDS", 0.002)
+    monkeypatch.setattr(worker, "chosen_backend", lambda *_, **__: Backend(nothing))
+    return turned
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    return write_video(tmp_path / "video.mp4", [portrait()] * FRAMES)
+
+
+def scanned(clock: Turned, video: Path, wishes: Wishes, model: str = "lite") -> VideoResult:
+    order = WorkerOrder([model], wishes, "cpu", "onnxruntime", "fp32", "auto")
+    running = Supervisor(
+        [VideoJob(0, str(video))],
+        [PLAN],
+        alone=PLAN,
+        start=partial(started_worker, order, None),
+        report=lambda _: None,
+        clock=clock,
+    )
+    clock.seats = running._all_seats()
+    (result,) = within_patience(lambda: list(running))
+    return result
+
+
+def slow_backend(monkeypatch: pytest.MonkeyPatch, clock: Turned) -> None:
+    monkeypatch.setattr(worker, "chosen_backend", lambda *_, **__: Backend(clock.step))
+
+
+def slow_face_detector(monkeypatch: pytest.MonkeyPatch, clock: Turned) -> None:
+    detect = YuNet.detect
+
+    def slowly(self: YuNet, pictures: NDArray[np.uint8]) -> list[Faces]:
+        clock.step()
+        return detect(self, pictures)
+
+    monkeypatch.setattr(YuNet, "detect", slowly)
+
+
+def slow_decoder(monkeypatch: pytest.MonkeyPatch, clock: Turned) -> None:
+    """Also for frames that are decoded on the way to those that were asked for."""
+    frame = PyAVReader._frame
+
+    def slowly(self: PyAVReader, native: Any) -> Frame:
+        clock.step()
+        return frame(self, native)
+
+    monkeypatch.setattr(PyAVReader, "_frame", slowly)
+
+
+@pytest.mark.parametrize("slow", [slow_backend, slow_face_detector, slow_decoder])
+@pytest.mark.parametrize(
+    ("mode", "frames"), [("full", None), ("quick", FRAMES)], ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_what_is_slow_is_waited_for(
+    clock: Turned,
+    video: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    slow: Callable[[pytest.MonkeyPatch, Turned], None],
+    mode: Any,
+    frames: int | None,
+) -> None:
+    slow(monkeypatch, clock)
+    result = scanned(clock, video, Wishes(mode=mode, frames=frames, detect_every=1, mirror=False))
+    assert (result.status, result.reason) == ("scored", "")
+    assert clock.seconds > STALLED_SECONDS
+
+
+@pytest.mark.parametrize("slow", [slow_backend, slow_decoder])
+def test_the_authors_way_may_take_long_in_its_second_pass_and_for_every_clip(
+    clock: Turned,
+    video: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    slow: Callable[[pytest.MonkeyPatch, Turned], None],
+) -> None:
+    slow(monkeypatch, clock)
+    result = scanned(clock, video, Wishes(mode="paper"), str(tiny_clip_artefact(tmp_path)))
+    assert (result.status, result.clips >= 1) == ("scored", True)
+    assert clock.seconds >= STEP_SECONDS * result.clips
+
+
+def test_what_hangs_is_noticed_though_its_process_goes_on_to_say_that_it_is_there(
+    clock: Turned, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "chosen_backend", lambda *_, **__: Backend(clock.hang))
+    result = scanned(clock, video, Wishes(mode="full", mirror=False))
+    assert (result.status, result.score) == ("timeout", None)
+    assert "nothing in it moved for 300 seconds" in result.reason
+
+
+def standing(moved: float) -> Standing:
+    return Standing(frames=0, faces=0, videos=0, moved=moved, shares={}, times=[], by_nvdec=0, by_cpu={})
+
+
+def test_a_worker_that_loads_or_measures_is_not_judged_and_one_with_files_by_what_moves_last() -> None:
+    seat = Seat(PLAN, "worker 1")
+    seat.process = object()  # type: ignore[assignment]
+    seat.stands(standing(0.0), 0.0)
+    assert seat.deadline(None) is None
+    seat.hand(0, 1000.0)
+    assert seat.deadline(None) == 1000.0 + STALLED_SECONDS
+    seat.stands(standing(0.0), 1100.0)
+    assert seat.deadline(None) == 1000.0 + STALLED_SECONDS
+    seat.stands(standing(7.0), 1200.0)
+    seat.stands(standing(7.0), 1300.0)
+    assert seat.deadline(None) == 1200.0 + STALLED_SECONDS
+    assert seat.overdue(None, 1400.0) == []
+    assert seat.overdue(None, 1200.0 + STALLED_SECONDS) == [0]
+
+
+def test_the_time_that_a_supervisor_was_stopped_does_not_count() -> None:
+    there = [100.0]
+    clock = AwakeClock(lambda: there[0])
+    assert clock() == 0.0
+    for _ in range(3):
+        there[0] += LONGEST_GAP_SECONDS / 2
+        clock()
+    assert clock() == 1.5 * LONGEST_GAP_SECONDS
+    there[0] += 36_000.0
+    assert clock() == 2.5 * LONGEST_GAP_SECONDS
