@@ -20,6 +20,7 @@ from deepscan.export.parity_report import ParityMiss
 EXIT_CODES = {
     InputError: 1,
     UnreadableInput: 1,
+    UnreachableInput: 1,
     UnsupportedInput: 1,
     OverLimit: 1,
     UsageError: 2,
