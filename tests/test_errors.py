@@ -11,6 +11,7 @@ from deepscan.errors import (
     ModelError,
     OutputError,
     OverLimit,
+    UnreachableInput,
     UnreadableInput,
     UnsupportedInput,
     UsageError,
@@ -42,7 +43,12 @@ def test_every_error_has_its_documented_exit_code() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "status"),
-    [(UnreadableInput, "unreadable"), (UnsupportedInput, "unsupported"), (OverLimit, "over_limit")],
+    [
+        (UnreadableInput, "unreadable"),
+        (UnreachableInput, "unreadable"),
+        (UnsupportedInput, "unsupported"),
+        (OverLimit, "over_limit"),
+    ],
 )
 def test_only_errors_about_an_input_have_a_status(kind: type[InputError], status: str) -> None:
     assert kind.status == status
