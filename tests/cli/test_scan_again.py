@@ -17,6 +17,7 @@ from deepscan.cli import scan_run
 from deepscan.cli.scan_display import ScanDisplay
 from deepscan.cli.scan_run import Continuing
 from deepscan.runtime.journal.content import Contents, content_id
+from deepscan.runtime.workers.worker_process import WorkerProcess
 from tests.cli.console import DEEPSCAN, ENVIRONMENT, Ran, assert_one_line, deepscan, rows_of
 from tests.footage import ASTRONAUT, NO_FACE, flat, portrait, write_video
 from tests.runtime.watchdog import wait_until
@@ -174,23 +175,38 @@ def test_scans_one_after_the_other_add_their_rows(tmp_path: Path) -> None:
     assert (tmp_path / "mine.csv").read_text() == "name,amount\n"
 
 
-def test_only_what_this_scan_may_take_counts(tmp_path: Path) -> None:
+def run_here(*paths: str, **options: Any) -> Rows:
+    """Scan two frames of each into r.csv, from this process, and return its rows."""
+    running = scanned_by_api(paths, frames=2, **options)
+    display = ScanDisplay(running, quiet=True, verbose=False)
+    how = Continuing("fast", fresh=False, retry_failed=False)
+    scan_run.run_to_files(running, display, Path("r.csv"), how, quiet=True)
+    return rows_of(Path("r.csv").read_bytes())
+
+
+def test_only_what_this_scan_may_take_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("openvino")
+    monkeypatch.chdir(tmp_path)
     write_video(tmp_path / "a.mp4", [flat((0, 99, 0))] * 4)
 
-    def plan(*arguments: str) -> str:
-        return deepscan("scan", "a.mp4", *QUICK, *arguments, "--dry-run", cwd=tmp_path).text.split("\t")[1]
+    def plan(**options: Any) -> str:
+        how = Continuing("fast", fresh=False, retry_failed=False)
+        scan_run.show_plan(scanned_by_api("a.mp4", frames=2, **options), Path("r.csv"), how)
+        return capsys.readouterr().out.split("\t")[1]
 
-    onnxruntime = ("--backend", "onnxruntime", "--precision", "fp32")
-    assert deepscan("scan", "a.mp4", *QUICK, *onnxruntime, cwd=tmp_path).code == 0
-    assert [plan(*onnxruntime), plan(), plan("--precision", "fp32")] == ["done"] * 3
-    openvino = ("--backend", "openvino", "--precision", "fp32")
-    assert [plan(*openvino), plan("--backend", "openvino"), plan("--backend", "torch")] == ["scan"] * 3
-    assert deepscan("scan", "a.mp4", *QUICK, *openvino, cwd=tmp_path).code == 0
-    assert [row["backend"] for row in rows_of((tmp_path / "results.csv").read_bytes())] == ["openvino-cpu"]
-    assert [plan(*openvino), plan(*onnxruntime)] == ["done"] * 2
-    assert deepscan("scan", "a.mp4", *QUICK, *onnxruntime, cwd=tmp_path).code == 0
-    assert [row["backend"] for row in rows_of((tmp_path / "results.csv").read_bytes())] == ["onnxruntime-cpu"]
+    onnxruntime: dict[str, Any] = {"backend": "onnxruntime", "precision": "fp32"}
+    openvino: dict[str, Any] = {"backend": "openvino", "precision": "fp32"}
+    assert [row["backend"] for row in run_here("a.mp4", **onnxruntime)] == ["onnxruntime-cpu"]
+    assert [plan(**onnxruntime), plan(), plan(precision="fp32")] == ["done"] * 3
+    assert [plan(**openvino), plan(backend="openvino"), plan(backend="torch")] == ["scan"] * 3
+    assert [row["backend"] for row in run_here("a.mp4", **openvino)] == ["openvino-cpu"]
+    assert [plan(**openvino), plan(**onnxruntime)] == ["done"] * 2
+    started: list[str] = []
+    monkeypatch.setattr(WorkerProcess, "__init__", lambda *_, **__: started.append("worker"))
+    assert [row["backend"] for row in run_here("a.mp4", **onnxruntime)] == ["onnxruntime-cpu"]  # known, and shown again
+    assert started == []
 
 
 def test_files_that_are_moved_or_written_to_while_others_are_scanned(
@@ -211,16 +227,8 @@ def test_files_that_are_moved_or_written_to_while_others_are_scanned(
                 file.write(b"JUNK\4\0\0\0more")
         return contents
 
-    def run(*paths: str) -> Rows:
-        running = scanned_by_api(paths, frames=2)
-        display = ScanDisplay(running, quiet=True, verbose=False)
-        scan_run.run_to_files(
-            running, display, Path("r.csv"), Continuing("fast", fresh=False, retry_failed=False), quiet=True
-        )
-        return rows_of(Path("r.csv").read_bytes())
-
     monkeypatch.setattr(scan_run, "_contents", then_changed)
-    rows = {row["path"]: row for row in run("m.mp4", "m2.mp4", "g.avi", "g2.avi")}
+    rows = {row["path"]: row for row in run_here("m.mp4", "m2.mp4", "g.avi", "g2.avi")}
     assert [row["status"] for row in rows.values()] == ["unreadable", "scored", "no_face", "no_face"]
     assert "cannot be opened" in rows["m.mp4"]["reason"]
     records = [json.loads(line) for line in Path("r.jsonl").read_bytes().splitlines()]
@@ -232,6 +240,6 @@ def test_files_that_are_moved_or_written_to_while_others_are_scanned(
         "g2.avi": content_id("g2.avi", full=False),
     }
     assert len(set(contents.values())) == 4
-    again = {row["path"]: row for row in run("done/m.mp4", "m2.mp4", "g.avi", "g2.avi")}
+    again = {row["path"]: row for row in run_here("done/m.mp4", "m2.mp4", "g.avi", "g2.avi")}
     assert list(again) == ["m.mp4", "done/m.mp4", "m2.mp4", "g.avi", "g2.avi"]
     assert again["done/m.mp4"] | {"path": "m2.mp4"} == again["m2.mp4"]

@@ -71,7 +71,8 @@ def test_the_rows_say_how_they_were_made(examples: tuple[Ran, Path]) -> None:
 
 
 def test_the_jsonl_beside_it_has_the_tracks_of_each_video(examples: tuple[Ran, Path]) -> None:
-    records = [json.loads(line) for line in examples[1].with_suffix(".jsonl").read_text().splitlines()]
+    lines = examples[1].with_suffix(".jsonl").read_text().splitlines()  # in the order in which they were finished
+    records = sorted(map(json.loads, lines), key=lambda record: str(record["path"]))
     assert [Path(record["path"]).name for record in records] == NAMES
     assert [len(record["track_details"]) for record in records] == [1, 0, 1, 1, 2]
     for record in records:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 BackendChoice: TypeAlias = Literal["auto", "onnxruntime", "openvino", "torch", "tensorrt"]
 PrecisionChoice: TypeAlias = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 NAMES: Final[tuple[BackendName, ...]] = ("onnxruntime", "openvino", "torch", "tensorrt")
-# What `auto` may take on a CPU, and how results call a backend whose name there is another one.
-STAND_INS: Final[tuple[BackendName, ...]] = ("onnxruntime", "openvino")
+FLOATS_ON_CPU: Final[tuple[Arithmetic, ...]] = ("fp32", "bf16")
+# How results call a backend, where that is not its name here.
 RESULT_NAMES: Final[dict[BackendName, tuple[str, ...]]] = {"tensorrt": ("tensorrt", "tensorrt-rtx")}
 # The backend and the precision of a result, as its row has them: ("onnxruntime-cpu", "fp32").
 Computation: TypeAlias = tuple[str, str]
@@ -161,8 +161,10 @@ def accepted_computations(
         for name in RESULT_NAMES.get(candidate.backend, (candidate.backend,))
     }
     if device != "cpu":
-        lower: tuple[Arithmetic, ...] = ("int8",) if artefact.manifest.precision == "int8" else ("fp32", "bf16")
-        accepted |= {(f"{name}-cpu", arithmetic) for name in STAND_INS for arithmetic in lower}
+        native = artefact.manifest.precision
+        accepted |= {("onnxruntime-cpu", arithmetic) for arithmetic in _arithmetic("onnxruntime", native, "cpu")}
+        # Whether OpenVINO is there, and what this processor multiplies in, is not worth loading it for.
+        accepted |= {("openvino-cpu", arithmetic) for arithmetic in (("int8",) if native == "int8" else FLOATS_ON_CPU)}
     return frozenset(accepted)
 
 

@@ -15,6 +15,12 @@ from deepscan.runtime.journal.results import Status, VideoResult
 
 DETAILS: Final = b', "track_details": '
 CHECK: Final = b', "check": "%08x"}\n'
+# Earlier versions took such failures for facts about a content: they say nothing about it.
+UNREACHABLE: Final = (
+    "The file cannot be opened (",
+    "Reading the file failed (",
+    "Decoding it failed in an unforeseen way (OSError(",
+)
 CHECK_BYTES: Final = len(CHECK % 0)
 
 
@@ -115,6 +121,8 @@ def entry_of(line: bytes, offset: int) -> Entry | None:
         return None
     if not isinstance(content, str | None):
         return None
+    if result.status == "unreadable" and result.reason.startswith(UNREACHABLE):
+        content = None
     return Entry(
         place=place,
         path=result.path,

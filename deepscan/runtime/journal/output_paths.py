@@ -13,7 +13,7 @@ from typing import Final
 from deepscan.errors import OutputError, UsageError
 from deepscan.runtime.journal.journal_content import read_journal
 from deepscan.runtime.journal.output_lock import lock_path
-from deepscan.runtime.journal.replacing import is_partial_of
+from deepscan.runtime.journal.replacing import is_partial_of, replace_files
 from deepscan.runtime.journal.result_records import CSV_HEADER
 
 CSV_SUFFIXES: Final = frozenset(["", ".csv"])
@@ -124,6 +124,26 @@ def make_folder(csv_path: Path) -> None:
         csv_path.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
+
+
+def keep_orphan(csv_path: Path) -> Path | None:
+    """Copy a CSV whose journal is gone, as nothing else knows its rows; return the path of the copy, if there are any.
+
+    Raises:
+        UsageError: there is a file where it would be kept that deepscan has not written.
+        OSError: it cannot be copied.
+    """
+    try:
+        data = csv_path.read_bytes()
+    except FileNotFoundError:
+        return None
+    if data.count(b"\n") < 2:
+        return None
+    kept = csv_path.with_name(f"{csv_path.stem}.old{csv_path.suffix}")
+    if not _is_csv_of_deepscan(kept):
+        raise UsageError(f"{kept} exists and was not written by deepscan: choose another --out.")
+    replace_files({kept: [data]})
+    return kept
 
 
 def _is_csv_of_deepscan(path: Path) -> bool:

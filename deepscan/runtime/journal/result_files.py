@@ -25,6 +25,7 @@ from deepscan.runtime.journal.ordered_records import OrderedRecords
 from deepscan.runtime.journal.output_lock import OutputLock
 from deepscan.runtime.journal.output_paths import (
     checked_jsonl_path,
+    keep_orphan,
     make_folder,
     refuse_other_files,
     writing_results,
@@ -41,6 +42,7 @@ __all__ = ["COLUMNS", "CSV_HEADER", "OrderedRecords", "ResultFiles", "csv_line",
 RENDER_SECONDS: Final = 30.0
 RENDER_SHARE: Final = 0.02
 LINES_AT_ONCE: Final = 256
+MEASURED: Final = {"elapsed_seconds": 0.0}  # which differs from run to run
 
 
 class ResultFiles:
@@ -90,6 +92,7 @@ class ResultFiles:
             check_replaceable(csv_path)
             self._journal = Journal(self.jsonl_path, fresh=fresh)
             stack.callback(self._journal.close)
+            orphan = None if self._journal.entries or fresh else keep_orphan(csv_path)
             entries = self._journal.entries
             self.plan = plan_resume(contents, detectors, entries, retry_failed=retry_failed)
             newest, others = rows_of(entries, inputs, [key.model for key in detectors])
@@ -99,6 +102,8 @@ class ResultFiles:
             self._append_again(newest)
             self._held = stack.pop_all()
         self.notes = _notes(self._journal)
+        if orphan is not None:
+            self.notes.append(f"The earlier {csv_path}, whose journal is gone, is kept as {orphan.name}.")
         if prune:
             self.notes += pruning_note(len(others), csv_path, self.jsonl_path)
         self._copies = dict(self.plan.copies)
@@ -146,8 +151,9 @@ class ResultFiles:
         copies = [self._copied(results, index) for index in self._same_as(result)]
         with writing_results(self.csv_path):
             for written in (results, *copies):
-                lines = [line_of(one, one.content) for one in written]
-                self._places.update(zip((one.row for one in written), self._journal.append(lines), strict=True))
+                new = [one for one in written if not self._is_known(one)]
+                lines = [line_of(one, one.content) for one in new]
+                self._places.update(zip((one.row for one in new), self._journal.append(lines), strict=True))
             if time.monotonic() >= self._next_rendering:
                 self._render()
         return [result, *(copy for results_of_one in copies for copy in results_of_one)]
@@ -200,6 +206,14 @@ class ResultFiles:
         if rest:
             self._copies[first] = tuple(rest)
         return ()
+
+    def _is_known(self, result: VideoResult) -> bool:
+        """Tell whether a row shows the very same failure already: what is tried in every run would fill the disk."""
+        place = self._places.get(result.row)
+        if result.succeeded or place is None:
+            return False
+        before, now = decoded(self._journal.line(place)), decoded(line_of(result, result.content))
+        return before | MEASURED == now | MEASURED
 
     def _copied(self, results: Sequence[VideoResult], index: int) -> list[VideoResult]:
         return [

@@ -11,6 +11,7 @@ from typing import BinaryIO, Final
 import msgspec
 
 from deepscan.errors import UsageError
+from deepscan.runtime.inputs import normalized_path
 from deepscan.runtime.journal.journal_lines import entry_of
 from deepscan.runtime.journal.results import Label, Status, TrackResult
 
@@ -116,7 +117,7 @@ def stored_results(path: str) -> StoredResults:
                 if row is None:
                     damaged += 1
                 else:
-                    rows[row.path, row.model] = row, offset
+                    rows[normalized_path(row.path), row.model] = row, offset
     except OSError as error:
         raise _cannot_read(path, error) from error
     if damaged and not rows:

@@ -22,6 +22,7 @@ from deepscan.runtime.backends.backend_choice import (
     BackendChoice,
     Candidate,
     PrecisionChoice,
+    accepted_computations,
     auto_candidates,
     candidates,
     chosen_backend,
@@ -143,6 +144,28 @@ def test_all_that_is_there_is_a_candidate_onnx_runtime_first() -> None:
     assert [candidate for candidate in found if candidate.backend != "torch"] == auto_candidates(
         load_artefact("lite"), "cpu"
     )
+
+
+def test_a_scan_accepts_what_it_may_take_itself() -> None:
+    artefact = load_artefact("lite")
+    auto = accepted_computations(artefact, "auto", "auto", "cpu")
+    assert auto == {(f"{found.backend}-cpu", found.precision) for found in auto_candidates(artefact, "cpu")}
+    assert {("onnxruntime-cpu", "fp32"), ("openvino-cpu", "fp32")} <= auto
+    assert accepted_computations(artefact, "auto", "fp32", "cpu") == {
+        ("onnxruntime-cpu", "fp32"),
+        ("openvino-cpu", "fp32"),
+    }
+    assert accepted_computations(artefact, "torch", "auto", "cpu") == {("torch-cpu", "fp32")}
+    assert accepted_computations(artefact, "onnxruntime", "fp32", "cpu") == {("onnxruntime-cpu", "fp32")}
+    with pytest.raises(ModelError):
+        accepted_computations(artefact, "onnxruntime", "fp16", "cpu")
+
+
+def test_on_gpus_what_stands_in_on_the_cpu_is_accepted_too() -> None:
+    artefact = load_artefact("lite")
+    on_cpu = {("onnxruntime-cpu", "fp32"), ("openvino-cpu", "fp32"), ("openvino-cpu", "bf16")}
+    engine = accepted_computations(artefact, "tensorrt", "fp16", "cuda")
+    assert engine == on_cpu | {("tensorrt-cuda", "fp16"), ("tensorrt-rtx-cuda", "fp16")}
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "torch"])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from deepscan.errors import OutputError
+from deepscan.errors import OutputError, UsageError
 from deepscan.runtime.journal import result_files
 from deepscan.runtime.journal.journal_lines import line_of
 from deepscan.runtime.journal.result_files import (
@@ -419,3 +419,52 @@ def test_many_rows_of_earlier_runs_take_little_memory(tmp_path: Path) -> None:
         tracemalloc.stop()
         assert sys.getsizeof(files._others.offsets) + sys.getsizeof(files._others.heads) < 20 * count
     assert len(names_in(tmp_path / "r.csv")) == count + 1
+
+
+def test_a_csv_whose_journal_is_gone_is_kept(tmp_path: Path) -> None:
+    out, old = tmp_path / "r.csv", tmp_path / "r.old.csv"
+    write(out, scanned(0, "a"))
+    before = out.read_bytes()
+    (tmp_path / "r.jsonl").unlink()
+    old.write_text("mine")
+    with pytest.raises(UsageError, match=r"r\.old\.csv exists and was not written by deepscan"):
+        files_of(out, ["b"])
+    old.unlink()
+    (tmp_path / "r.jsonl").unlink(missing_ok=True)
+    with files_of(out, ["b"]) as files:
+        assert files.notes == [f"The earlier {out}, whose journal is gone, is kept as r.old.csv."]
+        files.add(scanned(0, "b"))
+        files.commit()
+    assert (names_in(out), old.read_bytes()) == (["b"], before)
+    with files_of(out, ["b"]) as files:
+        assert files.notes == []
+
+
+def test_a_failure_that_is_tried_in_every_run_has_one_record(tmp_path: Path) -> None:
+    out = tmp_path / "r.csv"
+    over, gone = row(0, status="over_limit", reason="long"), row(1, status="unreadable", content=None, reason="gone")
+    for seconds in (1.0, 2.0, 3.0):
+        with files_of(out, ["0.mp4", "1.mp4"], contents=["fast:1:0.mp4", None]) as files:
+            assert files.done == set()
+            for result in (over, gone):
+                files.add(replace(result, elapsed_seconds=seconds))
+            files.commit()
+    assert [cells[1] for cells in rows_in(out)[1:]] == ["over_limit", "unreadable"]
+    assert len(records_in(tmp_path / "r.jsonl")) == 2
+    with files_of(out, ["0.mp4", "1.mp4"]) as files:
+        files.add(replace(over, reason="longer"))
+    assert len(records_in(tmp_path / "r.jsonl")) == 3
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "The file cannot be opened (No such file or directory): check that it is still there.",
+        "Reading the file failed (Input/output error): check the disk.",
+        "Decoding it failed in an unforeseen way (OSError(5, 'Input/output error')): please report this file.",
+    ],
+)
+def test_what_earlier_versions_took_for_a_fact_about_a_content_is_tried_again(tmp_path: Path, reason: str) -> None:
+    write(tmp_path / "r.csv", row(0, path="a", status="unreadable", reason=reason, content="fast:1:a"))
+    with files_of(tmp_path / "r.csv", ["done/a"], contents=["fast:1:a"]) as files:
+        assert files.done == set()

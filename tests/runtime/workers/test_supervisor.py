@@ -16,6 +16,7 @@ from PIL import Image
 
 from deepscan import scan
 from deepscan.errors import MachineError, ModelError, UnreadableInput
+from deepscan.runtime.journal.content import content_ids
 from deepscan.runtime.journal.results import VideoResult
 from deepscan.runtime.pipeline.messages import VideoJob
 from deepscan.runtime.pipeline.trace_parts import Trace
@@ -23,7 +24,7 @@ from deepscan.runtime.settings import Wishes
 from deepscan.runtime.workers import supervisor as supervisor_module
 from deepscan.runtime.workers import worker_seats
 from deepscan.runtime.workers.supervisor import Note, Supervisor, unnoted
-from deepscan.runtime.workers.worker_messages import Finished, FromWorker, ToWorker, Work
+from deepscan.runtime.workers.worker_messages import Detector, Finished, FromWorker, ToWorker, Work
 from deepscan.runtime.workers.worker_orders import WorkerOrder, started_worker
 from deepscan.runtime.workers.worker_plan import WorkerPlan
 from deepscan.runtime.workers.worker_process import WorkerProcess
@@ -297,3 +298,32 @@ def test_a_process_that_may_take_little_memory_costs_the_file_that_needs_more(tm
 
 def index_of(result: VideoResult) -> int:
     return result.index
+
+
+def test_files_may_be_added_while_others_are_scanned() -> None:
+    running = supervisor([NO_FACE], [ONE])
+    added = iter([VideoJob(1, str(ASTRONAUT)), VideoJob(2, str(NO_FACE))])
+    results = []
+    for result in running:
+        results.append(result)
+        if (job := next(added, None)) is not None:
+            running.add(job)
+    assert [(result.index, result.status) for result in results] == [(0, "no_face"), (1, "scored"), (2, "no_face")]
+    assert running.progress.videos == 3
+    assert children() == []
+
+
+def test_a_crash_is_about_what_was_planned_only_if_the_file_is_still_that(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(NO_FACE.read_bytes())
+    contents = content_ids([str(path)], full=False, threads=1)
+    for change, content in (("", contents.ids[0]), ("written", None), ("gone", None)):
+        if change == "written":
+            path.write_bytes(b"other")
+        elif change == "gone":
+            path.unlink()
+        job = VideoJob(0, str(path), planned=contents.planned(0))
+        running = Supervisor([job], [ONE], alone=ONE, start=Deadly(0, times=0), report=print)
+        running._detectors = (Detector(model="m", backend="b", precision="p", weights_sha256="w", settings_sha256="s"),)
+        (row,) = running._given_up(0, "it crashed")
+        assert (row.status, row.content) == ("crashed", content)
