@@ -159,7 +159,7 @@ def marked_frames(frames: Iterable[SampledFrame], sampling: Sampling) -> Iterato
     Where frames follow each other, every n-th frame of a shot is searched, more where half a second passes without,
     and the first and the last of a shot or window: so every other frame lies between two searched ones of its own.
     This runs one frame behind the decoder. Of single frames every one is searched, and cuts are not looked for:
-    frames seconds apart differ without one.
+    frames seconds apart differ without one. Where files were joined, or the size changes, there is one in any case.
     """
     held: SampledFrame | None = None
     held_signature = None
@@ -170,7 +170,7 @@ def marked_frames(frames: Iterable[SampledFrame], sampling: Sampling) -> Iterato
         signature = None if sampling.sparse else luma_signature(frame.picture)
         if held is not None:
             before = held.frame
-            cut = before.geometry != frame.geometry
+            cut = before.geometry != frame.geometry or before.part != frame.part
             if held_signature is not None and signature is not None and held.window == sampled.window:
                 cut = cut or is_cut(held_signature, signature)
             ends = cut or held.window != sampled.window

@@ -14,7 +14,8 @@ import pytest
 from deepscan.runtime.pipeline.messages import VideoDecoded, VideoJob
 from deepscan.runtime.pipeline.stages import DecodeStage
 from deepscan.runtime.video.open_input import open_input
-from deepscan.runtime.video.sampling import Sampling
+from deepscan.runtime.video.pyav_reader import open_video
+from deepscan.runtime.video.sampling import Sampling, marked_frames, sampled_frames
 from tests.footage import counting, flat, write_video
 
 COUNT, SECONDS = 50, 2.0
@@ -219,3 +220,14 @@ def test_a_video_without_a_length_in_its_header_gets_its_own(tmp_path: Path) -> 
         info = decoded(path, sampling).info
         assert info is not None
         assert info.duration_seconds == pytest.approx(SECONDS, abs=1e-3)
+
+
+@pytest.mark.parametrize("ending", ["ts", "mpg", "mkv"])  # of AVI, FFmpeg counts on
+@pytest.mark.parametrize("sampling", [FULL, QUICK, Sampling("windows", 2, 8)], ids=str)
+def test_a_joined_file_starts_a_shot(tmp_path: Path, ending: str, sampling: Sampling) -> None:
+    path = joined(tmp_path / f"b.{ending}", plain(tmp_path / f"a.{ending}"))
+    with open_video(str(path), threads=1) as reader:
+        found = list(marked_frames(sampled_frames(reader, sampling), sampling))
+    starts = [one.frame.seconds for one in found if one.starts_shot]
+    second = min(one.frame.seconds for one in found if one.frame.seconds > SECONDS - 0.03)
+    assert starts == [found[0].frame.seconds, second]

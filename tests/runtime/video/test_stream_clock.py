@@ -62,7 +62,8 @@ def test_a_jump_that_no_picture_lasts_continues_one_frame_later(jump: int) -> No
 def test_joined_streams_follow_each_other(parts: int, length: int) -> None:
     frame = 3600
     part = [(133_200 + n * frame + 2 * frame, 133_200 + n * frame) for n in range(length)]
-    found = corrected(clock(jumps=True), list(part) * parts, frame)
+    times: Times = [*part] * parts
+    found = corrected(clock(jumps=True), times, frame)
     if length * 0.04 > 0.2:
         assert found == [
             (pts, pts - 2 * frame) for pts in range(part[0][0], part[0][0] + parts * length * frame, frame)
@@ -109,3 +110,9 @@ def test_a_picture_is_shown_for_as_long_as_it_says_if_that_can_be() -> None:
     one = clock()
     assert one.duration_seconds(5000) == 5.0
     assert one.duration_seconds(None) == one.duration_seconds(13 * 3_600_000) == 0.04
+
+
+def test_joined_parts_are_told_apart_and_jumps_forward_are_not() -> None:
+    one, part = clock(jumps=True), [(3600 * n, 3600 * n) for n in range(10)]
+    found = corrected(one, [*part, *part, (10**9, 10**9), *part], 3600)
+    assert [one.part_of(pts) for pts, _ in found if pts is not None] == [0] * 10 + [1] * 11 + [2] * 10
