@@ -235,7 +235,8 @@ def test_of_more_streams_than_ffmpeg_takes_it_is_told_whatever_the_limit(tmp_pat
 def test_a_video_that_says_it_is_too_long_is_refused_before_a_frame_is_decoded(
     tmp_path: Path, sampling: Sampling
 ) -> None:
-    path = write_video(tmp_path / "a.mkv", counting(50), times=[1000.0 * number for number in range(50)], rate=1)
+    times = [1000.0 * number for number in range(50)]
+    path = write_video(tmp_path / "a.mkv", counting(50), times=times, rate=1, options={"bf": "0"})
     frames, said = refusal_of(path, Limits(), sampling)
     assert frames == 0
     assert "49,001.0 seconds" in said

@@ -28,7 +28,7 @@ ASF_ENCRYPTION: Final = tuple(
     )
 )
 HEAD_BYTES: Final = 1 << 20
-TS_SYNC: Final = 0x47
+TS_SYNC, TS_HAS_CONTENT, TS_SCRAMBLED = 0x47, 0x10, 0x80
 TS_PACKETS: Final = {188: 0, 192: 4, 204: 0}  # and where in them the transport packet begins
 TS_PROOF: Final = 20
 BLURAY_UNIT, BLURAY_PACKET, BLURAY_SYNC = 6144, 192, 4
@@ -104,15 +104,10 @@ def _track_is_encrypted(data: FileBytes, entry: ebml.Element) -> bool:
 
 def _transport_is_scrambled(packets: bytes, size: int, pid: int | None) -> bool:
     """Tell whether most packets of the video, or of the whole stream, are scrambled."""
-    clear = scrambled = 0
-    for place in range(0, len(packets) - 4, size):
-        if packets[place] != TS_SYNC:
-            continue
-        its_pid = (packets[place + 1] & 0x1F) << 8 | packets[place + 2]
-        if pid in (None, its_pid) and packets[place + 3] & 0x10:  # with content
-            clear += packets[place + 3] < 0x80
-            scrambled += packets[place + 3] >= 0x80
-    return scrambled > clear
+    headers = [packets[place : place + 4] for place in range(0, len(packets) - 4, size)]
+    full = [one for one in headers if one[0] == TS_SYNC and one[3] & TS_HAS_CONTENT]
+    chosen = [one for one in full if pid == (one[1] & 0x1F) << 8 | one[2]] or full
+    return 2 * sum(one[3] >= TS_SCRAMBLED for one in chosen) > len(chosen)
 
 
 def _program_stream_is_scrambled(head: bytes) -> bool:

@@ -30,12 +30,18 @@ class FrameSource(Protocol):
 
 
 def frames_near(
-    source: FrameSource, seconds: Sequence[float], *, tolerance_seconds: float, frame_seconds: float
+    source: FrameSource,
+    seconds: Sequence[float],
+    *,
+    tolerance_seconds: float,
+    frame_seconds: float,
+    end_seconds: float = 0.0,
 ) -> Iterator[Frame]:
     """Yield one frame for each of the ascending times: the first one from half a frame before it on.
 
     A key frame at most `tolerance_seconds` earlier may stand in for it. Fewer frames come where several times fall on
-    one frame or lie behind the last one; one comes in any case, if the video has any.
+    one frame or lie behind the last one; one comes in any case, if the video has any. The last frame lasts for
+    `frame_seconds`, or until `end_seconds`, if that is known.
     """
     half_frame = frame_seconds / 2
     # Where nearly every frame is wanted, one that is taken for its neighbor would be missing at the end.
@@ -59,7 +65,11 @@ def frames_near(
                 yield latest
                 break
         else:
-            if latest is not None and taken < latest.seconds and target < latest.seconds + frame_seconds:
+            if (
+                latest is not None
+                and taken < latest.seconds
+                and target < max(latest.seconds + frame_seconds, end_seconds)
+            ):
                 taken = latest.seconds
                 yield latest
         if latest is not None:

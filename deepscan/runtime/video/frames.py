@@ -115,6 +115,7 @@ class Frame:
         picture: the decoded planes.
         geometry: how they become the upright picture.
         native: the decoder's own handle, for the reader that made the frame and for nobody else.
+        part: of a file that was joined of several, as its clock starts again: which one the frame belongs to, from 0.
     """
 
     index: int
@@ -122,6 +123,7 @@ class Frame:
     picture: Picture
     geometry: Geometry
     native: Any
+    part: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import av
 from av.stream import Disposition
@@ -22,7 +23,8 @@ PROOF_PICTURES: Final = 250
 MANY_TIMES: Final = 10
 
 
-class MainStream(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class MainStream:
     """The main video stream.
 
     Attributes:
@@ -76,7 +78,8 @@ def main_stream(container: InputContainer, counts: Counter[int] | None = None) -
     if not streams:
         content = "sound but no video" if container.streams.audio else "no video stream"
         raise UnsupportedInput(f"The file holds {content}: only videos can be scanned.")
-    pictures = {stream.index: stream.frames or (counts or {}).get(stream.index, 0) for stream in streams}
+    counted = Counter() if counts is None else counts
+    pictures = {stream.index: stream.frames or counted[stream.index] for stream in streams}
     best = container.streams.best("video")
     stream = best if best in streams else streams[0]
     if len(streams) > 1:

@@ -30,7 +30,7 @@ REFUSED_DEMUXERS = frozenset(
     "webvtt x11grab xbin xcbgrab".split()
 )
 DEFAULT_RATE = 25.0
-MOST_RATE = 1000
+TOO_HIGH_RATE = 1000
 ALLOCATED_SHARE = 1.1
 PROGRESSIVE = 1  # FFmpeg's AVFieldOrder: 0 unknown, 1 progressive, from 2 on kinds of interlacing
 
@@ -97,9 +97,8 @@ def main_video_stream(container: InputContainer, index: int | None = None) -> Vi
 
 def stated_info(container: InputContainer, stream: VideoStream) -> VideoInfo:
     """Return what the file says of its video; width and height as coded."""
-    rate = stream.average_rate or stream.guessed_rate
-    if rate and rate > MOST_RATE:  # the clock's, of a single frame
-        rate = None
+    # A clock's ticks are sometimes taken for frames.
+    rate = next((rate for rate in (stream.average_rate, stream.guessed_rate) if rate and rate < TOO_HIGH_RATE), None)
     return VideoInfo(
         codec=stream.codec_context.codec.canonical_name,
         width=stream.codec_context.width,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
 import av
 
@@ -223,7 +223,7 @@ class PyAVDecoder:
         errors = 0
         while errors < MAX_ERRORS_IN_A_ROW:
             try:
-                for packet in self._container.demux():
+                for packet in cast("Iterator[Packet[VideoStream]]", self._container.demux()):
                     errors = 0
                     self._moved()
                     if packet.stream.index != self._stream.index:  # `packet.stream_index` is not set at the end
@@ -286,6 +286,7 @@ class PyAVDecoder:
             picture=picture,
             geometry=Geometry(native.width, native.height, aspect, self._orientation),
             native=handle,
+            part=self._clock.part_of(native.pts) if self._clock is not None and native.pts is not None else 0,
         )
         if self._decoded_count == 0:
             self.info = replace(self.info, width=frame.geometry.width, height=frame.geometry.height)

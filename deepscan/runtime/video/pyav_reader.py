@@ -97,8 +97,13 @@ class PyAVReader(PyAVDecoder):
             UnreadableInput: not a single frame can be decoded.
         """
         self._prepare()
-        frame_seconds = self.info.frame_seconds
-        yield from frames_near(self, seconds, tolerance_seconds=tolerance_seconds, frame_seconds=frame_seconds)
+        yield from frames_near(
+            self,
+            seconds,
+            tolerance_seconds=tolerance_seconds,
+            frame_seconds=self.info.frame_seconds,
+            end_seconds=self._measured_seconds or 0.0,
+        )
         self._refuse_if_nothing_decoded()
 
     def windows(
@@ -154,7 +159,7 @@ class PyAVReader(PyAVDecoder):
             found.append(counted(self._damaged, "damaged packet or frame", "damaged packets or frames"))
         if self._file_end.missing_share is not None:
             share = _percent(self._file_end.missing_share)
-            found.append(f"the file is cut off: the last {share} of its bytes are missing")
+            found.append(f"the file is cut off: {share} of its bytes are missing at its end")
         if self._file_end.ignored:
             found.append("a further file is joined to its end, which was not scanned")
         if self._missing:
@@ -286,5 +291,5 @@ class PyAVReader(PyAVDecoder):
 
 
 def _percent(share: float) -> str:
-    percent = 100 * share
-    return f"{percent:.0f} %" if percent >= 1 else "less than 1 %"
+    percent = round(100 * share)
+    return f"{percent} %" if percent else "less than 1 %"

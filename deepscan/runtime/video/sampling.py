@@ -166,7 +166,7 @@ def marked_frames(frames: Iterable[SampledFrame], sampling: Sampling) -> Iterato
     Where frames follow each other, every n-th frame of a shot is searched, more where half a second passes without,
     and the first and the last of a shot or window: so every other frame lies between two searched ones of its own.
     This runs one frame behind the decoder. Of single frames every one is searched, and cuts are not looked for:
-    frames seconds apart differ without one.
+    frames seconds apart differ without one. Where files were joined, or the size changes, there is one in any case.
 
     A frame between two cuts is hardly a shot, but a flash, part of a fade, or a blend of two shots. Where the picture
     is the same again after it, nothing has ended; else it belongs to the shot that follows.
@@ -181,14 +181,15 @@ def marked_frames(frames: Iterable[SampledFrame], sampling: Sampling) -> Iterato
         signature = None if sampling.sparse else luma_signature(frame.picture)
         if held is not None:
             before = held.frame
-            cut = before.geometry != frame.geometry
+            joined = before.geometry != frame.geometry or before.part != frame.part
+            cut = joined
             if held_signature is not None and signature is not None and held.window == sampled.window:
                 cut = cut or is_cut(held_signature, signature)
             ends = cut or held.window != sampled.window
             due = since_search % sampling.detect_every == 0 or frame.seconds - searched > LONGEST_LOOK_GAP_SECONDS
             search = ends or due or sampling.sparse
             # One frame between two cuts.
-            lone = cut and after_cut and before.geometry == frame.geometry
+            lone = cut and after_cut and not joined
             resumes = lone and before_shot is not None and signature is not None and not is_cut(before_shot, signature)
             yield MarkedFrame(before, search, in_shot == 0, position, continues=continues or resumes)
             if search:
@@ -196,7 +197,7 @@ def marked_frames(frames: Iterable[SampledFrame], sampling: Sampling) -> Iterato
             since_search = 0 if ends else since_search + 1
             in_shot = 0 if cut else in_shot + 1
             position += 2 if held.window != sampled.window else 1
-            continues, after_cut = lone, cut and before.geometry == frame.geometry
+            continues, after_cut = lone, cut and not joined
             before_shot = held_signature if cut else None
         held, held_signature = sampled, signature
     if held is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,7 @@ LONGEST_PICTURE_SECONDS: Final = 3600.0
 RESTART_SECONDS: Final = 0.1
 REORDERED_SECONDS: Final = 1.0
 WRAP_BITS: Final = 33
+MOST_PARTS_REMEMBERED: Final = 64
 # No camera takes so many pictures a second; FFmpeg writes one tick where it cannot write a jump.
 STANDING_SECONDS: Final = 0.0005
 
@@ -56,13 +58,16 @@ class StreamClock:
         self._standing = STANDING_SECONDS * self._ticks_per_second if stands else 0.0
         self._frame = max(1, round(frame_seconds * self._ticks_per_second))
         self._offset = 0
+        self._part_starts: list[int] = []
+        self._forgotten = 0
         self._latest_pts: int | None = None
         self._latest_dts: int | None = None
 
     def restart(self) -> None:
         """Forget what came before, as the next packet is another one: the file's own times hold again."""
-        self._offset = 0
+        self._offset = self._forgotten = 0
         self._latest_pts = self._latest_dts = None
+        self._part_starts.clear()
 
     def correct(self, packet: Packet[VideoStream]) -> None:
         """Correct the timestamps of the stream's next packet."""
@@ -83,6 +88,8 @@ class StreamClock:
             back = self._most_back(by_decoding=by_decoding)
             if step < -back or step > self._forward or 0 < step < self._standing:
                 self._offset += self._frame - step
+                if step < 0 and time is not None:
+                    self._note_restart(time if pts is None else pts)
                 self._latest_pts = self._latest_dts = None
                 self.jumps += 1
         if self._standing <= duration <= self._forward and duration:
@@ -93,6 +100,17 @@ class StreamClock:
             pts += self._offset
             self._latest_pts = pts if self._latest_pts is None else max(self._latest_pts, pts)
         return pts, dts
+
+    def part_of(self, ticks: int) -> int:
+        """Return in which part of a joined stream a picture is shown, from 0: how often time had started again."""
+        return self._forgotten + bisect_right(self._part_starts, ticks)
+
+    def _note_restart(self, ticks: int) -> None:
+        """Remember where the latest parts begin: the decoder is only some pictures behind."""
+        self._part_starts.append(ticks + self._offset)
+        if len(self._part_starts) > MOST_PARTS_REMEMBERED:
+            del self._part_starts[0]
+            self._forgotten += 1
 
     def duration_seconds(self, ticks: int | None) -> float:
         """Return how long a picture is shown, in seconds: as long as the one before where nobody can tell."""

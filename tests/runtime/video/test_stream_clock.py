@@ -1,0 +1,118 @@
+"""Time goes on where a file's clock starts again, jumps, wraps around or stands still; and is left alone elsewhere."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deepscan.runtime.video.stream_clock import StreamClock
+
+MILLISECOND = Fraction(1, 1000)
+BROADCAST = Fraction(1, 90000)
+FRAME = 40
+Times = list[tuple[int | None, int | None]]
+
+
+def clock(*, restarts: bool = False, jumps: bool = False, stands: bool = False) -> StreamClock:
+    return StreamClock(
+        BROADCAST if jumps else MILLISECOND,
+        frame_seconds=0.04,
+        restarts=restarts or jumps,
+        jumps=jumps,
+        by_decoding=restarts or jumps or stands,
+        stands=stands,
+    )
+
+
+def corrected(which: StreamClock, times: Times, duration: int = 0) -> Times:
+    return [which.corrected(pts, dts, duration) for pts, dts in times]
+
+
+@given(st.lists(st.integers(1, 60_000), max_size=30), st.booleans())
+def test_slow_and_uneven_times_of_files_stay_as_they_are(steps: list[int], known: bool) -> None:
+    times = [sum(steps[:number]) for number in range(len(steps) + 1)]
+    given_times: Times = [(time, time if known else None) for time in times]
+    assert corrected(clock(), given_times) == given_times
+
+
+def test_a_slide_of_half_an_hour_in_a_file_is_one() -> None:
+    times: Times = [(0, None), (1_800_000, None), (1_800_040, None)]
+    one = clock()
+    assert corrected(one, times) == times
+    assert one.jumps == 0
+
+
+def test_pictures_in_another_order_than_shown_stay_as_they_are() -> None:
+    times: Times = [(0, None), (600_000, None), (200_000, 0), (60_000, 60_000), (300_000, 200_000)]
+    assert corrected(clock(), times) == times
+
+
+@pytest.mark.parametrize("jump", [3_700_000, 13 * 3_600_000])
+def test_a_jump_that_no_picture_lasts_continues_one_frame_later(jump: int) -> None:
+    times: Times = [(n * FRAME + (jump if n >= 5 else 0), None) for n in range(10)]
+    one = clock()
+    assert corrected(one, times, FRAME) == [(n * FRAME, None) for n in range(10)]
+    assert one.jumps == 1
+
+
+@given(st.integers(1, 4), st.integers(2, 60))
+def test_joined_streams_follow_each_other(parts: int, length: int) -> None:
+    frame = 3600
+    part = [(133_200 + n * frame + 2 * frame, 133_200 + n * frame) for n in range(length)]
+    times: Times = [*part] * parts
+    found = corrected(clock(jumps=True), times, frame)
+    if length * 0.04 > 0.2:
+        assert found == [
+            (pts, pts - 2 * frame) for pts in range(part[0][0], part[0][0] + parts * length * frame, frame)
+        ]
+
+
+def test_a_broadcast_wraps_around() -> None:
+    top, frame = 1 << 33, 3600
+    times: Times = [
+        ((top - 5 * frame + n * frame + 2 * frame) % top, (top - 5 * frame + n * frame) % top) for n in range(12)
+    ]
+    found = corrected(clock(jumps=True), times, frame)
+    assert [pts - dts for pts, dts in found if pts is not None and dts is not None] == [2 * frame] * 12
+    assert [dts for _, dts in found] == [top - 5 * frame + n * frame for n in range(12)]
+
+
+def test_where_time_stands_still_frames_are_counted() -> None:
+    times: Times = [(n * FRAME if n < 5 else 160 + (n - 4), n * FRAME if n < 5 else 160 + (n - 4)) for n in range(10)]
+    one = StreamClock(Fraction(1, 90000), frame_seconds=0.04, restarts=True, jumps=False, by_decoding=True, stands=True)
+    scaled: Times = [
+        (None if pts is None else 3600 * n if n < 5 else 4 * 3600 + n - 4, 3600 * n if n < 5 else 4 * 3600 + n - 4)
+        for n, (pts, _) in enumerate(times)
+    ]
+    found = [one.corrected(pts, dts, 3600 if n < 4 else 1) for n, (pts, dts) in enumerate(scaled)]
+    assert [dts for _, dts in found] == [3600 * n for n in range(10)]
+
+
+def test_after_a_seek_the_times_of_the_file_hold_again() -> None:
+    one = clock(jumps=True)
+    corrected(one, [(0, 0), (10**9, 10**9)], 3600)
+    one.restart()
+    assert one.corrected(2 * 10**9, 2 * 10**9, 3600) == (2 * 10**9, 2 * 10**9)
+
+
+def test_packets_without_times_have_none() -> None:
+    assert corrected(clock(jumps=True), [(None, None), (3600, None), (None, 3600)]) == [
+        (None, None),
+        (3600, None),
+        (None, 3600),
+    ]
+
+
+def test_a_picture_is_shown_for_as_long_as_it_says_if_that_can_be() -> None:
+    one = clock()
+    assert one.duration_seconds(5000) == 5.0
+    assert one.duration_seconds(None) == one.duration_seconds(13 * 3_600_000) == 0.04
+
+
+def test_joined_parts_are_told_apart_and_jumps_forward_are_not() -> None:
+    one, part = clock(jumps=True), [(3600 * n, 3600 * n) for n in range(10)]
+    found = corrected(one, [*part, *part, (10**9, 10**9), *part], 3600)
+    assert [one.part_of(pts) for pts, _ in found if pts is not None] == [0] * 10 + [1] * 11 + [2] * 10
