@@ -6,6 +6,7 @@ else is what runs on a GPU.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,9 +66,15 @@ class DeviceBackend:
         self._backend.close()
 
 
-def opened(path: str, *, threads: int, decoding: DeviceDecoding | None = None, limits: Limits) -> Reader:
+def opened(
+    path: str, *, threads: int, decoding: DeviceDecoding | None = None, limits: Limits, moved: Callable[[], None]
+) -> Reader:
     """Open a video; where there is a device, its stand-in for NVDEC."""
-    return open_input(path, threads=threads, limits=limits) if decoding is None else stand_in(Path(path), decoding)
+    return (
+        open_input(path, threads=threads, limits=limits, moved=moved)
+        if decoding is None
+        else stand_in(Path(path), decoding)
+    )
 
 
 def results(
@@ -156,8 +163,10 @@ class Dying(SoftwareNvdec):
 def test_videos_whose_decoder_is_lost_are_scanned_on_the_cpu_instead(
     monkeypatch: pytest.MonkeyPatch, device: HostDevice
 ) -> None:
-    def dying(path: str, *, threads: int, decoding: DeviceDecoding | None = None, limits: Limits) -> Reader:
-        reader = opened(path, threads=threads, decoding=decoding, limits=limits)
+    def dying(
+        path: str, *, threads: int, decoding: DeviceDecoding | None = None, limits: Limits, moved: Callable[[], None]
+    ) -> Reader:
+        reader = opened(path, threads=threads, decoding=decoding, limits=limits, moved=moved)
         if isinstance(reader, SoftwareNvdec):
             reader.__class__ = Dying
         return reader
