@@ -195,12 +195,17 @@ class PyAVReader(PyAVDecoder):
         stated = stated_length(self._container, self._stream, self._origin)
         if searchable and index_is_whole(self._container, self._stream, stated):
             return
-        with open_video(self._path, threads=1, limits=self._limits) as other:
+        with self._opened_again() as other:
             self._survey = survey = other.survey()
             self._missing = other._missing
         self._origin, self.info = survey.origin, replace(self.info, frame_seconds=survey.frame_seconds)
         if searchable and matroska:
             self._restart()
+
+    def _opened_again(self) -> PyAVReader:
+        """Open the same file a second time, even if it has another name by now, where the system can."""
+        path = f"/proc/self/fd/{self._file.fileno()}"
+        return open_video(path if os.path.exists(path) else self._path, threads=1, limits=self._limits)
 
     def survey(self) -> StreamSurvey:
         """Demux the whole file, after which nothing else can be read from it."""
@@ -241,13 +246,14 @@ class PyAVReader(PyAVDecoder):
 
     def _go_back(self) -> None:
         """Go to the start as if nothing had been read."""
-        self._seek(0.0)
+        if not self._seek(0.0):
+            self._restart()
         self._sought = None
 
     def _restart(self) -> None:
         """Open the file once more, to count packets from its start."""
         if self._queue is not None and self._decoding is not None:
-            self._continue_on_cpu(self._decoding, "its timestamps jump")
+            self._continue_on_cpu(self._decoding, "it has to be read from its start again")
             return
         self._container.close()
         self._use(self._fresh(), self._threads)
