@@ -152,7 +152,7 @@ class PyAVReader(PyAVDecoder):
             found.append(f"{self._damaged} damaged packets or frames")
         if self._file_end.missing_share is not None:
             share = _percent(self._file_end.missing_share)
-            found.append(f"the file is cut off: {share} of its bytes are missing at its end")
+            found.append(f"the file is damaged: {share} of its bytes are missing at its end")
         if self._file_end.ignored:
             found.append("a further file is joined to its end, which was not scanned")
         if self._missing:
