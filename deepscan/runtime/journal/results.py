@@ -74,7 +74,7 @@ class VideoResult:
         tracks: how many tracks were scored.
         clips: how many crops (frame detectors) or clips (clip detectors) were scored.
         frames: how many frames were looked at.
-        duration_seconds: length of the video, as the file states it.
+        duration_seconds: length of the video stream, measured.
         width, height: size of the upright picture, in square pixels.
         codec: FFmpeg's name of the video codec.
         peak: the most suspicious segment of the tracks that decided the score.

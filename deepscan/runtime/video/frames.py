@@ -148,7 +148,7 @@ class VideoInfo:
         codec: FFmpeg's name of the codec, or the format of a picture: a key of `picture_reader.DECODERS`,
             `heif` or `avif`.
         width, height: size of the upright picture, in square pixels.
-        duration_seconds: None where the file does not say.
+        duration_seconds: what the file says of the length until that is measured; None where it says nothing.
         frame_seconds: nominal distance of two frames.
         still: it is a picture, of which there is no second frame.
     """
@@ -189,7 +189,7 @@ class Reader(Protocol):
         """
 
     def duration_seconds(self) -> float:
-        """Return how long the video is, reading through the file where it does not say."""
+        """Return how long the video is: as decoded, or by its last timestamps; may read through the file for that."""
 
     def shrink(self, frame: Frame, longest_side: int) -> NDArray[np.uint8] | Unshrunk:
         """Return the upright picture as BGR uint8 [h, w, 3], its longer side at most so long, or a plan of it."""

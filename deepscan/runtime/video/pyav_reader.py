@@ -159,7 +159,7 @@ class PyAVReader(PyAVDecoder):
             found.append(counted(self._damaged, "damaged packet or frame", "damaged packets or frames"))
         if self._file_end.missing_share is not None:
             share = _percent(self._file_end.missing_share)
-            found.append(f"the file is cut off: {share} of its bytes are missing at its end")
+            found.append(f"the file is damaged: {share} of its bytes are missing at its end")
         if self._file_end.ignored:
             found.append("a further file is joined to its end, which was not scanned")
         if self._missing:
@@ -202,12 +202,18 @@ class PyAVReader(PyAVDecoder):
         stated = stated_length(self._container, self._stream, self._origin)
         if searchable and index_is_whole(self._container, self._stream, stated):
             return
-        with open_video(self._path, threads=1, limits=self._limits, moved=self._moved) as other:
+        with self._opened_again() as other:
             self._survey = survey = other.survey()
             self._missing = other._missing
         self._origin, self.info = survey.origin, replace(self.info, frame_seconds=survey.frame_seconds)
         if searchable and matroska:
             self._restart()
+
+    def _opened_again(self) -> PyAVReader:
+        """Open the same file a second time, even if it has another name by now, where the system can."""
+        path = f"/proc/self/fd/{self._file.fileno()}"
+        path = path if os.path.exists(path) else self._path
+        return open_video(path, threads=1, limits=self._limits, moved=self._moved)
 
     def survey(self) -> StreamSurvey:
         """Demux the whole file, after which nothing else can be read from it."""
@@ -248,13 +254,14 @@ class PyAVReader(PyAVDecoder):
 
     def _go_back(self) -> None:
         """Go to the start as if nothing had been read."""
-        self._seek(0.0)
+        if not self._seek(0.0):
+            self._restart()
         self._sought = None
 
     def _restart(self) -> None:
         """Open the file once more, to count packets from its start."""
         if self._queue is not None and self._decoding is not None:
-            self._continue_on_cpu(self._decoding, "its timestamps jump")
+            self._continue_on_cpu(self._decoding, "it has to be read from its start again")
             return
         self._container.close()
         self._use(self._fresh(), self._threads)

@@ -43,7 +43,7 @@ def test_the_missing_share_of_the_bytes_is_told_in_every_mode(tmp_path: Path, en
     path = cut(whole(tmp_path / f"a.{ending}"), share)
     with path.open("rb") as file:
         assert file_end(file).missing_share == pytest.approx(1 - share, abs=2e-3)
-    said = f"the file is cut off: {round(100 - 100 * share)} % of its bytes are missing at its end"
+    said = f"the file is damaged: {round(100 - 100 * share)} % of its bytes are missing at its end"
     with open_video(str(path), threads=1) as reader:
         assert list(reader.frames())
         assert said in str(reader.damage())

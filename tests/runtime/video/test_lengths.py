@@ -231,3 +231,10 @@ def test_a_joined_file_starts_a_shot(tmp_path: Path, ending: str, sampling: Samp
     starts = [one.frame.seconds for one in found if one.starts_shot]
     second = min(one.frame.seconds for one in found if one.frame.seconds > SECONDS - 0.03)
     assert starts == [found[0].frame.seconds, second]
+
+
+def test_a_file_may_be_renamed_while_it_is_searched(tmp_path: Path) -> None:
+    path = plain(tmp_path / "a.ts")
+    with open_video(str(path), threads=1) as reader:
+        path.rename(tmp_path / "b.ts")
+        assert len(list(sampled_frames(reader, QUICK))) == 16
