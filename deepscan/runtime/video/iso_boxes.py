@@ -27,6 +27,8 @@ class Box(NamedTuple):
 def boxes(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
     """Yield boxes that follow each other, up to the first that is damaged."""
     for _ in range(MOST_BOXES):
+        if start >= end:
+            return
         head = read_bytes(file, start, min(start + 16, end))
         if len(head) < 8:
             return

@@ -443,7 +443,7 @@ def test_the_reason_says_what_helps(sampling: Sampling, frames: int, advice: str
     [
         (STILL, Sampling("middles", count=1), None, "fake"),
         (STILL, Sampling("all"), None, "fake"),
-        (STILL, QUICK, "only the first of 15 pictures was scanned", "uncertain"),  # it moves
+        (STILL, QUICK, "it is HDR (PQ) and was tone-mapped to SDR", "fake"),
         (INFO, Sampling("all"), None, "fake"),  # a video of one frame
         (INFO, QUICK, None, "fake"),
         (INFO, Sampling("middles", count=1), None, "uncertain"),  # a look at one frame of a video
