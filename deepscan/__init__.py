@@ -8,6 +8,7 @@ for result in scan("videos"):
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from deepscan.runtime.scan import Scan, scan
 
 __version__ = version("deepscan-video")
+# ONNX Runtime sends usage data unless this is set before it is loaded. Set here, so that it holds in every process and
+# for every package that loads ONNX Runtime on deepscan's behalf.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 __all__ = ["Scan", "Segment", "TrackResult", "VideoResult", "scan"]
 
 # Looked up when first used, so that `deepscan --help` loads no decoder and no runtime.

@@ -58,15 +58,17 @@ def bench(
         detector, backend=backend, precision=precision, device=device, batch=batch, seconds=seconds, threads=threads
     )
     from deepscan.cli.bench_display import show_report
+    from deepscan.runtime.library_files import matplotlib_files_removed
 
     report = _run(subjects, setup, Console(stderr=True))
     show_report(report, Console(stderr=json == STDOUT))
     if json is not None:
         _write_json(report, json)
     if plot is not None and report.measurements:
-        from deepscan.cli.bench_plot import write_plot
+        with matplotlib_files_removed():
+            from deepscan.cli.bench_plot import write_plot
 
-        write_plot(report, plot)
+            write_plot(report, plot)
     if not report.complete:
         raise typer.Exit(INTERRUPTED)
     if report.failures:
@@ -113,7 +115,10 @@ def _sizes(batch: str) -> tuple[int, ...]:
 
 def _refuse_bad_outputs(json: str | None, plot: Path | None) -> None:
     """Find out before anything is measured."""
+    from importlib.util import find_spec
+
     from deepscan.errors import MachineError, OutputError, UsageError
+    from deepscan.installing import install_extra
 
     files = [*([Path(json)] if json not in (None, STDOUT) else []), *([plot] if plot else [])]
     for file in files:
@@ -123,11 +128,9 @@ def _refuse_bad_outputs(json: str | None, plot: Path | None) -> None:
         return
     if plot.suffix.lower() not in PLOTS:
         raise UsageError(f"--plot {plot} is no picture that can be drawn: let it end in {' or '.join(PLOTS)}.")
-    try:
-        import matplotlib  # noqa: F401
-    except ModuleNotFoundError as error:
-        message = f"--plot needs the package {error.name}: run `pip install 'deepscan[plot]'`, or use --json."
-        raise MachineError(message) from error
+    if find_spec("matplotlib") is None:
+        command = install_extra("plot")
+        raise MachineError(f"--plot needs the package matplotlib: run `{command}`, or use --json.")
 
 
 def _run(subjects: list[Subject], setup: Setup, console: Console) -> BenchReport:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Pairs of packages that install the same module and break each other.
+from deepscan.installing import RUNTIME, gpu_runtime, install_extra, replace_packages
+
+# Pairs of packages that install the same module and break each other. deepscan needs the second; of ONNX Runtime only
+# where there is a GPU.
 RIVALS = (("onnxruntime", "onnxruntime-gpu"), ("opencv-python", "opencv-python-headless"))
 # What cuts faces out of frames that NVDEC leaves on the GPU.
 DEVICE_FRAMES = ("cuda-python", "nvidia-cuda-nvrtc")
-GPU_RUNTIME = "pip uninstall -y onnxruntime && pip install 'deepscan[cuda]' onnxruntime-gpu"
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,20 @@ def doctor() -> None:
     from rich.text import Text
 
     table = Table(title="This machine", title_justify="left", box=SIMPLE_HEAD)
-    for column in ("what", "", "found", "to add it"):
+    for column in ("what", "", "found"):
         table.add_column(column, overflow="fold")
-    for finding in _findings():
+    findings = _findings()
+    for finding in findings:
         mark = Text("yes", "green") if finding.good else Text("no", "yellow")
-        table.add_row(finding.subject, mark, Text(finding.fact), Text(finding.remedy))
-    Console().print(table)
-    Console().print(f"Scans run on: {_device()}", highlight=False)
+        table.add_row(finding.subject, mark, Text(finding.fact))
+    console = Console()
+    console.print(table)
+    remedies = [(finding.subject, finding.remedy) for finding in findings if finding.remedy]
+    if remedies:
+        console.print("To add what is missing:", highlight=False)
+    for subject, remedy in remedies:  # not folded: commands are copied
+        console.print(Text(f"  {subject}: {remedy}"), soft_wrap=True)
+    console.print(f"Scans run on: {_device()}", highlight=False)
 
 
 def _device() -> str:
@@ -54,10 +63,8 @@ def _findings() -> list[Finding]:
         _onnxruntime(),
         *_gpu(),
         _tensorrt(),
-        _package(
-            "torch", "for `deepscan weights add`, `deepscan export`, --backend torch", "pip install 'deepscan[export]'"
-        ),
-        _package("openvino", "for --backend openvino, on the CPU", "pip install 'deepscan[openvino]'"),
+        _package("torch", "for `deepscan weights add`, `deepscan export`, --backend torch", "export"),
+        _package("openvino", "for --backend openvino, on the CPU", "openvino"),
         *_rivals(),
     ]
 
@@ -87,14 +94,14 @@ def _gpu() -> list[Finding]:
     return [
         Finding("CUDA", True, names),
         Finding(
-            "ONNX Runtime on CUDA", runtime, "provider found" if runtime else "none", "" if runtime else GPU_RUNTIME
+            "ONNX Runtime on CUDA", runtime, "provider found" if runtime else "none", "" if runtime else gpu_runtime()
         ),
         Finding("NVDEC", nvdec, "driver and FFmpeg have it" if nvdec else "driver or FFmpeg lack it: the CPU decodes"),
         Finding(
             "Frames on the GPU",
             nvdec and compiler,
             f"{' and '.join(DEVICE_FRAMES)}: {'installed' if compiler else 'not both are installed'}",
-            "" if compiler else "pip install 'deepscan[cuda]'",
+            "" if compiler else install_extra("cuda"),
         ),
     ]
 
@@ -105,26 +112,26 @@ def _tensorrt() -> Finding:
     names = ("tensorrt", "tensorrt-rtx", "cuda-python")
     found = [f"{name} {number}" for name in names if (number := installed_version(name))]
     fact = f"{', '.join(found) or 'not installed'}, for `deepscan export --engine` and --backend tensorrt"
-    return Finding("TensorRT", bool(found), fact, "" if found else "pip install 'deepscan[tensorrt]'")
+    return Finding("TensorRT", bool(found), fact, "" if found else install_extra("tensorrt"))
 
 
-def _package(name: str, purpose: str, remedy: str) -> Finding:
+def _package(name: str, purpose: str, extra: str) -> Finding:
     from deepscan.runtime.machine import installed_version
 
     number = installed_version(name)
     fact = f"{number}, {purpose}" if number else f"not installed; {purpose}"
-    return Finding(name, number is not None, fact, "" if number else remedy)
+    return Finding(name, number is not None, fact, "" if number else install_extra(extra))
 
 
 def _rivals() -> list[Finding]:
-    from deepscan.runtime.machine import installed_version
+    from deepscan.runtime.machine import installed_version, nvidia_gpus
 
     return [
         Finding(
             f"{one} or {other}",
             False,
             "both are installed and break each other",
-            f"pip uninstall -y {one} {other}, then install the one you want",
+            replace_packages((one, other), one if one == RUNTIME and not nvidia_gpus() else other),
         )
         for one, other in RIVALS
         if installed_version(one) and installed_version(other)

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from deepscan.errors import MachineError
+from deepscan.installing import install_extra
 
 
 @contextmanager
 def needing_torch(doing: str) -> Iterator[None]:
-    """Around imports: a package of `deepscan[export]` that is missing becomes one sentence.
+    """Around imports: a package of the extra `export` that is missing becomes one sentence.
 
     Raises:
         MachineError: a package is missing.
@@ -18,5 +19,5 @@ def needing_torch(doing: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        message = f"{doing} needs the package {error.name}: run `pip install 'deepscan[export]'`."
+        message = f"{doing} needs the package {error.name}: run `{install_extra('export')}`."
         raise MachineError(message) from error

@@ -10,6 +10,7 @@ from importlib.metadata import version
 import msgspec
 import onnx
 
+from deepscan import __version__
 from deepscan.export.onnx_from_module import OPSET, refuse_invalid
 from deepscan.runtime.artefacts import (
     METADATA_PREFIX,
@@ -21,7 +22,7 @@ from deepscan.runtime.artefacts import (
 )
 from deepscan.spec import DetectorSpec
 
-TOOLS = ("deepscan", "torch", "onnx", "onnxscript")
+TOOLS = ("torch", "onnx", "onnxscript")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,11 @@ def packed(
         calibration=calibration,
         parity_loss=parity_loss,
         opset=OPSET,
-        tools={"python": platform.python_version(), **{tool: version(tool) for tool in TOOLS}},
+        tools={
+            "python": platform.python_version(),
+            "deepscan": __version__,
+            **{tool: version(tool) for tool in TOOLS},
+        },
     )
     values = {
         "spec": spec.to_json(),

@@ -8,12 +8,12 @@ from typing import Final
 
 import msgspec
 
+from deepscan import __version__
 from deepscan.runtime.bench.memory_use import gpu_driver_version
 from deepscan.runtime.machine import cpu_count, installed_version, nvidia_gpus
 
 PROCESSORS: Final = Path("/proc/cpuinfo")
 PACKAGES: Final = (
-    "deepscan",
     "numpy",
     "onnx",
     "onnxruntime",
@@ -59,7 +59,11 @@ def machine_facts() -> MachineFacts:
         gpus=tuple(gpu.name for gpu in nvidia_gpus()),
         gpu_driver=gpu_driver_version(),
         system=f"{platform.system()} {platform.release()}",
-        packages={"python": platform.python_version(), **{name: found for name, found in found.items() if found}},
+        packages={
+            "python": platform.python_version(),
+            "deepscan": __version__,
+            **{name: found for name, found in found.items() if found},
+        },
     )
 
 
