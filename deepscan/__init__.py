@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from deepscan.runtime.journal.results import Segment, TrackResult, VideoResult
     from deepscan.runtime.scan import Scan, scan
 
-__version__ = version("deepscan-video")
 # ONNX Runtime sends usage data unless this is set before it is loaded. Set here, so that it holds in every process and
 # for every package that loads ONNX Runtime on deepscan's behalf.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 __all__ = ["Scan", "Segment", "TrackResult", "VideoResult", "scan"]
 
-# Looked up when first used, so that `deepscan --help` loads no decoder and no runtime.
+# Looked up when first used, so that `deepscan --help` loads no decoder and no runtime, and Ctrl-C finds its handler.
 _HOMES = {
     "Scan": "deepscan.runtime.scan",
     "scan": "deepscan.runtime.scan",
@@ -34,6 +33,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("deepscan-video")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -18,6 +18,7 @@ STDOUT = "-"
 INTERRUPTED = 130
 SOME_FAILED = 1
 PLOTS = (".png", ".svg")
+DIGITS = 20  # of a batch size, more than any that is allowed
 
 
 def bench(
@@ -87,10 +88,13 @@ def _what_and_how(
     threads: int | None,
 ) -> tuple[list[Subject], Setup]:
     from deepscan.models.specs import spec_of
+    from deepscan.ranges import MOST_SECONDS, MOST_THREADS, checked_real, checked_whole
     from deepscan.runtime.bench.bench_records import Setup
     from deepscan.runtime.bench.benching import subjects_of
     from deepscan.runtime.machine import chosen_device, cpu_count
 
+    checked_whole("--threads", threads, most=MOST_THREADS)
+    checked_real("--seconds", seconds, least=0, most=MOST_SECONDS, above=True)
     models = [name.strip() for name in detector.split(",")]
     for name in models:
         if name and not name.endswith(".onnx"):
@@ -106,11 +110,14 @@ def _what_and_how(
 
 def _sizes(batch: str) -> tuple[int, ...]:
     from deepscan.errors import UsageError
+    from deepscan.ranges import checked_whole
 
     parts = [part.strip() for part in batch.split(",")]
-    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+    if not all(part.isascii() and part.isdigit() and len(part) <= DIGITS and int(part) > 0 for part in parts):
         raise UsageError(f"--batch {batch!r} is no list of sizes: write whole numbers from 1 on, as in 1,2,4.")
-    return tuple(sorted({int(part) for part in parts}))
+    sizes = tuple(sorted({int(part) for part in parts}))
+    checked_whole("--batch", sizes[-1])
+    return sizes
 
 
 def _refuse_bad_outputs(json: str | None, plot: Path | None) -> None:

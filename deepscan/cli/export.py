@@ -78,6 +78,7 @@ def export(
 
     from deepscan.cli.spinner import shown
     from deepscan.errors import UsageError
+    from deepscan.ranges import MOST_BYTES, MOST_SAMPLES, MOST_SEED, checked_whole
 
     if fp32 + fp16 + int8 > 1:
         raise UsageError("--fp32, --fp16 and --int8 exclude each other: give one.")
@@ -90,6 +91,10 @@ def export(
     is_artefact = detector.endswith(ARTEFACT)
     if is_artefact and (engine is None or weights or variant or fp32 or fp16 or int8 or parity_data):
         raise UsageError(f"{detector} is exported already: only --engine, with what belongs to it, makes more of it.")
+    checked_whole("--calibration-items", calibration_items, least=2, most=MOST_SAMPLES)
+    checked_whole("--seed", seed, least=0, most=MOST_SEED)
+    checked_whole("--max-batch", max_batch)
+    checked_whole("--workspace", workspace, most=MOST_BYTES // MEBIBYTE)
     capabilities = _capabilities(sm)
     console = Console(stderr=True)
     with console.status(f"Exporting {detector} ...") as status:

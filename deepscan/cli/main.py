@@ -1,61 +1,32 @@
-"""`deepscan`: the commands, and what happens to errors. Nothing heavy is imported before a command runs."""
+"""The command `deepscan`. Before anything else is imported, Ctrl-C and SIGTERM get a handler."""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from typing import Annotated
+from types import FrameType
+from typing import Any
 
-import typer
-
-from deepscan.cli.bench import bench
-from deepscan.cli.doctor import doctor
-from deepscan.cli.export import export
-from deepscan.cli.models import models
-from deepscan.cli.scan import scan
-from deepscan.cli.show import show
-from deepscan.cli.weights import app as weights
-from deepscan.errors import DeepscanError
-
-app = typer.Typer(
-    name="deepscan",
-    help="Scan videos for forged faces: one honest row per video.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-app.command()(scan)
-app.command()(show)
-app.command()(models)
-app.command()(doctor)
-app.command()(export)
-app.command()(bench)
-app.add_typer(weights, name="weights")
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from deepscan import __version__
-
-        print(f"deepscan {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def options(
-    _version: Annotated[
-        bool, typer.Option("--version", help="Show the version and leave.", callback=_print_version, is_eager=True)
-    ] = False,
-) -> None:
-    """Scan videos for forged faces: one honest row per video."""
+INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run a command; every expected error becomes one line on stderr and its exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: what is finished is written
-    try:
-        app()
-    except DeepscanError as error:
-        from deepscan.cli.scan_display import printable
+    """Run a command and leave with its exit code."""
+    _on_signals(_leave_at_once)  # an interrupt that lands inside an import can surface as any error
+    from deepscan.cli.running import raise_interrupt, run
 
-        print(f"deepscan: {printable(str(error))}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    code = run(sys.argv[1:], when_loaded=lambda: _on_signals(raise_interrupt))
+    _on_signals(signal.SIG_DFL)
+    sys.exit(code)
+
+
+def _on_signals(handler: Any) -> None:
+    """Set what SIGINT and SIGTERM do, unless the caller's shell wants them ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+def _leave_at_once(_number: int, _frame: FrameType | None) -> None:
+    os._exit(INTERRUPTED)

@@ -175,7 +175,7 @@ def scan(
         backend=backend,
         precision=precision,
         limits=_limits(
-            file_bytes=max_file_size << 20 if max_file_size is not None else None,
+            file_bytes=_bytes("--max-file-size", max_file_size),
             pixels=max_pixels,
             frames=max_frames,
             seconds=max_duration,
@@ -185,7 +185,7 @@ def scan(
             on_limit=on_limit,
         ),
         timeout=MOST_SECONDS if timeout is None else timeout or None,
-        memory=memory << 20 if memory is not None else None,
+        memory=_bytes("--memory", memory),
         trace=trace,
         report=silence if quiet else say,
         note=events.write if events is not None else unnoted,
@@ -206,6 +206,14 @@ def scan(
         raise typer.Exit(INTERRUPTED)
     if display.failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def _bytes(option: str, mebibytes: int | None) -> int | None:
+    """Return a size in bytes."""
+    from deepscan.ranges import MOST_BYTES, checked_whole
+
+    checked_whole(option, mebibytes, least=0, most=MOST_BYTES >> 20)
+    return None if mebibytes is None else mebibytes << 20
 
 
 def _limits(**wished: Any) -> Limits:

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deepscan import Scan, VideoResult
+from deepscan.cli.printable import printable as printable
 
 ROWS_SHOWN = 20
 FAILURES_SHOWN = 5
@@ -223,10 +224,3 @@ def _common_folder(paths: list[str]) -> str:
     """Return the folder that all paths lie in, with its slash, or nothing."""
     folders = {os.path.dirname(path) for path in paths}
     return os.path.join(folders.pop(), "") if len(folders) == 1 else ""
-
-
-def printable(text: str) -> str:
-    """Escape what could move the cursor, recolour the terminal or break the line."""
-    return "".join(
-        sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode() for sign in text
-    )

@@ -50,7 +50,9 @@ def random(
     from rich.console import Console
 
     from deepscan.cli.spinner import shown
+    from deepscan.ranges import MOST_SEED, checked_whole
 
+    checked_whole("--seed", seed, least=0, most=MOST_SEED)
     install = _install_module()
     console = Console(stderr=True)
     with console.status(f"Making random weights of {detector} ...") as status:

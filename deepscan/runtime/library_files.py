@@ -20,7 +20,6 @@ USER_VARIABLES: Final = ("LOGNAME", "USER", "LNAME", "USERNAME")
 FONTS: Final = "<!DOCTYPE fontconfig SYSTEM 'fonts.dtd'><fontconfig><cachedir>{}</cachedir></fontconfig>"
 
 
-
 @contextmanager
 def openvino_telemetry_absent() -> Iterator[None]:
     """Import OpenVINO within this: it then takes its telemetry package for one that is not installed.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from deepscan.errors import OverLimit, UsageError
+from deepscan.ranges import MOST_BYTES, MOST_SECONDS, checked_real, checked_whole
 
 if TYPE_CHECKING:
     from deepscan.runtime.video.frames import VideoInfo
@@ -64,8 +64,10 @@ class Limits:
             raise UsageError(f"--on-limit {self.on_limit!r} must be one of: {', '.join(get_args(OnLimit))}.")
         for name, option in OPTIONS.items():
             value = getattr(self, name)
-            if value is not None and not (value >= 0 and math.isfinite(value)):
-                raise UsageError(f"{option} {value} must be at least 0 (0: no limit).")
+            if name == "seconds":
+                checked_real(option, value, least=0, most=MOST_SECONDS)
+            else:
+                checked_whole(option, value, least=0, most=MOST_BYTES)
 
     def scoring(self) -> dict[str, int | float | None]:
         """Return what a score may depend on: nothing where inputs over a limit get none."""

@@ -10,6 +10,8 @@ from functools import partial
 from typing import Final, cast, get_args
 
 from deepscan.errors import MachineError, UsageError
+from deepscan.ranges import MOST_BYTES, MOST_COUNT, MOST_SAMPLES, MOST_THREADS, checked_real, checked_whole
+from deepscan.ranges import MOST_SECONDS as LONGEST_TIMEOUT
 from deepscan.runtime.backends.backend_choice import BackendChoice, PrecisionChoice, refuse_impossible
 from deepscan.runtime.backends.backends import BACKEND_VARIABLE
 from deepscan.runtime.devices import Devices, chosen_devices
@@ -128,12 +130,17 @@ def scan(
     ):
         if value not in get_args(accepted):
             raise UsageError(f"{name} {value!r} is not known: use one of {', '.join(get_args(accepted))}.")
-    if min(number for number in (frames, clips, detect_every, min_face, jobs, 1) if number is not None) < 1:
-        raise UsageError("--frames, --clips, --detect-every, --min-face and --jobs must be at least 1.")
-    if (timeout is not None and timeout <= 0) or (memory is not None and memory <= 0):
-        raise UsageError("--timeout and --memory must be more than nothing.")
-    if threshold is not None and not 0.0 <= threshold <= 1.0:
-        raise UsageError(f"--threshold is a probability between 0 and 1, not {threshold}.")
+    for name, number, most in (
+        ("frames", frames, MOST_SAMPLES),
+        ("clips", clips, MOST_SAMPLES),
+        ("detect_every", detect_every, MOST_COUNT),
+        ("min_face", min_face, MOST_COUNT),
+        ("jobs", jobs, MOST_THREADS),
+        ("memory", memory, MOST_BYTES),
+    ):
+        checked_whole(name, number, most=most)
+    checked_real("timeout", timeout, least=0, most=LONGEST_TIMEOUT, above=True)
+    checked_real("threshold", threshold, least=0, most=1)
     given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
     plan = plan_inputs(
         given,
