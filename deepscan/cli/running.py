@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -21,6 +22,11 @@ INTERRUPTED: Final = 130
 READER_LEFT: Final = 141
 DEBUG_OPTION: Final = "--debug"
 DEBUG_VARIABLE: Final = "DEEPSCAN_DEBUG"
+
+# Of errors about a path: what is at fault is that path, or the disk, and not this program.
+OF_THE_MACHINE: Final = frozenset(
+    [errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ELOOP]
+)
 
 _signals: list[int] = []
 
@@ -75,6 +81,11 @@ def _end(error: BaseException) -> tuple[int, str]:
         return error.exit_code, str(error)
     if isinstance(error, StdoutError):
         return OUTPUT_FAILED, f"Nothing can be written to stdout ({error.strerror}): give it another place to go to."
+    if isinstance(error, FileNotFoundError) and not _folder_exists():
+        return OUTPUT_FAILED, "The working folder was deleted: change to one that exists, or give absolute paths."
+    if isinstance(error, OSError) and error.filename is not None and error.errno in OF_THE_MACHINE:
+        path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else error.filename
+        return OUTPUT_FAILED, f"{path} cannot be used ({error.strerror}): give another path, or see to that."
     if hasattr(error, "format_message"):  # Typer's and Click's errors, whichever of the two defines them
         return _usage(error)
     return UNEXPECTED, _unexpected(error)
@@ -94,8 +105,6 @@ def _unexpected(error: BaseException) -> str:
     """Return the line about an error that nobody expected."""
     if isinstance(error, MemoryError):
         what = "The memory is full"
-    elif isinstance(error, OSError) and not _folder_exists():
-        what = "The working folder was deleted"
     else:
         first = next(iter(str(error).strip().splitlines()), "")
         what = f"{type(error).__name__}{f': {first}' if first else ''}"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SOME_FAILED = 1
 INTERRUPTED = 130
 STDIN = STDOUT = "-"
+MOST_NAME_BYTES = 215  # a file system takes 255, and temporary files and locks have longer names
 
 
 def scan(
@@ -260,6 +261,8 @@ def _checked_out(out: str) -> Path:
 
     if not out or out.endswith(os.sep) or out == STDOUT:
         raise UsageError(f"--out {out!r} names no file: give the path of the CSV to write.")
+    if len(os.fsencode(os.path.basename(out))) > MOST_NAME_BYTES:
+        raise UsageError(f"--out {out} has too long a name: give one of at most {MOST_NAME_BYTES} bytes.")
     return Path(out)
 
 
