@@ -9,10 +9,11 @@ for result in scan("videos"):
 from __future__ import annotations
 
 import os
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # as type checkers see it, without the time that importing `typing` takes
 if TYPE_CHECKING:
+    from typing import Any
+
     __version__: str
     from deepscan.runtime.journal.results import Segment, TrackResult, VideoResult
     from deepscan.runtime.scan import Scan, scan
@@ -37,6 +38,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("deepscan-video")
+    from importlib import import_module
+
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

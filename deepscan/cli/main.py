@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from types import FrameType
-from typing import Any
 
 INTERRUPTED = 130
+
+try:
+    import signal
+except KeyboardInterrupt:
+    os._exit(INTERRUPTED)
+
+TYPE_CHECKING = False  # as type checkers see it, without the time that importing `typing` takes
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    Handler = Callable[[int, FrameType | None], object]
 
 
 def main() -> None:
@@ -17,11 +26,11 @@ def main() -> None:
     from deepscan.cli.running import raise_interrupt, run
 
     code = run(sys.argv[1:], when_loaded=lambda: _on_signals(raise_interrupt))
-    _on_signals(signal.SIG_DFL)
+    _on_signals(_leave_at_once)
     sys.exit(code)
 
 
-def _on_signals(handler: Any) -> None:
+def _on_signals(handler: Handler) -> None:
     """Set what SIGINT and SIGTERM do, unless the caller's shell wants them ignored."""
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:
