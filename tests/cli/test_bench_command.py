@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from deepscan.installing import install_extra
 from deepscan.runtime.machine import cpu_count
 from tests.cli.console import DEEPSCAN, ENVIRONMENT, assert_one_line, deepscan
 from tests.runtime.watchdog import PATIENCE_SECONDS, wait_until
@@ -90,7 +91,7 @@ def test_without_matplotlib_a_plot_says_what_to_install(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert ran.returncode == 3
-    sentence = "--plot needs the package matplotlib: run `pip install 'deepscan[plot]'`, or use --json."
+    sentence = f"--plot needs the package matplotlib: run `{install_extra('plot')}`, or use --json."
     assert ran.stderr == f"deepscan: {sentence}\n"
 
 
