@@ -79,7 +79,7 @@ def test_the_api_refuses_the_same_whole_numbers(name: str, value: object) -> Non
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), 1e300, -1.0, 0.0])
 def test_the_api_refuses_the_same_times(value: float) -> None:
-    with pytest.raises(UsageError, match="^timeout must be a number more than 0"):
+    with pytest.raises(UsageError, match=r"^timeout must be a number more than 0"):
         scan(NO_FACE, timeout=value)
 
 
