@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PathDistribution
 from pathlib import Path
 
@@ -27,7 +28,7 @@ Requires-Dist: matplotlib; extra == 'plot'
 
 
 def installed_as(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, origin: dict[str, object] | None, others: set[str] | None = None
+    folder: Path, monkeypatch: pytest.MonkeyPatch, origin: Mapping[str, object] | None, others: set[str] | None = None
 ) -> None:
     """Make this package look as if it had been installed in another way."""
     info = folder / "deepscan_video-1.2.3.dist-info"
@@ -104,10 +105,10 @@ def test_the_swap_to_the_runtime_for_gpus_ends_with_that_alone(tmp_path: Path, m
 
 def test_without_pip_its_stand_in_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installing, "find_spec", lambda _: None)
-    monkeypatch.setattr(installing.shutil, "which", lambda _: "/bin/uv")
+    monkeypatch.setattr("shutil.which", lambda _: "/bin/uv")
     assert shlex.split(install_packages("a>1")) == ["uv", "pip", "install", "--python", sys.executable, "a>1"]
     assert "-y" not in replace_packages(("a", "b"), "b")
-    monkeypatch.setattr(installing.shutil, "which", lambda _: None)
+    monkeypatch.setattr("shutil.which", lambda _: None)
     assert install_packages("a").startswith(f"{shlex.quote(sys.executable)} -m ensurepip && ")
 
 

@@ -148,7 +148,7 @@ def test_every_benchmark_exists_with_its_options() -> None:
         if not name.startswith("benchmarks."):
             continue
         if find_spec(name) is None:
-            wrong.append((path.name, name))
+            wrong.append((path.name, name, "does not exist"))
             continue
         source = (ROOT / f"{name.replace('.', '/')}.py").read_text()
         wrong += [(path.name, name, word) for word in words if word.startswith("--") and f'"{word}"' not in source]

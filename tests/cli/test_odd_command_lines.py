@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import io
 import os
@@ -139,7 +140,7 @@ def test_an_interrupt_that_a_library_turned_into_another_error_is_an_interrupt(
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_what_an_encoding_lacks_is_drawn_with_what_it_has(encoding: str) -> None:
-    streams.codecs.register_error(streams.LEGIBLE, streams._legible)
+    codecs.register_error(streams.LEGIBLE, streams._legible)
     assert "▁█ ─ é 人".encode(encoding, streams.LEGIBLE).decode(encoding)[:5] == "18 - "
     assert "人".encode(encoding, streams.LEGIBLE) == b"\\u4eba"
 
