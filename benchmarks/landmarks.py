@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepscan.installing import install_packages
 from deepscan.models.specs import caddm_target, deepfakebench_target
 from deepscan.runtime.faces.alignment import moved, similarity, target_points
 from deepscan.runtime.faces.crops import crop_square
@@ -33,7 +34,7 @@ from deepscan.spec import Points, SquareCrop
 Floats = NDArray[np.float64]
 
 PREDICTOR = "shape_predictor_68_face_landmarks.dat"
-INSTALL = "pip install dlib-bin face_recognition_models"
+INSTALL = install_packages("dlib-bin", "face_recognition_models")
 FRAMES_APART = 15
 SMALLEST_FACE = 64  # pixels, longer side of YuNet's box
 SAME_FACE = 0.3  # IoU of the two detectors' boxes; dlib's are squares without the forehead

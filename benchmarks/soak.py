@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ import av
 from benchmarks.footage import PORTRAIT
 from benchmarks.measure import machine
 from benchmarks.processes import Sample, memory_watched
+from deepscan.installing import install_extra
 from tests.mutations import mutated
 
 SIDE, FRAMES, RATE = 96, 25, 25
@@ -177,6 +179,13 @@ def _mean_megabytes(samples: Sequence[Sample]) -> float:
 
 def write_plot(found: Soaked, path: Path) -> None:
     """Draw the memory over the time; the suffix of the path says as what."""
+    from deepscan.runtime.library_files import matplotlib_files_removed
+
+    with matplotlib_files_removed():
+        _write_plot(found, path)
+
+
+def _write_plot(found: Soaked, path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.0, 3.5), layout="constrained")
@@ -230,11 +239,8 @@ def main() -> None:
     for file in (chosen.json, chosen.plot):  # found out before the hours, not after
         if file is not None and (not file.parent.is_dir() or file.is_dir()):
             parser.error(f"{file} cannot be written: name a file in a folder that exists.")
-    if chosen.plot is not None:
-        try:
-            import matplotlib  # noqa: F401
-        except ModuleNotFoundError:
-            parser.error("--plot needs the package matplotlib: run `pip install 'deepscan[plot]'`, or use --json.")
+    if chosen.plot is not None and find_spec("matplotlib") is None:
+        parser.error(f"--plot needs the package matplotlib: run `{install_extra('plot')}`, or use --json.")
     found = soak(chosen.files)
     print(report(found))
     if chosen.json is not None:

@@ -8,9 +8,7 @@ for result in scan("videos"):
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+import os
 
 from deepscan.errors import (
     DeepscanError,
@@ -26,12 +24,18 @@ from deepscan.errors import (
     UsageError,
 )
 
+TYPE_CHECKING = False  # as type checkers see it, without the time that importing `typing` takes
 if TYPE_CHECKING:
+    from typing import Any
+
+    __version__: str
     from deepscan.runtime.journal.results import Segment, TrackResult, VideoResult
     from deepscan.runtime.limits import Limits
     from deepscan.runtime.scan import Scan, scan
 
-__version__ = version("deepscan-video")
+# ONNX Runtime sends usage data unless this is set before it is loaded. Set here, so that it holds in every process and
+# for every package that loads ONNX Runtime on deepscan's behalf.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 __all__ = [
     "DeepscanError",
     "DeviceMemoryError",
@@ -53,7 +57,7 @@ __all__ = [
     "scan",
 ]
 
-# Looked up when first used, so that `deepscan --help` loads no decoder and no runtime.
+# Looked up when first used, so that `deepscan --help` loads no decoder and no runtime, and Ctrl-C finds its handler.
 _HOMES = {
     "Limits": "deepscan.runtime.limits",
     "Scan": "deepscan.runtime.scan",
@@ -69,6 +73,12 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("deepscan-video")
+    from importlib import import_module
+
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -30,6 +30,7 @@ PLOTS = (".png", ".svg")
 # By these the files that it writes are known again, so that no others are replaced.
 REPORT_NAMES = ("schema", "machine", "setup", "measurements")
 PLOT_MARKER = "deepscan bench"
+DIGITS = 20  # of a batch size, more than any that is allowed
 
 
 def bench(
@@ -112,15 +113,17 @@ def bench(
         detector, backend=backend, precision=precision, device=device, batch=batch, seconds=seconds, threads=threads
     )
     from deepscan.cli.bench_display import show_report
+    from deepscan.runtime.library_files import matplotlib_files_removed
 
     report = _run(subjects, setup, Console(stderr=True))
     show_report(report, Console(stderr=json == STDOUT))
     if json is not None:
         _write_json(report, json)
     if plot is not None and report.measurements:
-        from deepscan.cli.bench_plot import write_plot
+        with matplotlib_files_removed():
+            from deepscan.cli.bench_plot import write_plot
 
-        write_plot(report, plot)
+            write_plot(report, plot)
     if not report.complete:
         raise typer.Exit(INTERRUPTED)
     if report.failures:
@@ -138,11 +141,16 @@ def _what_and_how(
     seconds: float,
     threads: int | None,
 ) -> tuple[list[Subject], Setup]:
+    from deepscan.arguments import MOST_THREADS, whole_number
+    from deepscan.arguments import seconds as checked_seconds
     from deepscan.models.specs import spec_of
     from deepscan.runtime.bench.bench_records import Setup
     from deepscan.runtime.bench.benching import subjects_of
     from deepscan.runtime.machine import chosen_device, cpu_count
 
+    if threads is not None:
+        whole_number("--threads", threads, most=MOST_THREADS)
+    checked_seconds("--seconds", seconds)
     models = [name.strip() for name in detector.split(",")]
     for name in models:
         if name and not name.endswith(".onnx"):
@@ -157,17 +165,23 @@ def _what_and_how(
 
 
 def _sizes(batch: str) -> tuple[int, ...]:
+    from deepscan.arguments import whole_number
     from deepscan.errors import UsageError
 
     parts = [part.strip() for part in batch.split(",")]
-    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+    if not all(part.isascii() and part.isdigit() and len(part) <= DIGITS and int(part) > 0 for part in parts):
         raise UsageError(f"--batch {batch!r} is no list of sizes: write whole numbers from 1 on, as in 1,2,4.")
-    return tuple(sorted({int(part) for part in parts}))
+    sizes = tuple(sorted({int(part) for part in parts}))
+    whole_number("--batch", sizes[-1])
+    return sizes
 
 
 def _refuse_bad_outputs(json: str | None, plot: Path | None) -> None:
     """Find out before anything is measured."""
+    from importlib.util import find_spec
+
     from deepscan.errors import MachineError, OutputError, UsageError
+    from deepscan.installing import install_extra
     from deepscan.runtime.other_files import holds, json_with, refuse_other_file
 
     files = [*([Path(json)] if json not in (None, STDOUT) else []), *([plot] if plot else [])]
@@ -181,11 +195,9 @@ def _refuse_bad_outputs(json: str | None, plot: Path | None) -> None:
     if plot.suffix.lower() not in PLOTS:
         raise UsageError(f"--plot {plot} is no picture that can be drawn: let it end in {' or '.join(PLOTS)}.")
     refuse_other_file(plot, holds(PLOT_MARKER.encode("ascii")), advice="choose another file for --plot")
-    try:
-        import matplotlib  # noqa: F401
-    except ModuleNotFoundError as error:
-        message = f"--plot needs the package {error.name}: run `pip install 'deepscan[plot]'`, or use --json."
-        raise MachineError(message) from error
+    if find_spec("matplotlib") is None:
+        command = install_extra("plot")
+        raise MachineError(f"--plot needs the package matplotlib: run `{command}`, or use --json.")
 
 
 def _run(subjects: list[Subject], setup: Setup, console: Console) -> BenchReport:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from deepscan.installing import RUNTIME, gpu_runtime, install_extra, replace_packages
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 # Terminals of fewer columns get no table.
-WIDE = 100
+WIDE = 60
 INDENT = 5
-# Pairs of packages that install the same module and break each other.
+# Pairs of packages that install the same module and break each other. deepscan needs the second; of ONNX Runtime only
+# where there is a GPU.
 RIVALS = (("onnxruntime", "onnxruntime-gpu"), ("opencv-python", "opencv-python-headless"))
 # What cuts faces out of frames that NVDEC leaves on the GPU.
 DEVICE_FRAMES = ("cuda-python", "nvidia-cuda-nvrtc")
-GPU_RUNTIME = "pip uninstall -y onnxruntime && pip install 'deepscan[cuda]' onnxruntime-gpu"
 
 
 @dataclass(frozen=True)
@@ -39,31 +41,42 @@ def doctor() -> None:
 
     console = Console()
     width = line_width(console)
+    findings = _findings()
     if width is not None and width < WIDE:
-        _show_below_each_other(console, width)
-        console.print(f"Scans run on: {_device()}", highlight=False)
-        return
-    table = Table(title="This machine", title_justify="left", box=SIMPLE_HEAD)
-    for column in ("what", "", "found", "to add it"):
-        table.add_column(column, overflow="fold")
-    for finding in _findings():
-        mark = Text("yes", "green") if finding.good else Text("no", "yellow")
-        table.add_row(finding.subject, mark, Text(finding.fact), Text(finding.remedy))
-    console.print(table)
+        _show_below_each_other(console, width, findings)
+    else:
+        table = Table(title="This machine", title_justify="left", box=SIMPLE_HEAD)
+        for column in ("what", "", "found"):
+            table.add_column(column, overflow="fold")
+        for finding in findings:
+            mark = Text("yes", "green") if finding.good else Text("no", "yellow")
+            table.add_row(finding.subject, mark, Text(finding.fact))
+        console.print(table)
+    _say_remedies(console, findings)
     console.print(f"Scans run on: {_device()}", highlight=False)
 
 
-def _show_below_each_other(console: Console, width: int) -> None:
-    """Print each finding over the whole width of a narrow terminal, and below it what would add it."""
+def _say_remedies(console: Console, findings: list[Finding]) -> None:
+    """Print what would add what is missing, unfolded, so that it can be copied."""
+    from rich.text import Text
+
+    remedies = [(finding.subject, finding.remedy) for finding in findings if finding.remedy]
+    if remedies:
+        console.print("To add what is missing:", highlight=False)
+    for subject, remedy in remedies:
+        console.print(Text(f"  {subject}: {remedy}"), soft_wrap=True)
+
+
+def _show_below_each_other(console: Console, width: int, findings: list[Finding]) -> None:
+    """Print each finding over the whole width of a narrow terminal."""
     from rich.text import Text
 
     from deepscan.cli.result_table import wrapped
 
-    for finding in _findings():
+    for finding in findings:
         mark = Text("yes", "green") if finding.good else Text("no ", "yellow")
         console.print(Text.assemble(mark, f"  {finding.subject}"), soft_wrap=True)
-        to_add = f"To add it: {finding.remedy}" if finding.remedy else ""
-        for line in (part for text in (finding.fact, to_add) if text for part in wrapped(text, max(1, width - INDENT))):
+        for line in wrapped(finding.fact, max(1, width - INDENT)) if finding.fact else ():
             console.print(Text(" " * INDENT + line), soft_wrap=True)
 
 
@@ -84,10 +97,8 @@ def _findings() -> list[Finding]:
         _onnxruntime(),
         *_gpu(),
         _tensorrt(),
-        _package(
-            "torch", "for `deepscan weights add`, `deepscan export`, --backend torch", "pip install 'deepscan[export]'"
-        ),
-        _package("openvino", "for --backend openvino, on the CPU", "pip install 'deepscan[openvino]'"),
+        _package("torch", "for `deepscan weights add`, `deepscan export`, --backend torch", "export"),
+        _package("openvino", "for --backend openvino, on the CPU", "openvino"),
         *_rivals(),
     ]
 
@@ -117,14 +128,14 @@ def _gpu() -> list[Finding]:
     return [
         Finding("CUDA", True, names),
         Finding(
-            "ONNX Runtime on CUDA", runtime, "provider found" if runtime else "none", "" if runtime else GPU_RUNTIME
+            "ONNX Runtime on CUDA", runtime, "provider found" if runtime else "none", "" if runtime else gpu_runtime()
         ),
         Finding("NVDEC", nvdec, "driver and FFmpeg have it" if nvdec else "driver or FFmpeg lack it: the CPU decodes"),
         Finding(
             "Frames on the GPU",
             nvdec and compiler,
             f"{' and '.join(DEVICE_FRAMES)}: {'installed' if compiler else 'not both are installed'}",
-            "" if compiler else "pip install 'deepscan[cuda]'",
+            "" if compiler else install_extra("cuda"),
         ),
     ]
 
@@ -135,26 +146,26 @@ def _tensorrt() -> Finding:
     names = ("tensorrt", "tensorrt-rtx", "cuda-python")
     found = [f"{name} {number}" for name in names if (number := installed_version(name))]
     fact = f"{', '.join(found) or 'not installed'}, for `deepscan export --engine` and --backend tensorrt"
-    return Finding("TensorRT", bool(found), fact, "" if found else "pip install 'deepscan[tensorrt]'")
+    return Finding("TensorRT", bool(found), fact, "" if found else install_extra("tensorrt"))
 
 
-def _package(name: str, purpose: str, remedy: str) -> Finding:
+def _package(name: str, purpose: str, extra: str) -> Finding:
     from deepscan.runtime.machine import installed_version
 
     number = installed_version(name)
     fact = f"{number}, {purpose}" if number else f"not installed; {purpose}"
-    return Finding(name, number is not None, fact, "" if number else remedy)
+    return Finding(name, number is not None, fact, "" if number else install_extra(extra))
 
 
 def _rivals() -> list[Finding]:
-    from deepscan.runtime.machine import installed_version
+    from deepscan.runtime.machine import installed_version, nvidia_gpus
 
     return [
         Finding(
             f"{one} or {other}",
             False,
             "both are installed and break each other",
-            f"pip uninstall -y {one} {other}, then install the one you want",
+            replace_packages((one, other), one if one == RUNTIME and not nvidia_gpus() else other),
         )
         for one, other in RIVALS
         if installed_version(one) and installed_version(other)

@@ -168,6 +168,7 @@ def export(
     """
     from rich.console import Console
 
+    from deepscan.arguments import MOST_BYTES, MOST_COUNT, MOST_SAMPLES, MOST_SEED, whole_number
     from deepscan.cli.spinner import shown
     from deepscan.detector_names import refuse_missing_artifact
     from deepscan.errors import UsageError
@@ -185,6 +186,14 @@ def export(
         refuse_missing_artifact(detector)
     if is_artefact and (engine is None or weights or variant or fp32 or fp16 or int8 or parity_data):
         raise UsageError(f"{detector} is exported already: only --engine, with what belongs to it, makes more of it.")
+    for option, number, least, most in (
+        ("--calibration-items", calibration_items, 2, MOST_SAMPLES),
+        ("--seed", seed, 0, MOST_SEED),
+        ("--max-batch", max_batch, 1, MOST_COUNT),
+        ("--workspace", workspace, 1, MOST_BYTES // MEBIBYTE),
+    ):
+        if number is not None:
+            whole_number(option, number, least=least, most=most)
     capabilities = _capabilities(sm)
     console = Console(stderr=True)
     with console.status(f"Exporting {detector} ...") as status:

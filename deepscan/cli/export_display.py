@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from deepscan.cli.scan_display import printable
+from deepscan.cli.printable import printable
 from deepscan.export.parity_report import readable
 
 SKIPPED_SHOWN = 5

@@ -1,68 +1,43 @@
-"""`deepscan`: the commands, and what happens to errors. Nothing heavy is imported before a command runs."""
+"""The command `deepscan`. Before anything else is imported, Ctrl-C and SIGTERM get a handler."""
 
 from __future__ import annotations
 
-import signal
+import os
 import sys
-from typing import Annotated
 
-import typer
+INTERRUPTED = 130
 
-from deepscan.cli.bench import EXAMPLES as BENCH_EXAMPLES
-from deepscan.cli.bench import bench
-from deepscan.cli.doctor import doctor
-from deepscan.cli.export import EXAMPLES as EXPORT_EXAMPLES
-from deepscan.cli.export import export
-from deepscan.cli.models import models
-from deepscan.cli.scan import EXAMPLES as SCAN_EXAMPLES
-from deepscan.cli.scan import scan
-from deepscan.cli.show import EXAMPLES as SHOW_EXAMPLES
-from deepscan.cli.show import show
-from deepscan.cli.weights import app as weights
-from deepscan.errors import DeepscanError
-from deepscan.naming import speak_as_command_line
+try:
+    import signal
+except KeyboardInterrupt:
+    os._exit(INTERRUPTED)
 
-app = typer.Typer(
-    name="deepscan",
-    help="Scan videos for forged faces: one honest row per video.",
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,
-)
-app.command(epilog=SCAN_EXAMPLES)(scan)
-app.command(epilog=SHOW_EXAMPLES)(show)
-app.command()(models)
-app.command()(doctor)
-app.command(epilog=EXPORT_EXAMPLES)(export)
-app.command(epilog=BENCH_EXAMPLES)(bench)
-app.add_typer(weights, name="weights")
+TYPE_CHECKING = False  # as type checkers see it, without the time that importing `typing` takes
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
 
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from deepscan import __version__
-
-        print(f"deepscan {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def options(
-    _version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
-    ] = False,
-) -> None:
-    """Scan videos for forged faces: one honest row per video."""
+    Handler = Callable[[int, FrameType | None], object]
 
 
 def main() -> None:
-    """Run a command; every expected error becomes one line on stderr and its exit code."""
-    speak_as_command_line()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: what is finished is written
-    try:
-        app()
-    except DeepscanError as error:
-        from deepscan.cli.scan_display import printable
+    """Run a command and leave with its exit code."""
+    _on_signals(_leave_at_once)  # an interrupt that lands inside an import can surface as any error
+    from deepscan.cli.running import raise_interrupt, run
+    from deepscan.naming import speak_as_command_line
 
-        print(f"deepscan: {printable(str(error))}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    speak_as_command_line()
+    code = run(sys.argv[1:], when_loaded=lambda: _on_signals(raise_interrupt))
+    _on_signals(_leave_at_once)
+    sys.exit(code)
+
+
+def _on_signals(handler: Handler) -> None:
+    """Set what SIGINT and SIGTERM do, unless the caller's shell wants them ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+def _leave_at_once(_number: int, _frame: FrameType | None) -> None:
+    os._exit(INTERRUPTED)

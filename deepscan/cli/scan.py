@@ -23,6 +23,7 @@ LABELED = 4
 INTERRUPTED = 130
 STDIN = STDOUT = "-"
 DEFAULT_OUT = "results.csv"
+MOST_NAME_BYTES = 215  # a file system takes 255, and temporary files and locks have longer names
 # Labels that are found, by the one that --fail-on names.
 FOUND = {"fake": ("fake",), "uncertain": ("fake", "uncertain")}
 EXAMPLES = """Examples:
@@ -140,7 +141,7 @@ def scan(
         backend=backend,
         precision=precision,
         limits=_limits(
-            file_bytes=max_file_size << 20 if max_file_size is not None else None,
+            file_bytes=_bytes("--max-file-size", max_file_size),
             pixels=max_pixels,
             frames=max_frames,
             seconds=max_duration,
@@ -150,7 +151,7 @@ def scan(
             on_limit=on_limit,
         ),
         timeout=MOST_SECONDS if timeout is None else timeout or None,
-        memory=memory << 20 if memory is not None else None,
+        memory=_bytes("--memory", memory),
         trace=trace,
         report=silence if quiet else say,
         note=events.write if events is not None else unnoted,
@@ -184,6 +185,13 @@ def _refuse_bad_records(log: str | None, trace: str | None) -> None:
         refuse_bad_log(log)
     if trace is not None:
         Trace(trace).check_only()
+
+
+def _bytes(option: str, mebibytes: int | None) -> int | None:
+    """Return a size in bytes."""
+    from deepscan.arguments import MOST_BYTES, whole_number
+
+    return None if mebibytes is None else whole_number(option, mebibytes, least=0, most=MOST_BYTES >> 20) << 20
 
 
 def _limits(**wished: Any) -> Limits:
@@ -252,6 +260,8 @@ def _checked_out(out: str) -> Path:
 
     if not out or out.endswith(os.sep):
         raise UsageError(f"--out {out!r} names no file: give the path of the CSV to write.")
+    if len(os.fsencode(os.path.basename(out))) > MOST_NAME_BYTES:
+        raise UsageError(f"--out {out} has too long a name: give one of at most {MOST_NAME_BYTES} bytes.")
     return Path(out)
 
 

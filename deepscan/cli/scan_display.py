@@ -16,11 +16,10 @@ from rich.text import Text
 
 from deepscan import Scan, VideoResult
 from deepscan.cli.labels import STYLES, legend, statuses_in_words, stretch
+from deepscan.cli.printable import printable
 from deepscan.cli.progress_line import ProgressLine, per_second
 from deepscan.cli.result_table import Column, ResultTable, Row, common_folder, print_lines
 from deepscan.wording import counted
-
-__all__ = ["STYLES", "ScanDisplay", "printable"]
 
 ROWS_SHOWN = 20
 FAILURES_SHOWN = 5
@@ -211,10 +210,3 @@ class ScanDisplay:
         self._say(Text(f"Decoded by NVDEC: {by_nvdec}; by the CPU: {sum(by_cpu.values())}."))
         for reason, count in sorted(by_cpu.items(), key=lambda item: -item[1]):
             self._say(Text(f"  {count} by the CPU: {printable(reason)}"))
-
-
-def printable(text: str) -> str:
-    """Escape what could move the cursor, recolour the terminal or break the line."""
-    return "".join(
-        sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode() for sign in text
-    )

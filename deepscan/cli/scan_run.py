@@ -105,7 +105,7 @@ def show_plan(running: Scan, out: Path | None, how: Continuing) -> None:
         out: the CSV that it would write; None where it would print, and know of no earlier results.
         how: what of earlier runs counts.
     """
-    from deepscan.cli.scan_display import printable
+    from deepscan.cli.printable import printable
     from deepscan.runtime.journal.output_paths import journal_path
     from deepscan.runtime.journal.result_files import plan_without_writing, pruning_note
     from deepscan.runtime.journal.resume import plan_resume
@@ -171,7 +171,7 @@ def run_to_stdout(
 
 def say(line: str, *, quiet: bool = False) -> None:
     """Print a line for people on stderr."""
-    from deepscan.cli.scan_display import printable
+    from deepscan.cli.printable import printable
 
     if not quiet:
         print(f"deepscan: {printable(line)}", file=sys.stderr)

@@ -63,7 +63,7 @@ def show(
     """
     from rich.console import Console
 
-    from deepscan.cli.scan_display import printable
+    from deepscan.cli.printable import printable
     from deepscan.cli.show_display import show_rows, show_video
     from deepscan.cli.show_order import in_order
     from deepscan.runtime.journal.stored_results import jsonl_path, stored_results

@@ -11,8 +11,8 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from deepscan.cli.labels import STYLES, legend, statuses_in_words, stretch, thresholds_in_words
+from deepscan.cli.printable import printable
 from deepscan.cli.result_table import Column, ResultTable, Row, common_folder, line_width, print_lines, wrapped
-from deepscan.cli.scan_display import printable
 from deepscan.cli.show_tracks import track_lines
 from deepscan.wording import counted
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from deepscan.cli.scan_display import printable
+from deepscan.cli.printable import printable
 
 if TYPE_CHECKING:
     from rich.status import Status

@@ -65,8 +65,10 @@ def random(
     """Make random weights, to measure speed without trained ones. Their scores mean nothing, and results say so."""
     from rich.console import Console
 
+    from deepscan.arguments import MOST_SEED, whole_number
     from deepscan.cli.spinner import shown
 
+    whole_number("--seed", seed, least=0, most=MOST_SEED)
     install = _install_module()
     console = Console(stderr=True)
     with console.status(f"Making random weights of {detector} ...") as status:
@@ -80,7 +82,7 @@ def list_() -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from deepscan.cli.scan_display import printable
+    from deepscan.cli.printable import printable
     from deepscan.runtime.weights_store import damaged_folders, data_folder, installed
 
     console = Console()

@@ -13,6 +13,7 @@ from torch import nn
 
 from deepscan.errors import ModelError
 from deepscan.export.simplify import simplify
+from deepscan.runtime.library_files import torch_files_removed
 
 OPSET: Final = 18
 # Traced with more than one item, so that nothing of the batch size is baked in.
@@ -58,7 +59,7 @@ def traced_onnx(
         ModelError: an axis of the result is not free.
     """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports packages that are not needed
-    with warnings.catch_warnings():
+    with torch_files_removed(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         program = torch.onnx.export(
             module.eval(),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
+from deepscan.arguments import MOST_BYTES, MOST_SECONDS, real_number, whole_number
 from deepscan.errors import OverLimit, UsageError
-from deepscan.runtime.scan_arguments import LARGEST_SIZE, number, whole_number
 from deepscan.wording import counted, plural
 
 if TYPE_CHECKING:
@@ -68,13 +67,10 @@ class Limits:
             value = getattr(self, name)
             if value is None:
                 continue
-            checked: float
             if name == "seconds":
-                checked = number(option, value)
-                if not (checked >= 0 and math.isfinite(checked)):
-                    raise UsageError(f"{option} must be at least 0 (0: no limit), not {checked:g}.")
+                checked = real_number(option, value, least=0, most=MOST_SECONDS)
             else:
-                checked = whole_number(option, value, least=0, most=LARGEST_SIZE)
+                checked = whole_number(option, value, least=0, most=MOST_BYTES)
             object.__setattr__(self, name, checked)  # Python's own number for NumPy's
 
     def scoring(self) -> dict[str, int | float | None]:

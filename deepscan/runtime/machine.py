@@ -10,6 +10,7 @@ from typing import Literal
 
 from deepscan.errors import MachineError
 from deepscan.runtime.backends.sessions import PROVIDERS, Device, available_providers
+from deepscan.runtime.weights_store import data_folder
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 CUDA_DRIVER = "libcuda.so.1"
@@ -39,6 +40,8 @@ def nvidia_gpus() -> list[Gpu]:
         driver = ctypes.CDLL(CUDA_DRIVER)
     except OSError:
         return []
+    # What the driver compiles it keeps, by default in ~/.nv.
+    os.environ.setdefault("CUDA_CACHE_PATH", str(data_folder() / "cuda"))
     count = ctypes.c_int()
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return []

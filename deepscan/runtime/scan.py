@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, cast, get_args
 
+from deepscan import arguments as check
 from deepscan.errors import MachineError, UsageError
 from deepscan.naming import in_callers_words
-from deepscan.runtime import scan_arguments as check
 from deepscan.runtime.backends.backend_choice import BackendChoice, PrecisionChoice, accepted_computations
 from deepscan.runtime.backends.backends import BACKEND_VARIABLE
 from deepscan.runtime.devices import Devices, chosen_devices
@@ -133,15 +133,15 @@ def scan(
         ("--precision", precision, PrecisionChoice),
     ):
         check.one_of(option, value, get_args(accepted))
-    frames = check.optional(check.whole_number, "--frames", frames)
-    clips = check.optional(check.whole_number, "--clips", clips)
+    frames = None if frames is None else check.whole_number("--frames", frames, most=check.MOST_SAMPLES)
+    clips = None if clips is None else check.whole_number("--clips", clips, most=check.MOST_SAMPLES)
     detect_every = check.whole_number("--detect-every", detect_every)
     min_face = check.optional(check.whole_number, "--min-face", min_face)
-    jobs = check.optional(check.whole_number, "--jobs", jobs)
+    jobs = None if jobs is None else check.whole_number("--jobs", jobs, most=check.MOST_THREADS)
     mirror = check.optional(check.truth, "--mirror", mirror)
     threshold = check.optional(check.probability, "--threshold", threshold)
     timeout = check.optional(check.seconds, "--timeout", timeout)
-    memory = None if memory is None else check.whole_number("--memory", memory, most=check.LARGEST_SIZE)
+    memory = None if memory is None else check.whole_number("--memory", memory, most=check.MOST_BYTES)
     if not isinstance(limits, Limits):
         raise UsageError("limits must be made with deepscan.Limits(...).")
     names = check.detectors(model)

@@ -20,6 +20,7 @@ from deepscan.detector_names import DETECTORS, unknown_detector
 from deepscan.errors import ModelError, OutputError
 
 HOME_VARIABLE: Final = "DEEPSCAN_HOME"
+NOWHERE: Final = Path("/nonexistent/deepscan")  # nothing is found there, and nothing can be kept
 RECORD: Final = "record.json"
 WEIGHTS: Final = "weights.safetensors"
 HASH_DIGITS: Final = 12  # of a hash, shown to people
@@ -80,7 +81,11 @@ def data_folder() -> Path:
     given = os.environ.get(HOME_VARIABLE)
     if given:
         return Path(given)
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "deepscan"
+    shared = os.environ.get("XDG_DATA_HOME")
+    try:
+        return (Path(shared) if shared else Path.home() / ".local" / "share") / "deepscan"
+    except RuntimeError:  # a user whom the system does not know, without $HOME, as in containers
+        return NOWHERE
 
 
 def weights_folder(name: str, sha256: str) -> Path:

@@ -12,6 +12,7 @@ import pytest
 
 from deepscan.cli import bench
 from deepscan.errors import UsageError
+from deepscan.installing import install_extra
 from deepscan.runtime.machine import cpu_count
 from tests.cli.console import DEEPSCAN, ENVIRONMENT, assert_one_line, deepscan
 from tests.runtime.watchdog import PATIENCE_SECONDS, wait_until
@@ -102,7 +103,7 @@ def test_without_matplotlib_a_plot_says_what_to_install(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert ran.returncode == 3
-    sentence = "--plot needs the package matplotlib: run `pip install 'deepscan[plot]'`, or use --json."
+    sentence = f"--plot needs the package matplotlib: run `{install_extra('plot')}`, or use --json."
     assert ran.stderr == f"deepscan: {sentence}\n"
 
 

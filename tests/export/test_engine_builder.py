@@ -303,7 +303,7 @@ def test_a_batch_of_nothing_is_wrong_usage() -> None:
 
 def test_a_package_that_is_not_installed_is_named_with_its_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)  # Python takes this for a module that is not there
-    with pytest.raises(MachineError, match=r"TensorRT cannot be loaded .*: run `pip install 'deepscan\[tensorrt\]'`"):
+    with pytest.raises(MachineError, match=r"TensorRT cannot be loaded .*: run `.+ -m pip install .+\[tensorrt\]"):
         build_engine(
             tiny(),
             flavour="tensorrt",

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from deepscan.errors import MachineError, ModelError
+from deepscan.installing import install_extra
 from deepscan.runtime.backends.backends import finite, refuse_device_items, refuse_unless_possible
 from deepscan.runtime.backends.contract_graph import LOGIT, checked_graph
 from deepscan.runtime.backends.streams import streams_for
+from deepscan.runtime.library_files import openvino_telemetry_absent
 from deepscan.wording import counted
 
 if TYPE_CHECKING:
@@ -126,9 +128,11 @@ def _core() -> Any:
         MachineError: it is not installed, or its libraries cannot be loaded.
     """
     try:
-        import openvino
+        with openvino_telemetry_absent():
+            import openvino
     except (ImportError, OSError) as error:
-        raise MachineError(f"OpenVINO cannot be loaded ({error}): run `pip install 'deepscan[openvino]'`.") from error
+        message = f"OpenVINO cannot be loaded ({error}): run `{install_extra('openvino')}`."
+        raise MachineError(message) from error
     return openvino.Core()
 
 

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import onnxruntime
 
-from deepscan.errors import DeviceMemoryError, MachineError, ModelError
+# A program may have loaded it before deepscan could turn its telemetry off (see `deepscan/__init__.py`).
+LOADED_BEFORE = "onnxruntime" in sys.modules
+
+import onnxruntime  # noqa: E402
+
+from deepscan.errors import DeviceMemoryError, MachineError, ModelError  # noqa: E402
+
+if LOADED_BEFORE:
+    onnxruntime.disable_telemetry_events()
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

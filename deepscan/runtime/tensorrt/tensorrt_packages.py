@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, Final
 
 from deepscan.errors import MachineError
+from deepscan.installing import install_extra
 from deepscan.runtime.tensorrt.tensorrt_manifest import FLAVOURS, TITLES, Flavour
 
 MODULES: Final[dict[Flavour, str]] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
@@ -94,9 +95,7 @@ def _loaded(flavour: Flavour) -> Package:
     try:
         module = importlib.import_module(MODULES[flavour])
     except (ImportError, OSError) as error:
-        raise MachineError(
-            f"{TITLES[flavour]} cannot be loaded ({error}): run `pip install 'deepscan[{flavour}]'`."
-        ) from error
+        raise MachineError(f"{TITLES[flavour]} cannot be loaded ({error}): run `{install_extra(flavour)}`.") from error
     said: deque[Message] = deque(maxlen=KEPT)
     return Package(flavour, module, str(module.__version__), _logger(module, said), said, threading.Lock())
 

@@ -32,6 +32,7 @@ REFUSED_DEMUXERS = frozenset(
 DEFAULT_RATE = 25.0
 TOO_HIGH_RATE = 1000
 ALLOCATED_SHARE = 1.1
+FFMPEG_MOST = 2**31 - 1  # the largest `max_pixels` that FFmpeg takes
 PROGRESSIVE = 1  # FFmpeg's AVFieldOrder: 0 unknown, 1 progressive, from 2 on kinds of interlacing
 
 
@@ -172,7 +173,7 @@ def _opened(file: BinaryIO, acceleration: HWAccel | None, most_pixels: int | Non
 
 def _options(most_pixels: int | None) -> dict[str, str]:
     """Return the options of decoders: they count what they allocate, up to a block more than what they show."""
-    return {} if not most_pixels else {"max_pixels": str(round(most_pixels * ALLOCATED_SHARE))}
+    return {} if not most_pixels else {"max_pixels": str(min(round(most_pixels * ALLOCATED_SHARE), FFMPEG_MOST))}
 
 
 class _Seeking:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from deepscan.errors import MachineError, ModelError
+from deepscan.installing import install_extra
 from deepscan.runtime.artefacts import Artefact, load_artefact
 from deepscan.runtime.backends import backend_choice, backend_trials
 from deepscan.runtime.backends.backend_choice import (
@@ -381,8 +382,8 @@ def test_a_backend_that_cannot_be_used_says_why(choose: Chooser) -> None:
 @pytest.mark.parametrize(
     ("package", "name", "remedy"),
     [
-        ("openvino", "openvino", "pip install 'deepscan[openvino]'"),
-        ("torch", "torch", "pip install 'deepscan[export]'"),
+        ("openvino", "openvino", install_extra("openvino")),
+        ("torch", "torch", install_extra("export")),
     ],
 )
 def test_a_backend_whose_package_is_missing_gives_the_command_that_adds_it(

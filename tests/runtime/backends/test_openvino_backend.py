@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from deepscan.errors import MachineError, ModelError
 from deepscan.export.packing import packed
+from deepscan.installing import install_extra
 from deepscan.runtime.artefacts import Artefact, load_artefact
 from deepscan.runtime.backends import openvino_backend
 from deepscan.runtime.backends.backends import Arithmetic
@@ -129,7 +130,7 @@ assert "openvino" not in sys.modules
 """
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout.startswith("MachineError OpenVINO cannot be loaded")
-    assert ran.stdout.endswith("run `pip install 'deepscan[openvino]'`.\n")
+    assert ran.stdout.endswith(f"run `{install_extra('openvino')}`.\n")
 
 
 def test_a_tensor_in_another_file_is_found_wherever_it_hides() -> None:

@@ -24,6 +24,7 @@ from deepscan.errors import MachineError
 from deepscan.export.forms import graph_of
 from deepscan.export.lowering import can_be_lowered, lowered
 from deepscan.export.packing import WeightsOrigin, packed
+from deepscan.installing import install_extra
 from deepscan.models.registry import BUILDERS
 from deepscan.models.specs import SPECS
 from deepscan.runtime.artefacts import Artefact, load_artefact
@@ -143,9 +144,8 @@ def test_without_torch_it_can_do_nothing_and_says_what_to_install(monkeypatch: p
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert arithmetic("fp32", "cpu") == arithmetic("fp16", "cuda") == ()
-    with pytest.raises(
-        MachineError, match=r"^torch cannot be loaded \(.*\): run `pip install 'deepscan\[export\]'`\.$"
-    ):
+    remedy = re.escape(install_extra("export"))
+    with pytest.raises(MachineError, match=rf"^torch cannot be loaded \(.*\): run `{remedy}`\.$"):
         TorchBackend(load_artefact("lite"), device="cpu", threads=1, precision="fp32")
 
 

@@ -105,7 +105,7 @@ def test_missing_cuda_bindings_are_named_with_their_pip_line(monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)  # Python takes this for a module that is not there
     cuda_runtime.cache_clear()
     try:
-        with pytest.raises(MachineError, match=r"needs cuda-python, .*: run `pip install cuda-python`\.$"):
+        with pytest.raises(MachineError, match=r"needs cuda-python, .*: run `.+ -m pip install cuda-python`\.$"):
             cuda_runtime()
     finally:
         cuda_runtime.cache_clear()

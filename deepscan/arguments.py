@@ -1,8 +1,11 @@
-"""Checks of what programs pass to `deepscan.scan`: kinds and ranges, before anything is looked at."""
+"""Checks of options and arguments: their kinds and ranges, the same for programs and for the command line.
+
+Larger numbers would be refused anyhow, only later and with a traceback: by messages between processes (64 bits), by
+FFmpeg and ONNX Runtime (often 32), or by a clock.
+"""
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
@@ -11,47 +14,51 @@ from typing import Any, Final, TypeVar
 from deepscan.errors import UsageError
 
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-# What messages between processes and C libraries can hold; no video and no machine has more.
-LARGEST_COUNT: Final = 2**31 - 1
-LARGEST_SIZE: Final = 2**63 - 1
-LONGEST_SECONDS: Final = 10.0**9
+MOST_COUNT: Final = 2**31 - 1
+MOST_SAMPLES: Final = 1_000_000  # frames or stretches picked out of one video: their times are kept in memory
+MOST_BYTES: Final = 2**50  # a pebibyte; of pixels and of whatever else is counted in such numbers, too
+MOST_SECONDS: Final = 1e9  # 31 years
+MOST_THREADS: Final = 1024
+MOST_SEED: Final = 2**63 - 1
+MOST_SHOWN: Final = 40  # characters of a value in a message
 T = TypeVar("T")
 
 
-def whole_number(option: str, value: object, *, least: int = 1, most: int = LARGEST_COUNT) -> int:
+def whole_number(option: str, value: object, *, least: int = 1, most: int = MOST_COUNT) -> int:
     """Return a whole number of Python's own kind.
 
     Args:
         option: that it is for, as on the command line.
         value: a whole number of any kind, NumPy's too.
-        least: the smallest that makes sense.
-        most: the largest.
+        least: the smallest that is allowed.
+        most: the largest that is allowed.
 
     Raises:
         UsageError: it is no whole number, or out of this range.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise UsageError(f"{option} must be a whole number, not {_shown(value)}.")
-    number = int(value)
-    if number < least:
-        raise UsageError(f"{option} must be at least {least}, not {number}.")
-    if number > most:
-        raise UsageError(f"{option} is too large: use at most {most:,}.")
-    return number
+    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) <= most:
+        raise UsageError(f"{option} must be a whole number from {least} to {most:,}, not {_shown(value)}.")
+    return int(value)
 
 
-def number(option: str, value: object) -> float:
-    """Return a number of Python's own kind, which may be infinite or none.
+def real_number(option: str, value: object, *, least: float, most: float, above: bool = False) -> float:
+    """Return a number of Python's own kind.
+
+    Args:
+        option: that it is for, as on the command line.
+        value: a number of any kind, NumPy's too.
+        least: the smallest that is allowed, in the unit of the option.
+        most: the largest that is allowed.
+        above: whether `least` itself is refused.
 
     Raises:
-        UsageError: it is not a number, or larger than any float.
+        UsageError: it is no number, or out of this range.
     """
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise UsageError(f"{option} must be a number, not {_shown(value)}.")
-    try:
-        return float(value)
-    except OverflowError as error:
-        raise UsageError(f"{option} is too large: use at most {LONGEST_SECONDS:,.0f}.") from error
+    inside = not isinstance(value, bool) and isinstance(value, Real) and least <= value <= most
+    if not inside or (above and value == least):
+        lowest = f"more than {least:g} and at most" if above else f"from {least:g} to"
+        raise UsageError(f"{option} must be a number {lowest} {most:,g}, not {_shown(value)}.")
+    return float(value)  # type: ignore[arg-type]
 
 
 def probability(option: str, value: object) -> float:
@@ -60,10 +67,7 @@ def probability(option: str, value: object) -> float:
     Raises:
         UsageError: it is none.
     """
-    given = number(option, value)
-    if not 0.0 <= given <= 1.0:
-        raise UsageError(f"{option} is a probability between 0 and 1, not {given}.")
-    return given
+    return real_number(option, value, least=0, most=1)
 
 
 def seconds(option: str, value: object) -> float:
@@ -72,12 +76,7 @@ def seconds(option: str, value: object) -> float:
     Raises:
         UsageError: it is none, or longer than a process can wait for.
     """
-    given = number(option, value)
-    if not given > 0:
-        raise UsageError(f"{option} must be more than 0 seconds, not {given:g}.")
-    if given > LONGEST_SECONDS:
-        raise UsageError(f"{option} is too large: use at most {LONGEST_SECONDS:,.0f} seconds.")
-    return given
+    return real_number(option, value, least=0, most=MOST_SECONDS, above=True)
 
 
 def optional(check: Callable[[str, object], T], option: str, value: object) -> T | None:
@@ -171,10 +170,11 @@ def _shown(value: Any) -> str:
     """Return a value for a message: its type where it says more, or where the value is long."""
     if value is None:
         return "None"
-    if isinstance(value, str) and len(value) <= 40:
-        return repr(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    shown = repr(value)
-    kind = type(value).__name__
-    return f"{shown} ({kind})" if len(shown) <= 40 else f"a value of the type {kind}"
+    if isinstance(value, str):
+        return repr(value) if len(value) <= MOST_SHOWN else "a long text"
+    if isinstance(value, Real) and not isinstance(value, bool):
+        # Python refuses to write out whole numbers of 4,300 digits.
+        long = isinstance(value, Integral) and abs(int(value)) >= 10**MOST_SHOWN
+        return f"a number of more than {MOST_SHOWN} digits" if long else str(value)
+    shown, kind = repr(value), type(value).__name__
+    return f"{shown} ({kind})" if len(shown) <= MOST_SHOWN else f"a value of the type {kind}"

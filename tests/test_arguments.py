@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deepscan import Scan, UsageError, scan
-from deepscan.runtime import scan_arguments as check
+from deepscan import arguments as check
 from tests.footage import NO_FACE
 
 
@@ -53,18 +53,19 @@ WHOLE = ("frames", "clips", "detect_every", "min_face", "jobs", "memory")
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ("16", "must be a whole number, not '16'"),
-        (2.5, r"must be a whole number, not 2\.5 \(float\)"),
-        (True, r"must be a whole number, not True \(bool\)"),
-        ([4], r"must be a whole number, not \[4\] \(list\)"),
-        (0, "must be at least 1, not 0"),
-        (-(10**30), "must be at least 1"),
-        (10**30, "is too large: use at most"),
-        (np.float64(3.0), "must be a whole number"),
+        ("16", "'16'"),
+        (2.5, r"2\.5"),
+        (True, r"True \(bool\)"),
+        ([4], r"\[4\] \(list\)"),
+        (0, "0"),
+        (-(10**30), "-10{30}"),
+        (10**30, "10{30}"),
+        (10**5000, "a number of more than 40 digits"),
+        (np.float64(3.0), r"3\.0"),
     ],
 )
 def test_whole_numbers(name: str, value: Any, says: str) -> None:
-    with pytest.raises(UsageError, match=rf"^{name} {says}"):
+    with pytest.raises(UsageError, match=rf"^{name} must be a whole number from 1 to [\d,]+, not {says}\."):
         scan(NO_FACE, **{name: value})
 
 
@@ -78,14 +79,14 @@ def test_whole_numbers(name: str, value: Any, says: str) -> None:
         ({"paths": iter(())}, "There is nothing to scan"),
         ({"model": None}, "^model must be the name of a detector, or a list of names, not None"),
         ({"model": [3]}, r"^model must be a path, not 3 \(int\)"),
-        ({"threshold": "0.5"}, "^threshold must be a number, not '0.5'"),
-        ({"threshold": 10**400}, "^threshold is too large"),
-        ({"threshold": float("nan")}, "^threshold is a probability between 0 and 1, not nan"),
-        ({"timeout": 0}, "^timeout must be more than 0 seconds, not 0"),
-        ({"timeout": float("nan")}, "^timeout must be more than 0 seconds, not nan"),
-        ({"timeout": float("inf")}, "^timeout is too large"),
-        ({"timeout": 10**400}, "^timeout is too large"),
-        ({"timeout": "60"}, "^timeout must be a number, not '60'"),
+        ({"threshold": "0.5"}, "^threshold must be a number from 0 to 1, not '0.5'"),
+        ({"threshold": 10**400}, "^threshold must be a number from 0 to 1, not a number of more than 40 digits"),
+        ({"threshold": float("nan")}, "^threshold must be a number from 0 to 1, not nan"),
+        ({"timeout": 0}, r"^timeout must be a number more than 0 and at most 1e\+09, not 0"),
+        ({"timeout": float("nan")}, "^timeout must be a number more than 0 .*, not nan"),
+        ({"timeout": float("inf")}, "^timeout must be a number more than 0 .*, not inf"),
+        ({"timeout": 10**400}, "^timeout must be .* more than 40 digits"),
+        ({"timeout": "60"}, "^timeout must be a number more than 0 .*, not '60'"),
         ({"mirror": "no"}, "^mirror must be True or False, not 'no'"),
         ({"recursive": "no"}, "^recursive must be True or False"),
         ({"follow_links": 1}, "^follow_links must be True or False"),
@@ -96,7 +97,7 @@ def test_whole_numbers(name: str, value: Any, says: str) -> None:
         ({"limits": {"frames": 3}}, r"^limits must be made with deepscan\.Limits"),
         ({"aggregate": ["max"]}, r"^aggregate \['max'\] \(list\) is not known: use one of max, mean"),
         ({"sampling": 3}, r"^sampling 3 \(int\) is not known"),
-        ({"frames": "x" * 1000}, "^frames must be a whole number, not a value of the type str"),
+        ({"frames": "x" * 1000}, "^frames must be a whole number from 1 to 1,000,000, not a long text"),
     ],
 )
 def test_what_has_the_wrong_kind_is_refused_by_the_name_of_its_keyword(arguments: dict[str, Any], says: str) -> None:
@@ -104,7 +105,7 @@ def test_what_has_the_wrong_kind_is_refused_by_the_name_of_its_keyword(arguments
         scan(**({"paths": NO_FACE} | arguments))
 
 
-@pytest.mark.parametrize("check_", [check.number, check.seconds, check.probability, check.whole_number, check.text])
+@pytest.mark.parametrize("check_", [check.seconds, check.probability, check.whole_number, check.text])
 def test_none_is_no_value_unless_it_may_be_left_out(check_: Callable[[str, object], object]) -> None:
     assert check.optional(check_, "--x", None) is None
     with pytest.raises(UsageError, match=r"--x must be .*, not None"):

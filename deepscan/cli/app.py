@@ -1,0 +1,54 @@
+"""`deepscan`: the commands. Nothing heavy is imported before one of them runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from deepscan.cli.bench import EXAMPLES as BENCH_EXAMPLES
+from deepscan.cli.bench import bench
+from deepscan.cli.doctor import doctor
+from deepscan.cli.export import EXAMPLES as EXPORT_EXAMPLES
+from deepscan.cli.export import export
+from deepscan.cli.models import models
+from deepscan.cli.scan import EXAMPLES as SCAN_EXAMPLES
+from deepscan.cli.scan import scan
+from deepscan.cli.show import EXAMPLES as SHOW_EXAMPLES
+from deepscan.cli.show import show
+from deepscan.cli.weights import app as weights
+
+app = typer.Typer(
+    name="deepscan",
+    help="Scan videos for forged faces: one honest row per video.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+app.command(epilog=SCAN_EXAMPLES)(scan)
+app.command(epilog=SHOW_EXAMPLES)(show)
+app.command()(models)
+app.command()(doctor)
+app.command(epilog=EXPORT_EXAMPLES)(export)
+app.command(epilog=BENCH_EXAMPLES)(bench)
+app.add_typer(weights, name="weights")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from deepscan import __version__
+
+        print(f"deepscan {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+    _debug: Annotated[
+        bool, typer.Option("--debug", help="Show where an error comes from; so does DEEPSCAN_DEBUG=1.")
+    ] = False,
+) -> None:
+    """Scan videos for forged faces: one honest row per video."""

@@ -1,0 +1,95 @@
+"""The standard streams: closed ones, full ones, and encodings that lack most characters."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import sys
+from typing import Final
+
+STDIN, STDOUT, STDERR = 0, 1, 2
+# Name of the error handler for characters that an encoding lacks.
+LEGIBLE: Final = "deepscan-legible"
+# What this program draws with, for terminals that know no more than ASCII or Latin 1.
+PLAIN: Final = str.maketrans("▁▂▃▄▅▆▇█─━│╸╺…", "12345678--|  .")
+
+
+class StdoutError(OSError):
+    """Nothing can be written to stdout, for another reason than that its reader has left."""
+
+
+class _Stdout(io.FileIO):
+    def write(self, data: object, /) -> int:
+        try:
+            return super().write(data)  # type: ignore[arg-type]
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise StdoutError(error.errno, error.strerror) from error
+
+
+class _Stderr(io.FileIO):
+    """What cannot be said is lost: results are not, and the exit code tells."""
+
+    def write(self, data: object, /) -> int:
+        try:
+            return super().write(data)  # type: ignore[arg-type]
+        except OSError:
+            return len(data)  # type: ignore[arg-type]
+
+
+def prepare_streams() -> None:
+    """Replace the process's own standard streams by ones that never surprise; a test's or a caller's stay."""
+    codecs.register_error(LEGIBLE, _legible)
+    # Closed descriptors would be given to the next files that are opened, and those get what others print.
+    for number, mode in ((STDIN, os.O_WRONLY), (STDOUT, os.O_RDONLY), (STDERR, os.O_WRONLY)):
+        _occupied(number, mode)
+    if sys.stdin is None:
+        sys.stdin = open(STDIN, encoding="utf-8", closefd=False)  # noqa: SIM115 - reading it fails
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = _replaced(sys.__stdout__, _Stdout(STDOUT, "w", closefd=False))
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = _replaced(sys.__stderr__, _Stderr(STDERR, "w", closefd=False))
+
+
+def silence_stdout() -> None:
+    """Send what is still to be printed nowhere."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and isinstance(getattr(sys.stdout.buffer, "raw", None), _Stdout):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, STDOUT)
+        os.close(nowhere)
+
+
+def _occupied(number: int, mode: int) -> None:
+    """Open a descriptor that is closed, so that using it fails, or for stderr does nothing."""
+    try:
+        os.fstat(number)
+    except OSError:
+        opened = os.open(os.devnull, mode)
+        if opened != number:
+            os.dup2(opened, number)
+            os.close(opened)
+        os.set_inheritable(number, True)
+
+
+def _replaced(old: object, raw: io.FileIO) -> io.TextIOWrapper:
+    """Return a text stream over `raw` with the encoding and the buffering of the old one, which may be closed."""
+    if not isinstance(old, io.TextIOWrapper):
+        return io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", LEGIBLE)
+    old.flush()
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        old.encoding,
+        old.errors if old.errors in ("ignore", "replace") else LEGIBLE,
+        line_buffering=old.line_buffering,
+        write_through=old.write_through,
+    )
+
+
+def _legible(error: UnicodeError) -> tuple[str, int]:
+    """Replace characters that cannot be encoded: drawings by similar signs, the rest by escapes."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end].translate(PLAIN)
+    return lacking.encode("ascii", "backslashreplace").decode(), error.end

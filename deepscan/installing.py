@@ -1,0 +1,112 @@
+"""The commands that add to this installation what it lacks, as they have to be typed here.
+
+`deepscan` on the package index is somebody else's package. How this one got here is in its metadata (PEP 610), so that
+an extra comes from the same place: a checkout, a folder, a wheel, a repository or the index.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import sys
+import sysconfig
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+DISTRIBUTION: Final = "deepscan-video"
+RUNTIME: Final = "onnxruntime"
+GPU_RUNTIME: Final = "onnxruntime-gpu"
+OF_EXTRA: Final = re.compile(r"""^(?P<requirement>[^;]+);.*\bextra\s*==\s*["'](?P<extra>[^"']+)["']""")
+
+
+def install_extra(extra: str) -> str:
+    """Return the command that installs an extra into this interpreter's environment, quoted for a shell.
+
+    Beside `onnxruntime-gpu` the extra's own packages are named: pip would see that this distribution lacks
+    `onnxruntime`, install that as well, and so break both.
+
+    Args:
+        extra: as pyproject.toml names it.
+    """
+    try:
+        installed = distribution(DISTRIBUTION)
+    except PackageNotFoundError:  # a copy of the package without its metadata
+        return install_packages(f"{DISTRIBUTION}[{extra}]")
+    if _has(GPU_RUNTIME) and not _has(RUNTIME):
+        return install_packages(*requirements_of(extra, installed))
+    return install_packages(*_with_extra(extra, installed))
+
+
+def install_packages(*arguments: str) -> str:
+    """Return the command that installs packages into this interpreter's environment.
+
+    Args:
+        arguments: of `pip install`.
+    """
+    return f"{_pip('install')} {shlex.join(arguments)}"
+
+
+def replace_packages(unwanted: tuple[str, ...], wanted: str) -> str:
+    """Return the commands that swap packages that cannot be there together for one of them."""
+    yes = "" if find_spec("pip") is None else "-y "
+    return f"{_pip('uninstall')} {yes}{shlex.join(unwanted)} && {install_packages(wanted)}"
+
+
+def gpu_runtime() -> str:
+    """Return the commands that make ONNX Runtime run on CUDA."""
+    return f"{install_extra('cuda')} && {replace_packages((RUNTIME,), GPU_RUNTIME)}"
+
+
+def requirements_of(extra: str, installed: Distribution) -> list[str]:
+    """Return the requirements that an extra adds to a distribution."""
+    found = (OF_EXTRA.match(line) for line in installed.requires or ())
+    return [match["requirement"].strip() for match in found if match is not None and match["extra"] == extra]
+
+
+def _pip(verb: str) -> str:
+    """Return what calls pip for this interpreter; uv's environments have none of their own."""
+    python = shlex.quote(sys.executable or "python3")
+    if find_spec("pip") is None:
+        uv = f"uv pip {verb} --python {python}"
+        return uv if shutil.which("uv") else f"{python} -m ensurepip && {python} -m pip {verb}"
+    if sys.prefix == sys.base_prefix and Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED").exists():
+        return f"{python} -m pip {verb} --break-system-packages"  # as this package must have been installed
+    return f"{python} -m pip {verb}"
+
+
+def _with_extra(extra: str, installed: Distribution) -> list[str]:
+    """Return the arguments of `pip install` that mean this distribution, from where it came, with an extra."""
+    origin = _origin(installed)
+    url = str(origin.get("url", ""))
+    parts = urlsplit(url)
+    local = Path(unquote(parts.path)) if parts.scheme == "file" else None
+    if not url or (local is not None and not local.exists()):
+        return [f"{DISTRIBUTION}[{extra}]=={installed.version}"]
+    if local is not None and origin.get("dir_info", {}).get("editable"):
+        return ["-e", f"{local}[{extra}]"]
+    repository = origin.get("vcs_info")
+    if repository:
+        url = f"{repository['vcs']}+{url}@{repository['commit_id']}"
+    return [f"{DISTRIBUTION}[{extra}] @ {url}"]
+
+
+def _origin(installed: Distribution) -> dict[str, Any]:
+    """Return the record of where a distribution came from; empty where it came from an index."""
+    try:
+        origin = json.loads(installed.read_text("direct_url.json") or "{}")
+    except ValueError:
+        return {}
+    return origin if isinstance(origin, dict) else {}
+
+
+def _has(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
