@@ -35,9 +35,10 @@ from deepscan.runtime.video.stream_length import (
 )
 from deepscan.wording import counted, plural
 
-FLV = "flv"
-# Nothing but an empty sequence follows the last packet of an FLV file, unless another file is joined to it.
-UNREAD_BYTES_IGNORED = 1024
+JOINED = "a further file is joined to its end, which was not scanned"
+# FFmpeg takes what follows an FLV file for one endless packet.
+FLV, FLV_HEAD = "flv", b"FLV\x01"
+BYTES_BETWEEN = 256
 
 
 def open_video(
@@ -161,7 +162,7 @@ class PyAVReader(PyAVDecoder):
             share = _percent(self._file_end.missing_share)
             found.append(f"the file is damaged: {share} of its bytes are missing at its end")
         if self._file_end.ignored:
-            found.append("a further file is joined to its end, which was not scanned")
+            found.append(JOINED)
         if self._missing:
             found.append(self._missing)
         return "; ".join(found) or None
@@ -282,10 +283,8 @@ class PyAVReader(PyAVDecoder):
 
     def _missing_part(self, reached: float, last_seconds: float) -> str | None:
         """Say how much of a video that was read to its end is there, or None where that is all of it."""
-        if self._container.format.name == FLV and self._file_end.size - self._read_until > UNREAD_BYTES_IGNORED:
-            return (
-                f"only the first {_percent(self._read_until / self._file_end.size)} of the file's bytes could be read"
-            )
+        if self._container.format.name == FLV and FLV_HEAD in FileBytes(self._file).at(self._read_until, BYTES_BETWEEN):
+            return JOINED
         if self._clock is not None and self._clock.jumps:  # what the header says of it means nothing
             return None
         stated = stated_length(self._container, self._stream, self._origin)

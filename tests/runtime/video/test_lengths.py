@@ -148,13 +148,11 @@ def test_of_joined_files_both_are_seen(tmp_path: Path, ending: str) -> None:
         assert end.info.duration_seconds == pytest.approx(2 * SECONDS, abs=0.1)
 
 
-@pytest.mark.parametrize(
-    ("ending", "said"), [("mp4", "a further file is joined"), ("flv", "of the file's bytes could be read")]
-)
-def test_of_joined_files_that_end_with_the_first_one_that_is_told(tmp_path: Path, ending: str, said: str) -> None:
+@pytest.mark.parametrize("ending", ["mp4", "flv"])
+def test_of_joined_files_that_end_with_the_first_one_that_is_told(tmp_path: Path, ending: str) -> None:
     path = joined(tmp_path / f"b.{ending}", plain(tmp_path / f"a.{ending}"))
     for sampling in SAMPLINGS.values():
-        assert said in str(decoded(path, sampling).damage)
+        assert decoded(path, sampling).damage == "a further file is joined to its end, which was not scanned"
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "webm"])
