@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from deepscan.cli.main import app
+from deepscan.cli.app import app
 from deepscan.runtime.journal.result_files import CSV_HEADER
 from deepscan.runtime.journal.result_records import BOM
 from tests.cli.console import QUICK, assert_one_line, deepscan

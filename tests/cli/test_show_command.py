@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from deepscan.cli.main import app
+from deepscan.cli.app import app
 from deepscan.cli.show_display import BLOCKS, NARROWEST_PLOT, plot
 from deepscan.runtime.journal.journal_lines import line_of
 from deepscan.runtime.journal.results import Segment, TrackResult, VideoResult
