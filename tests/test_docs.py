@@ -1,11 +1,17 @@
-"""What the documents refer to is there."""
+"""What the documents refer to is there, and what they print works as printed."""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from tests.footage import NO_FACE
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted(path for folder in (".", "docs", "benchmarks", "examples") for path in (ROOT / folder).glob("*.md"))
@@ -28,3 +34,40 @@ def test_links_lead_somewhere(document: Path) -> None:
         assert path.exists(), target
         if anchor:
             assert anchor in anchors_of(path), target
+
+
+def has_sandbox() -> bool:
+    """Tell whether bubblewrap is installed and may make the namespaces that the document's command asks for."""
+    program = shutil.which("bwrap")
+    if program is None:
+        return False
+    return subprocess.run([program, "--unshare-all", "--ro-bind", "/", "/", "true"], check=False).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_sandbox(), reason="bubblewrap is not installed, or namespaces are forbidden")
+def test_the_sandbox_of_the_security_page_works_as_printed() -> None:
+    (lines,) = re.findall(
+        r"^  ```\n(.*?)^  ```$", (ROOT / "docs" / "security.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    if any(Path(place).is_relative_to("/tmp") for place in (ROOT, sys.prefix)):
+        pytest.skip("what lies in /tmp is not seen inside")
+    folder = Path(os.environ.get("HOME", "/")) / ".deepscan-sandbox-test"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        (folder / "incoming").mkdir(parents=True)
+        (folder / "bin").mkdir()
+        shutil.copy(NO_FACE, folder / "incoming")
+        (folder / "bin" / "deepscan").write_text(
+            f"#!/bin/sh\nexport PYTHONPATH={ROOT}\n"
+            f"exec {sys.executable} -c 'from deepscan.cli.main import main; main()' \"$@\"\n"
+        )
+        (folder / "bin" / "deepscan").chmod(0o755)
+        environment = os.environ | {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "HOME": str(folder)}
+        ran = subprocess.run(
+            ["sh", "-c", lines], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+        assert ran.returncode == 0, ran.stderr
+        assert "no_face" in (folder / "results" / "results.csv").read_text()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

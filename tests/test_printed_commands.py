@@ -122,7 +122,8 @@ def problem_of(words: list[str]) -> str | None:
     unknown = [word for word in rest if re.match("--?[a-z]", word) and word.partition("=")[0] not in known]
     if unknown:
         return f"no option {unknown[0]}"
-    if "--help" in rest or "--version" in rest or any(BLANK.search(word) for word in rest):
+    eager = {name for option in command.params if option.is_eager for name in option.opts} | {"--help", "-h"}
+    if eager & set(rest) or any(BLANK.search(word) for word in rest):  # eager options would do their work
         return None
     try:
         command.make_context(context.info_name, rest, parent=context)
