@@ -40,7 +40,7 @@ def test_the_help_of_scan_names_every_option_and_the_exit_codes() -> None:
 
 def test_the_version_is_that_of_the_package() -> None:
     ran = deepscan("--version")
-    assert (ran.code, ran.text, ran.err) == (0, f"deepscan {version('deepscan')}\n", "")
+    assert (ran.code, ran.text, ran.err) == (0, f"deepscan {version('deepscan-video')}\n", "")
 
 
 @pytest.mark.parametrize(
