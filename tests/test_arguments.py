@@ -17,9 +17,8 @@ def settings_of(running: Scan) -> Any:
 
 
 def test_numbers_of_numpy_become_plain_ones() -> None:
-    running = scan(
-        NO_FACE, frames=np.int64(4), min_face=np.uint16(80), threshold=np.float64(0.5), mirror=np.bool_(False)
-    )  # type: ignore[arg-type]
+    given: dict[str, Any] = {"frames": np.int64(4), "min_face": np.uint16(80), "threshold": np.float64(0.5)}
+    running = scan(NO_FACE, **given | {"mirror": np.bool_(False)})
     wishes = settings_of(running)
     assert (wishes.frames, wishes.min_face, wishes.threshold, wishes.mirror) == (4, 80, 0.5, False)
     assert [type(value) for value in (wishes.frames, wishes.min_face, wishes.threshold, wishes.mirror)] == [
