@@ -166,7 +166,7 @@ class LengthLimit:
     def _exceed(self, what: str, name: str, most: float) -> None:
         if not self._truncates:
             raise _over(what, name, most)
-        first = f"{name[:-1]} was" if most == 1 else f"{most:,} {name} were"
+        first = f"{name[:-1]} was" if most == 1 and isinstance(most, int) else f"{most:,} {name} were"
         self.cut = f"only the first {first} scanned (see {OPTIONS[name]})"
 
 

@@ -185,9 +185,7 @@ def _labels_of(jobs: Iterable[VideoJob], labels: Mapping[str, bool] | None) -> d
     by_path = {_absolute(path): fake for path, fake in (labels or {}).items()}
     known = {job.index: by_path[path] for job in jobs if (path := _absolute(job.path)) in by_path}
     if labels and not known:
-        raise UsageError(
-            f"None of the {counted(len(labels), 'label')} is for one of the videos: compare the paths of the two."
-        )
+        raise UsageError(f"No label is for one of the videos ({counted(len(labels), 'label')}): compare the paths.")
     return known
 
 

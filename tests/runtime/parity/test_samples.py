@@ -220,7 +220,7 @@ def test_labels_go_with_the_videos(films: dict[str, str], tmp_path: Path, monkey
 
 
 def test_labels_of_other_videos_are_a_mistake(films: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="None of the 1 labels is for one of the videos"):
+    with pytest.raises(UsageError, match=r"No label is for one of the videos \(1 label\)"):
         gather_samples([films["c"]], TINY_FRAME, count=1, seed=0, labels={str(tmp_path / "c.mp4"): True})
 
 
