@@ -54,11 +54,11 @@ def real_number(option: str, value: object, *, least: float, most: float, above:
     Raises:
         UsageError: it is no number, or out of this range.
     """
-    inside = not isinstance(value, bool) and isinstance(value, Real) and least <= value <= most
-    if not inside or (above and value == least):
+    number: Any = value if isinstance(value, Real) and not isinstance(value, bool) else None
+    if number is None or not least <= number <= most or (above and number == least):
         lowest = f"more than {least:g} and at most" if above else f"from {least:g} to"
         raise UsageError(f"{option} must be a number {lowest} {most:,g}, not {_shown(value)}.")
-    return float(value)  # type: ignore[arg-type]
+    return float(number)
 
 
 def probability(option: str, value: object) -> float:
