@@ -77,12 +77,13 @@ def _end(error: BaseException) -> tuple[int, str]:
         return READER_LEFT, ""  # the reader has seen enough; Rich and Typer make it a SystemExit
     if isinstance(error, SystemExit):
         return (error.code, "") if isinstance(error.code, int) else (0 if error.code is None else 1, error.code or "")
+    cause = error.__cause__ if isinstance(error, DeepscanError) else error
+    if isinstance(cause, FileNotFoundError) and not _folder_exists():
+        return OUTPUT_FAILED, "The working folder was deleted: change to one that exists, or give absolute paths."
     if isinstance(error, DeepscanError):
         return error.exit_code, str(error)
     if isinstance(error, StdoutError):
         return OUTPUT_FAILED, f"Nothing can be written to stdout ({error.strerror}): give it another place to go to."
-    if isinstance(error, FileNotFoundError) and not _folder_exists():
-        return OUTPUT_FAILED, "The working folder was deleted: change to one that exists, or give absolute paths."
     if isinstance(error, OSError) and error.filename is not None and error.errno in OF_THE_MACHINE:
         path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else error.filename
         return OUTPUT_FAILED, f"{path} cannot be used ({error.strerror}): give another path, or see to that."

@@ -29,7 +29,7 @@ from tests.footage import NO_FACE
         (["{video}", "--precision", "fp16"], 3),
         (["{video}", "--out", "results.xlsx"], 2),
         (["{video}", "--out", "results.jsonl"], 2),
-        (["{video}", "--out", "r" * 247 + ".csv"], 3),
+        (["{video}", "--out", "r" * 247 + ".csv"], 2),
         (["{video}", "--out", "-", "--prune"], 2),
         (["{video}", "--out", "{video}/results.csv"], 3),
     ],

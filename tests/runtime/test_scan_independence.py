@@ -58,7 +58,7 @@ def test_a_detectors_result_does_not_depend_on_the_other_detectors(tmp_path: Pat
         by_itself = sorted(deepscan.scan([TWO_FACES, small], model=model), key=lambda result: result.row)
         assert [facts_of(result) for result in by_itself] == [facts_of(result) for result in together[number::3]]
         assert {result.settings_sha256 for result in by_itself} == {together[number].settings_sha256}
-    assert [result.status for result in together[3:]] == ["no_face", "scored", "scored"]
+    assert [result.status for result in together[3:]] == ["small_face", "scored", "scored"]
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 5])

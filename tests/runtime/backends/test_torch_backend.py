@@ -241,7 +241,7 @@ def test_without_a_compiler_it_says_so(tmp_path: Path) -> None:
     last = done.stderr.strip().splitlines()[-1]
     assert re.fullmatch(
         r"deepscan\.errors\.MachineError: What torch compiles cannot be run here \(.*No working C\+\+ compiler.*\): "
-        r"install a C\+\+ compiler and Python's headers, or use another --backend\.",
+        r"install a C\+\+ compiler and Python's headers, or use another backend\.",
         last,
     )
 

@@ -162,7 +162,7 @@ def test_what_is_not_supported_is_named(
     if "double" in inputs:
         constants["double"] = np.ones(4)
     node = helper.make_node(operator, ["x", *inputs], ["y"], name="odd", **attributes)
-    with pytest.raises(ModelError, match=rf"^It cannot be run with torch \(.*{reason}.*\): use another --backend\.$"):
+    with pytest.raises(ModelError, match=rf"^It cannot be run with torch \(.*{reason}.*\): use another backend\.$"):
         module_from_onnx(graph_of([node], (2, 4, 4, 4), constants), source="It")
 
 

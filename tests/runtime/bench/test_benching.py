@@ -225,7 +225,7 @@ def test_what_cannot_be_measured_is_refused_beforehand(models: list[str], error:
 
 
 def test_a_precision_that_nothing_computes_is_refused_with_what_there_is() -> None:
-    with pytest.raises(MachineError, match=r"--precision int8: there is .*onnxruntime fp32"):
+    with pytest.raises(MachineError, match=r'precision="int8": there is .*onnxruntime fp32'):
         subjects_of(["lite"], LEAST, backend="all", precision="int8")
 
 

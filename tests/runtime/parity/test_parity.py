@@ -202,7 +202,7 @@ def test_a_budget_is_exceeded_by_more_than_it_and_not_by_itself() -> None:
 def test_flips_are_missed_only_where_they_are_forbidden() -> None:
     parity = parity_of([logit_for(0.39), 0.0], [logit_for(0.61), 0.0])
     strict = Budget(None, None, may_flip=False)
-    assert misses(parity, strict) == ("1 of 2 labels change between real and fake",)
+    assert misses(parity, strict) == ("1 of 2 labels changes between real and fake",)
     assert misses(parity, replace(strict, may_flip=True)) == ()
 
 

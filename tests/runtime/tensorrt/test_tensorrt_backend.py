@@ -156,7 +156,7 @@ def test_nothing_is_computed_where_there_is_no_gpu(precision: Precision) -> None
 def test_a_backend_without_a_gpu_says_what_it_needs() -> None:
     artefact = load_artefact("lite")
     with pytest.raises(
-        MachineError, match=r"^TensorRT runs on NVIDIA GPUs only: use --device cuda, or another --backend"
+        MachineError, match=r"^TensorRT runs on NVIDIA GPUs only: use device=\"cuda\", or another backend"
     ):
         TensorRtBackend(artefact, device="cpu", threads=1, precision="fp32")
     if not nvidia_gpus():

@@ -68,7 +68,7 @@ def test_a_second_video_is_told_of(tmp_path: Path) -> None:
     path = beside(tmp_path / "a.mkv", codec="libx264", stills=20, flag=Disposition.default)
     with open_video(str(path), threads=1) as reader:
         assert len(list(reader.frames())) == 20
-        assert reader.damage() == "1 other video stream(s) in it were not scanned"
+        assert reader.damage() == "1 other video stream in it was not scanned"
 
 
 def test_a_file_of_a_single_picture_is_that_picture(tmp_path: Path) -> None:
