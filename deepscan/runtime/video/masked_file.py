@@ -20,6 +20,7 @@ class _MaskedFile(io.RawIOBase):
     def __init__(self, file: BinaryIO, hidden: tuple[tuple[int, bytes], ...]) -> None:
         self._file, self._hidden = file, hidden
         self.name = getattr(file, "name", "")
+        self.raw = getattr(file, "raw", file)  # remembers failures, as of any buffered file
 
     def readable(self) -> bool:
         """Return True."""
