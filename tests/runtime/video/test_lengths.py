@@ -208,7 +208,7 @@ def test_fewer_frames_than_were_asked_for_are_told(
     tmp_path: Path, count: int, sampling: Sampling, said: str | None, ending: str
 ) -> None:
     path = write_video(tmp_path / f"a.{ending}", [flat((9 * n, 60, 60), 160, 120) for n in range(count)])
-    assert decoded(path, sampling).damage == said
+    assert decoded(path, sampling).short == said
 
 
 def test_frames_that_last_longer_than_a_share_of_the_video_are_told(tmp_path: Path) -> None:
@@ -221,8 +221,7 @@ def test_frames_that_last_longer_than_a_share_of_the_video_are_told(tmp_path: Pa
     end = decoded(path, QUICK)
     assert end.frames < 16
     assert (
-        end.damage
-        == f"looked at {end.frames} of the 16 frames asked for: several of the chosen times fall on one frame"
+        end.short == f"looked at {end.frames} of the 16 frames asked for: several of the chosen times fall on one frame"
     )
 
 
