@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from deepscan.errors import InputError, UnreachableInput
+from deepscan.runtime.video.frames import nobody_watches
 from deepscan.runtime.video.regular_files import open_regular_file
 
 # Of the head, the middle and the tail each. Files of up to three times as much are hashed whole.
@@ -113,8 +114,20 @@ def content_ids(
     return Contents(tuple(ids), tuple(signatures), problems, full)
 
 
-def content_of(descriptor: int, *, full: bool, stop: Event | None = None) -> str:
+def content_of(
+    descriptor: int,
+    *,
+    full: bool,
+    stop: Event | None = None,
+    moved: Callable[[], None] = nobody_watches,
+) -> str:
     """Return the content id of an open file, wherever it stands; see `content_id`.
+
+    Args:
+        descriptor: of the file.
+        full: whether to read all bytes.
+        stop: ends the reading.
+        moved: called for every MiB that is read.
 
     Raises:
         UnreachableInput: it cannot be read.
@@ -123,7 +136,7 @@ def content_of(descriptor: int, *, full: bool, stop: Event | None = None) -> str
     try:
         size = os.fstat(descriptor).st_size
         for start, count in [(0, size)] if full or size <= 3 * SAMPLE_BYTES else _samples(size):
-            _feed(digest, descriptor, start, count, stop or Event())
+            _feed(digest, descriptor, start, count, stop or Event(), moved)
     except OSError as error:
         raise reading_failed(error) from error
     return f"{'full' if full else 'fast'}:{size}:{digest.hexdigest()}"
@@ -154,8 +167,9 @@ def _samples(size: int) -> list[tuple[int, int]]:
     return [(start, SAMPLE_BYTES) for start in (0, (size - SAMPLE_BYTES) // 2, size - SAMPLE_BYTES)]
 
 
-def _feed(digest: blake2b, descriptor: int, start: int, count: int, stop: Event) -> None:
+def _feed(digest: blake2b, descriptor: int, start: int, count: int, stop: Event, moved: Callable[[], None]) -> None:
     """Hash `count` bytes, and no more, or a file that grows as fast as it is read would never end."""
     while count and not stop.is_set() and (data := os.pread(descriptor, min(count, READ_BYTES), start)):
+        moved()
         digest.update(data)
         start, count = start + len(data), count - len(data)

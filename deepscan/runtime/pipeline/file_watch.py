@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Self
 
 from deepscan.errors import InputError
 from deepscan.runtime.journal.content import PlannedContent, content_of, reading_failed, signature_of
+from deepscan.runtime.video.frames import nobody_watches
 from deepscan.runtime.video.regular_files import OpenedFile, opened_files
 
 CHANGED: Final = "the file changed while it was scanned: the same command scans it again"
@@ -35,10 +36,11 @@ class FileWatch:
 
     Args:
         planned: what the file held when the scan was planned, if somebody wants to know what was read.
+        moved: called while a file is looked at anew, which takes minutes for a large one.
     """
 
-    def __init__(self, planned: PlannedContent | None) -> None:
-        self._planned = planned
+    def __init__(self, planned: PlannedContent | None, moved: Callable[[], None] = nobody_watches) -> None:
+        self._planned, self._moved = planned, moved
         self._files: list[OpenedFile] = []
 
     def __enter__(self) -> Self:
@@ -86,7 +88,7 @@ class FileWatch:
         signature = self._planned.signature
         if all(signature_of(found) == signature for found in seen):
             return ContentRead(self._planned.content)
-        content = content_of(self._files[-1].descriptor, full=self._planned.full)
+        content = content_of(self._files[-1].descriptor, full=self._planned.full, moved=self._moved)
         if signature_of(first) == signature and content != self._planned.content:
             return ContentRead(None, changed=True)
         return ContentRead(content)

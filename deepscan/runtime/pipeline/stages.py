@@ -110,7 +110,7 @@ class DecodeStage:
             yield from self._decoded(job, self._on_cpu)
 
     def _decoded(self, job: VideoJob, open_video: OpenVideo) -> Iterator[ToFaces]:
-        with FileWatch(job.planned) as watch:
+        with FileWatch(job.planned, self._moved) as watch:
             yield from self._watched(job, open_video, watch)
 
     def _watched(self, job: VideoJob, open_video: OpenVideo, watch: FileWatch) -> Iterator[ToFaces]:

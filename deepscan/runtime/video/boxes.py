@@ -1,49 +1,71 @@
-"""The boxes of MP4 and MOV files."""
+"""Boxes of the ISO base media format (ISO/IEC 14496-12), which MP4, MOV, HEIC and AVIF files consist of."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Final, NamedTuple
 
-if TYPE_CHECKING:
-    from deepscan.runtime.video.file_bytes import FileBytes
+# Returns at most so many bytes from a place on; fewer, or none, at the end.
+ReadAt = Callable[[int, int], bytes]
 
 SMALLEST_BOX, LARGE_HEAD = 8, 16
 TO_THE_END, LARGE = 0, 1
+KIND_AT: Final = 4
+# A day of fragments of a second has a third of them; a hostile file has one for every eight bytes.
+MOST_BOXES: Final = 1 << 20
 
 
 class Box(NamedTuple):
     """One box.
 
     Attributes:
-        begin, end: of its content, in bytes of the file; by its own word, so `end` may lie beyond the end of the file.
+        kind: its name of four bytes.
+        at: where it begins.
+        begin, end: of its content; by its own word, so `end` may lie beyond the end of the file.
     """
 
     kind: bytes
+    at: int
     begin: int
     end: int
 
+    @property
+    def kind_at(self) -> int:
+        """Where its name is written."""
+        return self.at + KIND_AT
 
-def boxes(data: FileBytes, begin: int, end: int) -> Iterator[Box]:
-    """Yield the boxes from `begin` to `end`, one after the other, until something is none."""
+
+def boxes(read: ReadAt, begin: int, end: int) -> Iterator[Box]:
+    """Yield the boxes from `begin` to `end`, one after the other, up to the first that is damaged."""
+    return islice(_boxes(read, begin, end), MOST_BOXES)
+
+
+def _boxes(read: ReadAt, begin: int, end: int) -> Iterator[Box]:
     while begin + SMALLEST_BOX <= end:
-        head = data.at(begin, LARGE_HEAD)
-        size, kind, content = int.from_bytes(head[:4]), head[4:8], begin + SMALLEST_BOX
+        head = read(begin, LARGE_HEAD)
+        size, before = int.from_bytes(head[:4]), SMALLEST_BOX
         if size == LARGE:
-            size, content = int.from_bytes(head[8:16]), begin + LARGE_HEAD
+            size, before = int.from_bytes(head[8:]), LARGE_HEAD
         elif size == TO_THE_END:
             size = end - begin
-        if len(kind) < 4 or begin + size < content:
+        if len(head) < before or size < before:
             return
-        yield Box(kind, content, begin + size)
+        yield Box(head[4:8], begin, begin + before, begin + size)
         begin += size
 
 
-def inside(data: FileBytes, begin: int, end: int, *kinds: bytes) -> Iterator[Box]:
+def inside(read: ReadAt, begin: int, end: int, *kinds: bytes) -> Iterator[Box]:
     """Yield the boxes that lie inside boxes of these kinds, one in the other."""
-    for box in boxes(data, begin, end):
+    for box in boxes(read, begin, end):
         if box.kind == kinds[0]:
             if len(kinds) == 1:
                 yield box
             else:
-                yield from inside(data, box.begin, min(box.end, end), *kinds[1:])
+                yield from inside(read, box.begin, min(box.end, end), *kinds[1:])
+
+
+def inner_boxes(data: bytes, begin: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield kind and content of each box in `data`."""
+    for box in boxes(lambda place, count: data[place : place + count], begin, len(data)):
+        yield box.kind, data[box.begin : box.end]

@@ -66,14 +66,14 @@ def _is_encrypted(data: FileBytes, stream_id: int | None) -> bool:
 
 
 def _mp4_is_encrypted(data: FileBytes, track: int | None) -> bool:
-    for trak in inside(data, 0, data.size, b"moov", b"trak"):
+    for trak in inside(data.at, 0, data.size, b"moov", b"trak"):
         number = None
-        for header in inside(data, trak.begin, trak.end, b"tkhd"):
+        for header in inside(data.at, trak.begin, trak.end, b"tkhd"):
             content = data.at(header.begin, 24)
             place = 20 if content[:1] == b"\1" else 12
             number = int.from_bytes(content[place : place + 4])
-        descriptions = inside(data, trak.begin, trak.end, *SAMPLE_DESCRIPTIONS)
-        kinds = {entry.kind for one in descriptions for entry in boxes(data, one.begin + STSD_HEAD, one.end)}
+        descriptions = inside(data.at, trak.begin, trak.end, *SAMPLE_DESCRIPTIONS)
+        kinds = {entry.kind for one in descriptions for entry in boxes(data.at, one.begin + STSD_HEAD, one.end)}
         if kinds & ENCRYPTED_SAMPLES and track in (None, number):
             return True
     return False

@@ -57,8 +57,9 @@ def file_end(file: BinaryIO) -> FileEnd:
         stated, joined = _end_of_riff(data)
     elif head == ASF_HEAD:
         stated = _size_in_asf(data)
+        ignored = stated is not None and data.at(stated, len(ASF_HEAD)) == ASF_HEAD
     else:
-        found = [box for box in boxes(data, 0, data.size) if box.kind in BOXES_OF_CONTENT]
+        found = [box for box in boxes(data.at, 0, data.size) if box.kind in BOXES_OF_CONTENT]
         stated = found[-1].end if found else None
         ignored = sum(box.kind == b"moov" for box in found) > 1
     missing = None if stated is None or stated <= data.size else (stated - data.size) / stated

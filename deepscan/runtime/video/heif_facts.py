@@ -8,12 +8,12 @@ without its items where the tracks are to be scanned. Boxes: ISO/IEC 14496-12; i
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import BinaryIO, Final, NamedTuple
 
-from deepscan.runtime.video.iso_boxes import Box, boxes, inner_boxes, read_bytes, whole
+from deepscan.runtime.video.boxes import Box, ReadAt, boxes, inner_boxes, inside
 
 # Major brands of files whose pictures are shown although there may be tracks; in others (`msf1`, `hevc`, `avis`,
 # `mp42`) the tracks are what is meant (ISO/IEC 23008-12, annexes B and E; AVIF, 6.3).
@@ -100,18 +100,20 @@ def heif_facts(file: BinaryIO) -> HeifFacts:
     brands: tuple[bytes, ...] = ()
     meta, movies, others, has_motion = _Meta(), [], [], False
     size = file.seek(0, io.SEEK_END)
-    for box in boxes(file, 0, size):
-        if box.name == b"ftyp" and not brands:
-            data = read_bytes(file, box.start, min(box.end, box.start + MOST_BRAND_BYTES))
+    read = partial(_read_at, file, size)
+    for box in boxes(read, 0, size):
+        if box.kind == b"ftyp" and not brands:
+            data = read(box.begin, min(box.end - box.begin, MOST_BRAND_BYTES))
             brands = (data[:4], *(data[at : at + 4] for at in range(8, len(data) - 3, 4)))
-        elif box.name == b"meta" and b"pict" in read_bytes(file, box.start, min(box.end, box.start + HANDLER_BYTES)):
-            others.append(box.name_at)
-            if not meta.types and box.end - box.start <= MOST_META_BYTES:
-                meta = _Meta.parsed(read_bytes(file, box.start, box.end))
-        elif box.name == b"moov":
-            movies.append(box.name_at)
-            others += [track.name_at for track in _auxiliary_tracks(file, box)]
-        elif box.name == b"mpvd":
+        elif box.kind == b"meta" and b"pict" in read(box.begin, min(box.end - box.begin, HANDLER_BYTES)):
+            others.append(box.kind_at)
+            if not meta.types and min(box.end, size) - box.begin <= MOST_META_BYTES:
+                meta = _Meta.parsed(read(box.begin, box.end - box.begin))
+        elif box.kind == b"moov":
+            movies.append(box.kind_at)
+            tracks = (track for track in boxes(read, box.begin, box.end) if track.kind == b"trak")
+            others += [track.kind_at for track in tracks if _is_auxiliary(read, track)]
+        elif box.kind == b"mpvd":
             has_motion = True
     facts = meta.facts(size)
     return replace(facts, brands=brands, movies=tuple(movies), has_motion=has_motion, others=tuple(others))
@@ -143,7 +145,7 @@ class _Meta:
                 coded = self.parts[coded][0]
         own = self.properties.get(self.primary, [])
         ispe, clap = dict(own).get(b"ispe", b""), dict(own).get(b"clap")
-        size = (whole(ispe, 4, 4), whole(ispe, 8, 4)) if len(ispe) >= 12 else None
+        size = (_whole(ispe, 4, 4), _whole(ispe, 8, 4)) if len(ispe) >= 12 else None
         colors = [box[4:8] for name, box in own + self.properties.get(coded, []) if name == b"colr" and _is_nclx(box)]
         return HeifFacts(
             brands=(),
@@ -153,8 +155,8 @@ class _Meta:
             crop=_crop(clap, size) if clap is not None and size is not None else None,
             is_whole=all(item in self.types and self.ends.get(item, 0) <= file_bytes for item in self._needed()),
             is_encrypted=not self.protected.isdisjoint(self._needed()),
-            primaries=whole(colors[0], 0, 2) if colors else UNSPECIFIED,
-            transfer=whole(colors[0], 2, 2) if colors else UNSPECIFIED,
+            primaries=_whole(colors[0], 0, 2) if colors else UNSPECIFIED,
+            transfer=_whole(colors[0], 2, 2) if colors else UNSPECIFIED,
         )
 
     def _needed(self) -> set[int]:
@@ -168,7 +170,7 @@ class _Meta:
     def _read_boxes(self, data: bytes) -> None:
         for name, box in inner_boxes(data, 4):
             if name == b"pitm":
-                self.primary = whole(box, 4, 2 if box[0] == 0 else 4)
+                self.primary = _whole(box, 4, 2 if box[0] == 0 else 4)
             elif name == b"iinf":
                 self._read_types(box)
             elif name == b"iloc":
@@ -182,9 +184,9 @@ class _Meta:
         for name, entry in inner_boxes(box, 6 if box[0] == 0 else 8):
             if name == b"infe" and entry[0] >= 2:
                 wide = 2 if entry[0] == 2 else 4
-                item = whole(entry, 4, wide)
+                item = _whole(entry, 4, wide)
                 self.types[item] = entry[6 + wide : 10 + wide]
-                if whole(entry, 4 + wide, 2):
+                if _whole(entry, 4 + wide, 2):
                     self.protected.add(item)
 
     def _read_places(self, box: bytes) -> None:
@@ -206,22 +208,22 @@ class _Meta:
         wide = 2 if box[0] == 0 else 4
         for name, reference in inner_boxes(box, 4):
             if name == b"dimg":
-                count = whole(reference, wide, 2)
-                ids = (whole(reference, wide + 2 + wide * number, wide) for number in range(count))
-                self.parts[whole(reference, 0, wide)] = tuple(ids)
+                count = _whole(reference, wide, 2)
+                ids = (_whole(reference, wide + 2 + wide * number, wide) for number in range(count))
+                self.parts[_whole(reference, 0, wide)] = tuple(ids)
 
     def _read_properties(self, box: bytes) -> None:
         found = list(inner_boxes(box, 0))
-        known = [each for name, inside in found if name == b"ipco" for each in inner_boxes(inside, 0)]
-        for name, inside in found:
+        known = [each for name, content in found if name == b"ipco" for each in inner_boxes(content, 0)]
+        for name, content in found:
             if name != b"ipma":
                 continue
-            wide, long = (2 if inside[0] == 0 else 4), inside[3] & 1
+            wide, long = (2 if content[0] == 0 else 4), content[3] & 1
             at = 8
-            for _ in range(whole(inside, 4, 4)):
-                item, count = whole(inside, at, wide), inside[at + wide]
+            for _ in range(_whole(content, 4, 4)):
+                item, count = _whole(content, at, wide), content[at + wide]
                 at += wide + 1
-                numbers = [whole(inside, at + each * (1 + long), 1 + long) for each in range(count)]
+                numbers = [_whole(content, at + each * (1 + long), 1 + long) for each in range(count)]
                 at += count * (1 + long)
                 mask = 0x7FFF if long else 0x7F
                 self.properties[item] = [
@@ -237,7 +239,7 @@ class _Numbers:
 
     def next(self, size: int) -> int:
         self._at += size
-        return whole(self._data, self._at - size, size)
+        return _whole(self._data, self._at - size, size)
 
 
 def _is_nclx(colr: bytes) -> bool:
@@ -248,7 +250,7 @@ def _crop(clap: bytes, size: tuple[int, int]) -> Crop | None:
     """Return the clean aperture in whole pixels (ISO/IEC 14496-12, 12.1.4); None where it makes no sense."""
     if len(clap) < 32:
         return None
-    numbers = [whole(clap, at, 4) for at in range(0, 32, 4)]
+    numbers = [_whole(clap, at, 4) for at in range(0, 32, 4)]
     signed = [number - (1 << 32) if number >> 31 else number for number in numbers]
     if not all(signed[1::2]):
         return None
@@ -259,10 +261,25 @@ def _crop(clap: bytes, size: tuple[int, int]) -> Crop | None:
     return crop if inside and crop.width > 0 and crop.height > 0 else None
 
 
-def _auxiliary_tracks(file: BinaryIO, movie: Box) -> Iterator[Box]:
-    """Yield the tracks that hold alpha planes or depth maps."""
-    for track in boxes(file, movie.start, movie.end):
-        media = [box for box in boxes(file, track.start, track.end) if box.name == b"mdia"]
-        inside = [box for each in media for box in boxes(file, each.start, each.end) if box.name == b"hdlr"]
-        if track.name == b"trak" and any(read_bytes(file, box.start + 8, box.start + 12) == b"auxv" for box in inside):
-            yield track
+def _is_auxiliary(read: ReadAt, track: Box) -> bool:
+    """Tell whether a track holds an alpha plane or a depth map."""
+    handlers = inside(read, track.begin, track.end, b"mdia", b"hdlr")
+    return any(read(handler.begin + 8, 4) == b"auxv" for handler in handlers)
+
+
+def _read_at(file: BinaryIO, size: int, place: int, count: int) -> bytes:
+    if place >= size:  # a box may claim to be larger than any number that `seek` takes
+        return b""
+    file.seek(place)
+    return file.read(min(count, size - place))
+
+
+def _whole(data: bytes, at: int, size: int) -> int:
+    """Return an unsigned big-endian number.
+
+    Raises:
+        IndexError: there is none.
+    """
+    if at + size > len(data):
+        raise IndexError(at)
+    return int.from_bytes(data[at : at + size])

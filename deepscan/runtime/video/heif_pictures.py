@@ -17,7 +17,7 @@ from PIL import AvifImagePlugin, Image
 from deepscan.errors import OverLimit, UnreadableInput, UnsupportedInput
 from deepscan.runtime.limits import Limits
 from deepscan.runtime.video.heif_facts import HeifFacts
-from deepscan.runtime.video.iso_boxes import masked, without_boxes
+from deepscan.runtime.video.masked_file import masked, without_boxes
 
 # A photograph of 100 megapixels has some 50 MB, with a video of three seconds attached 100 MB.
 MOST_FILE_BYTES: Final = 1 << 30

@@ -12,7 +12,7 @@ from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.video.animation_reader import AnimationReader, is_animated_webp, open_animation
 from deepscan.runtime.video.frames import nobody_watches
 from deepscan.runtime.video.heif_facts import HeifFacts, heif_facts
-from deepscan.runtime.video.iso_boxes import without_boxes
+from deepscan.runtime.video.masked_file import without_boxes
 from deepscan.runtime.video.picture_reader import PictureReader, open_picture, picture_kind
 from deepscan.runtime.video.pyav_reader import PyAVReader
 from deepscan.runtime.video.regular_files import open_regular_file

@@ -32,7 +32,7 @@ class RegularFile(io.FileIO):
         try:
             return super().readinto(buffer)
         except OSError as error:
-            self.failure = self.failure or error
+            remember_failure(self, error)
             raise
 
     def readall(self) -> bytes:
@@ -40,8 +40,15 @@ class RegularFile(io.FileIO):
         try:
             return super().readall()
         except OSError as error:
-            self.failure = self.failure or error
+            remember_failure(self, error)
             raise
+
+
+def remember_failure(file: BinaryIO | RegularFile, error: OSError) -> None:
+    """Let an open file remember that the system failed to read it, if it can."""
+    raw = getattr(file, "raw", file)
+    if isinstance(raw, RegularFile):
+        raw.failure = raw.failure or error
 
 
 @dataclass(frozen=True, slots=True, eq=False)

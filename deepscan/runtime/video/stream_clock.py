@@ -18,6 +18,8 @@ LONGEST_PICTURE_SECONDS: Final = 3600.0
 # than the packets: by a second at most in streams that are joined, by the length of a slide in files.
 RESTART_SECONDS: Final = 0.1
 REORDERED_SECONDS: Final = 1.0
+# Nothing that comes before a key frame is shown after it; but some muxers call every picture a key frame.
+REORDERED_FRAMES: Final = 8
 WRAP_BITS: Final = 33
 MOST_PARTS_REMEMBERED: Final = 64
 # No camera takes so many pictures a second; FFmpeg writes one tick where it cannot write a jump.
@@ -33,6 +35,7 @@ class StreamClock:
         time_base: seconds of one tick.
         frame_seconds: of a frame whose length nobody states.
         restarts: the format's clocks may start again (streams that can be joined).
+        restarts_at_keys: they may start again at a key frame, and be told from pictures in another order there.
         jumps: the format's clocks may jump and wrap around (broadcast).
         stands: the clock stands still somewhere, as that file says.
         by_decoding: the order of decoding times is to be kept, not that of presentation times.
@@ -47,6 +50,7 @@ class StreamClock:
         *,
         frame_seconds: float,
         restarts: bool,
+        restarts_at_keys: bool = False,
         jumps: bool,
         by_decoding: bool,
         stands: bool = False,
@@ -54,6 +58,7 @@ class StreamClock:
         self.jumps = 0
         self._ticks_per_second = float(1 / time_base)
         self._restarts, self._wraps, self._by_decoding = restarts, jumps, by_decoding
+        self._restarts_at_keys = restarts_at_keys
         self._forward = (JUMP_SECONDS if jumps else LONGEST_PICTURE_SECONDS) * self._ticks_per_second
         self._standing = STANDING_SECONDS * self._ticks_per_second if stands else 0.0
         self._frame = max(1, round(frame_seconds * self._ticks_per_second))
@@ -71,13 +76,15 @@ class StreamClock:
 
     def correct(self, packet: Packet[VideoStream]) -> None:
         """Correct the timestamps of the stream's next packet."""
-        pts, dts = self.corrected(packet.pts, packet.dts, packet.duration or 0)
+        pts, dts = self.corrected(packet.pts, packet.dts, packet.duration or 0, key=packet.is_keyframe)
         if pts != packet.pts:
             packet.pts = pts
         if dts != packet.dts:
             packet.dts = dts
 
-    def corrected(self, pts: int | None, dts: int | None, duration: int = 0) -> tuple[int | None, int | None]:
+    def corrected(
+        self, pts: int | None, dts: int | None, duration: int = 0, *, key: bool = False
+    ) -> tuple[int | None, int | None]:
         """Return presentation and decoding time of the next packet, in ticks; None stays None."""
         if self._wraps and pts is not None and dts is not None and dts - pts > 1 << (WRAP_BITS - 1):
             pts += 1 << WRAP_BITS  # only the later of the two has wrapped around
@@ -85,7 +92,7 @@ class StreamClock:
         time, latest = (dts, self._latest_dts) if by_decoding else (pts, self._latest_pts)
         if time is not None and latest is not None:
             step = time + self._offset - latest
-            back = self._most_back(by_decoding=by_decoding)
+            back = self._most_back(by_decoding=by_decoding, key=key)
             if step < -back or step > self._forward or 0 < step < self._standing:
                 self._offset += self._frame - step
                 if step < 0 and time is not None:
@@ -117,7 +124,9 @@ class StreamClock:
         known = ticks if ticks and 0 < ticks <= self._forward else self._frame
         return known / self._ticks_per_second
 
-    def _most_back(self, *, by_decoding: bool) -> float:
+    def _most_back(self, *, by_decoding: bool, key: bool) -> float:
+        if self._restarts_at_keys and key:
+            return max(RESTART_SECONDS * self._ticks_per_second, REORDERED_FRAMES * self._frame)
         seconds = LONGEST_PICTURE_SECONDS
         if self._restarts:
             seconds = RESTART_SECONDS if by_decoding else REORDERED_SECONDS

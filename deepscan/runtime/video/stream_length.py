@@ -47,6 +47,7 @@ def clock_for(
         stream.time_base,
         frame_seconds=frame_seconds,
         restarts=restarts,
+        restarts_at_keys=container.format.name == MATROSKA,
         jumps=jumps,
         stands=stands,
         by_decoding=restarts and container.format.name != MATROSKA,  # which has no decoding times: FFmpeg guesses them

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -18,8 +19,10 @@ from deepscan.runtime.pipeline.file_watch import CHANGED
 from deepscan.runtime.pipeline.messages import VideoDecoded, VideoJob
 from deepscan.runtime.pipeline.stages import DecodeStage
 from deepscan.runtime.video import regular_files
+from deepscan.runtime.video.file_bytes import FileBytes
+from deepscan.runtime.video.masked_file import masked
 from deepscan.runtime.video.open_input import open_input
-from deepscan.runtime.video.regular_files import RegularFile
+from deepscan.runtime.video.regular_files import RegularFile, open_regular_file, opened_files
 from deepscan.runtime.video.sampling import Sampling
 from tests.footage import flat, portrait, write_video
 
@@ -109,6 +112,20 @@ def test_what_changed_before_its_turn_is_known_by_what_it_holds_then(video: Path
     assert (end.failure, end.damage) == (None, None)
     assert job.content == content_id(str(video), full=False)
     assert (job.content == before) == (change in (touch, protect))
+
+
+def test_looking_at_a_large_file_anew_is_movement(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", [portrait(320, 240)] * 2)
+    job = planned(path, full=True)
+    with open(path, "ab") as file:
+        file.write(b"\0\x60\0\0free" + bytes((6 << 20) - 8))
+    moves = list[int]()
+    stage = DecodeStage(
+        partial(open_input, threads=1), FULL, detection_side=DETECTION_SIDE, moved=lambda: moves.append(1)
+    )
+    *_, before_the_end, _ = ((message, len(moves)) for message in stage(job))
+    assert job.content == content_id(str(path), full=True)
+    assert len(moves) - before_the_end[1] >= 6
 
 
 @pytest.mark.parametrize("asked", [True, False])
@@ -208,6 +225,31 @@ def test_a_disk_that_fails_says_nothing_about_the_content(
     assert isinstance(end.failure, UnreachableInput)
     assert "Bad file descriptor" in str(end.failure)
     assert job.content is None
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "v.mkv", "v.avi"])
+def test_a_disk_that_fails_where_only_the_end_is_looked_at_makes_no_file_a_cut_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = write_video(tmp_path / name, [portrait(320, 240)] * 12)
+    job = planned(path)
+    monkeypatch.setattr(os, "pread", failing_pread)
+    end = decoded(job)
+    assert isinstance(end.failure, UnreachableInput)
+    assert "Input/output error" in str(end.failure)
+    assert job.content is None
+
+
+def failing_pread(_descriptor: int, _count: int, _place: int) -> bytes:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_a_masked_file_remembers_too(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "pread", failing_pread)
+    with opened_files() as opened, masked(open_regular_file(str(video)), ()) as file:
+        assert FileBytes(file).at(0, 4) == b""
+    opened[0].close()
+    assert opened[0].file.failure is not None
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tiff", "bmp", "gif"])

@@ -160,9 +160,7 @@ def test_a_backend_without_a_gpu_says_what_it_needs() -> None:
     ):
         TensorRtBackend(artefact, device="cpu", threads=1, precision="fp32")
     if not nvidia_gpus():
-        with pytest.raises(
-            MachineError, match=r"^TensorRT needs an NVIDIA GPU, and none is visible: use another --back"
-        ):
+        with pytest.raises(MachineError, match=r"^TensorRT needs an NVIDIA GPU, and none is visible: use another back"):
             TensorRtBackend(artefact, device="cuda", threads=1, precision="fp32")
 
 

@@ -116,3 +116,15 @@ def test_joined_parts_are_told_apart_and_jumps_forward_are_not() -> None:
     one, part = clock(jumps=True), [(3600 * n, 3600 * n) for n in range(10)]
     found = corrected(one, [*part, *part, (10**9, 10**9), *part], 3600)
     assert [one.part_of(pts) for pts, _ in found if pts is not None] == [0] * 10 + [1] * 11 + [2] * 10
+
+
+def test_a_key_frame_that_goes_back_starts_again_but_no_picture_in_another_order_does() -> None:
+    which = StreamClock(
+        MILLISECOND, frame_seconds=0.04, restarts=False, restarts_at_keys=True, jumps=False, by_decoding=False
+    )
+    # As muxers write it that call every picture a key frame: 0, 160, 80, 40, 120 and so on.
+    order = [0, 160, 80, 40, 120, 320, 240, 200, 280, 480, 400, 360, 440]
+    times = [*order, *order]
+    found = [which.corrected(time, None, FRAME, key=True)[0] for time in times]
+    assert found == [*order, *(time + 480 + FRAME for time in order)]
+    assert which.jumps == 1
