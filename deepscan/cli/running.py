@@ -37,6 +37,16 @@ def raise_interrupt(number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def refuse_after_interrupt() -> None:
+    """End the command if a signal has come whose KeyboardInterrupt was swallowed, as in a library's callback.
+
+    Raises:
+        KeyboardInterrupt: one has.
+    """
+    if _signals:
+        raise KeyboardInterrupt
+
+
 def run(arguments: Sequence[str], *, when_loaded: Callable[[], None] = lambda: None) -> int:
     """Run a command.
 

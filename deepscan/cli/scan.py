@@ -141,7 +141,7 @@ def scan(
         backend=backend,
         precision=precision,
         limits=_limits(
-            file_bytes=_bytes("--max-file-size", max_file_size),
+            file_bytes=_bytes("--max-file-size", max_file_size, least=0),
             pixels=max_pixels,
             frames=max_frames,
             seconds=max_duration,
@@ -151,7 +151,7 @@ def scan(
             on_limit=on_limit,
         ),
         timeout=MOST_SECONDS if timeout is None else timeout or None,
-        memory=_bytes("--memory", memory),
+        memory=_bytes("--memory", memory, least=1),
         trace=trace,
         report=silence if quiet else say,
         note=events.write if events is not None else unnoted,
@@ -187,11 +187,11 @@ def _refuse_bad_records(log: str | None, trace: str | None) -> None:
         Trace(trace).check_only()
 
 
-def _bytes(option: str, mebibytes: int | None) -> int | None:
+def _bytes(option: str, mebibytes: int | None, *, least: int) -> int | None:
     """Return a size in bytes."""
     from deepscan.arguments import MOST_BYTES, whole_number
 
-    return None if mebibytes is None else whole_number(option, mebibytes, least=0, most=MOST_BYTES >> 20) << 20
+    return None if mebibytes is None else whole_number(option, mebibytes, least=least, most=MOST_BYTES >> 20) << 20
 
 
 def _limits(**wished: Any) -> Limits:

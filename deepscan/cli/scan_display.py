@@ -119,7 +119,8 @@ class ScanDisplay:
         if self._failures and written is not None:
             status, journal = self._failures[0].status, written.with_suffix(".jsonl")
             self._say(Text(f"More about them: deepscan show {printable(str(journal))} --status {status}"))
-        self._say(Text(self._totals()))
+        if self._statuses or not interrupted:
+            self._say(Text(self._totals()))
         if self._untrained:
             names = ", ".join(self._untrained)
             self._say(Text(f"{names}: random weights, for measuring speed; the scores mean nothing.", style="bold red"))

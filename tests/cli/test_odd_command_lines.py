@@ -16,6 +16,7 @@ import pytest
 from deepscan import scan
 from deepscan.cli import running, streams
 from deepscan.cli.running import run
+from deepscan.cli.scan_signals import interruptible
 from deepscan.errors import UsageError
 from deepscan.runtime.limits import OPTIONS, Limits
 from tests.cli.console import DEEPSCAN, ENVIRONMENT
@@ -233,6 +234,23 @@ def test_results_are_shown_in_any_encoding(tmp_path: Path) -> None:
         )
         assert (shown.returncode, shown.stderr) == (0, b"")
         assert b"\\u" not in shown.stdout
+
+
+def test_an_interrupt_that_a_library_swallowed_ends_the_scan_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "_signals", [signal.SIGINT])
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), interruptible(lambda: None, quiet=True):
+        pytest.fail("the scan began")
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+@pytest.mark.parametrize("width", ["0", "00", "-5", "x", "", "²", "9" * 5000])
+def test_a_width_that_is_none_is_not_taken(
+    width: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    assert run(["models"]) == 0
+    assert "lite" in capsys.readouterr().out
 
 
 def test_an_interrupt_while_the_commands_are_loaded_ends_at_once() -> None:
