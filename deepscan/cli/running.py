@@ -27,6 +27,14 @@ DEBUG_VARIABLE: Final = "DEEPSCAN_DEBUG"
 OF_THE_MACHINE: Final = frozenset(
     [errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ELOOP]
 )
+# What Typer says of values, in the words of a library for programs.
+TYPERS_WORDS: Final = {
+    "Value error, ": "",
+    "Input should be a valid integer, unable to parse string as an integer": "it must be a whole number",
+    "Input should be a valid number, unable to parse string as a number": "it must be a number",
+    "Input should be greater than or equal to": "it must be at least",
+    "Input should be less than or equal to": "it must be at most",
+}
 
 _signals: list[int] = []
 
@@ -87,12 +95,12 @@ def _end(error: BaseException) -> tuple[int, str]:
         return READER_LEFT, ""  # the reader has seen enough; Rich and Typer make it a SystemExit
     if isinstance(error, SystemExit):
         return (error.code, "") if isinstance(error.code, int) else (0 if error.code is None else 1, error.code or "")
+    if isinstance(error.__cause__ or error, FileNotFoundError) and not _folder_exists():
+        return OUTPUT_FAILED, "The working folder was deleted: change to one that exists, or give absolute paths."
     if isinstance(error, DeepscanError):
         return error.exit_code, str(error)
     if isinstance(error, StdoutError):
         return OUTPUT_FAILED, f"Nothing can be written to stdout ({error.strerror}): give it another place to go to."
-    if isinstance(error, FileNotFoundError) and not _folder_exists():
-        return OUTPUT_FAILED, "The working folder was deleted: change to one that exists, or give absolute paths."
     if isinstance(error, OSError) and error.filename is not None and error.errno in OF_THE_MACHINE:
         path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else error.filename
         return OUTPUT_FAILED, f"{path} cannot be used ({error.strerror}): give another path, or see to that."
@@ -107,6 +115,8 @@ def _usage(error: BaseException) -> tuple[int, str]:
     if type(error).__name__ == "NoArgsIsHelpError":
         return WRONG_USAGE, ""  # making the error has printed the help
     said = " ".join(str(error.format_message()).split()).rstrip(".")  # type: ignore[attr-defined]
+    for words, ours in TYPERS_WORDS.items():
+        said = said.replace(words, ours)
     command = context.command_path if context is not None else "deepscan"
     return getattr(error, "exit_code", WRONG_USAGE), f"{said}; see `{command} --help`."
 

@@ -18,6 +18,7 @@ from deepscan.cli import running, streams
 from deepscan.cli.running import run
 from deepscan.cli.scan_signals import interruptible
 from deepscan.errors import UsageError
+from deepscan.runtime.journal import output_paths
 from deepscan.runtime.limits import OPTIONS, Limits
 from tests.cli.console import DEEPSCAN, ENVIRONMENT
 from tests.footage import ASTRONAUT, NO_FACE
@@ -72,6 +73,27 @@ def test_numbers_outside_their_range_are_wrong_usage(tmp_path: Path, capsys: pyt
     assert os.listdir(tmp_path) == []
 
 
+def test_what_is_wrong_with_a_value_is_said_to_its_user(capsys: pytest.CaptureFixture[str]) -> None:
+    for option, value, says in (
+        ("--frames", "0", "it must be at least 1"),
+        ("--frames", "1.5", "it must be a whole number"),
+        ("--threshold", "2", "it must be at most 1"),
+        ("--threshold", "x", "it must be a number"),
+        ("--sampling", "x", "'x' is not one of 'full', 'quick', 'paper'"),
+    ):
+        said = assert_refused(["scan", str(NO_FACE), option, value], capsys)
+        assert said == f"deepscan: Invalid value for '{option}': {says}; see `deepscan scan --help`.\n"
+
+
+def test_results_do_not_go_where_a_stream_is_found_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(output_paths, "DEVICES", [str(tmp_path)])
+    said = assert_refused(["scan", str(NO_FACE), "--out", str(tmp_path / "stdout")], capsys)
+    assert "is a device or a pipe: let --out name a file, or use - for stdout" in said
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize("name", ["frames", "clips", "detect_every", "min_face", "jobs", "memory"])
 @pytest.mark.parametrize("value", [10**30, 2**63, 0, -1, 1.5, True, float("nan")])
 def test_the_api_refuses_the_same_whole_numbers(name: str, value: object) -> None:
@@ -88,7 +110,7 @@ def test_the_api_refuses_the_same_times(value: float) -> None:
 @pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1, 10**30])
 def test_limits_have_limits(name: str, value: float) -> None:
-    with pytest.raises(UsageError, match=f"^{OPTIONS[name]} must be a "):
+    with pytest.raises(UsageError, match=rf"^limits\.{name} must be a "):
         Limits(**{name: value})  # type: ignore[arg-type]
 
 
