@@ -88,17 +88,18 @@ def scan(
 ) -> None:
     """Scan videos for forged faces and write one row per video and detector.
 
-    The same command goes on where the last one ended.
+    Run the same command again to resume an interrupted scan.
 
-    Exit codes, of several the first of 130, 3, 4 and 1:
+    Exit codes (if several apply, the first of 130, 3, 4 and 1):
 
-    0 every input was scored or has no face,
+    0 every input was scored, or has no face, or only faces smaller than --min-face,
     1 some inputs could not be scanned,
     2 wrong usage,
-    3 the detector, the machine or the output is at fault,
+    3 a problem with the detector, the machine or the output,
     4 a result has the label that --fail-on names,
+    70 an unexpected error: please report it,
     130 interrupted,
-    141 the program that read stdout has left.
+    141 the reader of stdout is gone.
     """
     import deepscan
     from deepscan.cli.scan_display import ScanDisplay
