@@ -122,7 +122,18 @@ def texts(option: str, value: object) -> tuple[str, ...]:
     Raises:
         UsageError: one of them is something else.
     """
-    return tuple(text(option, each) for each in _each(option, value, (str,), "text, or a list of it"))
+    return tuple(text(option, each) for each in _each(option, value, (str, bytes), "text, or a list of it"))
+
+
+def function(option: str, value: Any) -> Any:
+    """Return what can be called.
+
+    Raises:
+        UsageError: it cannot be.
+    """
+    if not callable(value):
+        raise UsageError(f"{option} must be a function, not {_shown(value)}.")
+    return value
 
 
 def path(option: str, value: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 from deepscan.errors import ModelError, UsageError
@@ -55,8 +56,8 @@ def unknown_detector(name: str) -> UsageError:
         return UsageError(f"{name} is a folder and no detector: {use}.")
     if looks_like_path and _is(path, folder=False):
         return UsageError(
-            f"{name} is a file and no detector: if it holds weights, run `deepscan weights add {name}`, and use the "
-            "name of the detector that this finds."
+            f"{name} is a file and no detector: if it holds weights, run `deepscan weights add {quote(name)}`, and use "
+            "the name of the detector that this finds."
         )
     if looks_like_path:
         return UsageError(f"{name} does not exist, and no detector is called that: {use}.")

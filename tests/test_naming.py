@@ -18,7 +18,8 @@ PACKAGE = Path(deepscan.__file__).parent
 # Options that programs have no use for: where results go, and what makes artifacts.
 COMMAND_LINE_ONLY = frozenset(
     """--out --log --hash --fresh --prune --retry-failed --dry-run --csv-bom --jsonl --fail-on --from-file --int8
-    --engine --max-batch --calibration-data --std --fmad --gpu-architecture --force-reinstall --upgrade""".split()
+    --engine --max-batch --calibration-data --std --fmad --gpu-architecture --force-reinstall --no-deps
+    --upgrade""".split()
 )
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 

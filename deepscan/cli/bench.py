@@ -65,7 +65,7 @@ def bench(
     seconds: Annotated[
         float,
         typer.Option(
-            min=0.001, metavar="S", help="Time to measure each batch size for, about.", rich_help_panel=MEASURING
+            min=0.001, metavar="S", help="Approximate time to measure each batch size.", rich_help_panel=MEASURING
         ),
     ] = 3.0,
     threads: Annotated[

@@ -164,7 +164,7 @@ def export(
 
     0 written,
     2 wrong usage,
-    3 weights, machine or output are at fault, or it differs too much from the original.
+    3 a problem with the weights, the machine or the output, or the artifact differs too much from the original.
     """
     from rich.console import Console
 

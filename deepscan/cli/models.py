@@ -25,11 +25,11 @@ def models(
     detector: Annotated[
         str | None,
         typer.Argument(
-            metavar="NAME", help="Show only this one.", show_default=False, autocompletion=complete_publication
+            metavar="NAME", help="Show only this detector.", show_default=False, autocompletion=complete_publication
         ),
     ] = None,
 ) -> None:
-    """Show the detectors: paper, input, thresholds, licenses, and where to get weights that are not here."""
+    """Show the detectors: paper, input, thresholds, licenses, and where to get missing weights."""
     from rich.console import Console
     from rich.text import Text
 

@@ -27,6 +27,14 @@ DEBUG_VARIABLE: Final = "DEEPSCAN_DEBUG"
 OF_THE_MACHINE: Final = frozenset(
     [errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ELOOP]
 )
+# What Typer says of values, in the words of a library for programs.
+TYPERS_WORDS: Final = {
+    "Value error, ": "",
+    "Input should be a valid integer, unable to parse string as an integer": "it must be a whole number",
+    "Input should be a valid number, unable to parse string as a number": "it must be a number",
+    "Input should be greater than or equal to": "it must be at least",
+    "Input should be less than or equal to": "it must be at most",
+}
 
 _signals: list[int] = []
 
@@ -35,6 +43,16 @@ def raise_interrupt(number: int, _frame: FrameType | None) -> None:
     """Handle SIGINT and SIGTERM: end the command, and remember why, as libraries turn the error into others."""
     _signals.append(number)
     raise KeyboardInterrupt
+
+
+def refuse_after_interrupt() -> None:
+    """End the command if a signal has come whose KeyboardInterrupt was swallowed, as in a library's callback.
+
+    Raises:
+        KeyboardInterrupt: one has.
+    """
+    if _signals:
+        raise KeyboardInterrupt
 
 
 def run(arguments: Sequence[str], *, when_loaded: Callable[[], None] = lambda: None) -> int:
@@ -77,8 +95,7 @@ def _end(error: BaseException) -> tuple[int, str]:
         return READER_LEFT, ""  # the reader has seen enough; Rich and Typer make it a SystemExit
     if isinstance(error, SystemExit):
         return (error.code, "") if isinstance(error.code, int) else (0 if error.code is None else 1, error.code or "")
-    cause = error.__cause__ if isinstance(error, DeepscanError) else error
-    if isinstance(cause, FileNotFoundError) and not _folder_exists():
+    if isinstance(error.__cause__ or error, FileNotFoundError) and not _folder_exists():
         return OUTPUT_FAILED, "The working folder was deleted: change to one that exists, or give absolute paths."
     if isinstance(error, DeepscanError):
         return error.exit_code, str(error)
@@ -98,6 +115,8 @@ def _usage(error: BaseException) -> tuple[int, str]:
     if type(error).__name__ == "NoArgsIsHelpError":
         return WRONG_USAGE, ""  # making the error has printed the help
     said = " ".join(str(error.format_message()).split()).rstrip(".")  # type: ignore[attr-defined]
+    for words, ours in TYPERS_WORDS.items():
+        said = said.replace(words, ours)
     command = context.command_path if context is not None else "deepscan"
     return getattr(error, "exit_code", WRONG_USAGE), f"{said}; see `{command} --help`."
 

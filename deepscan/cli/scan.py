@@ -88,17 +88,18 @@ def scan(
 ) -> None:
     """Scan videos for forged faces and write one row per video and detector.
 
-    The same command goes on where the last one ended.
+    Run the same command again to resume an interrupted scan.
 
-    Exit codes, of several the first of 130, 3, 4 and 1:
+    Exit codes (if several apply, the first of 130, 3, 4 and 1):
 
-    0 every input was scored or has no face,
+    0 every input was scored, or has no face, or only faces smaller than --min-face,
     1 some inputs could not be scanned,
     2 wrong usage,
-    3 the detector, the machine or the output is at fault,
+    3 a problem with the detector, the machine or the output,
     4 a result has the label that --fail-on names,
+    70 an unexpected error: please report it,
     130 interrupted,
-    141 the program that read stdout has left.
+    141 the reader of stdout is gone.
     """
     import deepscan
     from deepscan.cli.scan_display import ScanDisplay
@@ -141,7 +142,7 @@ def scan(
         backend=backend,
         precision=precision,
         limits=_limits(
-            file_bytes=_bytes("--max-file-size", max_file_size),
+            file_bytes=_bytes("--max-file-size", max_file_size, least=0),
             pixels=max_pixels,
             frames=max_frames,
             seconds=max_duration,
@@ -151,7 +152,7 @@ def scan(
             on_limit=on_limit,
         ),
         timeout=MOST_SECONDS if timeout is None else timeout or None,
-        memory=_bytes("--memory", memory),
+        memory=_bytes("--memory", memory, least=1),
         trace=trace,
         report=silence if quiet else say,
         note=events.write if events is not None else unnoted,
@@ -187,11 +188,11 @@ def _refuse_bad_records(log: str | None, trace: str | None) -> None:
         Trace(trace).check_only()
 
 
-def _bytes(option: str, mebibytes: int | None) -> int | None:
+def _bytes(option: str, mebibytes: int | None, *, least: int) -> int | None:
     """Return a size in bytes."""
     from deepscan.arguments import MOST_BYTES, whole_number
 
-    return None if mebibytes is None else whole_number(option, mebibytes, least=0, most=MOST_BYTES >> 20) << 20
+    return None if mebibytes is None else whole_number(option, mebibytes, least=least, most=MOST_BYTES >> 20) << 20
 
 
 def _limits(**wished: Any) -> Limits:

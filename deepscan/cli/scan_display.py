@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from shlex import quote
 from types import TracebackType
 from typing import Self
 
@@ -118,8 +119,9 @@ class ScanDisplay:
             self._say(Text(f"... and {self.failed - len(self._failures)} more that could not be scanned."))
         if self._failures and written is not None:
             status, journal = self._failures[0].status, written.with_suffix(".jsonl")
-            self._say(Text(f"More about them: deepscan show {printable(str(journal))} --status {status}"))
-        self._say(Text(self._totals()))
+            self._say(Text(f"More about them: deepscan show {quote(printable(str(journal)))} --status {status}"))
+        if self._statuses or not interrupted:
+            self._say(Text(self._totals()))
         if self._untrained:
             names = ", ".join(self._untrained)
             self._say(Text(f"{names}: random weights, for measuring speed; the scores mean nothing.", style="bold red"))

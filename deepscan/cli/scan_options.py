@@ -9,10 +9,10 @@ import typer
 from deepscan.cli.completion import complete_models
 
 INPUTS = "Inputs"
-SCORED = "What is scored"
+SCORED = "Scoring"
 SPEED = "Speed"
 RESULTS = "Results"
-GOING_ON = "Going on"
+RESUMING = "Resuming"
 LIMITS = "Limits"
 
 Paths: TypeAlias = Annotated[
@@ -41,7 +41,7 @@ Sampling: TypeAlias = Annotated[
     Literal["full", "quick", "paper"] | None,
     typer.Option(
         metavar="MODE",
-        help="full|quick|paper: every frame, a few of them, or those that the detector's authors take.",
+        help="full: every frame; quick: a few of them; paper: the ones the detector's authors used.",
         show_default="full",
     ),
 ]
@@ -49,12 +49,12 @@ FailOn: TypeAlias = Annotated[
     Literal["fake", "uncertain"] | None,
     typer.Option(
         metavar="LABEL",
-        help="Exit with code 4 if any result is labeled fake; or, with uncertain, fake or uncertain.",
+        help="Exit with code 4 if any result is labeled fake (or, with uncertain, fake or uncertain).",
         show_default=False,
     ),
 ]
-DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="List what would be scanned, and stop.")]
-Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; the exit code tells.")]
+DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Only list what would be scanned.")]
+Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress, table or warnings.")]
 Verbose: TypeAlias = Annotated[bool, typer.Option("--verbose", "-v", help="Print each result as it comes.")]
 
 FromFile: TypeAlias = Annotated[
@@ -71,7 +71,7 @@ Include: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         metavar="GLOB",
-        help="Pattern: of the files in folders, take only those that match, whatever their ending. May be repeated.",
+        help="In folders, scan only files that match this pattern, whatever their extension. May be repeated.",
         rich_help_panel=INPUTS,
         show_default=False,
     ),
@@ -80,7 +80,7 @@ Exclude: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         metavar="GLOB",
-        help="Pattern: in folders, leave out files and subfolders that match. May be repeated.",
+        help="In folders, skip files and subfolders that match this pattern. May be repeated.",
         rich_help_panel=INPUTS,
         show_default=False,
     ),
@@ -105,7 +105,7 @@ Frames: TypeAlias = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="Frames per video, for quick and paper; without --sampling it selects quick.",
+        help="Frames per video, for quick and paper; implies --sampling quick if none is given.",
         rich_help_panel=SCORED,
         show_default="32, or the authors'",
     ),
@@ -115,7 +115,7 @@ Clips: TypeAlias = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="Stretches per video, for quick with clip detectors; without --sampling it selects quick.",
+        help="Stretches per video, for quick with clip detectors; implies --sampling quick if none is given.",
         rich_help_panel=SCORED,
         show_default="4",
     ),
@@ -124,7 +124,7 @@ Aggregate: TypeAlias = Annotated[
     Literal["max", "mean"] | None,
     typer.Option(
         metavar="HOW",
-        help="Score of a video: max, the highest of its tracks, or mean, the mean over all of them.",
+        help="Score of a video: max, that of its highest track, or mean, the average over all tracks.",
         rich_help_panel=SCORED,
         show_default="max; for paper the authors'",
     ),
@@ -143,7 +143,7 @@ FaceDetector: TypeAlias = Annotated[
     Literal["yunet", "retinaface", "none"],
     typer.Option(
         metavar="NAME",
-        help="yunet, retinaface, or none: every picture is already the crop of a face.",
+        help="yunet, retinaface, or none if every picture is already a cropped face.",
         rich_help_panel=SCORED,
     ),
 ]
@@ -181,7 +181,7 @@ Decoder: TypeAlias = Annotated[
     Literal["auto", "cpu", "nvdec"],
     typer.Option(
         metavar="NAME",
-        help="What decodes when a GPU is used: cpu, nvdec, or auto: each where it is faster.",
+        help="Video decoder when a GPU is used: cpu, nvdec, or auto, whichever is faster for the video.",
         rich_help_panel=SPEED,
     ),
 ]
@@ -189,7 +189,7 @@ Backend: TypeAlias = Annotated[
     Literal["auto", "onnxruntime", "openvino", "torch", "tensorrt"] | None,
     typer.Option(
         metavar="NAME",
-        help="What runs detectors: onnxruntime, openvino, torch, tensorrt, or auto: measured once, then remembered.",
+        help="What runs detectors: onnxruntime, openvino, torch, tensorrt, or auto, the fastest here (measured once).",
         rich_help_panel=SPEED,
         show_default="auto",
     ),
@@ -198,7 +198,7 @@ Precision: TypeAlias = Annotated[
     Literal["auto", "fp32", "bf16", "fp16", "int8"],
     typer.Option(
         metavar="TYPE",
-        help="Arithmetic: fp32, bf16, fp16, int8, or auto: the fastest one measured to agree.",
+        help="Arithmetic: fp32, bf16, fp16, int8, or auto, the fastest that gives the same scores.",
         rich_help_panel=SPEED,
     ),
 ]
@@ -207,7 +207,7 @@ Memory: TypeAlias = Annotated[
     typer.Option(
         min=1,
         metavar="MIB",
-        help="Most memory that the scanning process may take, in MiB.",
+        help="Most memory that the scanning process may use, in MiB.",
         rich_help_panel=SPEED,
         show_default="90 % of the machine's",
     ),
@@ -250,14 +250,14 @@ TraceFile: TypeAlias = Annotated[
 
 RetryFailed: TypeAlias = Annotated[
     bool,
-    typer.Option("--retry-failed", help="Scan again what could not be scanned before.", rich_help_panel=GOING_ON),
+    typer.Option("--retry-failed", help="Scan again what could not be scanned before.", rich_help_panel=RESUMING),
 ]
 Fresh: TypeAlias = Annotated[
-    bool, typer.Option("--fresh", help="Forget what earlier runs with this --out found.", rich_help_panel=GOING_ON)
+    bool, typer.Option("--fresh", help="Ignore earlier results in this --out and start over.", rich_help_panel=RESUMING)
 ]
 Prune: TypeAlias = Annotated[
     bool,
-    typer.Option("--prune", help="Leave rows of other inputs and detectors out of the CSV.", rich_help_panel=GOING_ON),
+    typer.Option("--prune", help="Leave rows of other inputs and detectors out of the CSV.", rich_help_panel=RESUMING),
 ]
 Hashing: TypeAlias = Annotated[
     Literal["fast", "full"],
@@ -265,7 +265,7 @@ Hashing: TypeAlias = Annotated[
         "--hash",
         metavar="HOW",
         help="How files are recognized: fast, by head, middle and tail, or full, by every byte.",
-        rich_help_panel=GOING_ON,
+        rich_help_panel=RESUMING,
     ),
 ]
 
@@ -274,7 +274,7 @@ Timeout: TypeAlias = Annotated[
     typer.Option(
         min=0,
         metavar="SECONDS",
-        help="Longest time that one file may take; 0: no limit.",
+        help="Most time that one file may take; 0: no limit.",
         rich_help_panel=LIMITS,
         show_default="a day",
     ),
@@ -310,7 +310,7 @@ MaxFrames: TypeAlias = Annotated[
     typer.Option(
         min=0,
         metavar="N",
-        help="Most frames looked at; 0: no limit.",
+        help="Most frames in a video; 0: no limit.",
         rich_help_panel=LIMITS,
         show_default="2.6 million",
     ),
@@ -337,7 +337,7 @@ OnLimit: TypeAlias = Annotated[
     Literal["skip", "truncate"],
     typer.Option(
         metavar="HOW",
-        help="What happens to a file over a limit: skip it, or truncate: score what is within.",
+        help="What to do with a file over a limit: skip it, or truncate it (score the part within the limit).",
         rich_help_panel=LIMITS,
     ),
 ]

@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
+from deepscan.cli.running import refuse_after_interrupt
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -27,6 +29,9 @@ def interruptible(stop: Callable[[], None], *, quiet: bool) -> Iterator[Interrup
     Args:
         stop: makes the scan end when the files in flight are finished; is called from a signal's handler.
         quiet: say nothing.
+
+    Raises:
+        KeyboardInterrupt: there was a second signal, or one before this that went unnoticed.
     """
     interrupts = Interrupts()
 
@@ -44,6 +49,7 @@ def interruptible(stop: Callable[[], None], *, quiet: bool) -> Iterator[Interrup
 
     before = {number: signal.signal(number, handle) for number in SIGNALS}
     try:
+        refuse_after_interrupt()
         yield interrupts
     finally:
         for number, handler in before.items():

@@ -10,7 +10,6 @@ import typer
 from deepscan.cli.completion import complete_status
 
 MOST_ROWS = 50
-WHICH = "Which rows"
 EXAMPLES = """Examples:
 
   deepscan show results.jsonl
@@ -43,7 +42,11 @@ def show(
     ] = None,
     find: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="Only rows whose path contains this text, in any case.", show_default=False),
+        typer.Option(
+            metavar="TEXT",
+            help="Only rows whose path contains this text, ignoring case.",
+            show_default=False,
+        ),
     ] = None,
     sort: Annotated[
         Literal["score", "path", "status", "time", "duration", "elapsed"],

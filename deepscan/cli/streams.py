@@ -5,10 +5,12 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import re
 import sys
 from typing import Final
 
 STDIN, STDOUT, STDERR = 0, 1, 2
+WIDTH: Final = "COLUMNS"
 # Name of the error handler for characters that an encoding lacks.
 LEGIBLE: Final = "deepscan-legible"
 # What this program draws with, for terminals that know no more than ASCII or Latin 1.
@@ -42,6 +44,8 @@ class _Stderr(io.FileIO):
 def prepare_streams() -> None:
     """Replace the process's own standard streams by ones that never surprise; a test's or a caller's stay."""
     codecs.register_error(LEGIBLE, _legible)
+    if not re.fullmatch("[1-9][0-9]{0,8}", os.environ.get(WIDTH, "80")):
+        del os.environ[WIDTH]  # Rich would divide by 0, or fail to read it
     # Closed descriptors would be given to the next files that are opened, and those get what others print.
     for number, mode in ((STDIN, os.O_WRONLY), (STDOUT, os.O_RDONLY), (STDERR, os.O_WRONLY)):
         _occupied(number, mode)

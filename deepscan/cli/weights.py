@@ -36,7 +36,7 @@ def add(
     ] = None,
     form: Annotated[
         Literal["3d", "2d", "auto"],
-        typer.Option(help="Of a clip detector's convolutions; auto measures which is faster here."),
+        typer.Option(help="Convolutions of a clip detector: 3d, 2d, or auto, whichever is faster here."),
     ] = "auto",
 ) -> None:
     """Recognize the detector of a checkpoint, verify it, and make it ready for `deepscan scan --model`."""

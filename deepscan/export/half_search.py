@@ -56,7 +56,7 @@ def half_precision(model: onnx.ModelProto, judge: Judge, ranges_of: RangesOf, re
     ordered = {node.name: notes[node.name] for node in graph.nodes if node.name in islands}
     summary = (
         f"float16, with {len(ordered)} of {len(graph.nodes)} nodes in float32; the largest difference of a score is "
-        f"{search.best_difference:.2g}, after {search.calls} trials"
+        f"{search.best_difference:.2g}, after {counted(search.calls, 'trial')}"
     )
     return Converted(halved(model, islands), ordered, summary, stand_in=emulated(model, islands))
 

@@ -189,8 +189,8 @@ def scan(
         jobs=jobs,
         timeout_seconds=timeout,
         trace=traced,
-        report=report,
-        note=note,
+        report=check.function("report", report),
+        note=check.function("note", note),
     )
     return Scan(plan, keys, [verdict.spec.band for verdict in settings.verdicts], crew)
 

@@ -16,7 +16,9 @@ import pytest
 from deepscan import scan
 from deepscan.cli import running, streams
 from deepscan.cli.running import run
+from deepscan.cli.scan_signals import interruptible
 from deepscan.errors import UsageError
+from deepscan.runtime.journal import output_paths
 from deepscan.runtime.limits import OPTIONS, Limits
 from tests.cli.console import DEEPSCAN, ENVIRONMENT
 from tests.footage import ASTRONAUT, NO_FACE
@@ -68,6 +70,27 @@ def test_numbers_outside_their_range_are_wrong_usage(tmp_path: Path, capsys: pyt
         ["scan", str(NO_FACE), "--out", "a" * 300 + ".csv"],
     ):
         assert_refused(line, capsys)
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_is_wrong_with_a_value_is_said_to_its_user(capsys: pytest.CaptureFixture[str]) -> None:
+    for option, value, says in (
+        ("--frames", "0", "it must be at least 1"),
+        ("--frames", "1.5", "it must be a whole number"),
+        ("--threshold", "2", "it must be at most 1"),
+        ("--threshold", "x", "it must be a number"),
+        ("--sampling", "x", "'x' is not one of 'full', 'quick', 'paper'"),
+    ):
+        said = assert_refused(["scan", str(NO_FACE), option, value], capsys)
+        assert said == f"deepscan: Invalid value for '{option}': {says}; see `deepscan scan --help`.\n"
+
+
+def test_results_do_not_go_where_a_stream_is_found_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(output_paths, "DEVICES", [str(tmp_path)])
+    said = assert_refused(["scan", str(NO_FACE), "--out", str(tmp_path / "stdout")], capsys)
+    assert "is a device or a pipe: let --out name a file, or use - for stdout" in said
     assert os.listdir(tmp_path) == []
 
 
@@ -233,6 +256,23 @@ def test_results_are_shown_in_any_encoding(tmp_path: Path) -> None:
         )
         assert (shown.returncode, shown.stderr) == (0, b"")
         assert b"\\u" not in shown.stdout
+
+
+def test_an_interrupt_that_a_library_swallowed_ends_the_scan_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "_signals", [signal.SIGINT])
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), interruptible(lambda: None, quiet=True):
+        pytest.fail("the scan began")
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+@pytest.mark.parametrize("width", ["0", "00", "-5", "x", "", "²", "9" * 5000])
+def test_a_width_that_is_none_is_not_taken(
+    width: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    assert run(["models"]) == 0
+    assert "lite" in capsys.readouterr().out
 
 
 def test_an_interrupt_while_the_commands_are_loaded_ends_at_once() -> None:

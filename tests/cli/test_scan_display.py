@@ -107,6 +107,8 @@ def test_of_one_everything_is_singular_and_of_nothing_there_is_no_rate(
     one = closing(SCORED, columns=80, capsys=capsys, monkeypatch=monkeypatch, interrupted=True)
     assert one[0] == "Interrupted: 1 of 1 input finished."
     assert one[-1] == "1 input: 1 scored (0 fake, 0 uncertain, 1 real); passed over in folders: 1 other file."
+    nothing = closing(columns=80, capsys=capsys, monkeypatch=monkeypatch, interrupted=True)
+    assert nothing == ["Interrupted: 1 of 0 inputs finished."]
     assert closing(columns=80, capsys=capsys, monkeypatch=monkeypatch) == [
         "0 inputs; passed over in folders: 1 other file."
     ]
@@ -120,6 +122,13 @@ def test_of_many_results_only_scores_are_in_the_table(
     assert len(lines) == 1
     lines = closing(*many, SCORED, columns=80, capsys=capsys, monkeypatch=monkeypatch)
     assert lines[0] == f"The highest score of {ROWS_SHOWN + 2} results:"
+
+
+def test_the_command_that_says_more_can_be_pasted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = closing(BROKEN, columns=80, capsys=capsys, monkeypatch=monkeypatch, written=Path("my results.csv"))
+    assert "More about them: deepscan show 'my results.jsonl' --status unreadable" in lines
 
 
 def test_a_picture_has_no_time(

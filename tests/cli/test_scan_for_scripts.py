@@ -21,7 +21,7 @@ def test_records_on_stdout_are_in_the_order_of_the_inputs_and_the_label_decides_
     given = [NO_FACE, tmp_path / "missing.mp4", SWAPPED, ASTRONAUT]
     log = tmp_path / "scan.log"
     ran = deepscan(
-        "scan", *given, *QUICK, "--jsonl", "-", "--fail-on", "fake", "--log", log, "--jobs", "3", cwd=tmp_path
+        "scan", *given, "--frames", "3", "--jsonl", "-", "--fail-on", "fake", "--log", log, "--jobs", "3", cwd=tmp_path
     )
     assert ran.code == 4  # and not 1, though a file is missing
     records: list[dict[str, Any]] = [json.loads(line) for line in ran.text.splitlines()]
@@ -105,7 +105,7 @@ def test_help_is_short_too_and_fits_eighty_columns(
     assert texts[0] == texts[1]
     assert max(map(len, texts[0].splitlines())) <= 80
     if command == "scan":
-        panels = ("Options", "Inputs", "What is scored", "Speed", "Results", "Going on", "Limits")
+        panels = ("Options", "Inputs", "Scoring", "Speed", "Results", "Resuming", "Limits")
         places = [texts[0].index(f"─ {panel} ─") for panel in panels]
         assert places == sorted(places)
     if command in ("scan", "show", "export", "bench"):

@@ -24,6 +24,8 @@ FIRST_HEADER: Final = (
     b"peak_start_seconds,peak_end_seconds,peak_score,backend,precision,weights_sha256,settings_sha256,elapsed_seconds"
 )
 KNOWN_HEADERS: Final = frozenset([FIRST_HEADER, CSV_HEADER.encode("ascii").rstrip(b"\n")])
+# Folders in which names such as /dev/stdout stand for what is open: no journal is to be left beside it.
+DEVICES: Final = frozenset(["/dev", "/dev/fd", "/proc/self/fd"])
 LONGEST_HEADER: Final = 4096
 
 
@@ -76,7 +78,7 @@ def refuse_other_files(csv_path: Path, *, fresh: bool) -> None:
     for path in (csv_path, *journals):
         if path.is_dir():
             raise UsageError(f"{path} is a folder and cannot be written to: let --out name a file.")
-        if path.exists() and not path.is_file():
+        if os.path.dirname(os.path.abspath(path)) in DEVICES or (path.exists() and not path.is_file()):
             raise UsageError(f"{path} is a device or a pipe: let --out name a file, or use - for stdout.")
     if not _is_csv_of_deepscan(csv_path):
         raise UsageError(f"{csv_path} exists and was not written by deepscan: choose another --out.")
