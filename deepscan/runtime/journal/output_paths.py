@@ -81,7 +81,10 @@ def refuse_other_files(csv_path: Path, *, fresh: bool) -> None:
         if os.path.dirname(os.path.abspath(path)) in DEVICES or (path.exists() and not path.is_file()):
             raise UsageError(f"{path} is a device or a pipe: let --out name a file, or use - for stdout.")
     if not _is_csv_of_deepscan(csv_path):
-        raise UsageError(f"{csv_path} exists and was not written by deepscan: choose another --out.")
+        raise UsageError(
+            f"{csv_path} exists and was not written by deepscan, or another program has saved it since: move it away, "
+            "or choose another --out."
+        )
     for path in journals:
         refuse_other_journal(path)
 

@@ -29,6 +29,7 @@ from deepscan.runtime.video.stream_length import (
     MISSING_FRAMES_IGNORED,
     MOV,
     StreamSurvey,
+    index_is_in_order,
     index_is_whole,
     missing_part,
     stated_length,
@@ -197,11 +198,13 @@ class PyAVReader(PyAVDecoder):
         self._prepared = True
         matroska = self._container.format.name == MATROSKA
         searchable = not self._file_end.is_odd and (not matroska or has_cues(FileBytes(self._file)))
+        in_order = True
         if searchable and matroska:
-            next(self._packets(), None)  # tells when the video starts
+            first = next(self._packets(), None)  # tells when the video starts
             self._go_back()  # makes FFmpeg read the index
+            in_order = first is not None and index_is_in_order(self._stream, first)
         stated = stated_length(self._container, self._stream, self._origin)
-        if searchable and index_is_whole(self._container, self._stream, stated):
+        if searchable and in_order and index_is_whole(self._container, self._stream, stated):
             return
         with self._opened_again() as other:
             self._survey = survey = other.survey()

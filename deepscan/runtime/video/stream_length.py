@@ -6,6 +6,7 @@ import math
 import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import av
@@ -137,6 +138,19 @@ def index_is_whole(container: InputContainer, stream: VideoStream, stated: State
     if name == MOV:  # of fragments, nothing is known beforehand
         return stream.frames > 0 and covered <= seconds + MISSING_SECONDS_IGNORED
     return name == AVI and len(entries) > 1 and covered >= COVERED_SHARE * seconds
+
+
+def index_is_in_order(stream: VideoStream, first: Packet[VideoStream]) -> bool:
+    """Tell whether Matroska's index leads on in the file as time goes on, and none of it is hidden by equal times.
+
+    Args:
+        stream: its index was read.
+        first: its first packet.
+    """
+    places = [-1 if entry.pos is None else entry.pos for entry in stream.index_entries]
+    if not places or first.pos is None:
+        return True
+    return places[0] <= first.pos and all(before <= after for before, after in pairwise(places))
 
 
 def _stands_still(stream: VideoStream) -> bool:

@@ -300,7 +300,9 @@ def test_a_csv_of_deepscan_is_replaced(tmp_path: Path, text: str) -> None:
 )
 def test_a_csv_with_other_columns_is_not(tmp_path: Path, text: str) -> None:
     (tmp_path / "r.csv").write_text(text)
-    with pytest.raises(UsageError, match="was not written by deepscan"):
+    with pytest.raises(
+        UsageError, match="was not written by deepscan, or another program has saved it since: move it away"
+    ):
         files_of(tmp_path / "r.csv", ["a"])
     with pytest.raises(UsageError, match="was not written by deepscan"):
         plan_without_writing(tmp_path / "r.csv", inputs=["a"], contents=[None], detectors=[LITE])

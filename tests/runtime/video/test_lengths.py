@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -160,6 +161,38 @@ def test_joined_files_may_be_short(tmp_path: Path, ending: str, sampling: Sampli
         assert reader.duration_seconds() == pytest.approx(1.2, abs=0.1)
     assert len(found) == (30 if sampling is FULL else 16)
     assert len([one for one in found if one.starts_shot]) == 2
+
+
+# Where there is an index, it tells of steps over the key frames before.
+@pytest.mark.parametrize(
+    ("options", "back"),
+    [({"live": "1"}, 0.4), ({"live": "1"}, 1.0), ({"live": "1"}, 2.0), ({}, 1.6), ({}, 2.0)],
+    ids=str,
+)
+def test_a_clock_that_steps_back_within_a_file_hides_nothing(
+    tmp_path: Path, back: float, options: dict[str, str]
+) -> None:
+    times = [number / 25 + (60.0 if number >= COUNT else 0.0) for number in range(2 * COUNT)]
+    path = tmp_path / "a.mkv"
+    write_video(path, counting(2 * COUNT), times=times, options={"g": "25", "bf": "0"}, container_options=options)
+    path.write_bytes(stepping_back(path.read_bytes(), round(1000 * (60 + back))))
+    for sampling in SAMPLINGS.values():
+        end = decoded(path, sampling)
+        assert end.frames == (2 * COUNT if sampling is FULL else 16)
+        assert end.info is not None
+        assert end.info.duration_seconds == pytest.approx(2 * SECONDS, abs=0.1)
+
+
+def stepping_back(file: bytes, milliseconds: int) -> bytes:
+    """Let the clusters of a Matroska file that begin after a minute begin earlier, in its index as well."""
+
+    def earlier(found: re.Match[bytes]) -> bytes:
+        time = int.from_bytes(found[2])
+        return found[1] + (time - milliseconds if time >= 60_000 else time).to_bytes(2)
+
+    # A cluster's time follows its size; a cue's stands in a point of the index.
+    file = re.sub(rb"(\x1f\x43\xb6\x75.{1,8}?\xe7\x82)(..)", earlier, file, flags=re.DOTALL)
+    return re.sub(rb"(\xbb[\x80-\xff]\xb3\x82)(..)", earlier, file, flags=re.DOTALL)
 
 
 @pytest.mark.parametrize("ending", ["mp4", "flv", "wmv"])
