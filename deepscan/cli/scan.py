@@ -110,6 +110,8 @@ def scan(
     from deepscan.runtime.scan import MOST_SECONDS
     from deepscan.runtime.workers.supervisor import unnoted
 
+    if STDOUT in (log, trace):
+        raise UsageError("- names no file: give --log and --trace the path of one.")
     if dry_run:
         _refuse_bad_records(log, trace)
         log = trace = None

@@ -31,6 +31,7 @@ from tests.footage import NO_FACE
         (["{video}", "--out", "results.jsonl"], 2),
         (["{video}", "--out", "r" * 247 + ".csv"], 2),
         (["{video}", "--out", "-", "--prune"], 2),
+        (["{video}", "--log", "-"], 2),
         (["{video}", "--out", "{video}/results.csv"], 3),
     ],
 )
