@@ -79,9 +79,9 @@ def seconds(option: str, value: object) -> float:
     return real_number(option, value, least=0, most=MOST_SECONDS, above=True)
 
 
-def optional(check: Callable[[str, object], T], option: str, value: object) -> T | None:
+def optional(check: Callable[..., T], option: str, value: object, **bounds: int) -> T | None:
     """Return None as it is, and anything else checked."""
-    return None if value is None else check(option, value)
+    return None if value is None else check(option, value, **bounds)
 
 
 def truth(option: str, value: object) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from deepscan.cli.completion import complete_models
+from deepscan.cli.running import INTERRUPTED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from deepscan.runtime.bench.benching import Subject
 
 STDOUT = "-"
-INTERRUPTED = 130
 SOME_FAILED = 1
 MEASURING = "Measuring"
 RESULTS = "Results"

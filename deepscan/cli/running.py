@@ -100,7 +100,7 @@ def _end(error: BaseException) -> tuple[int, str]:
     if isinstance(error, DeepscanError):
         return error.exit_code, str(error)
     if isinstance(error, StdoutError):
-        return OUTPUT_FAILED, f"Nothing can be written to stdout ({error.strerror}): give it another place to go to."
+        return OUTPUT_FAILED, f"stdout cannot be written ({error.strerror}): send it to another place."
     if isinstance(error, OSError) and error.filename is not None and error.errno in OF_THE_MACHINE:
         path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else error.filename
         return OUTPUT_FAILED, f"{path} cannot be used ({error.strerror}): give another path, or see to that."

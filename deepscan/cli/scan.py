@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import typer
 
 from deepscan.cli import scan_options as options
+from deepscan.cli.running import INTERRUPTED
 
 if TYPE_CHECKING:
     from deepscan import Scan
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 SOME_FAILED = 1
 LABELED = 4
-INTERRUPTED = 130
 STDIN = STDOUT = "-"
 DEFAULT_OUT = "results.csv"
 MOST_NAME_BYTES = 215  # a file system takes 255, and temporary files and locks have longer names
@@ -110,7 +110,8 @@ def scan(
     from deepscan.runtime.scan import MOST_SECONDS
     from deepscan.runtime.workers.supervisor import unnoted
 
-    _refuse_unknown_names(model)
+    if STDOUT in (log, trace):
+        raise UsageError("- names no file: give --log and --trace the path of one.")
     if dry_run:
         _refuse_bad_records(log, trace)
         log = trace = None
@@ -157,6 +158,8 @@ def scan(
         report=silence if quiet else say,
         note=events.write if events is not None else unnoted,
     )
+    for warning in running.plan.warnings:
+        say(warning, quiet=quiet)
     how = Continuing(hashing, fresh=fresh, retry_failed=retry_failed, prune=prune)
     if dry_run:
         show_plan(running, target if isinstance(target, Path) else None, how)
@@ -190,9 +193,10 @@ def _refuse_bad_records(log: str | None, trace: str | None) -> None:
 
 def _bytes(option: str, mebibytes: int | None, *, least: int) -> int | None:
     """Return a size in bytes."""
-    from deepscan.arguments import MOST_BYTES, whole_number
+    from deepscan.arguments import MOST_BYTES, optional, whole_number
 
-    return None if mebibytes is None else whole_number(option, mebibytes, least=least, most=MOST_BYTES >> 20) << 20
+    size = optional(whole_number, option, mebibytes, least=least, most=MOST_BYTES >> 20)
+    return size if size is None else size << 20
 
 
 def _limits(**wished: Any) -> Limits:
@@ -223,15 +227,6 @@ def _logged(events: EventLog | None, running: Scan) -> Iterator[None]:
             from deepscan.cli.scan_run import say
 
             say(events.problem)
-
-
-def _refuse_unknown_names(model: str) -> None:
-    """Tell a misspelt detector from one whose weights are missing; paths of artefacts are looked at later."""
-    from deepscan.models.specs import spec_of
-
-    for name in model.split(","):
-        if name.strip() and not name.strip().endswith(".onnx"):
-            spec_of(name.strip().partition("@")[0])
 
 
 def _target(out: str | None, jsonl: str | None, *, csv_bom: bool) -> Path | Printed:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-
-import typer
 
 from deepscan.cli.scan_signals import interruptible
 
@@ -19,7 +14,6 @@ if TYPE_CHECKING:
     from deepscan.cli.scan_display import ScanDisplay
     from deepscan.runtime.journal.content import Contents
 
-READER_LEFT = 141
 READERS = 8
 
 
@@ -76,7 +70,7 @@ def run_to_files(
         ) as files,
         display,
     ):
-        for note in (*running.plan.warnings, *files.notes):
+        for note in files.notes:
             say(note, quiet=quiet)
         running.skip(files.done)
         for result in files.results_done():
@@ -111,8 +105,6 @@ def show_plan(running: Scan, out: Path | None, how: Continuing) -> None:
     from deepscan.runtime.journal.resume import plan_resume
     from deepscan.wording import counted
 
-    for warning in running.plan.warnings:
-        say(warning)
     inputs = running.plan.inputs
     contents = _contents(running, how, quiet=True).ids
     others = 0
@@ -147,26 +139,20 @@ def run_to_stdout(
     from deepscan.runtime.journal.result_records import BOM, CSV_HEADER, csv_line, jsonl_line, record_of
 
     head, line_of = ((BOM if bom else "") + CSV_HEADER, csv_line) if form == "csv" else ("", jsonl_line)
-    for warning in running.plan.warnings:
-        say(warning, quiet=quiet)
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="")  # type: ignore[union-attr]
     with display, OrderedRecords() as records:
-        with _writing_to_stdout():
-            sys.stdout.write(head)
+        sys.stdout.write(head)
         try:
             with interruptible(running.stop, quiet=quiet):
                 for result in running:
-                    with _writing_to_stdout():
-                        records.add(result.row, record_of(result))
-                        sys.stdout.writelines(line_of(record) for record in records.ready())
-                        sys.stdout.flush()
+                    records.add(result.row, record_of(result))
+                    sys.stdout.writelines(line_of(record) for record in records.ready())
+                    sys.stdout.flush()
                     display.show(result)
         except KeyboardInterrupt:
             running.stop()
         if running.stopped:
-            with _writing_to_stdout():
-                sys.stdout.writelines(line_of(record) for record in records.remaining())
-                sys.stdout.flush()
+            sys.stdout.writelines(line_of(record) for record in records.remaining())
 
 
 def say(line: str, *, quiet: bool = False) -> None:
@@ -191,16 +177,3 @@ def _contents(running: Scan, how: Continuing, *, quiet: bool) -> Contents:
         task = bar.add_task("Looking at the files", total=len(paths))
         full = how.hashing == "full"
         return content_ids(paths, full=full, threads=READERS, progress=lambda done: bar.update(task, completed=done))
-
-
-@contextmanager
-def _writing_to_stdout() -> Iterator[None]:
-    from deepscan.errors import OutputError
-
-    try:
-        yield
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails once more when it leaves
-        if isinstance(error, BrokenPipeError):  # the reader has seen enough
-            raise typer.Exit(READER_LEFT) from error
-        raise OutputError(f"Results cannot be written to stdout ({error.strerror}): use --out FILE.") from error

@@ -133,21 +133,20 @@ def scan(
         ("--precision", precision, PrecisionChoice),
     ):
         check.one_of(option, value, get_args(accepted))
-    frames = None if frames is None else check.whole_number("--frames", frames, most=check.MOST_SAMPLES)
-    clips = None if clips is None else check.whole_number("--clips", clips, most=check.MOST_SAMPLES)
+    frames = check.optional(check.whole_number, "--frames", frames, most=check.MOST_SAMPLES)
+    clips = check.optional(check.whole_number, "--clips", clips, most=check.MOST_SAMPLES)
     detect_every = check.whole_number("--detect-every", detect_every)
     min_face = check.optional(check.whole_number, "--min-face", min_face)
-    jobs = None if jobs is None else check.whole_number("--jobs", jobs, most=check.MOST_THREADS)
+    jobs = check.optional(check.whole_number, "--jobs", jobs, most=check.MOST_THREADS)
     mirror = check.optional(check.truth, "--mirror", mirror)
     threshold = check.optional(check.probability, "--threshold", threshold)
     timeout = check.optional(check.seconds, "--timeout", timeout)
-    memory = None if memory is None else check.whole_number("--memory", memory, most=check.MOST_BYTES)
+    memory = check.optional(check.whole_number, "--memory", memory, most=check.MOST_BYTES)
     if not isinstance(limits, Limits):
         raise UsageError("limits must be made with deepscan.Limits(...).")
     names = check.detectors(model)
-    given = check.paths("paths", paths)
     plan = plan_inputs(
-        given,
+        check.paths("paths", paths),
         recursive=check.truth("--recursive", recursive),
         include=check.texts("--include", include),
         exclude=check.texts("--exclude", exclude),

@@ -132,7 +132,7 @@ class Ends:
         (MemoryError(), 70, "The memory is full: "),
         (OSError(errno.ENOSPC, "No space left", "f"), 3, "f cannot be used (No space left)"),
         (OSError(errno.EBADF, "Bad"), 70, "OSError: "),
-        (streams.StdoutError(errno.ENOSPC, "Full"), 3, "Nothing can be written to stdout (Full)"),
+        (streams.StdoutError(errno.ENOSPC, "Full"), 3, "stdout cannot be written (Full)"),
         (KeyboardInterrupt(), 130, "Interrupted."),
         (BrokenPipeError(), 141, ""),
         (SystemExit(5), 5, ""),

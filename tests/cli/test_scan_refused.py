@@ -31,6 +31,7 @@ from tests.footage import NO_FACE
         (["{video}", "--out", "results.jsonl"], 2),
         (["{video}", "--out", "r" * 247 + ".csv"], 2),
         (["{video}", "--out", "-", "--prune"], 2),
+        (["{video}", "--log", "-"], 2),
         (["{video}", "--out", "{video}/results.csv"], 3),
     ],
 )
@@ -129,5 +130,5 @@ def test_a_stdout_that_cannot_be_written_ends_the_scan_in_one_line(tmp_path: Pat
             cwd=tmp_path,
             env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         )
-    expected = "deepscan: Results cannot be written to stdout (No space left on device): use --out FILE.\n"
+    expected = "deepscan: stdout cannot be written (No space left on device): send it to another place.\n"
     assert (child.returncode, child.stderr) == (3, expected)

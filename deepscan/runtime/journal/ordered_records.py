@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO, Any, Self
 
+from deepscan.errors import OutputError
+
 
 class OrderedRecords:
     """Records on disk, added in any order and read in the order of their indices."""
@@ -19,10 +21,21 @@ class OrderedRecords:
         self._next = 0
 
     def add(self, index: int, record: dict[str, Any]) -> None:
-        """Keep a record."""
+        """Keep a record.
+
+        Raises:
+            OutputError: the temporary folder is full.
+        """
         line = json.dumps(record, allow_nan=False).encode("ascii") + b"\n"
-        self._places[index] = (self._file.seek(0, os.SEEK_END), len(line))
-        self._file.write(line)
+        try:
+            self._places[index] = (self._file.seek(0, os.SEEK_END), len(line))
+            self._file.write(line)
+            self._file.flush()
+        except OSError as error:
+            raise OutputError(
+                f"Results cannot be written to {tempfile.gettempdir()}, where they wait for those before them "
+                f"({error.strerror}): make room there, or use --out FILE."
+            ) from error
 
     def __enter__(self) -> Self:
         return self
