@@ -108,6 +108,10 @@ def test_every_requirement_of_an_extra_is_well_formed() -> None:
             assert requirement.name != PROJECT["name"] or requirement.extras <= EXTRAS
 
 
+# They do their work while the command line is parsed.
+AT_ONCE = {"-h", "--help", "--version", "--install-completion", "--show-completion"}
+
+
 def problem_of(words: list[str]) -> str | None:
     """Return why `deepscan` would refuse these words, or nothing."""
     command, context = COMMAND_LINE, typer.Context(COMMAND_LINE, info_name="deepscan")
@@ -122,8 +126,7 @@ def problem_of(words: list[str]) -> str | None:
     unknown = [word for word in rest if re.match("--?[a-z]", word) and word.partition("=")[0] not in known]
     if unknown:
         return f"no option {unknown[0]}"
-    eager = {name for option in command.params if option.is_eager for name in option.opts} | {"--help", "-h"}
-    if eager & set(rest) or any(BLANK.search(word) for word in rest):  # eager options would do their work
+    if AT_ONCE & set(rest) or any(BLANK.search(word) for word in rest):
         return None
     try:
         command.make_context(context.info_name, rest, parent=context)
