@@ -62,6 +62,7 @@ class StreamClock:
         self._forward = (JUMP_SECONDS if jumps else LONGEST_PICTURE_SECONDS) * self._ticks_per_second
         self._standing = STANDING_SECONDS * self._ticks_per_second if stands else 0.0
         self._frame = max(1, round(frame_seconds * self._ticks_per_second))
+        self._ahead = self._frame
         self._offset = 0
         self._part_starts: list[int] = []
         self._forgotten = 0
@@ -86,8 +87,8 @@ class StreamClock:
         self, pts: int | None, dts: int | None, duration: int = 0, *, key: bool = False
     ) -> tuple[int | None, int | None]:
         """Return presentation and decoding time of the next packet, in ticks; None stays None."""
-        if self._wraps and pts is not None and dts is not None and dts - pts > 1 << (WRAP_BITS - 1):
-            pts += 1 << WRAP_BITS  # only the later of the two has wrapped around
+        if self._wraps and pts is not None and dts is not None:
+            pts = self._beside(pts, dts)
         by_decoding = dts is not None and (self._by_decoding or pts is None)
         time, latest = (dts, self._latest_dts) if by_decoding else (pts, self._latest_pts)
         if time is not None and latest is not None:
@@ -107,6 +108,17 @@ class StreamClock:
             pts += self._offset
             self._latest_pts = pts if self._latest_pts is None else max(self._latest_pts, pts)
         return pts, dts
+
+    def _beside(self, pts: int, dts: int) -> int:
+        """Return the presentation time on the clock of the decoding time, where only the former has gone elsewhere yet.
+
+        Of MPEG-PS, FFmpeg takes decoding times from the packets before.
+        """
+        if dts - pts > 1 << (WRAP_BITS - 1):
+            pts += 1 << WRAP_BITS
+        if -REORDERED_SECONDS * self._ticks_per_second <= pts - dts <= self._forward:
+            self._ahead = pts - dts
+        return dts + self._ahead
 
     def part_of(self, ticks: int) -> int:
         """Return in which part of a joined stream a picture is shown, from 0: how often time had started again."""

@@ -128,3 +128,13 @@ def test_a_key_frame_that_goes_back_starts_again_but_no_picture_in_another_order
     found = [which.corrected(time, None, FRAME, key=True)[0] for time in times]
     assert found == [*order, *(time + 480 + FRAME for time in order)]
     assert which.jumps == 1
+
+
+@pytest.mark.parametrize("jump", [46_800, -20, -3])
+def test_where_only_presentation_times_have_jumped_yet_they_follow_decoding_times(jump: int) -> None:
+    """FFmpeg reads MPEG-PS like that: each decoding time is that of the picture before."""
+    frame, start = 3600, 90_000 * 60
+    shown = [start + number * frame + (jump * 90_000 if number >= 5 else 0) for number in range(10)]
+    decoded = [start - frame, *shown[:-1]]
+    found = corrected(clock(jumps=True), list(zip(shown, decoded, strict=True)), frame)
+    assert [pts for pts, _ in found] == [start + number * frame for number in range(10)]
