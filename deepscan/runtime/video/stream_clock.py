@@ -96,7 +96,7 @@ class StreamClock:
             back = self._most_back(by_decoding=by_decoding, key=key)
             if step < -back or step > self._forward or 0 < step < self._standing:
                 self._offset += self._frame - step
-                if step < 0 and time is not None:
+                if not 0 < step <= self._forward:  # a clock that stands still is none of a new part
                     self._note_restart(time if pts is None else pts)
                 self._latest_pts = self._latest_dts = None
                 self.jumps += 1
@@ -121,7 +121,7 @@ class StreamClock:
         return dts + self._ahead
 
     def part_of(self, ticks: int) -> int:
-        """Return in which part of a joined stream a picture is shown, from 0: how often time had started again."""
+        """Return in which part of a joined stream a picture is shown: how often time had jumped before."""
         return self._forgotten + bisect_right(self._part_starts, ticks)
 
     def _note_restart(self, ticks: int) -> None:

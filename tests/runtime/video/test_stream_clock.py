@@ -112,10 +112,10 @@ def test_a_picture_is_shown_for_as_long_as_it_says_if_that_can_be() -> None:
     assert one.duration_seconds(None) == one.duration_seconds(13 * 3_600_000) == 0.04
 
 
-def test_joined_parts_are_told_apart_and_jumps_forward_are_not() -> None:
+def test_joined_parts_and_jumps_are_told_apart() -> None:
     one, part = clock(jumps=True), [(3600 * n, 3600 * n) for n in range(10)]
     found = corrected(one, [*part, *part, (10**9, 10**9), *part], 3600)
-    assert [one.part_of(pts) for pts, _ in found if pts is not None] == [0] * 10 + [1] * 11 + [2] * 10
+    assert [one.part_of(pts) for pts, _ in found if pts is not None] == [0] * 10 + [1] * 10 + [2] + [3] * 10
 
 
 def test_a_key_frame_that_goes_back_starts_again_but_no_picture_in_another_order_does() -> None:
@@ -138,3 +138,12 @@ def test_where_only_presentation_times_have_jumped_yet_they_follow_decoding_time
     decoded = [start - frame, *shown[:-1]]
     found = corrected(clock(jumps=True), list(zip(shown, decoded, strict=True)), frame)
     assert [pts for pts, _ in found] == [start + number * frame for number in range(10)]
+
+
+@pytest.mark.parametrize("jump", [46_800, 15, -20])
+def test_a_jump_begins_another_part(jump: int) -> None:
+    frame = 3600
+    times = [90_000 * 60 + number * frame + (jump * 90_000 if number >= 5 else 0) for number in range(10)]
+    which = clock(jumps=True)
+    found = corrected(which, [(time, time) for time in times], frame)
+    assert [which.part_of(pts) for pts, _ in found if pts is not None] == [0] * 5 + [1] * 5
