@@ -115,7 +115,7 @@ class Frame:
         picture: the decoded planes.
         geometry: how they become the upright picture.
         native: the decoder's own handle, for the reader that made the frame and for nobody else.
-        part: of a file that was joined of several, as its clock starts again or jumps: which one the frame belongs to, from 0.
+        part: of a file that was joined of several, as its clock starts again or jumps: where the frame belongs, from 0.
     """
 
     index: int
