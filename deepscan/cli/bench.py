@@ -170,7 +170,7 @@ def _sizes(batch: str) -> tuple[int, ...]:
 
     parts = [part.strip() for part in batch.split(",")]
     if not all(part.isascii() and part.isdigit() and len(part) <= DIGITS and int(part) > 0 for part in parts):
-        raise UsageError(f"--batch {batch!r} is no list of sizes: write whole numbers from 1 on, as in 1,2,4.")
+        raise UsageError(f"--batch {batch!r} is not a list of sizes: write whole numbers from 1 on, as in 1,2,4.")
     sizes = tuple(sorted({int(part) for part in parts}))
     whole_number("--batch", sizes[-1])
     return sizes
@@ -193,7 +193,7 @@ def _refuse_bad_outputs(json: str | None, plot: Path | None) -> None:
     if plot is None:
         return
     if plot.suffix.lower() not in PLOTS:
-        raise UsageError(f"--plot {plot} is no picture that can be drawn: let it end in {' or '.join(PLOTS)}.")
+        raise UsageError(f"--plot {plot} is not a plot that can be drawn: let it end in {' or '.join(PLOTS)}.")
     refuse_other_file(plot, holds(PLOT_MARKER.encode("ascii")), advice="choose another file for --plot")
     if find_spec("matplotlib") is None:
         command = install_extra("plot")

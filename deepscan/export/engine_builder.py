@@ -49,7 +49,7 @@ def compute_capabilities(text: str) -> tuple[str, ...]:
     found = [re.fullmatch(r"(\d+)\.?(\d)", part.strip()) for part in text.split(",")]
     known = [".".join(match.groups()) for match in found if match]
     if len(known) < len(found):
-        raise UsageError(f"--sm {text} is no list of compute capabilities: write it like 86,89,120.")
+        raise UsageError(f"--sm {text} is not a list of compute capabilities: write it like 86,89,120.")
     return tuple(dict.fromkeys(known))
 
 

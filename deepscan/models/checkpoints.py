@@ -171,7 +171,7 @@ def _format(head: bytes, path: Path) -> Format:
         raise ModelError(
             f"{path} is a web page, not weights: download the file in a browser, and look at what it says."
         )
-    raise ModelError(f"{path} is no file of weights that is known here: {SAFE_FORMS}.")
+    raise ModelError(f"{path} is not a file of weights that is known here: {SAFE_FORMS}.")
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:

@@ -28,7 +28,7 @@ def refuse_unwritable(path: str | os.PathLike[str], *, begins: bytes, kind: str)
         _access(name, os.R_OK | os.W_OK)
         with open(name, "rb") as file:
             if file.read(len(begins)) not in (b"", begins):
-                raise OutputError(f"{name} exists and is no {kind}: name another file, or delete it.")
+                raise OutputError(f"{name} exists and is not a {kind}: name another file, or delete it.")
     except FileNotFoundError:
         _refuse_unwritable_folder(name)
     except (OSError, ValueError) as error:

@@ -56,7 +56,7 @@ def test_a_dry_run_writes_nothing_at_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize("option", ["--log", "--trace"])
 def test_a_dry_run_says_what_is_wrong_with_a_log_or_a_trace(tmp_path: Path, option: str) -> None:
     (tmp_path / "mine").write_text("something else")
-    for place, says in (("mine", f"mine exists and is no {option.removeprefix('--')}"), ("none/L", "No such file")):
+    for place, says in (("mine", f"mine exists and is not a {option.removeprefix('--')}"), ("none/L", "No such file")):
         ran = deepscan("scan", NO_FACE, "--dry-run", option, place, cwd=tmp_path)
         assert_one_line(ran, 3)
         assert says in ran.err

@@ -262,7 +262,7 @@ def test_a_list_of_architectures_is_read_as_it_is_written(pairs: list[tuple[int,
 
 @pytest.mark.parametrize("text", ["", "8", "sm86", "86;89", "8.6.1", "86,", "-86"])
 def test_what_is_no_list_of_architectures_is_wrong_usage(text: str) -> None:
-    with pytest.raises(UsageError, match=r"--sm .* is no list of compute capabilities: write it like 86,89,120\."):
+    with pytest.raises(UsageError, match=r"--sm .* is not a list of compute capabilities: write it like 86,89,120\."):
         compute_capabilities(text)
 
 

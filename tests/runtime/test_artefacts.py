@@ -241,7 +241,7 @@ def test_bytes_that_are_no_onnx_are_refused_though_the_manifest_describes_them(c
 
 
 def test_bytes_that_are_no_model_are_refused() -> None:
-    with pytest.raises(ModelError, match=r"x\.onnx is no model that ONNX Runtime can run") as error:
+    with pytest.raises(ModelError, match=r"x\.onnx is not a model that ONNX Runtime can run") as error:
         Session(b"not a model", source="x.onnx", device="cpu", threads=1)
     assert_one_sentence(error)
 

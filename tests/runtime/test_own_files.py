@@ -21,8 +21,8 @@ def test_a_new_file_an_empty_one_and_one_of_the_kind_are_fine_and_stay_as_they_a
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("other", "exists and is no log: name another file, or delete it"),
-        ("short", "exists and is no log"),
+        ("other", "exists and is not a log: name another file, or delete it"),
+        ("short", "exists and is not a log"),
         ("pipe", "is not a regular file: name a file for the log"),
         (".", "is not a regular file"),
         ("none/log", r"cannot be written \(No such file or directory\): name a file elsewhere"),

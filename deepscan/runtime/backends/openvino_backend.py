@@ -86,7 +86,7 @@ class OpenVinoBackend:
             self._compiled = core.compile_model(model, DEVICE, settings)
         except RuntimeError as error:
             raise ModelError(
-                f"{manifest.file} is no model that OpenVINO can run ({_plain(error)}): use another --backend."
+                f"{manifest.file} is not a model that OpenVINO can run ({_plain(error)}): use another --backend."
             ) from error
         _refuse_another_arithmetic(self._compiled, precision, manifest.file)
         self._requests = [self._compiled.create_infer_request() for _ in range(streams.count)]

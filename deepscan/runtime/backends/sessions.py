@@ -87,7 +87,7 @@ class Session:
             )
         except Exception as error:  # ONNX Runtime raises its own, unexported types.
             raise ModelError(
-                f"{source} is no model that ONNX Runtime can run on {device} ({error}): export it again."
+                f"{source} is not a model that ONNX Runtime can run on {device} ({error}): export it again."
             ) from error
         if self._session.get_providers()[0] != provider:
             raise MachineError(

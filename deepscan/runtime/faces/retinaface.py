@@ -64,7 +64,7 @@ class RetinaFace:
         """
         self._session = Session(model, source=source, device=device, threads=threads)
         if list(self._session.inputs()) != [INPUT_NAME] or self._session.output_names() != list(OUTPUT_NAMES):
-            raise ModelError(f"{source} is no graph of RetinaFace: add the weights of retinaface again.")
+            raise ModelError(f"{source} is not a graph of RetinaFace: add the weights of retinaface again.")
         self._score_threshold = score_threshold
         self.identity: list[str | float] = [hashlib.sha256(model).hexdigest(), score_threshold, NMS_THRESHOLD]
 

@@ -43,7 +43,7 @@ class EventLog:
         path: of the file; what is there already must be a log.
 
     Raises:
-        OutputError: the file cannot be written, or is no log.
+        OutputError: the file cannot be written, or is not a log.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -96,7 +96,7 @@ def refuse_bad_log(path: str) -> None:
     """Say what prevents a log, without writing anything.
 
     Raises:
-        OutputError: the file cannot be written, or is no log.
+        OutputError: the file cannot be written, or is not a log.
     """
     refuse_unwritable(path, begins=START, kind="log")
 
@@ -130,9 +130,9 @@ def _opened(path: str) -> int:
         try:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
-                raise OutputError(f"{path} is no file that can grow: name a file for the log.")
+                raise OutputError(f"{path} is not a regular file: name a file for the log.")
             if os.pread(descriptor, len(START), 0) not in (b"", START):
-                raise OutputError(f"{path} exists and is no log: name another file, or delete it.")
+                raise OutputError(f"{path} exists and is not a log: name another file, or delete it.")
             if found.st_size and os.pread(descriptor, 1, found.st_size - 1) != b"\n":
                 _append(descriptor, b"\n")
         except BaseException:

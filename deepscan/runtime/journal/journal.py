@@ -42,7 +42,7 @@ class Journal:
         set_aside: under which name an earlier journal is kept, or None.
 
     Raises:
-        UsageError: a file there, or where the earlier journal would be kept, is no journal.
+        UsageError: a file there, or where the earlier journal would be kept, is not a journal.
         OSError: it cannot be read or written.
     """
 

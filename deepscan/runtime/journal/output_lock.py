@@ -54,7 +54,7 @@ def _locked(path: Path, output: Path) -> int:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         if not _is_lock(file):
             os.close(file)
-            raise UsageError(f"{path} exists and is no lock of deepscan: choose another --out, or move that file away.")
+            raise UsageError(f"{path} exists and is not a lock of deepscan: choose another --out, or move it away.")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_still(path, file):

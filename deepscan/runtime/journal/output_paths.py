@@ -70,8 +70,8 @@ def refuse_other_files(csv_path: Path, *, fresh: bool) -> None:
     """
     if csv_path.suffix.lower() not in CSV_SUFFIXES:
         raise UsageError(
-            f"--out {csv_path} is no name of a CSV: deepscan writes a CSV, and a .jsonl beside it, so let the name end "
-            "in .csv."
+            f"--out {csv_path} is not the name of a CSV: deepscan writes a CSV, and a .jsonl beside it, so let it "
+            "end in .csv."
         )
     jsonl_path = journal_path(csv_path)
     journals = [jsonl_path, *([backup_path(jsonl_path)] if fresh else [])]
@@ -90,7 +90,7 @@ def refuse_other_files(csv_path: Path, *, fresh: bool) -> None:
 
 
 def refuse_other_journal(path: Path) -> None:
-    """Refuse a file that is no journal.
+    """Refuse a file that is not a journal.
 
     Raises:
         UsageError: there is one.
@@ -98,7 +98,7 @@ def refuse_other_journal(path: Path) -> None:
     """
     if read_journal(path, entries=False).foreign:
         raise UsageError(
-            f"{path}, which goes with the CSV, exists and is no journal that this deepscan can continue: choose "
+            f"{path}, which goes with the CSV, exists and is not a journal that this deepscan can continue: choose "
             "another --out."
         )
 

@@ -91,7 +91,7 @@ def csv_line(record: Mapping[str, Any]) -> str:
 
 
 def jsonl_line(record: Mapping[str, Any]) -> str:
-    """Return a record's line of a JSONL that is no journal, in ASCII, newline included."""
+    """Return a record's line of a JSONL that is not a journal, in ASCII, newline included."""
     return json.dumps(record, allow_nan=False) + "\n"
 
 

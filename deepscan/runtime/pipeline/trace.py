@@ -43,7 +43,7 @@ class TraceWriter:
         most_bytes: the file stops growing there.
 
     Raises:
-        OutputError: the file cannot be written, or there is another file that is no trace.
+        OutputError: the file cannot be written, or there is another file that is not a trace.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, pid: int, name: str, most_bytes: int = MOST_BYTES) -> None:
@@ -140,7 +140,7 @@ def joined(parts: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str]
         path: of the result; an older trace there is replaced, nothing else is. May not be among the parts.
 
     Raises:
-        OutputError: the file cannot be written, or there is another file that is no trace; the parts are kept.
+        OutputError: the file cannot be written, or there is another file that is not a trace; the parts are kept.
     """
     target = os.fspath(path)
     descriptor = _opened(target)
@@ -170,7 +170,7 @@ def _opened(path: str) -> int:
         try:
             before = os.pread(descriptor, len(HEAD), 0)
             if before not in (b"", HEAD):
-                raise OutputError(f"{path} exists and is no trace: name another file, or delete it.")
+                raise OutputError(f"{path} exists and is not a trace: name another file, or delete it.")
             os.ftruncate(descriptor, 0)
             _write_at(descriptor, HEAD + TAIL, 0)
         except BaseException:

@@ -97,7 +97,7 @@ def find_engine(artefact: Manifest, flavour: Flavour, *, version: str, target: T
     except OSError as error:
         raise ModelError(f"{folder / MANIFEST} cannot be read ({error.strerror}): {remedy}.") from error
     except msgspec.DecodeError as error:
-        raise ModelError(f"{folder / MANIFEST} is no record of an engine ({error}): {remedy}.") from error
+        raise ModelError(f"{folder / MANIFEST} is not a record of an engine ({error}): {remedy}.") from error
     wrong = mismatch(manifest, artefact, flavour, version=version, target=target)
     if wrong:
         raise ModelError(f"The engine in {folder} {wrong}: {remedy}.")

@@ -38,11 +38,11 @@ def refuse_open(folder: Path, *, remedy: str) -> None:
         remedy: the end of the message.
 
     Raises:
-        ModelError: it is not ours, or others may enter it, or it is no folder at all.
+        ModelError: it is not ours, or others may enter it, or it is not a folder at all.
     """
     status = os.lstat(folder)
     if not stat.S_ISDIR(status.st_mode):
-        raise ModelError(f"{folder} is no folder, so no engine is taken from it: delete it, and {remedy}.")
+        raise ModelError(f"{folder} is not a folder, so no engine is taken from it: delete it, and {remedy}.")
     if status.st_uid != os.geteuid():
         raise ModelError(f"{folder} belongs to another user, so no engine is taken from it: delete it, and {remedy}.")
     if status.st_mode & OPEN_TO_OTHERS:
@@ -63,7 +63,7 @@ def read_own(path: Path) -> bytes:
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode):
-            raise PermissionError(0, "it belongs to another user, or is no ordinary file", str(path))
+            raise PermissionError(0, "it belongs to another user, or is not a regular file", str(path))
         return file.read()
 
 

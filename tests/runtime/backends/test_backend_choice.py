@@ -313,13 +313,13 @@ def test_a_candidate_that_fails_is_left_out_and_the_reason_kept(choose: Chooser,
     failed = [trial for trial in choice.trials if trial.backend == "openvino"]
     assert failed
     for trial in failed:
-        assert "is no model that OpenVINO can run" in trial.left_out
+        assert "is not a model that OpenVINO can run" in trial.left_out
         assert (trial.open_seconds, trial.seconds_per_item) == (None, None)
 
 
 @needs_bf16
 def test_when_all_fail_the_first_error_is_raised_and_nothing_is_remembered(choose: Chooser, home: Path) -> None:
-    with pytest.raises(ModelError, match=r"tiny-frame\.onnx is no model that OpenVINO can run"):
+    with pytest.raises(ModelError, match=r"tiny-frame\.onnx is not a model that OpenVINO can run"):
         choose(determinant_artefact(), "openvino")
     assert records(home) == []
 
@@ -410,6 +410,6 @@ except MachineError as error:
 
 
 def test_an_error_of_the_reference_is_not_hidden(choose: Chooser, home: Path) -> None:
-    with pytest.raises(ModelError, match="is no model that ONNX Runtime can run"):
+    with pytest.raises(ModelError, match="is not a model that ONNX Runtime can run"):
         choose(dataclasses.replace(bright(), model=b"not a model"))
     assert records(home) == []

@@ -36,7 +36,7 @@ def test_recorded_graphs_give_what_the_first_run_gave_whichever_size_ran_between
 
 
 def test_a_graph_of_which_cuda_computes_only_a_part_is_refused() -> None:
-    with pytest.raises(ModelError, match="is no model that ONNX Runtime can run on cuda"):
+    with pytest.raises(ModelError, match="is not a model that ONNX Runtime can run on cuda"):
         OnnxRuntimeBackend(determinant_artefact(), device="cuda", threads=1, precision="fp32")
 
 

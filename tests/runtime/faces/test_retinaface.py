@@ -178,5 +178,5 @@ def test_an_answer_depends_on_the_model_and_the_thresholds() -> None:
 def test_another_graph_is_refused() -> None:
     boxes, scores, points = nothing(1, 8, 8)
     model = graph(boxes, scores, points, names=("logit", "score", "points"))
-    with pytest.raises(ModelError, match=r"other\.onnx is no graph of RetinaFace: add the weights"):
+    with pytest.raises(ModelError, match=r"other\.onnx is not a graph of RetinaFace: add the weights"):
         RetinaFace(model, source="other.onnx", device="cpu", threads=1)

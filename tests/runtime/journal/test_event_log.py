@@ -135,14 +135,14 @@ def test_nothing_is_written_after_closing(tmp_path: Path) -> None:
 def test_another_file_is_refused_and_kept(tmp_path: Path, before: bytes) -> None:
     path = tmp_path / "video.mp4"
     path.write_bytes(before)
-    with pytest.raises(OutputError, match="is no log"):
+    with pytest.raises(OutputError, match="is not a log"):
         EventLog(path)
     assert path.read_bytes() == before
 
 
 def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(OutputError, match="no file that can grow"):
+    with pytest.raises(OutputError, match="is not a regular file"):
         within_patience(lambda: EventLog(tmp_path / "pipe"))
     for path in (tmp_path, tmp_path / "missing" / "scan.log"):
         with pytest.raises(OutputError, match="cannot be written"):

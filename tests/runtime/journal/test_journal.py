@@ -185,7 +185,7 @@ def test_whatever_lies_between_records_they_are_found(
 def test_a_file_that_is_no_journal_is_refused_and_stays(tmp_path: Path, data: bytes, fresh: bool) -> None:
     path = tmp_path / "r.jsonl"
     path.write_bytes(data)
-    with pytest.raises(UsageError, match=r"r\.jsonl.* is no journal"):
+    with pytest.raises(UsageError, match=r"r\.jsonl.* is not a journal"):
         Journal(path, fresh=fresh)
     assert path.read_bytes() == data
     assert os.listdir(tmp_path) == ["r.jsonl"]
@@ -206,7 +206,7 @@ def test_a_fresh_start_replaces_nothing_but_a_journal(tmp_path: Path) -> None:
     path, old = tmp_path / "r.jsonl", tmp_path / "r.old.jsonl"
     path.write_bytes(b"".join(lines(2)))
     old.write_text('{"mine": 1}\n')
-    with pytest.raises(UsageError, match=r"r\.old\.jsonl.* is no journal"):
+    with pytest.raises(UsageError, match=r"r\.old\.jsonl.* is not a journal"):
         Journal(path, fresh=True)
     assert (path.read_bytes(), old.read_text()) == (b"".join(lines(2)), '{"mine": 1}\n')
 

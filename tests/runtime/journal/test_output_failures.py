@@ -191,10 +191,10 @@ def test_missing_folders_are_made_when_something_is_written(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("r.jsonl", "no name of a CSV"),
-        ("r.xlsx", "let the name end in .csv"),
-        ("r.csv.gz", "let the name end in .csv"),
-        ("r.JSON", "let the name end in .csv"),
+        ("r.jsonl", "not the name of a CSV"),
+        ("r.xlsx", "let it end in .csv"),
+        ("r.csv.gz", "let it end in .csv"),
+        ("r.JSON", "let it end in .csv"),
         ("folder", "is a folder"),
         ("d.csv", "d.jsonl is a folder"),
         ("pipe", "a device or a pipe"),
@@ -311,6 +311,6 @@ def test_a_csv_with_other_columns_is_not(tmp_path: Path, text: str) -> None:
 
 def test_a_pipe_in_the_place_of_a_lock_is_not_removed(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / ".r.csv.lock")
-    with pytest.raises(UsageError, match="is no lock of deepscan"):
+    with pytest.raises(UsageError, match="is not a lock of deepscan"):
         files_of(tmp_path / "r.csv", ["a"])
     assert os.listdir(tmp_path) == [".r.csv.lock"]

@@ -170,12 +170,12 @@ def test_a_damaged_plan_is_refused_before_tensorrt_sees_it(
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (cut, "is no record of an engine"),
+        (cut, "is not a record of an engine"),
         (link, "cannot be read"),
-        (lambda path: path.write_bytes(b"{}"), "is no record of an engine"),
+        (lambda path: path.write_bytes(b"{}"), "is not a record of an engine"),
         (
             lambda path: path.write_bytes(path.read_bytes().replace(b'"sha256": "', b'"sha256": "../')),
-            "is no record of an engine",
+            "is not a record of an engine",
         ),
         (lambda path: (path.unlink(), path.mkdir()), r"cannot be read \(Is a directory\)"),
     ],
@@ -218,7 +218,7 @@ def test_a_link_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     engine = stored()
     engine.folder.rename(tmp_path / "elsewhere")
     engine.folder.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ModelError, match="is no folder, so no engine is taken from it: delete it"):
+    with pytest.raises(ModelError, match="is not a folder, so no engine is taken from it: delete it"):
         found()
 
 
