@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEEPSCAN = str(Path(sys.executable).with_name("deepscan"))
-QUICK = ("--sampling", "quick", "--frames", "2")
+QUICK = ("--sampling", "quick", "--frames", "3")
 # Wide, so that no line is folded, without a terminal's colours, and with stdout buffered as it is for users.
 ENVIRONMENT = {"COLUMNS": "240", "TERM": "dumb", "NO_COLOR": "1", "PYTHONUNBUFFERED": ""}
 
