@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,11 +9,9 @@ from numpy.typing import NDArray
 from deepscan.errors import DeviceMemoryError, OverLimit, UnsupportedInput
 from deepscan.models.specs import LITE
 from deepscan.runtime.artefacts import load_artefact
-from deepscan.runtime.backends.backends import Arithmetic, Items
+from deepscan.runtime.backends.backends import Items
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.faces.crops import crop_rgb
-from deepscan.runtime.gpu.device import DeviceArray, Pixels
-from deepscan.runtime.journal.results import VideoResult
 from deepscan.runtime.pipeline.infer_stage import InferStage, Verdict
 from deepscan.runtime.pipeline.messages import (
     FaceInput,
@@ -26,100 +23,24 @@ from deepscan.runtime.pipeline.messages import (
     VideoFollowed,
     VideoJob,
 )
-from deepscan.runtime.pipeline.scoring import Aggregate
 from deepscan.runtime.pipeline.stages import Progress
-from deepscan.runtime.video.frames import VideoInfo
 from deepscan.runtime.video.pyav_reader import open_video
-from deepscan.runtime.video.sampling import Sampling
 from tests.footage import ASTRONAUT, SWAPPED, TWO_FACES
-from tests.runtime.gpu.device_frames import on_device as copied_to
-from tests.runtime.gpu.host_device import HostDevice
-from tests.runtime.scenes import lite_square, spec_with
-
-SIDE = 8
-INFO = VideoInfo("h264", 640, 360, 4.0, 0.04)
-QUICK = Sampling("middles", count=16, nearby=True)
-
-
-def moved_to_device(pixels: NDArray[np.uint8]) -> DeviceArray:
-    queue = HostDevice().queue()
-    there = copied_to(queue, pixels)
-    queue.wait()
-    return there
-
-
-def brought_back(item: DeviceArray) -> NDArray[np.uint8]:
-    """Return the pixels of a crop on the host device, mirrored where it says so."""
-    pixels: NDArray[np.uint8] = HostDevice().queue().download(item)
-    return pixels[:, ::-1] if item.mirrored else pixels
-
-
-class BrightnessBackend:
-    """Computes a logit from the pixels: twice as much from the left half as from the right one."""
-
-    name = "brightness-cpu"
-    precision: Arithmetic = "fp32"
-
-    def __init__(self, max_batch: int = 8) -> None:
-        self.max_batch = max_batch
-        self.batches: list[int] = []
-
-    def logits(self, batch: Items) -> NDArray[np.float32]:
-        assert 1 <= len(batch) <= self.max_batch
-        self.batches.append(len(batch))
-        pixels = np.stack([item if isinstance(item, np.ndarray) else brought_back(item) for item in batch])
-        left, right = pixels[:, :, : SIDE // 2], pixels[:, :, SIDE // 2 :]
-        means = 2 * left.mean(axis=(1, 2, 3), dtype=np.float32) + right.mean(axis=(1, 2, 3), dtype=np.float32)
-        logits: NDArray[np.float32] = means / np.float32(100) - np.float32(3)
-        return logits
-
-    def close(self) -> None:
-        pass
-
-
-def crop(job: VideoJob, track: int, seconds: float, left: int, right: int) -> FaceInput:
-    pixels = np.full((SIDE, SIDE, 3), left, dtype=np.uint8)
-    pixels[:, SIDE // 2 :] = right
-    return face_input(job, track, seconds, pixels)
-
-
-def face_input(job: VideoJob, track: int, seconds: float, pixels: Pixels, *, sightings: int = 3) -> FaceInput:
-    several = range(round(100 * seconds), round(100 * seconds) + sightings)
-    return FaceInput(job, (0,), track, seconds, seconds, 1, pixels, tuple(several))
-
-
-def logit_of(left: int, right: int) -> float:
-    return (2 * left + right) / 100 - 3
-
-
-def end_of(
-    job: VideoJob, *, failure: UnsupportedInput | None = None, damage: str | None = None, small: int = 0
-) -> ToInfer:
-    decoded = VideoDecoded(job, None if failure else INFO, 100, failure, damage)
-    return VideoFollowed(job, decoded, 2, (LeftOut(small_faces=small),))
-
-
-def stage_of(backend: BrightnessBackend, *, mirror: bool = False, aggregate: Aggregate = "max") -> InferStage:
-    verdict = Verdict(
-        model="lite",
-        spec=spec_with(size=SIDE),
-        aggregate=aggregate,
-        decisive_frames=2,
-        sampling=QUICK,
-        mirror=mirror,
-        weights_sha256="weights",
-        settings_sha256="settings",
-    )
-    return InferStage([(backend, verdict)], progress=Progress())
-
-
-def results_of(stage: InferStage, messages: list[ToInfer], batch: int = 16) -> list[VideoResult]:
-    batches = [messages[start : start + batch] for start in range(0, len(messages), batch)]
-    return [scored.result for part in batches for scored in stage(part)]
-
-
-def sigmoid(logit: float) -> float:
-    return 1 / (1 + math.exp(-logit))
+from tests.runtime.pipeline.infer_parts import (
+    INFO,
+    QUICK,
+    BrightnessBackend,
+    crop,
+    end_of,
+    face_input,
+    logit_of,
+    moved_to_device,
+    results_of,
+    sigmoid,
+    stage_of,
+    verdict_of,
+)
+from tests.runtime.scenes import lite_square
 
 
 @pytest.mark.parametrize("batch", [1, 3, 100])
@@ -214,19 +135,6 @@ def test_without_a_crop_a_video_gets_no_score_and_the_reason(
     assert all(reason in result.reason for reason in reasons)
     assert bool(result.reason) == bool(reasons)
     assert backend.batches == []
-
-
-def verdict_of(model: str, *, mirror: bool = False) -> Verdict:
-    return Verdict(
-        model=model,
-        spec=spec_with(size=SIDE),
-        aggregate="mean",
-        decisive_frames=1,
-        sampling=QUICK,
-        mirror=mirror,
-        weights_sha256=model,
-        settings_sha256="settings",
-    )
 
 
 @pytest.mark.parametrize("batch", [1, 3, 100])
@@ -377,123 +285,3 @@ def test_a_video_over_a_limit_has_no_score_and_says_the_same_however_far_decodin
     (result,) = results_of(stage_of(BrightnessBackend()), [crop(job, 0, 0.0, 90, 90), end])
     assert (result.status, result.reason, result.frames) == ("over_limit", "A frame of it has 3 faces.", 2)
     assert (result.score, result.label, result.details) == (None, None, ())
-
-
-def seen(sightings: int, *, bright: int = 250) -> FaceInput:
-    pixels = np.full((SIDE, SIDE, 3), bright, dtype=np.uint8)
-    return face_input(VideoJob(0, "video"), 0, 0.0, pixels, sightings=sightings)
-
-
-def labelled(
-    messages: list[ToInfer],
-    *,
-    frames: int = 16,
-    sampling: Sampling = QUICK,
-    info: VideoInfo = INFO,
-    damage: str | None = None,
-) -> VideoResult:
-    job = VideoJob(0, "video")
-    end = VideoFollowed(job, VideoDecoded(job, info, frames, None, damage), 1, (LeftOut(),))
-    verdict = replace(verdict_of("lite"), sampling=sampling)
-    (result,) = results_of(InferStage([(BrightnessBackend(), verdict)], progress=Progress()), [*messages, end])
-    return result
-
-
-RESTS = "the verdict would rest on {} of a face in {}; at least 3 are needed"
-STILL = replace(INFO, codec="png", duration_seconds=None, still=True)
-
-
-@pytest.mark.parametrize(("bright", "label"), [(250, "fake"), (10, "real")])
-@pytest.mark.parametrize("sightings", [1, 2, 3])
-def test_a_label_needs_three_sightings_and_the_score_stays(bright: int, label: str, sightings: int) -> None:
-    result = labelled([seen(sightings, bright=bright)])
-    assert result.score == pytest.approx(sigmoid(logit_of(bright, bright)), abs=1e-6)
-    if sightings < 3:
-        plural = "1 sighting" if sightings == 1 else "2 sightings"
-        expected = ("uncertain", f"{RESTS.format(plural, '16 frames')}: raise --frames or use --sampling full")
-    else:
-        expected = (label, "")
-    assert (result.label, result.reason) == expected
-
-
-def test_a_score_between_the_bands_is_uncertain_without_that() -> None:
-    result = labelled([seen(1, bright=140)])
-    assert (result.label, result.reason) == ("uncertain", "")
-
-
-@pytest.mark.parametrize(
-    ("sampling", "frames", "advice"),
-    [
-        (Sampling("windows", count=4, window_frames=32), 128, ": raise --clips or use --sampling full"),
-        (Sampling("ends", count=2), 2, ": raise --frames or use --sampling full"),
-        (Sampling("first", count=20), 20, ": raise --frames or use --sampling full"),
-        (Sampling("middles", count=16), 2, ""),  # more there is not
-        (Sampling("all", detect_every=5), 6, ": use --detect-every 1"),
-        (Sampling("all", detect_every=5), 2, ""),
-        (Sampling("all", detect_every=1), 600, ""),
-    ],
-)
-def test_the_reason_says_what_helps(sampling: Sampling, frames: int, advice: str) -> None:
-    result = labelled([seen(2)], sampling=sampling, frames=frames, damage="a scratch")
-    assert result.reason == f"{RESTS.format('2 sightings', f'{frames} frames')}{advice}; a scratch"
-
-
-@pytest.mark.parametrize(
-    ("info", "sampling", "damage", "label"),
-    [
-        (STILL, Sampling("middles", count=1), None, "fake"),
-        (STILL, Sampling("all"), None, "fake"),
-        (STILL, QUICK, "it is HDR (PQ) and was tone-mapped to SDR", "fake"),
-        (INFO, Sampling("all"), None, "fake"),  # a video of one frame
-        (INFO, QUICK, None, "fake"),
-        (INFO, Sampling("middles", count=1), None, "uncertain"),  # a look at one frame of a video
-        (INFO, Sampling("all"), "only the first 0.04 of 4.0 seconds could be decoded", "uncertain"),
-    ],
-)
-def test_where_one_frame_is_all_there_is_one_sighting_is_enough(
-    info: VideoInfo, sampling: Sampling, damage: str | None, label: str
-) -> None:
-    assert labelled([seen(1)], frames=1, info=info, sampling=sampling, damage=damage).label == label
-
-
-def test_a_glimpse_does_not_count_beside_a_track() -> None:
-    job = VideoJob(0, "video")
-    glimpse = replace(seen(1, bright=250), track=1)
-    result = labelled([seen(3, bright=10), glimpse, TracksEnded(job, (0,), [0, 1], (1,))])
-    assert (result.label, result.tracks, result.clips) == ("real", 1, 1)
-
-
-@pytest.mark.parametrize(
-    ("left_out", "status", "reason"),
-    [
-        (
-            LeftOut(small_faces=12, plain_small_faces=11, largest_small_face=62.7),
-            "small_face",
-            (
-                "12 sightings of faces of up to 62 pixels were not scored, as --min-face is 100: lower it to have them "
-                "scored"
-            ),
-        ),
-        (
-            LeftOut(small_faces=1, plain_small_faces=1, largest_small_face=62.7),
-            "small_face",
-            "1 sighting of a face of 62 pixels was not scored, as --min-face is 100: lower it to have it scored",
-        ),
-        (
-            LeftOut(small_faces=1),
-            "no_face",
-            "1 sighting of a face smaller than 100 pixels was not scored (see --min-face)",
-        ),
-        (LeftOut(), "no_face", ""),
-        (LeftOut(small_faces=2, plain_small_faces=2, largest_small_face=40.0, longest_stretch=5), "too_short", None),
-    ],
-)
-def test_a_face_that_is_plainly_there_but_small_has_a_status_of_its_own(
-    left_out: LeftOut, status: str, reason: str | None
-) -> None:
-    job = VideoJob(0, "video")
-    end = VideoFollowed(job, VideoDecoded(job, INFO, 16, None, None), 1, (left_out,))
-    (result,) = results_of(stage_of(BrightnessBackend()), [end])
-    assert (result.status, result.score, result.label) == (status, None, None)
-    assert result.succeeded == (status != "too_short")
-    assert reason is None or result.reason == reason
