@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -96,3 +97,13 @@ def write(out: Path, *results: VideoResult) -> list[list[str]]:
 def rows_in(out: Path) -> list[list[str]]:
     with open(out, encoding="utf-8", errors="surrogateescape", newline="") as file:
         return list(csv.reader(file))
+
+
+def names_in(out: Path) -> list[str]:
+    """Return the paths of a CSV's rows."""
+    return [cells[0] for cells in rows_in(out)[1:]]
+
+
+def records_in(path: Path) -> list[dict[str, object]]:
+    """Return the records of a JSONL."""
+    return [json.loads(line) for line in path.read_text("ascii").splitlines()]
