@@ -234,7 +234,7 @@ def test_an_older_trace_is_replaced_and_nothing_else(tmp_path: Path) -> None:
         writer.close()
     assert len(of_phase(events_in(path), "X")) == 1
     video.write_bytes(b"somebody's only copy")
-    with pytest.raises(OutputError, match="no trace"):
+    with pytest.raises(OutputError, match="not a trace"):
         TraceWriter(video, pid=1, name="worker")
     with pytest.raises(OutputError, match="no trace"):
         joined([path], video)
