@@ -268,7 +268,7 @@ def test_a_video_that_goes_on_too_long_is_refused_or_cut_there(tmp_path: Path, s
     assert max(times) <= seconds + 1e-6
     if ending == "h264":
         assert len(times) == 8 or sampling.choice != "middles"  # spread over what may be looked at
-        assert "only the first second was scanned (see --max-duration)" in str(end.damage)
+        assert "only the first 1.0 seconds were scanned (see --max-duration)" in str(end.damage)
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS[:-1], ids=str)
