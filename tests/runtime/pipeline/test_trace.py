@@ -236,7 +236,7 @@ def test_an_older_trace_is_replaced_and_nothing_else(tmp_path: Path) -> None:
     video.write_bytes(b"somebody's only copy")
     with pytest.raises(OutputError, match="not a trace"):
         TraceWriter(video, pid=1, name="worker")
-    with pytest.raises(OutputError, match="no trace"):
+    with pytest.raises(OutputError, match="not a trace"):
         joined([path], video)
     assert video.read_bytes() == b"somebody's only copy"
     assert path.exists()
