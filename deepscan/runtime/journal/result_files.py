@@ -60,7 +60,7 @@ class ResultFiles:
 
     Attributes:
         plan: what is done and what is to be scanned.
-        notes: sentences for people about an earlier journal that was damaged or kept aside, and about rows left out.
+        notes: sentences about an earlier journal that was damaged or kept aside, and about rows left out.
 
     Raises:
         UsageError: the path cannot be that of a CSV, is an input, is that of a file that deepscan has not written, or
