@@ -5,7 +5,7 @@
 The weights are those that were added (`deepscan weights`), else random ones, and the output says which. `--int8` takes
 what `deepscan export altfreezing --int8 --calibration-data VIDEOS` wrote from the same weights.
 
-*torch, eager* is the plain network as its authors run it: float32, one clip, normalised beforehand and laid out as
+*torch, eager* is the plain network as its authors run it: float32, one clip, normalized beforehand and laid out as
 [1, 3, T, H, W]. All others are what a scan runs: uint8 in, logits out, one clip.
 
 Each contender has a process of its own, so that no library's threads, allocator or processor flags touch another's,
@@ -33,14 +33,14 @@ from numpy.typing import NDArray
 
 from benchmarks.measure import cost_of, machine, peak_megabytes
 from deepscan.errors import ModelError
+from deepscan.export.parity.parity import BUDGETS, compared, misses
+from deepscan.export.parity.samples import Samples, packaged_samples
 from deepscan.models.specs import SPECS
-from deepscan.runtime.artefacts import Form, load_artefact
+from deepscan.runtime.artifacts.artifacts import Form, load_artifact
+from deepscan.runtime.artifacts.weights_store import WEIGHTS, find_installed
 from deepscan.runtime.backends.backend_choice import Candidate, candidates, open_backend
 from deepscan.runtime.backends.backends import Arithmetic
-from deepscan.runtime.machine import cpu_count, installed_version
-from deepscan.runtime.parity.parity import BUDGETS, compared, misses
-from deepscan.runtime.parity.samples import Samples, packaged_samples
-from deepscan.runtime.weights_store import WEIGHTS, find_installed
+from deepscan.runtime.system.machine import cpu_count, installed_version
 
 # Only one contender is to have torch in its process, and each imports this file: torch is imported where it is needed.
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ class Contender:
     Attributes:
         title: for the table.
         precision: of its arithmetic.
-        model: path of its artefact; None for plain torch.
-        candidate: what runs the artefact.
+        model: path of its artifact; None for plain torch.
+        candidate: what runs the artifact.
     """
 
     title: str
@@ -138,18 +138,18 @@ def _serve(contender: Contender, clips: NDArray[np.uint8], pipe: Connection) -> 
 def _eager() -> Scoring:
     import torch
 
-    from deepscan.export.wrappers import ArtefactGraph
+    from deepscan.export.wrappers import ArtifactGraph
 
     torch.set_num_threads(cpu_count())
     network, _ = _network()
-    graph = ArtefactGraph(network, SPEC).eval()
+    graph = ArtifactGraph(network, SPEC).eval()
 
     def scoring(clip: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
         with torch.inference_mode():
             pixels = torch.from_numpy(clip).permute(0, 4, 1, 2, 3).contiguous()
-            normalised = (pixels - graph.get_buffer("mean")) / graph.get_buffer("std")
+            normalized = (pixels - graph.get_buffer("mean")) / graph.get_buffer("std")
             logits: list[torch.Tensor] = []
-            cost = cost_of(lambda: logits.append(network(normalised)))
+            cost = cost_of(lambda: logits.append(network(normalized)))
         return cost.wall_seconds, logits[0].numpy()
 
     return scoring
@@ -158,8 +158,8 @@ def _eager() -> Scoring:
 def _through_backend(contender: Contender) -> Scoring:
     assert contender.model is not None
     assert contender.candidate is not None
-    artefact = load_artefact(contender.model)
-    backend = open_backend(contender.candidate, artefact, device="cpu", threads=cpu_count())
+    artifact = load_artifact(contender.model)
+    backend = open_backend(contender.candidate, artifact, device="cpu", threads=cpu_count())
 
     def scoring(clip: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
         logits: list[NDArray[np.float32]] = []
@@ -187,23 +187,23 @@ def _network() -> tuple[nn.Module, WeightsOrigin]:
 
 
 def contenders(network: nn.Module, origin: WeightsOrigin, int8: list[str], folder: Path) -> list[Contender]:
-    """Export both forms, and list every backend and precision that can run them or the int8 artefacts here."""
-    from deepscan.export.artefact import store_artefact
+    """Export both forms, and list every backend and precision that can run them or the int8 artifacts here."""
+    from deepscan.export.artifact import store_artifact
     from deepscan.export.forms import exported
     from deepscan.export.packing import packed
 
     models = [*int8]
     for form in reversed(FORMS):
-        artefact = packed(exported(network, SPEC, form).model, SPEC, origin, form=form)
+        artifact = packed(exported(network, SPEC, form).model, SPEC, origin, form=form)
         (folder / form).mkdir()
-        models.insert(0, str(store_artefact(artefact, folder / form)))
+        models.insert(0, str(store_artifact(artifact, folder / form)))
     found = [Contender(EAGER, "fp32")]
     for model in models:
-        artefact = load_artefact(model)
-        manifest = artefact.manifest
+        artifact = load_artifact(model)
+        manifest = artifact.manifest
         if manifest.spec.name != DETECTOR or manifest.weights_sha256 != origin.sha256:
             raise SystemExit(f"{model} has other weights than {origin.file}: export {DETECTOR} from those.")
-        for candidate in candidates(artefact, "cpu"):
+        for candidate in candidates(artifact, "cpu"):
             if candidate.backend != "torch":
                 title = f"{candidate.backend}, {candidate.precision}, {manifest.form}"
                 found.append(Contender(title, candidate.precision, model, candidate))

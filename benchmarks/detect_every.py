@@ -17,30 +17,30 @@ import numpy as np
 import deepscan
 from benchmarks.footage import EXAMPLES
 from benchmarks.measure import machine
-from deepscan.runtime.faces.cutting import FaceAt
+from deepscan.runtime.faces.cropping import Detection
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
 from deepscan.runtime.faces.following import interpolated
 from deepscan.runtime.faces.tracking import widened_iou
 from deepscan.runtime.faces.yunet import YuNet
-from deepscan.runtime.video.pyav_reader import open_video
+from deepscan.runtime.media.pyav_reader import open_video
 
 STEPS = (1, 2, 3, 5, 8, 12)
 ROUNDS = 3
 WITH_FACES = ("astronaut_h264.mp4", "two_faces_vp9.webm", "phone_portrait_hevc.mp4", "swapped_face_av1.mp4")
 
 
-def detected_faces(video: str, detector: YuNet) -> list[list[FaceAt]]:
+def detected_faces(video: str, detector: YuNet) -> list[list[Detection]]:
     """Return the faces of every frame, left to right, in pixels of the picture that is searched."""
     faces = []
     with open_video(video, threads=2) as reader:
         for frame in reader.frames():
             found = detector.detect(reader.shrink(frame, DETECTION_SIDE)[None])[0]
             order = np.argsort(found.boxes[:, 0])
-            faces.append([FaceAt(found.boxes[place], found.points[place]) for place in order])
+            faces.append([Detection(found.boxes[place], found.points[place]) for place in order])
     return faces
 
 
-def agreement(faces: list[list[FaceAt]], every: int) -> list[float]:
+def agreement(faces: list[list[Detection]], every: int) -> list[float]:
     """Return the IoU of each interpolated box with the one detected in the same frame."""
     overlaps: list[float] = []
     for start in range(0, len(faces) - every, every):

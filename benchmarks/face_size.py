@@ -19,7 +19,7 @@ from benchmarks.footage import EXAMPLES
 from benchmarks.measure import machine
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
 from deepscan.runtime.faces.yunet import YuNet
-from deepscan.runtime.video.pyav_reader import open_video
+from deepscan.runtime.media.pyav_reader import open_video
 
 FACE_SIZES = (200, 160, 130, 100, 80, 60, 40)
 QUALITIES = (23, 33)

@@ -34,14 +34,14 @@ from benchmarks.gpu_report import Figure, Report, as_text, ratios
 from benchmarks.gpu_works import NAMES, Measuring, say, works
 from deepscan.errors import ModelError
 from deepscan.export.install import add_random_weights
-from deepscan.runtime.artefacts import load_artefact
-from deepscan.runtime.backends.machine_facts import machine_facts
+from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.sessions import Device
-from deepscan.runtime.machine import installed_version, nvidia_gpus
+from deepscan.runtime.system.environment import environment
+from deepscan.runtime.system.machine import installed_version, nvidia_gpus
 
 MODELS: Final = ("lite", "altfreezing", "ftcn")
 ROUNDS: Final = 3
-# Versions that count here, besides those of `machine_facts`.
+# Versions that count here, besides those of `environment`.
 PACKAGES: Final = ("av", "opencv-python-headless", "pillow", "cuda-python")
 
 
@@ -50,11 +50,11 @@ def trained(models: Sequence[str]) -> dict[str, bool]:
     found = {}
     for model in models:
         try:
-            artefact = load_artefact(model)
+            artifact = load_artifact(model)
         except ModelError:
             add_random_weights(model, seed=0, report=say)
-            artefact = load_artefact(model)
-        found[model] = artefact.manifest.trained
+            artifact = load_artifact(model)
+        found[model] = artifact.manifest.trained
     return found
 
 
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             complete=complete,
             command=command,
             date=datetime.now(UTC).isoformat(timespec="seconds"),
-            machine=machine_facts(),
+            machine=environment(),
             packages={name: version for name in PACKAGES if (version := installed_version(name))},
             device=device,
             rounds=options.rounds,

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 import deepscan
 from benchmarks.footage import EXAMPLES
 from benchmarks.gpu_stages import worker_pipeline
-from deepscan.runtime.artefacts import load_artefact
-from deepscan.runtime.faces.cutting import FaceAt, cuts_for, piece_of
-from deepscan.runtime.gpu.device import DeviceArray
+from deepscan.runtime.artifacts.artifacts import load_artifact
+from deepscan.runtime.cuda.device import DeviceArray
+from deepscan.runtime.faces.cropping import Detection, cuts_for, piece_of
 from deepscan.runtime.pipeline.messages import Look, VideoJob
 from deepscan.runtime.pipeline.stages import FacesStage
 
@@ -95,7 +95,7 @@ def scores_agree(model: str) -> Check:
 def crops_agree(model: str, example: str) -> Check:
     """Cut the same faces of the same frames from planes of both, and compare every crop."""
     path = EXAMPLES / example
-    (cut,) = cuts_for([load_artefact(model).manifest.spec], whole_pictures=False)
+    (cut,) = cuts_for([load_artifact(model).manifest.spec], whole_pictures=False)
     cpu = worker_pipeline(model, device="cpu", backend="onnxruntime", precision="fp32")
     gpu = worker_pipeline(model, device="cuda")
     faces: FacesStage = cpu.stages[0].function  # type: ignore[assignment]
@@ -106,7 +106,7 @@ def crops_agree(model: str, example: str) -> Check:
     pairs: list[tuple[Any, Any]] = []
     for look, found, other in zip(ours, faces._detected(ours), theirs, strict=True):
         for number in range(len(found)):
-            at = FaceAt(found.boxes[number], found.points[number])
+            at = Detection(found.boxes[number], found.points[number])
             pieces = (piece_of(each.frame, at, cut) for each in (look, other))
             pairs.append(tuple(getattr(piece, "pixels", piece) for piece in pieces))  # type: ignore[arg-type]
         if other.frame.picture.work is not None:

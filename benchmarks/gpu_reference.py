@@ -23,22 +23,22 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from deepscan.export.wrappers import ArtefactGraph
+from deepscan.export.wrappers import ArtifactGraph
 from deepscan.models.checkpoints import load_state
 from deepscan.models.registry import BUILDERS
-from deepscan.runtime.artefacts import load_artefact
+from deepscan.runtime.artifacts.artifacts import load_artifact
+from deepscan.runtime.artifacts.weights_store import WEIGHTS, find_installed
 from deepscan.runtime.backends.contract_graph import checked_graph
 from deepscan.runtime.backends.sessions import Device
 from deepscan.runtime.backends.torch_graph import module_from_onnx
 from deepscan.runtime.faces.alignment import IntBox, clip_similarity, enlarged_box, target_points
 from deepscan.runtime.faces.clips import paper_windows
+from deepscan.runtime.faces.cropping import Detection
 from deepscan.runtime.faces.crops import crop_square
-from deepscan.runtime.faces.cutting import FaceAt
 from deepscan.runtime.faces.face_detectors import AUTHORS_FACE_SCORE
 from deepscan.runtime.faces.unbroken_tracks import UnbrokenTrack, unbroken_tracks
 from deepscan.runtime.faces.yunet import Faces, YuNet
-from deepscan.runtime.machine import cpu_count
-from deepscan.runtime.weights_store import WEIGHTS, find_installed
+from deepscan.runtime.system.machine import cpu_count
 from deepscan.spec import ClipCrop, DetectorSpec, SquareCrop
 
 
@@ -71,7 +71,7 @@ class AuthorsWay:
 
     Args:
         spec: of the detector.
-        network: takes uint8 [1, ...] as an artefact does, and returns logits and scores.
+        network: takes uint8 [1, ...] as an artifact does, and returns logits and scores.
         device: of network and face detector.
     """
 
@@ -121,7 +121,7 @@ class AuthorsWay:
     def _cutting(self, picture: NDArray[np.uint8], faces: Faces, number: int) -> Cutting:
         assert isinstance(self._spec.crop, ClipCrop)
         height, width = picture.shape[:2]
-        corners = FaceAt(faces.boxes[number], faces.points[number]).corners()
+        corners = Detection(faces.boxes[number], faces.points[number]).corners()
         x0, y0, x1, y1 = box = enlarged_box(corners, width, height, reach=self._spec.crop.reach)
         return Cutting(box, picture[y0:y1, x0:x1].copy(), faces.points[number].astype(np.float64))
 
@@ -147,7 +147,7 @@ class AuthorsWay:
         assert isinstance(self._spec.crop, SquareCrop)
         faces = self._faces(picture)
         for number in range(len(faces)):
-            square = crop_square(FaceAt(faces.boxes[number], faces.points[number]).corners(), self._spec.crop)
+            square = crop_square(Detection(faces.boxes[number], faces.points[number]).corners(), self._spec.crop)
             x0, y0, x1, y1 = (round(edge) for edge in square)
             height, width = picture.shape[:2]
             border = (max(0, -y0), max(0, y1 - height), max(0, -x0), max(0, x1 - width))
@@ -166,15 +166,15 @@ class AuthorsWay:
 
 def network_of(model: str) -> tuple[DetectorSpec, nn.Module]:
     """Return a detector in float32: the network's own class with added weights, or the packaged graph."""
-    artefact = load_artefact(model)
-    spec = artefact.manifest.spec
+    artifact = load_artifact(model)
+    spec = artifact.manifest.spec
     if spec.name not in BUILDERS or spec.frames == 1:
-        graph = checked_graph(artefact)
+        graph = checked_graph(artifact)
         assert [output.name for output in graph.graph.output] == ["logit", "score"]
-        return spec, module_from_onnx(graph, source=artefact.manifest.file, widen=True)
+        return spec, module_from_onnx(graph, source=artifact.manifest.file, widen=True)
     network = BUILDERS[spec.name]()
     load_state(network, find_installed(model).folder / WEIGHTS)
-    return spec, ArtefactGraph(network.eval(), spec).eval()
+    return spec, ArtifactGraph(network.eval(), spec).eval()
 
 
 def _rgb_pictures(path: Path) -> Iterator[NDArray[np.uint8]]:

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from benchmarks.gpu_check import Check
-from deepscan.runtime.backends.machine_facts import MachineFacts
+from deepscan.runtime.system.environment import Environment
 
 
 class StageFigure(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +93,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     complete: bool
     command: str
     date: str
-    machine: MachineFacts
+    machine: Environment
     packages: dict[str, str]
     device: str
     rounds: int

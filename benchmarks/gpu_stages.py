@@ -8,20 +8,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, cast
 
-from deepscan.runtime.artefacts import load_artefact
-from deepscan.runtime.backends.backend_choice import BackendChoice, PrecisionChoice, chosen_backend
+from deepscan.runtime.artifacts.artifacts import load_artifact
+from deepscan.runtime.backends.backend_choice import BackendChoice, PrecisionChoice, resolve_backend
 from deepscan.runtime.backends.backends import BACKEND_VARIABLE
 from deepscan.runtime.backends.sessions import Device
-from deepscan.runtime.faces.cutting import FaceAt, Timed, clip_of, cuts_for, piece_of
+from deepscan.runtime.faces.cropping import Detection, Timed, clip_of, cuts_for, piece_of
 from deepscan.runtime.faces.yunet import Faces
-from deepscan.runtime.gpu.decoder_choice import DecoderCounts, DeviceDecoding
-from deepscan.runtime.gpu.work import DeviceWork
-from deepscan.runtime.machine import cpu_count
+from deepscan.runtime.media.decoder_choice import DecoderCounts, DeviceDecoding
+from deepscan.runtime.media.device_work import DeviceWork
 from deepscan.runtime.pipeline.messages import Look, VideoJob
 from deepscan.runtime.pipeline.pipeline import Pipeline
 from deepscan.runtime.pipeline.pipeline_scan import ON_CPU, ON_GPU, Decoders, PipelineScan
+from deepscan.runtime.pipeline.settings import Wishes, resolve_settings
 from deepscan.runtime.pipeline.stages import FacesStage
-from deepscan.runtime.settings import Wishes, chosen_settings
+from deepscan.runtime.system.machine import cpu_count
 
 PARTS: Final = ("detect", "preprocess", "infer")
 
@@ -41,7 +41,7 @@ class StagesAlone:
         self._looks: list[Any] = list(pipeline.source.function(VideoJob(0, str(path))))
         self.frames = sum(isinstance(message, Look) for message in self._looks)
         self._found = list(self._searched())
-        (self._cut,) = cuts_for([load_artefact(model).manifest.spec], whole_pictures=False)
+        (self._cut,) = cuts_for([load_artifact(model).manifest.spec], whole_pictures=False)
         self._crops = list(_batched(self._faces_stage, self._looks))
 
     def seconds(self, part: str) -> float:
@@ -71,7 +71,7 @@ class StagesAlone:
             faces = faces if look.small is None else next(found)
             assert faces is not None
             for face in range(len(faces)):
-                at = FaceAt(faces.boxes[face], faces.points[face])
+                at = Detection(faces.boxes[face], faces.points[face])
                 waiting.append(Timed(look.frame.seconds, piece_of(look.frame, at, self._cut), look.position))
             if self._cut.frames > 1 and len(waiting) >= self._cut.frames:
                 clip_of((timed.piece for timed in waiting[: self._cut.frames]), self._cut)
@@ -85,11 +85,11 @@ def worker_pipeline(
     model: str, *, device: Device, backend: BackendChoice | None = None, precision: PrecisionChoice = "auto"
 ) -> Pipeline:
     """Return the pipeline of one worker, in this process; on a GPU it decodes there, so that the frames are there."""
-    settings = chosen_settings([model], Wishes(), device=device)
+    settings = resolve_settings([model], Wishes(), device=device)
     wanted = backend or cast("BackendChoice", os.environ.get(BACKEND_VARIABLE) or "auto")
     backends = [
-        chosen_backend(artefact, backend=wanted, precision=precision, device=device, threads=cpu_count())
-        for artefact in settings.artefacts
+        resolve_backend(artifact, backend=wanted, precision=precision, device=device, threads=cpu_count())
+        for artifact in settings.artifacts
     ]
     scan = PipelineScan(
         [],
@@ -102,8 +102,8 @@ def worker_pipeline(
 
 
 def _decoding() -> DeviceDecoding:
-    from deepscan.runtime.gpu.cuda_device import CudaDevice
-    from deepscan.runtime.gpu.nvdec import nvdec
+    from deepscan.runtime.cuda.cuda_device import CudaDevice
+    from deepscan.runtime.cuda.nvdec import nvdec
 
     gpu = CudaDevice()
     return DeviceDecoding(gpu.ordinal, gpu, DeviceWork(gpu.queue()), nvdec(), "nvdec", DecoderCounts())

@@ -16,9 +16,9 @@ from benchmarks.gpu_footage import ENCODERS, Footage, Shape, make_footage
 from benchmarks.gpu_reference import AuthorsWay, network_of
 from benchmarks.gpu_report import Figure, Sample, StageFigure, rate_of
 from benchmarks.gpu_stages import PARTS, StagesAlone
-from deepscan.runtime.artefacts import load_artefact
+from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.sessions import Device
-from deepscan.runtime.machine import cpu_count
+from deepscan.runtime.system.machine import cpu_count
 
 NAMES: Final = ("decode", *PARTS, "scan", "reference")
 # Files and frames of each; short ones are long enough for windows at stride 1.
@@ -27,7 +27,7 @@ SMALL: Final = (2, 20)
 
 
 @dataclass(frozen=True)
-class Work:
+class Job:
     """One thing to measure: what it is called, and what does it once."""
 
     part: str
@@ -37,7 +37,7 @@ class Work:
     run: Callable[[], Sample]
 
 
-def decoding(footage: Footage, device: Device) -> Iterator[Work]:
+def decoding(footage: Footage, device: Device) -> Iterator[Job]:
     """Yield the ways to decode a folder."""
     for variant in ("cpu", "nvdec", "both") if device == "cuda" else ("cpu",):
         chosen = crews(variant, processors=cpu_count(), files=footage.files)
@@ -46,10 +46,10 @@ def decoding(footage: Footage, device: Device) -> Iterator[Work]:
             frames, seconds = decoded(footage.paths(), chosen)
             return Sample(frames=frames, seconds=seconds)
 
-        yield Work("decode", variant, footage, None, run)
+        yield Job("decode", variant, footage, None, run)
 
 
-def stages(footage: Footage, model: str, parts: Sequence[str], device: Device) -> Iterator[Work]:
+def stages(footage: Footage, model: str, parts: Sequence[str], device: Device) -> Iterator[Job]:
     """Yield the stages that work on decoded frames; the video is decoded, and held, when the first one runs."""
     held: list[StagesAlone] = []
     for part in parts:
@@ -59,10 +59,10 @@ def stages(footage: Footage, model: str, parts: Sequence[str], device: Device) -
                 held.append(StagesAlone(footage.paths()[0], model, device=device))
             return Sample(frames=held[0].frames, seconds=held[0].seconds(part))
 
-        yield Work(part, device, footage, None if part == "detect" else model, run)
+        yield Job(part, device, footage, None if part == "detect" else model, run)
 
 
-def scanning(footage: Footage, model: str, variant: str, device: Device) -> Work:
+def scanning(footage: Footage, model: str, variant: str, device: Device) -> Job:
     """Return a whole scan of a folder."""
 
     def run() -> Sample:
@@ -88,10 +88,10 @@ def scanning(footage: Footage, model: str, variant: str, device: Device) -> Work
             stages=figures,
         )
 
-    return Work("scan", variant, footage, model, run)
+    return Job("scan", variant, footage, model, run)
 
 
-def references(footage: Footage, model: str, device: Device) -> Iterator[Work]:
+def references(footage: Footage, model: str, device: Device) -> Iterator[Job]:
     """Yield the authors' way, on one file of a folder."""
     spec, network = network_of(model)
     way = AuthorsWay(spec, network, device=device)
@@ -103,10 +103,10 @@ def references(footage: Footage, model: str, device: Device) -> Iterator[Work]:
             seconds = time.perf_counter() - started
             return Sample(frames=outcome.frames, seconds=seconds, unscored=int(outcome.score is None))
 
-        yield Work("reference", f"stride {stride}", footage, model, run)
+        yield Job("reference", f"stride {stride}", footage, model, run)
 
 
-def works(folder: Path, models: Sequence[str], names: Sequence[str], device: Device, *, small: bool) -> Iterator[Work]:
+def works(folder: Path, models: Sequence[str], names: Sequence[str], device: Device, *, small: bool) -> Iterator[Job]:
     """Make the videos, and yield all that is to be measured on them."""
     shapes: tuple[Shape, ...] = ("short",) if small else ("short", "long")
     for size in ("360p",) if small else SIZES:
@@ -125,7 +125,7 @@ def works(folder: Path, models: Sequence[str], names: Sequence[str], device: Dev
                     # Frames and crops are the same whatever they were decoded from, and the faces whatever the model.
                     wanted = [name for name in PARTS if name in names and (name != "detect" or model == models[0])]
                     yield from stages(footage, model, wanted, device)
-                    if "scan" in names and load_artefact(model).manifest.spec.kind == "clip":
+                    if "scan" in names and load_artifact(model).manifest.spec.kind == "clip":
                         yield scanning(footage, model, "paper", device)
                     if "reference" in names:
                         yield from references(footage, model, device)
@@ -142,7 +142,7 @@ class Measuring:
         minutes: when these have passed, nothing more is begun.
     """
 
-    def __init__(self, chosen: Sequence[Work], *, rounds: int, minutes: float) -> None:
+    def __init__(self, chosen: Sequence[Job], *, rounds: int, minutes: float) -> None:
         self._samples: dict[int, list[Sample]] = {number: [] for number in range(len(chosen))}
         self._chosen = chosen
         self._rounds = rounds
@@ -179,7 +179,7 @@ class Measuring:
         return [_figure(self._chosen[number], samples) for number, samples in self._samples.items() if samples]
 
 
-def _figure(work: Work, samples: Sequence[Sample]) -> Figure:
+def _figure(work: Job, samples: Sequence[Sample]) -> Figure:
     return Figure(
         part=work.part,
         variant=work.variant,

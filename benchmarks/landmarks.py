@@ -28,7 +28,7 @@ from deepscan.runtime.faces.alignment import moved, similarity, target_points
 from deepscan.runtime.faces.crops import crop_square
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
 from deepscan.runtime.faces.yunet import YuNet
-from deepscan.runtime.video.open_input import open_input
+from deepscan.runtime.media.open_input import open_input
 from deepscan.spec import Points, SquareCrop
 
 Floats = NDArray[np.float64]
@@ -192,7 +192,7 @@ def departure(face: Face, authors: Floats, ours: Floats, size: int) -> tuple[flo
 
     Returns:
         How much larger ours shows the face, by how many degrees it is turned clockwise, by how many pixels of the crop
-        its centre is moved right and down, and the mean displacement of the crop's corners and the face's landmarks.
+        its center is moved right and down, and the mean displacement of the crop's corners and the face's landmarks.
     """
     between, last = change(authors, ours), size - 1
     places = np.array([[last / 2, last / 2], [0, 0], [last, 0], [0, last], [last, last]])

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from deepscan.runtime.machine import cpu_count, installed_version
+from deepscan.runtime.system.machine import cpu_count, installed_version
 
 PACKAGES = ("av", "onnxruntime", "numpy", "opencv-python-headless", "pillow")
 

@@ -1,9 +1,9 @@
-"""Speed of each detector's network: the artefact in ONNX Runtime against the plain torch module.
+"""Speed of each detector's network: the artifact in ONNX Runtime against the plain torch module.
 
     python -m benchmarks.models [DETECTOR ...]           by default all of them
 
-Random weights, float32, all processors. torch runs the module eagerly, one item at a time, on normalised input as the
-authors' scripts make it; ONNX Runtime runs the exported artefact on uint8, one item at a time and in the batches of
+Random weights, float32, all processors. torch runs the module eagerly, one item at a time, on normalized input as the
+authors' scripts make it; ONNX Runtime runs the exported artifact on uint8, one item at a time and in the batches of
 a scan. Rounds of the three are interleaved; the table gives medians. FLOP are counted by torch: multiplications and
 additions, of convolutions and matrix products.
 """
@@ -22,11 +22,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.measure import cost_of, machine
 from deepscan.export.forms import exported
 from deepscan.export.packing import WeightsOrigin, packed
-from deepscan.export.wrappers import ArtefactGraph
+from deepscan.export.wrappers import ArtifactGraph
 from deepscan.models.specs import DEEPFAKEBENCH, SPECS
 from deepscan.models.untrained import untrained_network
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
-from deepscan.runtime.machine import cpu_count
+from deepscan.runtime.system.machine import cpu_count
 
 ROUNDS = 7
 WARM_UPS = 3
@@ -51,19 +51,19 @@ def measured(name: str, rounds: int) -> Speed:
     """Measure one detector."""
     spec = SPECS[name]
     network = untrained_network(name, seed=SEED)
-    plain = ArtefactGraph(network, spec).eval()
+    plain = ArtifactGraph(network, spec).eval()
     traced = exported(network, spec, "auto")
-    artefact = packed(traced.model, spec, WeightsOrigin("random", "", trained=False), form=traced.form)
-    backend = OnnxRuntimeBackend(artefact, device="cpu", threads=cpu_count(), precision="fp32")
+    artifact = packed(traced.model, spec, WeightsOrigin("random", "", trained=False), form=traced.form)
+    backend = OnnxRuntimeBackend(artifact, device="cpu", threads=cpu_count(), precision="fp32")
     items = np.random.default_rng(SEED).integers(0, 256, (backend.max_batch, *spec.item_shape), dtype=np.uint8)
     tensors = torch.from_numpy(items)
-    normalised = _normalised(tensors[:1], plain)
+    normalized = _normalized(tensors[:1], plain)
     with torch.inference_mode():
         with FlopCounterMode(display=False) as counter:
             expected = torch.cat([plain(item[None])[1] for item in tensors])
         scores = torch.sigmoid(torch.from_numpy(backend.logits(items)) * plain.scale + plain.offset)
         works: dict[str, Callable[[], object]] = {
-            "torch": lambda: network(normalised),
+            "torch": lambda: network(normalized),
             "single": lambda: backend.logits(items[:1]),
             "batch": lambda: backend.logits(items),
         }
@@ -85,7 +85,7 @@ def measured(name: str, rounds: int) -> Speed:
     )
 
 
-def _normalised(pixels: torch.Tensor, graph: ArtefactGraph) -> torch.Tensor:
+def _normalized(pixels: torch.Tensor, graph: ArtifactGraph) -> torch.Tensor:
     """Return what the network takes, laid out in memory as [N, 3, (T,) H, W]."""
     seen: list[torch.Tensor] = []
     hook = graph.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))

@@ -26,21 +26,21 @@ from benchmarks.footage import SIZES, copies, make_video
 from benchmarks.measure import Cost, cost_of, machine
 from benchmarks.processes import memory_watched
 from benchmarks.yardstick import gigaflops_of, matmul_gigaflops
-from deepscan.runtime.artefacts import load_artefact
+from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
-from deepscan.runtime.faces.cutting import cuts_for
+from deepscan.runtime.faces.cropping import cuts_for
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
 from deepscan.runtime.faces.following import FaceFollower
 from deepscan.runtime.faces.tracking import Tracker
 from deepscan.runtime.faces.yunet import YuNet
-from deepscan.runtime.machine import cpu_count
-from deepscan.runtime.pipeline.infer_stage import InferStage, Verdict
+from deepscan.runtime.media.open_input import open_input
+from deepscan.runtime.media.sampling import DETECT_EVERY, Sampling
+from deepscan.runtime.pipeline.infer_stage import InferStage, ScoringSettings
 from deepscan.runtime.pipeline.messages import VideoJob
 from deepscan.runtime.pipeline.pipeline_scan import MAX_GAP_SECONDS, ON_CPU, Decoders, PipelineScan
+from deepscan.runtime.pipeline.settings import Wishes, resolve_settings
 from deepscan.runtime.pipeline.stages import DecodeStage, FacesStage, Progress
-from deepscan.runtime.settings import Wishes, chosen_settings
-from deepscan.runtime.video.open_input import open_input
-from deepscan.runtime.video.sampling import DETECT_EVERY, Sampling
+from deepscan.runtime.system.machine import cpu_count
 
 FRAMES = 100
 ROUNDS = 7
@@ -54,8 +54,8 @@ class Stages:
     """The three stages of one scan, to be run one after the other on held messages."""
 
     def __init__(self) -> None:
-        artefact = load_artefact("lite")
-        spec = artefact.manifest.spec
+        artifact = load_artifact("lite")
+        spec = artifact.manifest.spec
         sampling = Sampling("all", detect_every=DETECT_EVERY)
         self._decode = DecodeStage(partial(open_input, threads=1), sampling, detection_side=DETECTION_SIDE)
         (cut,) = cuts_for([spec], whole_pictures=False)
@@ -65,7 +65,7 @@ class Stages:
             lambda job: [FaceFollower(job, cut, Tracker(max_gap_seconds=MAX_GAP_SECONDS))],
             progress=Progress(),
         )
-        verdict = Verdict(
+        verdict = ScoringSettings(
             model=spec.name,
             spec=spec,
             aggregate="max",
@@ -75,15 +75,15 @@ class Stages:
             weights_sha256="",
             settings_sha256="",
         )
-        backend = OnnxRuntimeBackend(artefact, device="cpu", threads=cpu_count(), precision="fp32")
+        backend = OnnxRuntimeBackend(artifact, device="cpu", threads=cpu_count(), precision="fp32")
         self._infer = partial(InferStage, [(backend, verdict)], progress=Progress())
-        self._settings = chosen_settings(["lite"], Wishes(), device="cpu")
-        self._artefact = artefact
+        self._settings = resolve_settings(["lite"], Wishes(), device="cpu")
+        self._artifact = artifact
 
     def together(self, videos: list[Path]) -> PipelineScan:
         """Return a scan of videos by one pipeline, as a worker has it."""
         jobs = [VideoJob(number, str(path)) for number, path in enumerate(videos)]
-        backend = OnnxRuntimeBackend(self._artefact, device="cpu", threads=cpu_count(), precision="fp32")
+        backend = OnnxRuntimeBackend(self._artifact, device="cpu", threads=cpu_count(), precision="fp32")
         decoders = Decoders(min(cpu_count(), len(videos)), threads=1)
         return PipelineScan(jobs, settings=self._settings, backends=[backend], decoders=decoders, bounds=ON_CPU)
 
@@ -150,9 +150,9 @@ def _print_speed(name: str, costs: dict[str, list[Cost]], scanned: int) -> None:
 
 
 def _print_yardstick(infer_seconds: float) -> None:
-    artefact = load_artefact("lite")
-    passes = 2 if artefact.manifest.spec.mirror else 1
-    work, rate = passes * gigaflops_of(artefact.model), matmul_gigaflops()
+    artifact = load_artifact("lite")
+    passes = 2 if artifact.manifest.spec.mirror else 1
+    work, rate = passes * gigaflops_of(artifact.model), matmul_gigaflops()
     milliseconds, reached = 1000 * infer_seconds, work / infer_seconds
     print(f"infer alone, wall: {milliseconds:.1f} ms per face for {work:.2f} GFLOP, {reached:.0f} GFLOP/s")
     print(f"float32 matrix products here: {rate:.0f} GFLOP/s, at which that takes {1000 * work / rate:.1f} ms")

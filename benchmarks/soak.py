@@ -179,7 +179,7 @@ def _mean_megabytes(samples: Sequence[Sample]) -> float:
 
 def write_plot(found: Soaked, path: Path) -> None:
     """Draw the memory over the time; the suffix of the path says as what."""
-    from deepscan.runtime.library_files import matplotlib_files_removed
+    from deepscan.runtime.system.library_files import matplotlib_files_removed
 
     with matplotlib_files_removed():
         _write_plot(found, path)

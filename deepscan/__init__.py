@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     __version__: str
-    from deepscan.runtime.journal.results import Segment, TrackResult, VideoResult
-    from deepscan.runtime.limits import Limits
+    from deepscan.limits import Limits
+    from deepscan.results import Segment, TrackResult, VideoResult
     from deepscan.runtime.scan import Scan, scan
 
 # ONNX Runtime sends usage data unless this is set before it is loaded. Set here, so that it holds in every process and
@@ -59,12 +59,12 @@ __all__ = [
 
 # Looked up when first used, so that `deepscan --help` loads no decoder and no runtime, and Ctrl-C finds its handler.
 _HOMES = {
-    "Limits": "deepscan.runtime.limits",
+    "Limits": "deepscan.limits",
     "Scan": "deepscan.runtime.scan",
     "scan": "deepscan.runtime.scan",
-    "Segment": "deepscan.runtime.journal.results",
-    "TrackResult": "deepscan.runtime.journal.results",
-    "VideoResult": "deepscan.runtime.journal.results",
+    "Segment": "deepscan.results",
+    "TrackResult": "deepscan.results",
+    "VideoResult": "deepscan.results",
 }
 
 

@@ -1,4 +1,4 @@
-"""What a detector expects and what its answers mean: one immutable record, kept inside every artefact."""
+"""What a detector expects and what its answers mean: one immutable record, kept inside every artifact."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SquareCrop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     Attributes:
         scale: side of the square, in units of the longer side of the face box.
-        shift_down: how far below the centre of the box the centre of the square lies, in units of the square's side.
+        shift_down: how far below the center of the box the center of the square lies, in units of the square's side.
     """
 
     scale: float
@@ -123,7 +123,7 @@ class DetectorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         size: height and width of the square input, in pixels.
         frames: T, crops per clip; 1 for frame detectors.
         min_frames: clip detectors: consecutive crops below this number make no clip; from here to T they are mirrored.
-        mean, std: normalisation `(x - mean) / std` of 0..255 values, per channel; done inside the graph.
+        mean, std: normalization `(x - mean) / std` of 0..255 values, per channel; done inside the graph.
         channel_order: order of the channels after the graph's own conversion from RGB.
         crop: how a face becomes a crop.
         min_face_pixels: a face whose longer side is smaller than this, in pixels of the video, is not scored.

@@ -40,13 +40,13 @@ class Shot:
     """A hand-held camera pointed at a still picture.
 
     Attributes:
-        centre: The picture's pixel (x, y) that stays near the middle of the frame.
+        center: The picture's pixel (x, y) that stays near the middle of the frame.
         view_height: How many rows of the picture fill the frame's height.
         size: Width and height of the frame in pixels.
         seed: Seed of the camera's sway and of the grain.
     """
 
-    centre: tuple[float, float]
+    center: tuple[float, float]
     view_height: float
     size: tuple[int, int]
     seed: int
@@ -61,7 +61,7 @@ class Encoding:
         options: The encoder's options; those that ask for one thread make the bytes repeatable.
         pixel_format: FFmpeg's name of the coded pixel format.
         time_base: Seconds per tick of the timestamps.
-        bt601: Code colours by BT.601 instead of BT.709.
+        bt601: Code colors by BT.601 instead of BT.709.
         tag: Four-character code asked of the container, empty for its own choice.
         rotation: Degrees counter-clockwise by which a player has to turn the coded picture.
     """
@@ -118,7 +118,7 @@ def camera_matrices(shot: Shot, times: list[float]) -> Iterator[Matrix]:
         sway = 0.03 * shot.view_height * scale
         turn = np.asarray(cv2.getRotationMatrix2D((0, 0), 1.5 * roll, scale))[:, :2]
         target = np.array(shot.size) / 2 + sway * np.array([pan_x, 0.6 * pan_y])
-        yield np.column_stack([turn, target - turn @ shot.centre])
+        yield np.column_stack([turn, target - turn @ shot.center])
 
 
 def footage(still: Picture, shot: Shot, times: list[float]) -> Iterator[Picture]:
@@ -142,8 +142,8 @@ def similarity(source: Points, target: Points) -> Matrix:
     """Fits the rotation, scale and shift that bring `source` onto `target` (least squares)."""
     # As complex numbers a similarity is z -> a z + b, which makes the fit a single division.
     from_z, to_z = (points @ np.array([1, 1j]) for points in (source, target))
-    centred = from_z - from_z.mean()
-    a = np.vdot(centred, to_z) / np.vdot(centred, centred)
+    centerd = from_z - from_z.mean()
+    a = np.vdot(centerd, to_z) / np.vdot(centerd, centerd)
     b = to_z.mean() - a * from_z.mean()
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
@@ -151,7 +151,7 @@ def similarity(source: Points, target: Points) -> Matrix:
 def forged(frames: Iterable[Picture], face_points: Iterable[Points], donor: Picture) -> Iterator[Picture]:
     """Yields the frames with the donor's inner face over the face at `face_points`.
 
-    Every frame is fitted, colour-matched and blended anew with small errors, as face-swap tools do.
+    Every frame is fitted, color-matched and blended anew with small errors, as face-swap tools do.
     """
     rng = np.random.default_rng(7)
     donor_points = landmarks(donor)
@@ -171,16 +171,16 @@ def forged(frames: Iterable[Picture], face_points: Iterable[Points], donor: Pict
         tilt = float(np.degrees(np.arctan2(eyes[1], eyes[0])))
         cv2.ellipse(mask, (middle, (float(axes[0]), float(axes[1])), tilt), 1.0, -1)
         inside = mask > 0
-        # Match mean and spread of each colour inside the mask: the classic, imperfect correction.
+        # Match mean and spread of each color inside the mask: the classic, imperfect correction.
         want, have = frame[inside].astype(np.float64), face[inside].astype(np.float64)
         spread = want.std(axis=0) / have.std(axis=0)
-        recoloured = (face - have.mean(axis=0)) * spread + want.mean(axis=0) + rng.normal(0, 1, 3)
+        recolored = (face - have.mean(axis=0)) * spread + want.mean(axis=0) + rng.normal(0, 1, 3)
         soft = np.asarray(cv2.GaussianBlur(mask, (0, 0), 0.12 * span))[:, :, None]
-        yield np.clip(frame + soft * (recoloured - frame), 0, 255).astype(np.uint8)
+        yield np.clip(frame + soft * (recolored - frame), 0, 255).astype(np.uint8)
 
 
 def coded_frame(picture: Picture, encoding: Encoding) -> av.VideoFrame:
-    """Converts to the coded pixel format, limited range, and tags the frame with its colours."""
+    """Converts to the coded pixel format, limited range, and tags the frame with its colors."""
     matrix = Colorspace.ITU601 if encoding.bt601 else Colorspace.ITU709
     return av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="bgr24").reformat(
         format=encoding.pixel_format,
@@ -240,24 +240,24 @@ def make_all(folder: Path) -> None:
     even = [index / FRAME_RATE for index in range(SECONDS * FRAME_RATE)]
     uneven = uneven_times()
 
-    shot = Shot(centre=(235, 145), view_height=225, size=(1280, 720), seed=1)
+    shot = Shot(center=(235, 145), view_height=225, size=(1280, 720), seed=1)
     h264 = Encoding(codec="libx264", options={"preset": "slow", "crf": "24"})
     write_video(folder / "astronaut_h264.mp4", footage(astronaut, shot, even), even, h264)
 
-    left = Shot(centre=(235, 225), view_height=380, size=(480, 540), seed=2)
-    right = Shot(centre=(262, 275), view_height=460, size=(480, 540), seed=3)
+    left = Shot(center=(235, 225), view_height=380, size=(480, 540), seed=2)
+    right = Shot(center=(262, 275), view_height=460, size=(480, 540), seed=3)
     pairs = zip(footage(astronaut, left, uneven), footage(admiral, right, uneven), strict=True)
     call = (np.hstack(pair) for pair in pairs)
     vp9_options = {"crf": "34", "b": "0", "deadline": "good", "cpu-used": "2"}
     vp9 = Encoding(codec="libvpx-vp9", options=vp9_options, time_base=Fraction(1, 1000))
     write_video(folder / "two_faces_vp9.webm", call, uneven, vp9)
 
-    shot = Shot(centre=(300, 200), view_height=290, size=(640, 360), seed=4)
-    # AVI has no place for colour tags; players take untagged small pictures for BT.601.
+    shot = Shot(center=(300, 200), view_height=290, size=(640, 360), seed=4)
+    # AVI has no place for color tags; players take untagged small pictures for BT.601.
     mpeg4 = Encoding(codec="mpeg4", options={"qmin": "5", "qmax": "9", "b": "800000"}, bt601=True)
     write_video(folder / "no_face_mpeg4.avi", footage(coffee, shot, even), even, mpeg4)
 
-    shot = Shot(centre=(262, 290), view_height=520, size=(540, 960), seed=5)
+    shot = Shot(center=(262, 290), view_height=520, size=(540, 960), seed=5)
     one_thread = "pools=none:frame-threads=1:info=0:log-level=error"
     hevc = Encoding(
         codec="libx265",
@@ -268,7 +268,7 @@ def make_all(folder: Path) -> None:
     )
     write_video(folder / "phone_portrait_hevc.mp4", footage(admiral, shot, even), even, hevc)
 
-    shot = Shot(centre=(235, 145), view_height=225, size=(854, 480), seed=1)
+    shot = Shot(center=(235, 145), view_height=225, size=(854, 480), seed=1)
     points = (moved(landmarks(astronaut), matrix) for matrix in camera_matrices(shot, even))
     swapped = forged(footage(astronaut, shot, even), points, admiral)
     av1_options = {"preset": "6", "crf": "26", "svtav1-params": "lp=1"}

@@ -37,19 +37,19 @@ class Take:
         donor: whose face is put over it; empty for none.
         mirrored: left and right are exchanged.
         eyes: distance of the eyes in the frame, in pixels.
-        centre: where the nose is, in units of the frame's width and height.
+        center: where the nose is, in units of the frame's width and height.
         yaw, pitch, roll: by how many degrees the still is turned, on average.
         exposure: factor on all values.
         side_light: by how much of that the right edge of the frame is brighter than its middle.
         softness: Gaussian sigma of a blur, in pixels of the frame.
-        grain: standard deviation of the noise, in grey levels.
+        grain: standard deviation of the noise, in gray levels.
     """
 
     sitter: str
     donor: str = ""
     mirrored: bool = False
     eyes: float
-    centre: tuple[float, float] = (0.5, 0.5)
+    center: tuple[float, float] = (0.5, 0.5)
     yaw: float = 0.0
     pitch: float = 0.0
     roll: float = 0.0
@@ -62,21 +62,21 @@ class Take:
 # Every second, fourth or eighth take is of both sitters too, whichever is the first: samples are spread evenly.
 TAKES = (
     Take(sitter="collins", eyes=74, yaw=10),
-    Take(sitter="hopper", eyes=76, centre=(0.53, 0.5), mirrored=True, yaw=-20, side_light=0.25),
+    Take(sitter="hopper", eyes=76, center=(0.53, 0.5), mirrored=True, yaw=-20, side_light=0.25),
     Take(sitter="hopper", donor="collins", eyes=82, exposure=1.15),
-    Take(sitter="collins", eyes=52, centre=(0.65, 0.55), mirrored=True, roll=-16, softness=1.0, grain=0.0),
-    Take(sitter="hopper", eyes=104, centre=(0.47, 0.5), pitch=16, exposure=0.75),
+    Take(sitter="collins", eyes=52, center=(0.65, 0.55), mirrored=True, roll=-16, softness=1.0, grain=0.0),
+    Take(sitter="hopper", eyes=104, center=(0.47, 0.5), pitch=16, exposure=0.75),
     Take(sitter="collins", donor="hopper", eyes=86, roll=5),
-    Take(sitter="collins", eyes=104, centre=(0.55, 0.5), pitch=-14, exposure=1.2, side_light=-0.2),
-    Take(sitter="hopper", eyes=58, centre=(0.4, 0.5), roll=12, exposure=0.9, grain=4.0),
+    Take(sitter="collins", eyes=104, center=(0.55, 0.5), pitch=-14, exposure=1.2, side_light=-0.2),
+    Take(sitter="hopper", eyes=58, center=(0.4, 0.5), roll=12, exposure=0.9, grain=4.0),
     Take(sitter="hopper", donor="collins", mirrored=True, eyes=72, roll=-8, softness=0.8),
-    Take(sitter="collins", eyes=60, centre=(0.6, 0.5), yaw=-28, exposure=0.5, side_light=0.3),
-    Take(sitter="collins", mirrored=True, eyes=90, centre=(0.45, 0.5), yaw=-8, pitch=8, grain=4.0),
+    Take(sitter="collins", eyes=60, center=(0.6, 0.5), yaw=-28, exposure=0.5, side_light=0.3),
+    Take(sitter="collins", mirrored=True, eyes=90, center=(0.45, 0.5), yaw=-8, pitch=8, grain=4.0),
     Take(sitter="hopper", eyes=88, mirrored=True, softness=1.8, exposure=1.3, grain=0.0),
-    Take(sitter="collins", donor="hopper", mirrored=True, eyes=62, centre=(0.4, 0.5), yaw=22, exposure=0.6),
+    Take(sitter="collins", donor="hopper", mirrored=True, eyes=62, center=(0.4, 0.5), yaw=22, exposure=0.6),
     Take(sitter="hopper", eyes=68, yaw=26, exposure=0.45),
-    Take(sitter="hopper", eyes=80, centre=(0.52, 0.5), pitch=-12, softness=1.2, exposure=1.1, side_light=0.3),
-    Take(sitter="collins", donor="hopper", eyes=54, centre=(0.35, 0.55), roll=18, side_light=-0.3),
+    Take(sitter="hopper", eyes=80, center=(0.52, 0.5), pitch=-12, softness=1.2, exposure=1.1, side_light=0.3),
+    Take(sitter="collins", donor="hopper", eyes=54, center=(0.35, 0.55), roll=18, side_light=-0.3),
 )
 
 
@@ -94,7 +94,7 @@ def camera(take: Take, points: Points, seed: int) -> Iterator[Homography]:
         # The still is a plane around the nose; only two columns of the rotation move its points.
         plane = np.column_stack([turned[:, 0], turned[:, 1], [0.0, 0.0, LENS * height]])
         lens = np.array([[LENS * height, 0.0, 0.0], [0.0, LENS * height, 0.0], [0.0, 0.0, 1.0]])
-        place = np.array([width * (take.centre[0] + 0.02 * wave[4]), height * (take.centre[1] + 0.02 * wave[5])])
+        place = np.array([width * (take.center[0] + 0.02 * wave[4]), height * (take.center[1] + 0.02 * wave[5])])
         shift = np.array([[1.0, 0.0, place[0]], [0.0, 1.0, place[1]], [0.0, 0.0, 1.0]])
         picture = np.array([[scale, 0.0, -scale * nose[0]], [0.0, scale, -scale * nose[1]], [0.0, 0.0, 1.0]])
         yield shift @ lens @ plane @ picture

@@ -44,9 +44,9 @@ def portrait(width: int = 640, height: int = 360) -> NDArray[np.uint8]:
     return np.asarray(frame.reformat(width, height, "rgb24", interpolation="AREA").to_ndarray(), dtype=np.uint8)
 
 
-def flat(colour: Sequence[int], width: int = 64, height: int = 48) -> NDArray[np.uint8]:
-    """Return a picture of one colour, RGB [height, width, 3]."""
-    return np.full((height, width, 3), colour, dtype=np.uint8)
+def flat(color: Sequence[int], width: int = 64, height: int = 48) -> NDArray[np.uint8]:
+    """Return a picture of one color, RGB [height, width, 3]."""
+    return np.full((height, width, 3), color, dtype=np.uint8)
 
 
 def write_video(
@@ -70,11 +70,11 @@ def write_video(
     """Encode RGB pictures [H, W, 3] of one size; the container is that of the path's ending.
 
     `times` gives each picture's presentation time in seconds (default: `rate` per second). `matrix` is the H.273 code
-    point of the colour matrix; both it and the range are really applied and declared. `rotation` in degrees,
+    point of the color matrix; both it and the range are really applied and declared. `rotation` in degrees,
     counter-clockwise, and `flip` (left to right) go into the display matrix, or give all nine numbers of it.
     MPEG-2, MPEG-4 and AVI need a `time_base` of 1 / `rate`.
     """
-    colour_range = ColorRange.JPEG if full_range else ColorRange.MPEG
+    color_range = ColorRange.JPEG if full_range else ColorRange.MPEG
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream: Any = None
         for number, picture in enumerate(pictures):
@@ -85,7 +85,7 @@ def write_video(
                 stream.width, stream.height, stream.pix_fmt = picture.shape[1], picture.shape[0], pixel_format
                 stream.time_base = stream.codec_context.time_base = time_base
                 stream.codec_context.thread_count = 1
-                stream.codec_context.colorspace, stream.codec_context.color_range = matrix, int(colour_range)
+                stream.codec_context.colorspace, stream.codec_context.color_range = matrix, int(color_range)
                 if aspect is not None:
                     stream.codec_context.sample_aspect_ratio = aspect
                 if rotation or flip:
@@ -94,9 +94,9 @@ def write_video(
                     stream.set_display_matrix(display_matrix)
             rgb = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame = rgb.reformat(
-                format=pixel_format, dst_colorspace=matrix, dst_color_range=int(colour_range), interpolation=ACCURATE
+                format=pixel_format, dst_colorspace=matrix, dst_color_range=int(color_range), interpolation=ACCURATE
             )
-            frame.colorspace, frame.color_range = matrix, int(colour_range)
+            frame.colorspace, frame.color_range = matrix, int(color_range)
             seconds = number / rate if times is None else times[number]
             frame.pts, frame.time_base = round(seconds / time_base), time_base
             for packet in stream.encode(frame):
@@ -110,16 +110,16 @@ QUADRANTS = ((200, 60, 50), (50, 170, 70), (60, 70, 190), (200, 190, 60))
 
 
 def quadrants(width: int = 64, height: int = 48) -> NDArray[np.uint8]:
-    """Return a picture of four colours, `QUADRANTS` in reading order, RGB [height, width, 3]."""
+    """Return a picture of four colors, `QUADRANTS` in reading order, RGB [height, width, 3]."""
     picture = np.empty((height, width, 3), dtype=np.uint8)
-    for number, colour in enumerate(QUADRANTS):
+    for number, color in enumerate(QUADRANTS):
         rows = slice(height // 2) if number < 2 else slice(height // 2, None)
-        picture[rows, slice(width // 2) if number % 2 == 0 else slice(width // 2, None)] = colour
+        picture[rows, slice(width // 2) if number % 2 == 0 else slice(width // 2, None)] = color
     return picture
 
 
 def counting(count: int, width: int = 64, height: int = 48) -> list[NDArray[np.uint8]]:
-    """Return grey pictures that `number_of` tells apart, at most 50."""
+    """Return gray pictures that `number_of` tells apart, at most 50."""
     return [flat([20 + 4 * number] * 3, width, height) for number in range(count)]
 
 

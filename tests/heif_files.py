@@ -13,7 +13,7 @@ import pillow_heif
 from numpy.typing import NDArray
 from PIL import Image
 
-from deepscan.runtime.video.boxes import inner_boxes
+from deepscan.runtime.media.boxes import inner_boxes
 
 Pixels = NDArray[np.uint8]
 HIDDEN = 1

@@ -157,7 +157,7 @@ REENCODINGS: Final = (
     Reencoding("h264_gop250.mp4", _x264(g="250", bf="3", preset="medium")),
     Reencoding("h264_bframes8.mkv", _x264(bf="8", b_strategy="0")),
     Reencoding("h264_interlaced.mp4", _x264(flags="+ildct+ilme")),
-    # Pixel formats and colours
+    # Pixel formats and colors
     Reencoding("h264_10bit.mp4", {**_x264(), "pixel_format": "yuv420p10le"}),
     Reencoding("h264_422.mp4", {**_x264(), "pixel_format": "yuv422p"}),
     Reencoding("h264_422_10bit.mkv", {**_x264(), "pixel_format": "yuv422p10le"}),

@@ -13,10 +13,10 @@ import deepscan
 from deepscan import Scan, Segment, TrackResult, VideoResult, errors, scan
 from deepscan.errors import MachineError, ModelError, UsageError
 from deepscan.runtime.backends.sessions import PROVIDERS, available_providers
-from deepscan.runtime.journal.result_records import result_of
+from deepscan.runtime.store.result_records import result_of
 from tests.cli.console import deepscan as deepscan_command
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES, example_frames, write_video
-from tests.runtime.tiny_detectors import tiny_clip_artefact, tiny_frame_artefact
+from tests.runtime.tiny_detectors import tiny_clip_artifact, tiny_frame_artifact
 
 ASSETS = Path(str(files("deepscan") / "assets"))
 
@@ -182,7 +182,7 @@ def test_the_hash_of_the_settings_is_that_of_what_a_result_depends_on() -> None:
 
 
 def test_each_detector_has_a_row_of_its_own_for_each_input_and_frames_are_decoded_once(tmp_path: Path) -> None:
-    other = str(tiny_frame_artefact(tmp_path))
+    other = str(tiny_frame_artifact(tmp_path))
     running = scan([NO_FACE, "missing.mp4", SWAPPED], model=["lite", other], frames=2)
     assert running.models == ["lite", "tiny-frame"]
     results = sorted(running, key=lambda result: result.row)
@@ -202,7 +202,7 @@ def test_the_same_weights_twice_are_refused_whatever_their_path(tmp_path: Path) 
 
 
 def test_paper_counts_each_frame_once_though_it_decodes_twice(tmp_path: Path) -> None:
-    running = scan(ASTRONAUT, model=str(tiny_clip_artefact(tmp_path)), sampling="paper", frames=20)
+    running = scan(ASTRONAUT, model=str(tiny_clip_artifact(tmp_path)), sampling="paper", frames=20)
     (result,) = running
     assert (result.frames, running.progress.frames, result.clips) == (20, 20, 13)
     assert running.share_done() == 1.0

@@ -14,13 +14,13 @@ from torch import nn
 from torch.nn import functional
 
 import deepscan
-from deepscan.export.artefact import store_artefact
+from deepscan.export.artifact import store_artifact
 from deepscan.export.forms import graph_of
 from deepscan.export.packing import WeightsOrigin, packed
 from deepscan.models.specs import SPECS, VIDEO_TARGET
 from deepscan.runtime.faces.crops import region_rgb
 from deepscan.runtime.faces.yunet import YuNet
-from deepscan.runtime.video.pyav_reader import open_video
+from deepscan.runtime.media.pyav_reader import open_video
 from tests.footage import ASTRONAUT, PHONE
 
 LENGTH, SIZE, FRAMES = 32, 224, 40
@@ -99,7 +99,7 @@ def window_score(
 
 @pytest.mark.parametrize("path", [ASTRONAUT, PHONE], ids=lambda path: path.stem)
 def test_a_scan_gives_the_mean_over_every_window(path: Path, tmp_path: Path) -> None:
-    store_artefact(packed(graph_of(Linear(), SPEC), SPEC, WeightsOrigin("linear", "0" * 64)), tmp_path)
+    store_artifact(packed(graph_of(Linear(), SPEC), SPEC, WeightsOrigin("linear", "0" * 64)), tmp_path)
     scan = deepscan.scan(path, model=str(tmp_path / "linear.onnx"), sampling="paper", frames=FRAMES)
     (result,) = list(scan)
     expected = plain_script(path)

@@ -18,13 +18,13 @@ from benchmarks.gpu_footage import Footage, make_footage
 from benchmarks.gpu_reference import AuthorsWay
 from benchmarks.gpu_report import Figure, Sample, StageFigure, rate_of, ratios
 from benchmarks.gpu_stages import StagesAlone
-from benchmarks.gpu_works import NAMES, Measuring, Work
-from deepscan.export.artefact import store_artefact
+from benchmarks.gpu_works import NAMES, Job, Measuring
+from deepscan.export.artifact import store_artifact
 from deepscan.export.forms import graph_of
 from deepscan.export.packing import WeightsOrigin, packed
-from deepscan.export.wrappers import ArtefactGraph
-from deepscan.runtime.machine import nvidia_gpus
-from deepscan.runtime.video.pyav_reader import open_video
+from deepscan.export.wrappers import ArtifactGraph
+from deepscan.runtime.media.pyav_reader import open_video
+from deepscan.runtime.system.machine import nvidia_gpus
 from tests.footage import ASTRONAUT
 from tests.test_as_the_authors_do import SPEC, Linear
 
@@ -87,11 +87,11 @@ def test_what_makes_no_sense_is_refused(options: list[str]) -> None:
 
 def test_the_authors_way_takes_every_window_or_every_32nd(tmp_path: Path) -> None:
     spec = msgspec.structs.replace(SPEC, paper=msgspec.structs.replace(SPEC.paper, frames=FRAMES))
-    way = AuthorsWay(spec, ArtefactGraph(Linear(), spec).eval(), device="cpu")
+    way = AuthorsWay(spec, ArtifactGraph(Linear(), spec).eval(), device="cpu")
     dense, sparse = (way.score(ASTRONAUT, stride=stride) for stride in (1, 32))
     assert (dense.frames, dense.items) == (FRAMES, FRAMES - 31)
     assert (sparse.frames, sparse.items) == (FRAMES, 1)
-    store_artefact(packed(graph_of(Linear(), SPEC), SPEC, WeightsOrigin("linear", "0" * 64)), tmp_path)
+    store_artifact(packed(graph_of(Linear(), SPEC), SPEC, WeightsOrigin("linear", "0" * 64)), tmp_path)
     model = str(tmp_path / "linear.onnx")
     (result,) = deepscan.scan(ASTRONAUT, model=model, sampling="paper", frames=FRAMES, device="cpu")
     assert result.clips == dense.items
@@ -165,9 +165,9 @@ def test_a_scan_is_compared_with_the_slowest_part_and_equal_work() -> None:
     assert [ratio for ratio in ratios(scans + parts[:3]) if "slowest" in ratio.name] == []
 
 
-def works_of(tmp_path: Path, runs: dict[str, Callable[[], Sample]]) -> list[Work]:
+def works_of(tmp_path: Path, runs: dict[str, Callable[[], Sample]]) -> list[Job]:
     footage = Footage("360p", "h264", "short", tmp_path, 1, 10)
-    return [Work(part, "cpu", footage, None, run) for part, run in runs.items()]
+    return [Job(part, "cpu", footage, None, run) for part, run in runs.items()]
 
 
 def test_the_first_round_warms_up_and_what_fails_costs_nothing_else(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ class Reading:
     """A graph, taken apart.
 
     Attributes:
-        model: with a name for each node, no two alike, and all constants as initialisers, in float32.
-        constants: the values of the initialisers, by name.
+        model: with a name for each node, no two alike, and all constants as initializers, in float32.
+        constants: the values of the initializers, by name.
         makers: for each tensor that a node makes, the node.
         readers: for each tensor the nodes that read it, once for each time.
         types: of every tensor that is no constant, as ONNX numbers them.

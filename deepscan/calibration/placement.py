@@ -1,9 +1,9 @@
-"""Where a graph is quantised: which nodes compute in 8 bits, and which tensors are therefore stored in 8 bits.
+"""Where a graph is quantized: which nodes compute in 8 bits, and which tensors are therefore stored in 8 bits.
 
 A node in 8 bits wants its inputs in 8 bits. What only moves numbers (reshaping, slicing, maxima) has one scale in and
 out, so a tensor behind it has the range of its root, the tensor before all the moving. A node that is left out reads
-its inputs as they are before quantisation: it is as exact as in float32, and ONNX Runtime, which would quantise the
-weights of a layer between two quantised tensors by itself, leaves them alone.
+its inputs as they are before quantization: it is as exact as in float32, and ONNX Runtime, which would quantize the
+weights of a layer between two quantized tensors by itself, leaves them alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
 from deepscan.calibration.graph_reading import Reading
-from deepscan.runtime.artefacts import Activations
+from deepscan.runtime.artifacts.artifacts import Activations
 
 # With constant weights as the second input.
 LAYERS: Final = frozenset({"Conv", "Gemm", "MatMul"})
@@ -26,19 +26,19 @@ MEANS: Final = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean"})
 MOVES: Final = frozenset(
     "Expand Flatten Gather Identity MaxPool Pad ReduceMax Reshape Slice Split Squeeze Transpose Unsqueeze".split()
 )
-# Runtimes fuse them with the layer before and the quantisation behind them, so nothing comes between.
+# Runtimes fuse them with the layer before and the quantization behind them, so nothing comes between.
 FUSED: Final = frozenset({"Relu", "Clip"})
 PICTURE_AXES: Final = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """Where to quantise.
+    """Where to quantize.
 
     Attributes:
-        layers: names of the nodes whose weights are quantised.
-        roots: for each tensor that is quantised the one whose range it has.
-        exact: names of the nodes that read tensors as they are before quantisation.
+        layers: names of the nodes whose weights are quantized.
+        roots: for each tensor that is quantized the one whose range it has.
+        exact: names of the nodes that read tensors as they are before quantization.
     """
 
     layers: frozenset[str]
@@ -46,9 +46,9 @@ class Placement:
     exact: frozenset[str]
 
 
-def quantisable(reading: Reading, activations: Activations) -> tuple[str, ...]:
+def quantizable(reading: Reading, activations: Activations) -> tuple[str, ...]:
     """Return the names of the nodes that can compute in 8 bits, in the order of the graph."""
-    # OpenVINO 2026.4 forgets the zero point where five axes, one of them free, are padded before a quantisation.
+    # OpenVINO 2026.4 forgets the zero point where five axes, one of them free, are padded before a quantization.
     padded: set[str] = set()
     names = []
     for node in reading.model.graph.node:
@@ -62,20 +62,20 @@ def quantisable(reading: Reading, activations: Activations) -> tuple[str, ...]:
 
 
 def placed(reading: Reading, nodes: Collection[str], activations: Activations) -> Placement:
-    """Decide what is quantised so that some nodes compute in 8 bits.
+    """Decide what is quantized so that some nodes compute in 8 bits.
 
-    For CPUs (`affine`), both inputs of an addition are quantised, and the output of each convolution unless somebody
-    who reads it must not: only between quantisations does ONNX Runtime take integer kernels, and OpenVINO fuses them
+    For CPUs (`affine`), both inputs of an addition are quantized, and the output of each convolution unless somebody
+    who reads it must not: only between quantizations does ONNX Runtime take integer kernels, and OpenVINO fuses them
     all the same. For TensorRT (`symmetric`), an addition leaves one convolution's output as it is, to be added before
     rounding; see "Q/DQ layer-placement recommendations" in its documentation.
 
     Args:
         reading: of the graph.
-        nodes: names from `quantisable`.
+        nodes: names from `quantizable`.
         activations: for which kind of runtime.
     """
     graph = reading.model.graph
-    possible = quantisable(reading, activations)
+    possible = quantizable(reading, activations)
     left_out = {*possible, *(node.name for node in graph.node if _has_weights(reading, node))}.difference(nodes)
     # Before a 3-D pool, ONNX Runtime would run the stem in 8 bits, where it is slower than in float32.
     keep_away = left_out | {node.name for node in graph.node if node.op_type == "MaxPool" and not _moves(reading, node)}

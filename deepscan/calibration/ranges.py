@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.calibration.scales import Range
-from deepscan.runtime.artefacts import Activations, CalibrationMethod
+from deepscan.runtime.artifacts.artifacts import Activations, CalibrationMethod
 
 BINS: Final = 16384
 PERCENTILE: Final = 99.99
@@ -40,7 +40,7 @@ class Seen:
     magnitudes: NDArray[np.int64]
 
 
-def chosen_range(seen: Seen, method: CalibrationMethod, activations: Activations) -> Range:
+def resolve_range(seen: Seen, method: CalibrationMethod, activations: Activations) -> Range:
     """Return the range of a tensor.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from deepscan.runtime.artefacts import Activations
+from deepscan.runtime.artifacts.artifacts import Activations
 
 LEVELS: Final = 255
 LARGEST_INT8: Final = 127
@@ -63,7 +63,7 @@ def _step(size: float) -> np.float32:
     return np.float32(1.0) if size == 0.0 else np.float32(max(size, SMALLEST_SCALE))
 
 
-def quantised_weights(
+def quantized_weights(
     weights: NDArray[np.float32], *, axis: int, bias: NDArray[np.float32] | None, input_step: np.float32
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Round weights to int8 around 0, with a step for each output channel.
@@ -90,7 +90,7 @@ def quantised_weights(
     return np.clip(integers, -LARGEST_INT8, LARGEST_INT8).astype(np.int8), rounded
 
 
-def quantised_bias(
+def quantized_bias(
     bias: NDArray[np.float32], weight_steps: NDArray[np.float32], input_step: np.float32
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Round a bias [channels] to int32 in the units of the sum it is added to; return it with those units."""

@@ -17,7 +17,7 @@ from onnx import NodeProto, ValueInfoProto, helper
 
 from deepscan.calibration.graph_reading import Reading
 from deepscan.runtime.backends.sessions import Session
-from deepscan.runtime.machine import cpu_count
+from deepscan.runtime.system.machine import cpu_count
 
 SLICE_BYTES: Final = 256 << 20
 

@@ -14,8 +14,8 @@ from deepscan.cli.running import INTERRUPTED
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from deepscan.runtime.bench.bench_records import BenchReport, Setup
-    from deepscan.runtime.bench.benching import Subject
+    from deepscan.export.bench.bench_records import BenchReport, Setup
+    from deepscan.export.bench.benching import Subject
 
 STDOUT = "-"
 SOME_FAILED = 1
@@ -113,7 +113,7 @@ def bench(
         detector, backend=backend, precision=precision, device=device, batch=batch, seconds=seconds, threads=threads
     )
     from deepscan.cli.bench_display import show_report
-    from deepscan.runtime.library_files import matplotlib_files_removed
+    from deepscan.runtime.system.library_files import matplotlib_files_removed
 
     report = _run(subjects, setup, Console(stderr=True))
     show_report(report, Console(stderr=json == STDOUT))
@@ -143,10 +143,10 @@ def _what_and_how(
 ) -> tuple[list[Subject], Setup]:
     from deepscan.arguments import MOST_THREADS, whole_number
     from deepscan.arguments import seconds as checked_seconds
+    from deepscan.export.bench.bench_records import Setup
+    from deepscan.export.bench.benching import subjects_of
     from deepscan.models.specs import spec_of
-    from deepscan.runtime.bench.bench_records import Setup
-    from deepscan.runtime.bench.benching import subjects_of
-    from deepscan.runtime.machine import chosen_device, cpu_count
+    from deepscan.runtime.system.machine import cpu_count, resolve_device
 
     if threads is not None:
         whole_number("--threads", threads, most=MOST_THREADS)
@@ -156,7 +156,7 @@ def _what_and_how(
         if name and not name.endswith(".onnx"):
             spec_of(name.partition("@")[0])  # tells a misspelt detector from one whose weights are missing
     setup = Setup(
-        device=chosen_device(device),
+        device=resolve_device(device),
         threads=threads or cpu_count(),
         batches=None if batch is None else _sizes(batch),
         seconds=seconds,
@@ -182,7 +182,7 @@ def _refuse_bad_outputs(json: str | None, plot: Path | None) -> None:
 
     from deepscan.errors import MachineError, OutputError, UsageError
     from deepscan.installing import install_extra
-    from deepscan.runtime.other_files import holds, json_with, refuse_other_file
+    from deepscan.runtime.system.other_files import holds, json_with, refuse_other_file
 
     files = [*([Path(json)] if json not in (None, STDOUT) else []), *([plot] if plot else [])]
     for file in files:
@@ -206,9 +206,9 @@ def _run(subjects: list[Subject], setup: Setup, console: Console) -> BenchReport
 
     from deepscan.cli.bench_display import failure_line
     from deepscan.cli.spinner import shown
-    from deepscan.runtime.backends.machine_facts import machine_facts
-    from deepscan.runtime.bench.bench_records import Benched, BenchReport, Failure, MatmulRate, Measurement
-    from deepscan.runtime.bench.benching import Event, benchmarked
+    from deepscan.export.bench.bench_records import BenchReport, BenchResult, Failure, MatmulRate, Measurement
+    from deepscan.export.bench.benching import Event, benchmarked
+    from deepscan.runtime.system.environment import environment
 
     events: list[Event] = []
     complete = True
@@ -223,10 +223,10 @@ def _run(subjects: list[Subject], setup: Setup, console: Console) -> BenchReport
             console.print(Text("Interrupted: what follows was measured before.", "bold yellow"))
     return BenchReport(
         complete=complete,
-        machine=machine_facts(),
+        machine=environment(),
         setup=setup,
         rates=tuple(event for event in events if isinstance(event, MatmulRate)),
-        artefacts=tuple(event for event in events if isinstance(event, Benched)),
+        artifacts=tuple(event for event in events if isinstance(event, BenchResult)),
         measurements=tuple(event for event in events if isinstance(event, Measurement)),
         failures=tuple(event for event in events if isinstance(event, Failure)),
     )
@@ -236,7 +236,7 @@ def _write_json(report: BenchReport, target: str) -> None:
     import msgspec
 
     from deepscan.errors import OutputError
-    from deepscan.runtime.journal.replacing import replace_files
+    from deepscan.runtime.system.atomic_files import atomic_write
 
     data = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
     try:
@@ -244,7 +244,7 @@ def _write_json(report: BenchReport, target: str) -> None:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
         else:
-            replace_files({Path(target): [data]})
+            atomic_write({Path(target): [data]})
     except BrokenPipeError:  # the reader has seen enough
         raise
     except OSError as error:

@@ -13,7 +13,7 @@ from deepscan.wording import counted
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from deepscan.runtime.bench.bench_records import Benched, BenchReport, Failure, MatmulRate, Measurement
+    from deepscan.export.bench.bench_records import BenchReport, BenchResult, Failure, MatmulRate, Measurement
 
 MILLI = 1e3
 MEBIBYTE = 1 << 20
@@ -23,7 +23,7 @@ ABOVE_HUNDRED = 100.0
 
 def show_report(report: BenchReport, console: Console) -> None:
     """Print everything that was measured."""
-    for benched in report.artefacts:
+    for benched in report.artifacts:
         rows = [row for row in report.measurements if row.model == benched.model]
         if rows:
             console.print(Text(_title(benched), "italic"), soft_wrap=not console.is_terminal)
@@ -38,13 +38,13 @@ def failure_line(failure: Failure) -> str:
     return printable(f"{failure.model}, {who}: not measured: {failure.reason}")
 
 
-def _title(benched: Benched) -> str:
+def _title(benched: BenchResult) -> str:
     form = f", {benched.form}" if benched.form else ""
     needs = f", {benched.flop_per_item / 1e9:.2f} GFLOP per {benched.kind}" if benched.flop_per_item else ""
     return f"{printable(benched.model)}: {benched.precision}{form}, {benched.size_bytes / 1e6:.1f} MB{needs}"
 
 
-def _table(benched: Benched, rows: list[Measurement], *, gpu: bool) -> ResultTable:
+def _table(benched: BenchResult, rows: list[Measurement], *, gpu: bool) -> ResultTable:
     """Lay out the figures; what a narrow terminal has no column for stands below its row."""
     columns = [
         Column("batch", 9),
@@ -81,7 +81,7 @@ def _table(benched: Benched, rows: list[Measurement], *, gpu: bool) -> ResultTab
 def _explanations(report: BenchReport) -> list[str]:
     setup = report.setup
     inputs = "; ".join(
-        f"{counted(each.inputs, f'real {each.kind}')} for {printable(each.model)}" for each in report.artefacts
+        f"{counted(each.inputs, f'real {each.kind}')} for {printable(each.model)}" for each in report.artifacts
     )
     lines = [
         f"Each batch size for {setup.seconds:g} s after warming up, from pixels to logits.",

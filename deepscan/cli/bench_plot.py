@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 from deepscan.cli.bench import PLOT_MARKER
 from deepscan.cli.printable import printable
 from deepscan.errors import OutputError
-from deepscan.runtime.journal.replacing import replace_files
+from deepscan.runtime.system.atomic_files import atomic_write
 from deepscan.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from deepscan.runtime.bench.bench_records import Benched, BenchReport, Measurement
+    from deepscan.export.bench.bench_records import BenchReport, BenchResult, Measurement
 
 AUTHOR_FIELDS = {"png": "Software", "svg": "Creator"}
 INCHES = (7.0, 4.5)  # of one detector's part
@@ -33,7 +33,7 @@ def write_plot(report: BenchReport, path: Path) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    by_model = [(each, [row for row in report.measurements if row.model == each.model]) for each in report.artefacts]
+    by_model = [(each, [row for row in report.measurements if row.model == each.model]) for each in report.artifacts]
     drawn = [(benched, rows) for benched, rows in by_model if rows]
     figure = Figure(figsize=(INCHES[0], INCHES[1] * len(drawn)), layout="constrained")
     for axes, (benched, rows) in zip(figure.subplots(len(drawn), squeeze=False)[:, 0], drawn, strict=True):
@@ -46,12 +46,12 @@ def write_plot(report: BenchReport, path: Path) -> None:
     kind = path.suffix[1:].lower()
     figure.savefig(picture, format=kind, dpi=DPI, metadata={AUTHOR_FIELDS[kind]: PLOT_MARKER})
     try:
-        replace_files({path: [picture.getvalue()]})
+        atomic_write({path: [picture.getvalue()]})
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror}): choose another place.") from error
 
 
-def _draw(axes: Axes, benched: Benched, rows: list[Measurement]) -> None:
+def _draw(axes: Axes, benched: BenchResult, rows: list[Measurement]) -> None:
     for (backend, precision), group in groupby(rows, key=lambda row: (row.ran_as, row.precision)):
         points = [(MILLI * row.latency.p50_seconds, row.items_per_second, row.batch) for row in group]
         axes.plot([x for x, _, _ in points], [y for _, y, _ in points], marker="o", label=f"{backend} {precision}")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from deepscan.runtime.weights_store import Installed
+    from deepscan.runtime.artifacts.weights_store import Installed
 
 MANIFEST = ".manifest.json"
 
@@ -51,7 +51,7 @@ def complete_status(incomplete: str) -> list[str]:
     """Offer the statuses of results."""
     from typing import get_args
 
-    from deepscan.runtime.journal.results import Status
+    from deepscan.results import Status
 
     return _beginning(incomplete, get_args(Status))
 
@@ -66,7 +66,7 @@ def _usable() -> list[str]:
 
 
 def _installed() -> list[Installed]:
-    from deepscan.runtime.weights_store import installed
+    from deepscan.runtime.artifacts.weights_store import installed
 
     try:
         return installed()

@@ -81,14 +81,14 @@ def _show_below_each_other(console: Console, width: int, findings: list[Finding]
 
 
 def _device() -> str:
-    from deepscan.runtime.machine import chosen_device, cpu_count
+    from deepscan.runtime.system.machine import cpu_count, resolve_device
     from deepscan.wording import counted
 
-    return "CUDA" if chosen_device("auto") == "cuda" else f"CPU, {counted(cpu_count(), 'processor')}"
+    return "CUDA" if resolve_device("auto") == "cuda" else f"CPU, {counted(cpu_count(), 'processor')}"
 
 
 def _findings() -> list[Finding]:
-    from deepscan.runtime.video.pyav_container import ffmpeg_versions
+    from deepscan.runtime.media.pyav_container import ffmpeg_versions
 
     versions = ffmpeg_versions()
     libraries = ", ".join(f"{name} {number}" for name, number in versions.items() if name.startswith("lib"))
@@ -112,8 +112,8 @@ def _onnxruntime() -> Finding:
 
 def _gpu() -> list[Finding]:
     from deepscan.runtime.backends.sessions import PROVIDERS, available_providers
-    from deepscan.runtime.machine import NVDEC_LIBRARY, has_library, installed_version, nvidia_gpus
-    from deepscan.runtime.video.pyav_container import has_nvdec
+    from deepscan.runtime.media.pyav_container import has_nvdec
+    from deepscan.runtime.system.machine import NVDEC_LIBRARY, has_library, installed_version, nvidia_gpus
 
     gpus = nvidia_gpus()
     if not gpus:
@@ -141,7 +141,7 @@ def _gpu() -> list[Finding]:
 
 
 def _tensorrt() -> Finding:
-    from deepscan.runtime.machine import installed_version
+    from deepscan.runtime.system.machine import installed_version
 
     names = ("tensorrt", "tensorrt-rtx", "cuda-python")
     found = [f"{name} {number}" for name in names if (number := installed_version(name))]
@@ -150,7 +150,7 @@ def _tensorrt() -> Finding:
 
 
 def _package(name: str, purpose: str, extra: str) -> Finding:
-    from deepscan.runtime.machine import installed_version
+    from deepscan.runtime.system.machine import installed_version
 
     number = installed_version(name)
     fact = f"{number}, {purpose}" if number else f"not installed; {purpose}"
@@ -158,7 +158,7 @@ def _package(name: str, purpose: str, extra: str) -> Finding:
 
 
 def _rivals() -> list[Finding]:
-    from deepscan.runtime.machine import installed_version, nvidia_gpus
+    from deepscan.runtime.system.machine import installed_version, nvidia_gpus
 
     return [
         Finding(

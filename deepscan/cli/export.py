@@ -1,4 +1,4 @@
-"""`deepscan export`: weights to artefact, and artefact to engine."""
+"""`deepscan export`: weights to artifact, and artifact to engine."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from deepscan.cli.extras import needing_torch
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from deepscan.runtime.artefacts import Artefact
-    from deepscan.runtime.parity.conversion import Report
+    from deepscan.export.parity.conversion import Report
+    from deepscan.runtime.artifacts.artifacts import Artifact
 
-ARTEFACT = ".onnx"
+ARTIFACT = ".onnx"
 MEBIBYTE = 1 << 20
 CALIBRATION = "Calibration, for --int8"
 PARITY = "Comparison with the original"
@@ -181,10 +181,10 @@ def export(
         raise UsageError("--calibration-data is for --int8: add it, or leave the data out.")
     if labels and not (parity_data or calibration_data):
         raise UsageError("--labels belong to videos: give those with --parity-data.")
-    is_artefact = detector.endswith(ARTEFACT)
-    if is_artefact:
+    is_artifact = detector.endswith(ARTIFACT)
+    if is_artifact:
         refuse_missing_artifact(detector)
-    if is_artefact and (engine is None or weights or variant or fp32 or fp16 or int8 or parity_data):
+    if is_artifact and (engine is None or weights or variant or fp32 or fp16 or int8 or parity_data):
         raise UsageError(f"{detector} is exported already: only --engine, with what belongs to it, makes more of it.")
     for option, number, least, most in (
         ("--calibration-items", calibration_items, 2, MOST_SAMPLES),
@@ -198,14 +198,14 @@ def export(
     console = Console(stderr=True)
     with console.status(f"Exporting {detector} ...") as status:
         report = shown(status, detector)
-        if is_artefact:
-            from deepscan.runtime.artefacts import load_artefact
+        if is_artifact:
+            from deepscan.runtime.artifacts.artifacts import load_artifact
 
-            artefact = load_artefact(detector)
+            artifact = load_artifact(detector)
         else:
             with needing_torch("Exporting"):
                 from deepscan.cli.export_order import ExportWishes, order_of
-                from deepscan.export.artefact import export_artefact
+                from deepscan.export.artifact import export_artifact
                 from deepscan.export.parity_report import ParityMiss
             from deepscan.cli.export_display import say_made, say_missed, say_skipped
             from deepscan.models.specs import spec_of
@@ -226,15 +226,15 @@ def export(
             if order.samples is not None:
                 say_skipped(console, order.samples.skipped)
             try:
-                made = export_artefact(detector, weights, out, variant=variant, order=order, report=report)
+                made = export_artifact(detector, weights, out, variant=variant, order=order, report=report)
             except ParityMiss as miss:
                 say_missed(console, miss)
                 raise
             say_made(console, made, out)
-            artefact = made.artefact
+            artifact = made.artifact
         if engine is not None:
             for capability in capabilities:
-                _build(console, artefact, engine, capability, max_batch, workspace * MEBIBYTE, report)
+                _build(console, artifact, engine, capability, max_batch, workspace * MEBIBYTE, report)
 
 
 def _capabilities(sm: str | None) -> tuple[str | None, ...]:
@@ -245,8 +245,8 @@ def _capabilities(sm: str | None) -> tuple[str | None, ...]:
 
 def _build(
     console: Console,
-    artefact: Artefact,
-    flavour: Literal["tensorrt", "tensorrt-rtx"],
+    artifact: Artifact,
+    flavor: Literal["tensorrt", "tensorrt-rtx"],
     capability: str | None,
     max_batch: int | None,
     workspace_bytes: int,
@@ -256,10 +256,10 @@ def _build(
     from deepscan.export.engine_builder import build_engine
 
     built = build_engine(
-        artefact,
-        flavour=flavour,
+        artifact,
+        flavor=flavor,
         compute_capability=capability,
-        max_batch=max_batch or (ENGINE_CLIPS if artefact.manifest.spec.kind == "clip" else ENGINE_CROPS),
+        max_batch=max_batch or (ENGINE_CLIPS if artifact.manifest.spec.kind == "clip" else ENGINE_CROPS),
         workspace_bytes=workspace_bytes,
         report=report,
     )

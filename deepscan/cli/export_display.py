@@ -16,9 +16,9 @@ SKIPPED_SHOWN = 5
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from deepscan.export.artefact import Made
+    from deepscan.export.artifact import ExportResult
     from deepscan.export.parity_report import ParityMiss
-    from deepscan.runtime.tensorrt.engine_store import Engine
+    from deepscan.runtime.backends.tensorrt.engine_store import Engine
 
 
 def say_skipped(console: Console, skipped: Sequence[str]) -> None:
@@ -29,9 +29,9 @@ def say_skipped(console: Console, skipped: Sequence[str]) -> None:
         console.print(Text(f"left out: {len(skipped) - SKIPPED_SHOWN} more", "yellow"))
 
 
-def say_made(console: Console, made: Made, out: Path) -> None:
-    """Show the steps with their times, the artefact with its size, and how it compares with the original."""
-    manifest, parity = made.artefact.manifest, made.report.parity
+def say_made(console: Console, made: ExportResult, out: Path) -> None:
+    """Show the steps with their times, the artifact with its size, and how it compares with the original."""
+    manifest, parity = made.artifact.manifest, made.report.parity
     for title, seconds in made.steps:
         console.print(Text(f"{seconds:7.1f} s  {title}", "dim"))
     size = f"{manifest.size_bytes / 1e6:.2f} MB, {manifest.precision}, opset {manifest.opset}"
@@ -59,10 +59,10 @@ def say_missed(console: Console, miss: ParityMiss) -> None:
 def say_built(console: Console, engine: Engine) -> None:
     """Show an engine with its size and the time it took."""
     built = engine.manifest
-    facts = f"{built.size_bytes / 1e6:.2f} MB, {built.flavour} {built.version}, compute capability"
+    facts = f"{built.size_bytes / 1e6:.2f} MB, {built.flavor} {built.version}, compute capability"
     console.print(
         Text(f"{engine.plan_path}: {facts} {built.target.compute_capability}, built in {built.build_seconds:.1f} s"),
         soft_wrap=True,
     )
     for warning in built.warnings:
-        console.print(Text(f"{built.flavour} says: {warning}", "yellow"), soft_wrap=True)
+        console.print(Text(f"{built.flavor} says: {warning}", "yellow"), soft_wrap=True)

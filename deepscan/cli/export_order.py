@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from deepscan.calibration.quantise import quantised
-from deepscan.export.artefact import Order, Quantisation
+from deepscan.calibration.quantize import quantized
+from deepscan.export.artifact import Order, Quantization
 from deepscan.export.forms import FormChoice
+from deepscan.export.parity.conversion import Report
+from deepscan.export.parity.samples import Samples, read_labels
 from deepscan.export.real_data import GATE_CLIPS, GATE_CROPS, calibration_data, gathered_data, joined
-from deepscan.runtime.artefacts import Activations, CalibrationMethod, CalibrationRecord, Precision
-from deepscan.runtime.parity.conversion import Report
-from deepscan.runtime.parity.samples import Samples, read_labels
+from deepscan.runtime.artifacts.artifacts import Activations, CalibrationMethod, CalibrationRecord, Precision
 from deepscan.spec import DetectorSpec
 
 
@@ -41,7 +41,7 @@ def order_of(spec: DetectorSpec, wishes: ExportWishes, report: Report) -> Order:
     """
     labels = read_labels(wishes.labels) if wishes.labels else None
     for_gate: list[Samples] = []
-    quantisation = None
+    quantization = None
     if wishes.precision == "int8":
         calibrating, held_out = calibration_data(
             spec,
@@ -51,7 +51,7 @@ def order_of(spec: DetectorSpec, wishes: ExportWishes, report: Report) -> Order:
             labels=labels,
             report=report,
         )
-        quantisation = _quantisation(calibrating, wishes)
+        quantization = _quantization(calibrating, wishes)
         for_gate.append(held_out)
     if wishes.parity_data:
         count = GATE_CLIPS if spec.kind == "clip" else GATE_CROPS
@@ -62,18 +62,18 @@ def order_of(spec: DetectorSpec, wishes: ExportWishes, report: Report) -> Order:
         precision=wishes.precision,
         form=wishes.form,
         for_engine=wishes.for_engine,
-        quantisation=quantisation,
+        quantization=quantization,
         samples=joined(for_gate) if for_gate else None,
         accept_parity_loss=wishes.accept_parity_loss,
     )
 
 
-def _quantisation(samples: Samples, wishes: ExportWishes) -> Quantisation:
+def _quantization(samples: Samples, wishes: ExportWishes) -> Quantization:
     # TensorRT takes no zero points; processors compute with them just as fast, and need no bit for a sign.
     activations: Activations = "symmetric" if wishes.for_engine else "affine"
     method, seed = wishes.calibration_method, wishes.seed
-    return Quantisation(
-        partial(quantised, items=samples.items, method=method, activations=activations, seed=seed),
+    return Quantization(
+        partial(quantized, items=samples.items, method=method, activations=activations, seed=seed),
         CalibrationRecord(
             method=method,
             activations=activations,

@@ -52,8 +52,8 @@ def models(
 def _weights_here(name: str) -> Text:
     from rich.text import Text
 
-    from deepscan.runtime.artefacts import EMBEDDED, embedded_manifest
-    from deepscan.runtime.weights_store import HASH_DIGITS, installed
+    from deepscan.runtime.artifacts.artifacts import EMBEDDED, embedded_manifest
+    from deepscan.runtime.artifacts.weights_store import HASH_DIGITS, installed
 
     if name in EMBEDDED:
         manifest = embedded_manifest(name)
@@ -82,10 +82,10 @@ def _facts(publication: Publication) -> Iterator[tuple[str, str]]:
     """Yield the lines that are about where a detector comes from."""
     origin = f"{publication.title}, {publication.authors}, {publication.venue} {publication.year}"
     yield "paper", ", ".join(part for part in (origin, publication.paper_url) if part)
-    yield "code", f"{publication.code_url or 'this package'}, licence: {publication.code_licence}"
+    yield "code", f"{publication.code_url or 'this package'}, license: {publication.code_license}"
     names = f" ({', '.join(publication.weights_files)})" if publication.weights_files else ""
     yield "weights", f"{publication.weights_at}{names}"
-    yield "terms of weights", publication.weights_licence
+    yield "terms of weights", publication.weights_license
     yield "trained on", publication.trained_on
     by_source: dict[tuple[str, str], list[Figure]] = {}
     for figure in publication.figures:

@@ -16,8 +16,8 @@ from deepscan.cli.running import INTERRUPTED
 
 if TYPE_CHECKING:
     from deepscan import Scan
-    from deepscan.runtime.journal.event_log import EventLog
-    from deepscan.runtime.limits import Limits
+    from deepscan.limits import Limits
+    from deepscan.runtime.store.event_log import EventLog
 
 SOME_FAILED = 1
 LABELED = 4
@@ -105,9 +105,9 @@ def scan(
     from deepscan.cli.scan_display import ScanDisplay
     from deepscan.cli.scan_run import Continuing, run_to_files, run_to_stdout, say, show_plan
     from deepscan.errors import UsageError
-    from deepscan.runtime.journal.event_log import EventLog
-    from deepscan.runtime.parity.conversion import silence
+    from deepscan.export.parity.conversion import silence
     from deepscan.runtime.scan import MOST_SECONDS
+    from deepscan.runtime.store.event_log import EventLog
     from deepscan.runtime.workers.supervisor import unnoted
 
     if STDOUT in (log, trace):
@@ -182,8 +182,8 @@ def scan(
 
 def _refuse_bad_records(log: str | None, trace: str | None) -> None:
     """Say what is wrong with the log and the trace, which a dry run does not begin."""
-    from deepscan.runtime.journal.event_log import refuse_bad_log
     from deepscan.runtime.pipeline.trace_parts import Trace
+    from deepscan.runtime.store.event_log import refuse_bad_log
 
     if log is not None:
         refuse_bad_log(log)
@@ -201,7 +201,7 @@ def _bytes(option: str, mebibytes: int | None, *, least: int) -> int | None:
 
 def _limits(**wished: Any) -> Limits:
     """Return the limits: the usual ones where nothing is wished for."""
-    from deepscan.runtime.limits import Limits
+    from deepscan.limits import Limits
 
     return Limits(**{name: value for name, value in wished.items() if value is not None})
 
@@ -281,7 +281,7 @@ def _given(paths: list[str] | None, from_file: str | None, *, quiet: bool) -> li
 def _listed(source: str | None) -> list[str]:
     """Read the paths of --from-file."""
     from deepscan.errors import UsageError
-    from deepscan.runtime.inputs import paths_from_list
+    from deepscan.runtime.media.inputs import paths_from_list
 
     if source is None:
         return []

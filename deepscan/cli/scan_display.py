@@ -157,9 +157,9 @@ class ScanDisplay:
         table = ResultTable([SCORE, LABEL, *([MODEL, PEAK] if self._names_models else [PEAK, FACES, FRAMES])])
         table.rows += [self._row(row, folder) for row in rows]
         print_lines(self._console, table)
-        labelled = {row.model for row in rows if row.label is not None}
+        labeled = {row.model for row in rows if row.label is not None}
         bands = zip(self._scan.models, self._scan.bands, strict=True)
-        for line in legend((model, band.real_below, band.fake_from) for model, band in bands if model in labelled):
+        for line in legend((model, band.real_below, band.fake_from) for model, band in bands if model in labeled):
             self._say(Text(line))
 
     def _row(self, result: VideoResult, folder: str) -> Row:

@@ -12,7 +12,7 @@ from deepscan.cli.scan_signals import interruptible
 if TYPE_CHECKING:
     from deepscan import Scan
     from deepscan.cli.scan_display import ScanDisplay
-    from deepscan.runtime.journal.content import Contents
+    from deepscan.runtime.media.content import Contents
 
 READERS = 8
 
@@ -50,8 +50,8 @@ def run_to_files(
     Returns:
         The path of the CSV, if there is any result.
     """
-    from deepscan.runtime.journal.output_paths import refuse_other_files, writing_results
-    from deepscan.runtime.journal.result_files import ResultFiles
+    from deepscan.runtime.store.output_paths import refuse_other_files, writing_results
+    from deepscan.runtime.store.result_files import ResultFiles
 
     with writing_results(out):
         refuse_other_files(out, fresh=how.fresh)  # before all inputs are looked at, which may take a while
@@ -100,9 +100,9 @@ def show_plan(running: Scan, out: Path | None, how: Continuing) -> None:
         how: what of earlier runs counts.
     """
     from deepscan.cli.printable import printable
-    from deepscan.runtime.journal.output_paths import journal_path
-    from deepscan.runtime.journal.result_files import plan_without_writing, pruning_note
-    from deepscan.runtime.journal.resume import plan_resume
+    from deepscan.runtime.store.output_paths import journal_path
+    from deepscan.runtime.store.result_files import plan_without_writing, pruning_note
+    from deepscan.runtime.store.resume import plan_resume
     from deepscan.wording import counted
 
     inputs = running.plan.inputs
@@ -135,8 +135,8 @@ def run_to_stdout(
     running: Scan, display: ScanDisplay, *, form: Literal["csv", "jsonl"] = "csv", bom: bool = False, quiet: bool
 ) -> None:
     """Print each row, of a CSV or of a JSONL, as soon as those before it are there."""
-    from deepscan.runtime.journal.ordered_records import OrderedRecords
-    from deepscan.runtime.journal.result_records import BOM, CSV_HEADER, csv_line, jsonl_line, record_of
+    from deepscan.runtime.store.ordered_records import OrderedRecords
+    from deepscan.runtime.store.result_records import BOM, CSV_HEADER, csv_line, jsonl_line, record_of
 
     head, line_of = ((BOM if bom else "") + CSV_HEADER, csv_line) if form == "csv" else ("", jsonl_line)
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="")  # type: ignore[union-attr]
@@ -168,7 +168,7 @@ def _contents(running: Scan, how: Continuing, *, quiet: bool) -> Contents:
     from rich.console import Console
     from rich.progress import Progress, TextColumn
 
-    from deepscan.runtime.journal.content import content_ids
+    from deepscan.runtime.media.content import content_ids
 
     paths = [planned.path for planned in running.plan.inputs]
     console = Console(stderr=True, quiet=quiet)

@@ -69,7 +69,7 @@ def show(
     from deepscan.cli.printable import printable
     from deepscan.cli.show_display import show_rows, show_video
     from deepscan.cli.show_order import in_order
-    from deepscan.runtime.journal.stored_results import jsonl_path, stored_results
+    from deepscan.runtime.store.stored_results import jsonl_path, stored_results
     from deepscan.wording import plural
 
     wanted_status = _known_status(status)
@@ -100,7 +100,7 @@ def _known_status(status: str | None) -> str | None:
     from typing import get_args
 
     from deepscan.errors import UsageError
-    from deepscan.runtime.journal.results import Status
+    from deepscan.results import Status
 
     if status is not None and status not in get_args(Status):
         raise UsageError(f"--status {status!r} is not known: use one of {', '.join(get_args(Status))}.")

@@ -19,8 +19,8 @@ from deepscan.wording import counted
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from deepscan.runtime.journal.results import TrackResult
-    from deepscan.runtime.journal.stored_results import StoredResult
+    from deepscan.results import TrackResult
+    from deepscan.runtime.store.stored_results import StoredResult
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 NAME_WIDTH = 12

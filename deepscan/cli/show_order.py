@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from deepscan.runtime.journal.results import SUCCEEDED
+from deepscan.results import SUCCEEDED
 
 if TYPE_CHECKING:
-    from deepscan.runtime.journal.stored_results import StoredResult
+    from deepscan.runtime.store.stored_results import StoredResult
 
     Found: TypeAlias = tuple[StoredResult, int]
 

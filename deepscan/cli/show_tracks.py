@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from deepscan.runtime.journal.results import TrackResult
-    from deepscan.runtime.journal.stored_results import StoredResult
+    from deepscan.results import TrackResult
+    from deepscan.runtime.store.stored_results import StoredResult
 
 NUMBERS_SHOWN = 12
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from deepscan.runtime.weights_store import Installed
+    from deepscan.runtime.artifacts.weights_store import Installed
 
 app = typer.Typer(no_args_is_help=True, help="Add, list and remove the weights of detectors.")
 
@@ -83,7 +83,7 @@ def list_() -> None:
     from rich.text import Text
 
     from deepscan.cli.printable import printable
-    from deepscan.runtime.weights_store import damaged_folders, data_folder, installed
+    from deepscan.runtime.artifacts.weights_store import damaged_folders, data_folder, installed
 
     console = Console()
     entries = installed()
@@ -115,8 +115,8 @@ def remove(
     from rich.console import Console
 
     from deepscan.errors import UsageError
-    from deepscan.runtime.artefacts import EMBEDDED
-    from deepscan.runtime.weights_store import installed, remove_installed
+    from deepscan.runtime.artifacts.artifacts import EMBEDDED
+    from deepscan.runtime.artifacts.weights_store import installed, remove_installed
 
     for name in names:
         detector, _, prefix = name.partition("@")

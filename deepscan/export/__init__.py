@@ -1,1 +1,1 @@
-"""From trained weights to artefacts: ONNX graphs that take uint8 RGB and carry the record of what they are."""
+"""From trained weights to artifacts: ONNX graphs that take uint8 RGB and carry the record of what they are."""

@@ -12,7 +12,7 @@ from deepscan.errors import ModelError
 from deepscan.export.half_weights import HALF_SUFFIX
 from deepscan.export.packing import WeightsOrigin
 from deepscan.models.matching import COUNTER
-from deepscan.runtime.artefacts import load_artefact
+from deepscan.runtime.artifacts.artifacts import load_artifact
 
 # What the traced wrapper calls the network in it; see `deepscan.export.wrappers`.
 NETWORK = "network."
@@ -33,18 +33,18 @@ def load_embedded(network: nn.Module, name: str) -> WeightsOrigin:
     Raises:
         ModelError: the artifact is damaged, or does not hold every tensor of the network.
     """
-    artefact = load_artefact(name)
-    stored = _stored_tensors(onnx.load_model_from_string(artefact.model))
+    artifact = load_artifact(name)
+    stored = _stored_tensors(onnx.load_model_from_string(artifact.model))
     # Counters only matter in training, and are not in a graph.
     places = {place: tensor for place, tensor in network.state_dict().items() if not place.endswith(COUNTER)}
     lacking = [place for place, tensor in places.items() if stored.get(place, _NOTHING).shape != tensor.shape]
     if lacking:
         raise ModelError(
-            f"{artefact.manifest.file}, which comes with deepscan, does not hold {lacking[0]}: reinstall deepscan."
+            f"{artifact.manifest.file}, which comes with deepscan, does not hold {lacking[0]}: reinstall deepscan."
         )
     network.load_state_dict({place: stored[place] for place in places}, strict=False)
     network.eval()
-    manifest = artefact.manifest
+    manifest = artifact.manifest
     return WeightsOrigin(manifest.weights_file, manifest.weights_sha256, manifest.trained)
 
 

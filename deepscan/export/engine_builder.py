@@ -1,4 +1,4 @@
-"""TensorRT engines from artefacts, with either of its packages, into the store.
+"""TensorRT engines from artifacts, with either of its packages, into the store.
 
 Precision is in the graph: TensorRT 11 and TensorRT-RTX know strongly typed networks only, and TensorRT 10 is asked for
 one. An engine takes batches from 1 to the largest, and is tuned for the largest: batches are full exactly where a scan
@@ -21,9 +21,9 @@ from pathlib import Path
 from deepscan.errors import MachineError, ModelError, OutputError, UsageError
 from deepscan.export.engine_graph import refuse_unfit
 from deepscan.export.engine_plan import PlanRequest, built_plan
-from deepscan.runtime.artefacts import Artefact
-from deepscan.runtime.parity.conversion import Report
-from deepscan.runtime.tensorrt.engine_store import (
+from deepscan.export.parity.conversion import Report
+from deepscan.runtime.artifacts.artifacts import Artifact
+from deepscan.runtime.backends.tensorrt.engine_store import (
     Engine,
     engine_folder,
     engines_folder,
@@ -34,10 +34,16 @@ from deepscan.runtime.tensorrt.engine_store import (
     sweep,
     timings_path,
 )
-from deepscan.runtime.tensorrt.tensorrt_files import locked, make_private, read_sealed, refuse_open, write_sealed
-from deepscan.runtime.tensorrt.tensorrt_gpu import present_target
-from deepscan.runtime.tensorrt.tensorrt_manifest import BatchProfile, EngineManifest, Flavour, Target
-from deepscan.runtime.tensorrt.tensorrt_packages import Package, load_package
+from deepscan.runtime.backends.tensorrt.tensorrt_files import (
+    locked,
+    make_private,
+    read_sealed,
+    refuse_open,
+    write_sealed,
+)
+from deepscan.runtime.backends.tensorrt.tensorrt_gpu import present_target
+from deepscan.runtime.backends.tensorrt.tensorrt_manifest import BatchProfile, EngineManifest, Flavor, Target
+from deepscan.runtime.backends.tensorrt.tensorrt_packages import Package, load_package
 
 
 def compute_capabilities(text: str) -> tuple[str, ...]:
@@ -54,21 +60,21 @@ def compute_capabilities(text: str) -> tuple[str, ...]:
 
 
 def build_engine(
-    artefact: Artefact,
+    artifact: Artifact,
     *,
-    flavour: Flavour,
+    flavor: Flavor,
     compute_capability: str | None,
     max_batch: int,
     workspace_bytes: int,
     report: Report,
 ) -> Engine:
-    """Build the engine of an artefact into the store, or find that it is there already.
+    """Build the engine of an artifact into the store, or find that it is there already.
 
     Where another process builds the same engine, this waits for it, and then finds it done.
 
     Args:
-        artefact: of any precision; an int8 one without zero points.
-        flavour: the package that builds it, and will run it.
+        artifact: of any precision; an int8 one without zero points.
+        flavor: the package that builds it, and will run it.
         compute_capability: of the GPU that will run it, such as 8.6; None for the one in this machine.
         max_batch: the largest batch it takes.
         workspace_bytes: see `PlanRequest`. TensorRT-RTX needs about 0.3 GB per clip of FTCN in half precision, and
@@ -83,17 +89,17 @@ def build_engine(
     """
     if max_batch < 1:
         raise UsageError(f"No engine can be built for batches of at most {max_batch}: give at least 1.")
-    package = load_package(flavour)
+    package = load_package(flavor)
     target = settled_target(package, compute_capability, present_target())
-    refuse_unfit(artefact)
+    refuse_unfit(artifact)
     request = PlanRequest(
-        artefact, package, target, BatchProfile(smallest=1, tuned=max_batch, largest=max_batch), workspace_bytes
+        artifact, package, target, BatchProfile(smallest=1, tuned=max_batch, largest=max_batch), workspace_bytes
     )
-    folder = engine_folder(artefact.manifest, flavour, target.compute_capability)
+    folder = engine_folder(artifact.manifest, flavor, target.compute_capability)
     try:
         for private in (engines_folder(), folder):
             make_private(private)
-            refuse_open(private, remedy=rebuilding(artefact.manifest, flavour))
+            refuse_open(private, remedy=rebuilding(artifact.manifest, flavor))
         with locked(folder, waiting=lambda: report("Another process is building this engine: waiting for it ...")):
             sweep(folder)
             there = _already_built(request)
@@ -120,7 +126,7 @@ def settled_target(package: Package, compute_capability: str | None, present: Ta
         UsageError: that package cannot build for that GPU.
         MachineError: there is no GPU, and one is needed.
     """
-    if package.flavour == "tensorrt":
+    if package.flavor == "tensorrt":
         if present is None:
             raise MachineError(
                 "TensorRT builds an engine on the GPU that will run it, and there is none here: run this on that "
@@ -146,10 +152,10 @@ def settled_target(package: Package, compute_capability: str | None, present: Ta
 
 def _already_built(request: PlanRequest) -> Engine | None:
     """Return the engine that is in the store, if it is whole and what was asked for."""
-    package, manifest = request.package, request.artefact.manifest
+    package, manifest = request.package, request.artifact.manifest
     try:
-        engine = find_engine(manifest, package.flavour, version=package.version, target=request.target)
-        read_plan(engine, remedy=rebuilding(manifest, package.flavour))
+        engine = find_engine(manifest, package.flavor, version=package.version, target=request.target)
+        read_plan(engine, remedy=rebuilding(manifest, package.flavor))
     except (MachineError, ModelError):
         return None
     asked = (request.batches, request.workspace_bytes)
@@ -158,10 +164,10 @@ def _already_built(request: PlanRequest) -> Engine | None:
 
 def _build(request: PlanRequest, folder: Path, report: Report) -> Engine:
     """Build into a folder that is locked."""
-    package, manifest = request.package, request.artefact.manifest
+    package, manifest = request.package, request.artifact.manifest
     started = time.time()
     timings = timings_path(package.version, request.target)
-    if package.flavour == "tensorrt":
+    if package.flavor == "tensorrt":
         request = dataclasses.replace(request, timings=read_sealed(timings) or b"")
     plan = built_plan(request, report)
     record = EngineManifest(
@@ -169,7 +175,7 @@ def _build(request: PlanRequest, folder: Path, report: Report) -> Engine:
         precision=manifest.precision,
         onnx_sha256=manifest.sha256,
         weights_sha256=manifest.weights_sha256,
-        flavour=package.flavour,
+        flavor=package.flavor,
         version=package.version,
         target=request.target,
         batches=request.batches,

@@ -8,21 +8,21 @@ from google.protobuf.message import DecodeError
 from onnx import GraphProto, TensorProto, numpy_helper
 
 from deepscan.errors import ModelError
-from deepscan.runtime.artefacts import Artefact, Manifest
-from deepscan.runtime.backends.external_data import refuse_external_data
+from deepscan.runtime.artifacts.artifacts import Artifact, Manifest
+from deepscan.runtime.artifacts.external_data import refuse_external_data
 
-QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
+QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 
 
-def refuse_unfit(artefact: Artefact) -> None:
-    """Refuse a graph that reads other files, is not what its record says, or is quantised with zero points.
+def refuse_unfit(artifact: Artifact) -> None:
+    """Refuse a graph that reads other files, is not what its record says, or is quantized with zero points.
 
     Raises:
         ModelError: it is one of these, or no graph at all.
     """
-    manifest = artefact.manifest
+    manifest = artifact.manifest
     try:
-        model = onnx.load_model_from_string(artefact.model)
+        model = onnx.load_model_from_string(artifact.model)
     except DecodeError as error:
         raise ModelError(f"{manifest.file} is not an ONNX file: export the detector again.") from error
     refuse_external_data(model, source=manifest.file)
@@ -51,11 +51,11 @@ def _refuse_zero_points(graph: GraphProto, manifest: Manifest) -> None:
     """
     values = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
-        if node.op_type not in QUANTISERS:
+        if node.op_type not in QUANTIZERS:
             continue
         point = values.get(node.input[2]) if len(node.input) > 2 else None
         if point is None or point.data_type != TensorProto.INT8 or np.any(numpy_helper.to_array(point)):
             raise ModelError(
-                f"{manifest.file} is quantised with zero points ({node.name or node.output[0]}), and TensorRT takes "
+                f"{manifest.file} is quantized with zero points ({node.name or node.output[0]}), and TensorRT takes "
                 "symmetric int8 only: export it again with both --int8 and --engine."
             )

@@ -1,4 +1,4 @@
-"""The calls that make a plan, which is what TensorRT calls a built engine, out of an artefact."""
+"""The calls that make a plan, which is what TensorRT calls a built engine, out of an artifact."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from deepscan.errors import ModelError
-from deepscan.runtime.artefacts import Artefact
-from deepscan.runtime.parity.conversion import Report
-from deepscan.runtime.tensorrt.tensorrt_manifest import BatchProfile, Target
-from deepscan.runtime.tensorrt.tensorrt_packages import Package, heard, plain
+from deepscan.export.parity.conversion import Report
+from deepscan.runtime.artifacts.artifacts import Artifact
+from deepscan.runtime.backends.tensorrt.tensorrt_manifest import BatchProfile, Target
+from deepscan.runtime.backends.tensorrt.tensorrt_packages import Package, heard, plain
 
 STEPS_WORTH_COUNTING: Final = 10
 TENTH: Final = 10  # per cent
@@ -22,7 +22,7 @@ class PlanRequest:
     """What is to be built.
 
     Attributes:
-        artefact: the graph.
+        artifact: the graph.
         package: what builds it.
         target: the GPU it is for.
         batches: the batch sizes it takes.
@@ -31,7 +31,7 @@ class PlanRequest:
         timings: what TensorRT kept of earlier builds; empty without.
     """
 
-    artefact: Artefact
+    artifact: Artifact
     package: Package
     target: Target
     batches: BatchProfile
@@ -84,7 +84,7 @@ def _built(request: PlanRequest, monitor: Any) -> Plan:
         config = _config(builder, request)
         config.progress_monitor = monitor
         # Held until the engine is built, as TensorRT does not hold it.
-        times = _attached_times(config, request.timings) if package.flavour == "tensorrt" else None
+        times = _attached_times(config, request.timings) if package.flavor == "tensorrt" else None
         content = builder.build_serialized_network(network, config)
         if monitor.failure is not None:
             raise monitor.failure
@@ -92,7 +92,7 @@ def _built(request: PlanRequest, monitor: Any) -> Plan:
         if content is None:
             errors = heard(package.said, errors=True, without_gpu=without_gpu) or ("it gives no reason",)
             raise ModelError(
-                f"{package.title} could not build {request.artefact.manifest.file} for compute capability "
+                f"{package.title} could not build {request.artifact.manifest.file} for compute capability "
                 f"{request.target.compute_capability} and batches of up to {request.batches.largest} within "
                 f"{request.workspace_bytes >> 20} MiB ({errors[0]}): use a smaller --max-batch, or another backend."
             )
@@ -105,9 +105,9 @@ def _built(request: PlanRequest, monitor: Any) -> Plan:
 
 def _parse(network: Any, request: PlanRequest) -> None:
     """Read the graph into the network."""
-    package, manifest = request.package, request.artefact.manifest
+    package, manifest = request.package, request.artifact.manifest
     parser = package.module.OnnxParser(network, package.logger)
-    if not parser.parse(request.artefact.model):
+    if not parser.parse(request.artifact.model):
         first, more = parser.get_error(0), parser.num_errors - 1
         node = f"{first.node_name() or first.node()} ({first.node_operator()}){f' and {more} more' if more else ''}"
         reason = plain(first.desc(), without_gpu=request.target.gpu is None)
@@ -120,7 +120,7 @@ def _parse(network: Any, request: PlanRequest) -> None:
 def _config(builder: Any, request: PlanRequest) -> Any:
     """Return the settings of a build."""
     package, module = request.package, request.package.module
-    spec, batches = request.artefact.manifest.spec, request.batches
+    spec, batches = request.artifact.manifest.spec, request.batches
     config, profile = builder.create_builder_config(), builder.create_optimization_profile()
     shapes = [(size, *spec.item_shape) for size in (batches.smallest, batches.tuned, batches.largest)]
     profile.set_shape(spec.input_name, *shapes)
@@ -128,7 +128,7 @@ def _config(builder: Any, request: PlanRequest) -> Any:
     config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, request.workspace_bytes)
     # Else float32 layers would round what they multiply to ten bits.
     config.clear_flag(module.BuilderFlag.TF32)
-    if package.flavour == "tensorrt-rtx":
+    if package.flavor == "tensorrt-rtx":
         # Nothing may be allocated while the engine runs, or CUDA graphs could not be captured.
         config.set_flag(module.BuilderFlag.REQUIRE_USER_ALLOCATION)
         config.num_compute_capabilities = 1

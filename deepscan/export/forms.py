@@ -20,11 +20,11 @@ from deepscan.errors import UsageError
 from deepscan.export.lowering import can_be_lowered, lowered
 from deepscan.export.onnx_from_module import onnx_from_module
 from deepscan.export.packing import WeightsOrigin, packed
-from deepscan.export.wrappers import ArtefactGraph
-from deepscan.runtime.artefacts import Form
+from deepscan.export.wrappers import ArtifactGraph
+from deepscan.runtime.artifacts.artifacts import Form
 from deepscan.runtime.backends.backend_choice import auto_candidates, open_backend
 from deepscan.runtime.backends.backends import Backend
-from deepscan.runtime.machine import chosen_device, cpu_count
+from deepscan.runtime.system.machine import cpu_count, resolve_device
 from deepscan.spec import DetectorSpec
 from deepscan.wording import counted
 
@@ -37,7 +37,7 @@ class Exported:
     """A graph, and the form it is in.
 
     Attributes:
-        model: takes and gives what the artefact contract says.
+        model: takes and gives what the artifact contract says.
         form: None where the network has one form only.
         reason: why this form, for people; empty where there was no choice.
     """
@@ -88,19 +88,19 @@ def refuse_form(network: nn.Module, name: str, choice: FormChoice) -> None:
 
 
 def graph_of(network: nn.Module, spec: DetectorSpec) -> onnx.ModelProto:
-    """Trace a network as it is, with what the artefact contract wants around it."""
-    return onnx_from_module(ArtefactGraph(network, spec), spec.item_shape, input_name=spec.input_name)
+    """Trace a network as it is, with what the artifact contract wants around it."""
+    return onnx_from_module(ArtifactGraph(network, spec), spec.item_shape, input_name=spec.input_name)
 
 
 def _seconds_per_clip(graphs: Mapping[Form, onnx.ModelProto], spec: DetectorSpec) -> dict[tuple[Form, str], float]:
     """Time each graph on each backend in turns, after one run each to warm up; return medians."""
     clip = np.random.default_rng(0).integers(0, 256, (1, *spec.item_shape), dtype=np.uint8)
-    device = chosen_device("auto")
+    device = resolve_device("auto")
     backends: dict[tuple[Form, str], Backend] = {}
     for form, model in graphs.items():
-        artefact = packed(model, spec, WeightsOrigin("", ""), form=form)
-        for candidate in auto_candidates(artefact, device):
-            backend = open_backend(candidate, artefact, device=device, threads=cpu_count())
+        artifact = packed(model, spec, WeightsOrigin("", ""), form=form)
+        for candidate in auto_candidates(artifact, device):
+            backend = open_backend(candidate, artifact, device=device, threads=cpu_count())
             backends[form, f"{backend.name} {backend.precision}"] = backend
     taken: dict[tuple[Form, str], list[float]] = {way: [] for way in backends}
     for turn in range(ROUNDS + 1):

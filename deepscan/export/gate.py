@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from deepscan.export.wrappers import ArtefactGraph
+from deepscan.export.parity.parity import Parity, compared
+from deepscan.export.parity.samples import Samples
+from deepscan.export.wrappers import ArtifactGraph
 from deepscan.runtime.backends.sessions import Session
-from deepscan.runtime.machine import cpu_count
-from deepscan.runtime.parity.parity import Parity, compared
-from deepscan.runtime.parity.samples import Samples
+from deepscan.runtime.system.machine import cpu_count
 from deepscan.spec import DetectorSpec
 
 CROPS_AT_ONCE: Final = 8
@@ -23,7 +23,7 @@ CLIPS_AT_ONCE: Final = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Gate:
+class ParityCheck:
     """Real crops or clips with what the original network says of them; called with a graph, it compares.
 
     Attributes:
@@ -45,7 +45,7 @@ class Gate:
         return compared(self.reference, np.concatenate(logits), self.spec, self.samples)
 
 
-def gate_for(network: nn.Module, spec: DetectorSpec, samples: Samples) -> Gate:
+def gate_for(network: nn.Module, spec: DetectorSpec, samples: Samples) -> ParityCheck:
     """Ask the original network about the samples.
 
     Args:
@@ -53,10 +53,10 @@ def gate_for(network: nn.Module, spec: DetectorSpec, samples: Samples) -> Gate:
         spec: of the detector.
         samples: real crops or clips, at least one.
     """
-    graph = ArtefactGraph(network, spec).eval()
+    graph = ArtifactGraph(network, spec).eval()
     with torch.inference_mode():
         logits = [graph(torch.from_numpy(batch))[0].numpy() for batch in _batches(spec, samples)]
-    return Gate(spec, samples, np.concatenate(logits))
+    return ParityCheck(spec, samples, np.concatenate(logits))
 
 
 def _batches(spec: DetectorSpec, samples: Samples) -> list[NDArray[np.uint8]]:

@@ -55,7 +55,7 @@ class FloatGraph:
 
 
 def read_graph(model: onnx.ModelProto) -> FloatGraph:
-    """Take a graph apart; it has no subgraphs, as exported artefacts have none."""
+    """Take a graph apart; it has no subgraphs, as exported artifacts have none."""
     held = {tensor.name: tensor for tensor in model.graph.initializer}
     weights = {name: numpy_helper.to_array(tensor) for name, tensor in held.items() if _is_float(tensor.data_type)}
     nodes = []

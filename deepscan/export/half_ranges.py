@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from deepscan.export.half_graph import read_graph
 from deepscan.runtime.backends.sessions import Session
-from deepscan.runtime.machine import cpu_count
+from deepscan.runtime.system.machine import cpu_count
 
 # Of tensors that one run may have to keep until they have been looked at; larger graphs are run several times.
 KEPT_BYTES: Final = 1 << 30
@@ -25,7 +25,7 @@ def largest_values(
     """Run a float32 graph over crops or clips, one by one, and return how large each of its tensors becomes.
 
     Args:
-        model: an artefact's graph.
+        model: an artifact's graph.
         items: uint8 [M, *item_shape], at least one.
         kept_bytes: how much memory the tensors that are looked at in one run may take.
 

@@ -11,10 +11,10 @@ from typing import Final, TypeAlias
 import onnx
 
 from deepscan.export.half import emulated, halved
+from deepscan.export.half_fp32_nodes import behind_outputs, bridged, candidates, only_float, overflowing
 from deepscan.export.half_graph import read_graph
-from deepscan.export.half_islands import behind_outputs, bridged, candidates, only_float, overflowing
-from deepscan.runtime.parity.conversion import Converted, Judge, Report
-from deepscan.runtime.parity.parity import BUDGETS, Parity, misses
+from deepscan.export.parity.conversion import ConversionResult, Judge, Report
+from deepscan.export.parity.parity import BUDGETS, Parity, misses
 from deepscan.wording import counted
 
 # For each float32 tensor of a graph that is no weight, the largest absolute value on real crops: `largest_values`.
@@ -27,7 +27,7 @@ MOST_CALLS: Final = 40
 SEARCH_SHARE: Final = 0.5
 
 
-def half_precision(model: onnx.ModelProto, judge: Judge, ranges_of: RangesOf, report: Report) -> Converted:
+def half_precision(model: onnx.ModelProto, judge: Judge, ranges_of: RangesOf, report: Report) -> ConversionResult:
     """Convert a graph to float16, with float32 islands where float16 overflows or rounds too coarsely.
 
     First every node stays in float32 whose values come near the end of float16, see `overflowing`. If what then is
@@ -37,7 +37,7 @@ def half_precision(model: onnx.ModelProto, judge: Judge, ranges_of: RangesOf, re
     After forty calls of the judge, what has not gone back stays in float32.
 
     Args:
-        model: a float32 graph that keeps the artefact contract; not changed.
+        model: a float32 graph that keeps the artifact contract; not changed.
         judge: is given float32 graphs that round as `model` in float16 would, see `emulated`.
         ranges_of: how large the values inside become on real crops.
         report: is told what is being done.
@@ -58,7 +58,7 @@ def half_precision(model: onnx.ModelProto, judge: Judge, ranges_of: RangesOf, re
         f"float16, with {len(ordered)} of {len(graph.nodes)} nodes in float32; the largest difference of a score is "
         f"{search.best_difference:.2g}, after {counted(search.calls, 'trial')}"
     )
-    return Converted(halved(model, islands), ordered, summary, stand_in=emulated(model, islands))
+    return ConversionResult(halved(model, islands), ordered, summary, stand_in=emulated(model, islands))
 
 
 class _Search:

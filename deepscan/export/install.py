@@ -1,4 +1,4 @@
-"""Putting weights into the store: recognise, verify, keep as safetensors, and make the artefact that scans use."""
+"""Putting weights into the store: recognize, verify, keep as safetensors, and make the artifact that scans use."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from safetensors.torch import save_file
 from torch import nn
 
 from deepscan.errors import OutputError, UsageError
-from deepscan.export.artefact import Order, make_artefact, store_artefact
+from deepscan.export.artifact import Order, make_artifact, store_artifact
 from deepscan.export.forms import FormChoice, refuse_form
 from deepscan.export.packing import WeightsOrigin
+from deepscan.export.parity.conversion import Report
 from deepscan.export.retinaface import export_retinaface
 from deepscan.models.checkpoints import load_checkpoint, read_tensors
-from deepscan.models.recognise import recognise
+from deepscan.models.recognize import recognize
 from deepscan.models.registry import BUILDERS, FACE_DETECTORS
 from deepscan.models.specs import SPECS
 from deepscan.models.untrained import untrained_network
-from deepscan.runtime.artefacts import EMBEDDED, load_artefact
+from deepscan.runtime.artifacts.artifacts import EMBEDDED, load_artifact
+from deepscan.runtime.artifacts.weights_store import PRIVATE, RECORD, WEIGHTS, Installed, Record, weights_folder
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.faces.retinaface import RetinaFace
-from deepscan.runtime.machine import cpu_count
-from deepscan.runtime.parity.conversion import Report
-from deepscan.runtime.weights_store import PRIVATE, RECORD, WEIGHTS, Installed, Record, weights_folder
+from deepscan.runtime.system.machine import cpu_count
 
-GREY: Final = 128
+GRAY: Final = 128
 TRIED_SIZE: Final = (96, 128)
 
 
@@ -51,7 +51,7 @@ def add_weights(path: Path, *, variant: str | None = None, form: FormChoice = "a
         OutputError: the store cannot be written to.
     """
     checkpoint = read_tensors(path)
-    name = recognise(checkpoint.tensors, path, variant=variant)
+    name = recognize(checkpoint.tensors, path, variant=variant)
     if name in EMBEDDED:
         raise UsageError(f"{path} holds the weights of {name}, which comes inside deepscan: there is nothing to add.")
     network = {**BUILDERS, **FACE_DETECTORS}[name]()
@@ -108,8 +108,8 @@ def _store(
             if record.kind == "detector":
                 # Deep networks with random weights can turn the last digit of a number into another score.
                 order = Order(form=form, accept_parity_loss=not origin.trained)
-                exported = make_artefact(network, SPECS[name], origin, order, report=report)
-                store_artefact(exported.artefact, made, report=exported.report)
+                exported = make_artifact(network, SPECS[name], origin, order, report=report)
+                store_artifact(exported.artifact, made, report=exported.report)
             else:
                 onnx.save_model(export_retinaface(network), made / f"{name}.onnx")
             (made / RECORD).write_bytes(msgspec.json.encode(record))
@@ -131,11 +131,11 @@ def _try(folder: Path, record: Record) -> None:
     """
     path = folder / f"{record.name}.onnx"
     if record.kind == "detector":
-        artefact = load_artefact(str(path))
-        batch = np.full((1, *artefact.manifest.spec.item_shape), GREY, dtype=np.uint8)
-        OnnxRuntimeBackend(artefact, device="cpu", threads=cpu_count(), precision="fp32").logits(batch)
+        artifact = load_artifact(str(path))
+        batch = np.full((1, *artifact.manifest.spec.item_shape), GRAY, dtype=np.uint8)
+        OnnxRuntimeBackend(artifact, device="cpu", threads=cpu_count(), precision="fp32").logits(batch)
     else:
-        picture = np.full((1, *TRIED_SIZE, 3), GREY, dtype=np.uint8)
+        picture = np.full((1, *TRIED_SIZE, 3), GRAY, dtype=np.uint8)
         RetinaFace(path.read_bytes(), source=record.file, device="cpu", threads=cpu_count()).detect(picture)
 
 

@@ -3,7 +3,7 @@
 Frames lie one behind another, [N * T, C, H, W]. A convolution that sees one frame is a 2-D one as it stands. One that
 sees three frames is three 1x1 convolutions, whose outputs are moved by a frame and added: what is moved is small then,
 because these convolutions have fewer outputs than inputs. The stem sees five frames, stacked as fifteen channels. Batch
-normalisation is folded into the convolutions, in float64.
+normalization is folded into the convolutions, in float64.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from deepscan.models.altfreezing import AltFreezing
 from deepscan.models.ftcn import FTCN
 from deepscan.models.i3d import I3D, Block, Stem
 
-NEIGHBOURS: Final = 3
+NEIGHBORS: Final = 3
 
 
 def can_be_lowered(network: nn.Module) -> TypeGuard[AltFreezing | FTCN]:
@@ -30,7 +30,7 @@ def can_be_lowered(network: nn.Module) -> TypeGuard[AltFreezing | FTCN]:
 def lowered(network: AltFreezing | FTCN, *, frames: int) -> Lowered:
     """Return a network of 2-D convolutions that computes what `network` does, in evaluation mode.
 
-    It takes clips with frames before channels, [N, T, 3, H, W]; `ArtefactGraph` knows that.
+    It takes clips with frames before channels, [N, T, 3, H, W]; `ArtifactGraph` knows that.
 
     Args:
         network: with its weights; not changed.
@@ -39,10 +39,10 @@ def lowered(network: AltFreezing | FTCN, *, frames: int) -> Lowered:
     return Lowered(network.resnet, frames=frames).eval()
 
 
-def folded(convolution: nn.Conv3d, normalisation: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the weights [O, I, T, H, W] and biases [O] of a convolution and the normalisation behind it, in one."""
-    # FTCN's normalisation comes with the max-pool behind it.
-    batch_norm = normalisation[0] if isinstance(normalisation, nn.Sequential) else normalisation
+def folded(convolution: nn.Conv3d, normalization: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the weights [O, I, T, H, W] and biases [O] of a convolution and the normalization behind it, in one."""
+    # FTCN's normalization comes with the max-pool behind it.
+    batch_norm = normalization[0] if isinstance(normalization, nn.Sequential) else normalization
     assert isinstance(batch_norm, nn.BatchNorm3d)
     assert batch_norm.running_mean is not None
     assert batch_norm.running_var is not None
@@ -62,14 +62,14 @@ def convolution_2d(weight: torch.Tensor, bias: torch.Tensor | None, *, stride: i
     return made
 
 
-def spatial(convolution: nn.Conv3d, normalisation: nn.Module) -> nn.Module:
-    """Lower a convolution that sees one frame, and the max-pool that may follow its normalisation."""
-    weight, bias = folded(convolution, normalisation)
+def spatial(convolution: nn.Conv3d, normalization: nn.Module) -> nn.Module:
+    """Lower a convolution that sees one frame, and the max-pool that may follow its normalization."""
+    weight, bias = folded(convolution, normalization)
     stride, padding = _last(convolution.stride), _last(convolution.padding)
     made = convolution_2d(weight[:, :, 0], bias, stride=stride, padding=padding)
-    if not isinstance(normalisation, nn.Sequential):
+    if not isinstance(normalization, nn.Sequential):
         return made
-    pool = normalisation[1]
+    pool = normalization[1]
     assert isinstance(pool, nn.MaxPool3d)
     return nn.Sequential(made, nn.MaxPool2d(_last(pool.kernel_size)))
 
@@ -88,9 +88,9 @@ def moved(clips: torch.Tensor, *, by: int) -> torch.Tensor:
 class Temporal(nn.Module):
     """A 3x1x1 convolution over frames that lie one behind another."""
 
-    def __init__(self, convolution: nn.Conv3d, normalisation: nn.Module, *, frames: int) -> None:
+    def __init__(self, convolution: nn.Conv3d, normalization: nn.Module, *, frames: int) -> None:
         super().__init__()
-        weight, bias = folded(convolution, normalisation)
+        weight, bias = folded(convolution, normalization)
         self.frames = frames
         self.before = convolution_2d(weight[:, :, 0], None)
         self.here = convolution_2d(weight[:, :, 1], bias)
@@ -130,7 +130,7 @@ class LoweredBlock(nn.Module):
     def __init__(self, block: Block, *, frames: int) -> None:
         super().__init__()
         branch = block.branch2
-        along_time = branch.a.kernel_size[0] == NEIGHBOURS
+        along_time = branch.a.kernel_size[0] == NEIGHBORS
         self.a = Temporal(branch.a, branch.a_bn, frames=frames) if along_time else spatial(branch.a, branch.a_bn)
         self.b = spatial(branch.b, branch.b_bn)
         self.c = spatial(branch.c, branch.c_bn)
@@ -164,7 +164,7 @@ class Lowered(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalised RGB clips [N, T, 3, 224, 224], frames before channels, -> logit of *fake* [N]."""
+        """Normalized RGB clips [N, T, 3, 224, 224], frames before channels, -> logit of *fake* [N]."""
         y = self.first(self.stem(x))
         if self.pooled > 1:
             y = y.view(-1, self.pooled, *y.shape[1:]).amax(1)

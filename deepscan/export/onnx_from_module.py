@@ -13,7 +13,7 @@ from torch import nn
 
 from deepscan.errors import ModelError
 from deepscan.export.simplify import simplify
-from deepscan.runtime.library_files import torch_files_removed
+from deepscan.runtime.system.library_files import torch_files_removed
 
 OPSET: Final = 18
 # Traced with more than one item, so that nothing of the batch size is baked in.
@@ -45,7 +45,7 @@ def traced_onnx(
 ) -> onnx.ModelProto:
     """Trace a module with one input in evaluation mode.
 
-    The graph is simplified, but batch normalisation stays as it is: its weights then remain the ones that were
+    The graph is simplified, but batch normalization stays as it is: its weights then remain the ones that were
     trained, and the runtime folds them into the convolutions when it loads the model.
 
     Args:

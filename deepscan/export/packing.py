@@ -1,4 +1,4 @@
-"""From a graph to an artefact: the record goes into the ONNX metadata, and its hash into the manifest."""
+"""From a graph to an artifact: the record goes into the ONNX metadata, and its hash into the manifest."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import onnx
 
 from deepscan import __version__
 from deepscan.export.onnx_from_module import OPSET, refuse_invalid
-from deepscan.runtime.artefacts import (
+from deepscan.runtime.artifacts.artifacts import (
     METADATA_PREFIX,
-    Artefact,
+    Artifact,
     CalibrationRecord,
     Form,
     Manifest,
@@ -27,7 +27,7 @@ TOOLS = ("torch", "onnx", "onnxscript")
 
 @dataclass(frozen=True, slots=True)
 class WeightsOrigin:
-    """Where the weights of an artefact come from.
+    """Where the weights of an artifact come from.
 
     Attributes:
         file: its name.
@@ -55,11 +55,11 @@ def packed(
     form_reason: str = "",
     calibration: CalibrationRecord | None = None,
     parity_loss: str = "",
-) -> Artefact:
-    """Check a graph and make it an artefact.
+) -> Artifact:
+    """Check a graph and make it an artifact.
 
     Args:
-        model: takes and gives what the artefact contract says; gets the record as metadata.
+        model: takes and gives what the artifact contract says; gets the record as metadata.
         spec: of the detector.
         origin: of its weights.
         precision: of its arithmetic.
@@ -102,6 +102,6 @@ def packed(
     }
     onnx.helper.set_model_props(model, {f"{METADATA_PREFIX}{key}": value for key, value in values.items()})
     data = model.SerializeToString(deterministic=True)
-    return Artefact(
+    return Artifact(
         msgspec.structs.replace(manifest, sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data)), data
     )

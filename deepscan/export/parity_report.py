@@ -1,4 +1,4 @@
-"""The report of the parity gate: stored beside the artefact, for programs (JSON) and for people (a table)."""
+"""The report of the parity gate: stored beside the artifact, for programs (JSON) and for people (a table)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Literal
 import msgspec
 
 from deepscan.errors import ModelError
-from deepscan.runtime.artefacts import Form, Precision
-from deepscan.runtime.parity.parity import Budget, Parity
+from deepscan.export.parity.parity import Budget, Parity
+from deepscan.runtime.artifacts.artifacts import Form, Precision
 from deepscan.wording import counted
 
 ROWS_OF_KEPT_NODES = 40
@@ -17,18 +17,18 @@ REPORT_TITLE = "parity with the original"
 
 
 class ParityReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How an artefact compares with the network it was made from.
+    """How an artifact compares with the network it was made from.
 
     Attributes:
         schema: version of this record's format.
         detector: name.
-        file, sha256: of the artefact.
+        file, sha256: of the artifact.
         weights_sha256: of the weights' file.
         trained: False where the weights are random: then nothing about accuracy follows.
-        precision: of the artefact.
+        precision: of the artifact.
         form: of a clip detector's convolutions.
         reference: what the original ran on.
-        executed_by: what the artefact ran on.
+        executed_by: what the artifact ran on.
         videos: how many videos the samples are from.
         samples_sha256: of the samples' pixels.
         parity: the comparison.
@@ -60,7 +60,7 @@ class ParityReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class ParityMiss(ModelError):
-    """An artefact differs from the network it was made from by more than its budget.
+    """An artifact differs from the network it was made from by more than its budget.
 
     Attributes:
         report: the comparison; nothing was written.
@@ -91,18 +91,18 @@ def readable(report: ParityReport) -> str:
         "| | |",
         "|---|---|",
         f"| original | {report.reference} |",
-        f"| artefact run by | {report.executed_by} |",
+        f"| artifact run by | {report.executed_by} |",
         f"| samples | {parity.items} real {kind} from {counted(report.videos, 'video')} |",
         f"| largest score difference | {parity.max_difference:.2e}{_allowed(report.budget.max_difference)} |",
         f"| mean score difference | {parity.mean_difference:.2e}{_allowed(report.budget.mean_difference)} |",
         f"| largest logit difference | {parity.max_logit_difference:.2e} |",
         f"| rank correlation | {_number(parity.rank_correlation)} |",
         f"| labels flipped, real and fake | {len(parity.flips)}{_allowed(None if report.budget.may_flip else 0)} |",
-        f"| AUC, original / artefact | {_number(parity.auc_reference)} / {_number(parity.auc)} |",
+        f"| AUC, original / artifact | {_number(parity.auc_reference)} / {_number(parity.auc)} |",
         "",
         "## Worst cases",
         "",
-        "| sample | original | artefact |",
+        "| sample | original | artifact |",
         "|---|---|---|",
         *(f"| {_cell(case.source)} | {case.reference:.6f} | {case.score:.6f} |" for case in parity.worst),
     ]

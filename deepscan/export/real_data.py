@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 
 from deepscan.errors import UsageError
-from deepscan.runtime.parity.conversion import Report
-from deepscan.runtime.parity.samples import Samples, gather_samples
+from deepscan.export.parity.conversion import Report
+from deepscan.export.parity.samples import Samples, gather_samples
 from deepscan.spec import DetectorSpec
 
 CALIBRATION_CROPS: Final = 256
@@ -77,7 +77,7 @@ def gathered_data(
     labels: Mapping[str, bool] | None,
     report: Report,
 ) -> Samples:
-    """Gather crops or clips of the user's videos; see `deepscan.runtime.parity.samples.gather_samples`."""
+    """Gather crops or clips of the user's videos; see `deepscan.export.parity.samples.gather_samples`."""
 
     def progress(number: int) -> None:
         report(f"cutting {spec.input_name} out of your videos: {number} of {items}")

@@ -1,4 +1,4 @@
-"""Graphs without detours: folds what `torch.onnx` leaves over, and batch normalisation where that is asked for."""
+"""Graphs without detours: folds what `torch.onnx` leaves over, and batch normalization where that is asked for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from onnxscript.rewriter.rules import common as rules
 
 Doubles: TypeAlias = NDArray[np.float64]
 
-# Chosen one by one: the library's full set also folds batch normalisation, in float32.
+# Chosen one by one: the library's full set also folds batch normalization, in float32.
 RULES: Final = (
     rules.mul_by_1_rule,
     rules.add_0_rule,
@@ -46,7 +46,7 @@ def simplify(model: ir.Model) -> None:
     """Fold constants, shape arithmetic, padding before convolutions and everything that does nothing.
 
     Shapes that hang on the free batch become constants with one -1, which needs the shapes that the exporter noted.
-    Batch normalisation stays: its weights then remain the ones that were trained. Nodes with weights get their names.
+    Batch normalization stays: its weights then remain the ones that were trained. Nodes with weights get their names.
 
     Args:
         model: as the exporter made it; changed in place.
@@ -72,9 +72,9 @@ def simplify(model: ir.Model) -> None:
 
 
 def folded_batch_norm(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the graph with its batch normalisation in the convolutions before it, computed in float64.
+    """Return the graph with its batch normalization in the convolutions before it, computed in float64.
 
-    Normalisation of anything but a convolution's only use becomes a multiplication and an addition: there is one in
+    Normalization of anything but a convolution's only use becomes a multiplication and an addition: there is one in
     HFF, `srm_sa_post.0`. Weights may be stored as float16 and widened (`store_exact_halves`); folded they are float32.
 
     Args:
@@ -128,7 +128,7 @@ def _doubles(tensor: onnx.TensorProto) -> Doubles:
 
 
 def _scale_and_offset(node: onnx.NodeProto, stored: dict[str, onnx.TensorProto]) -> tuple[Doubles, Doubles]:
-    """Return by what a normalisation multiplies each channel, and what it then adds; both [channels]."""
+    """Return by what a normalization multiplies each channel, and what it then adds; both [channels]."""
     weight, bias, mean, variance = (_doubles(stored[name]) for name in node.input[1:])
     epsilon = next((attribute.f for attribute in node.attribute if attribute.name == "epsilon"), DEFAULT_EPSILON)
     scale = weight / np.sqrt(variance + epsilon)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from deepscan.runtime.parity.conversion import Report
+from deepscan.export.parity.conversion import Report
 
 
 class Steps:

@@ -1,4 +1,4 @@
-"""The artefact contract around a detector's network; the network itself stays readable."""
+"""The artifact contract around a detector's network; the network itself stays readable."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from deepscan.export.lowering import Lowered
 from deepscan.spec import DetectorSpec
 
 
-class ArtefactGraph(nn.Module):
-    """uint8 RGB in, logit and calibrated score out: layout, channel order and normalisation are inside.
+class ArtifactGraph(nn.Module):
+    """uint8 RGB in, logit and calibrated score out: layout, channel order and normalization are inside.
 
     Args:
-        network: maps normalised pictures [N, 3, H, W], or clips [N, 3, T, H, W], to the logit of *fake* [N]; a lowered
+        network: maps normalized pictures [N, 3, H, W], or clips [N, 3, T, H, W], to the logit of *fake* [N]; a lowered
             one takes clips [N, T, 3, H, W].
         spec: of the detector.
     """

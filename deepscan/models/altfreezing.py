@@ -33,7 +33,7 @@ class AltFreezing(nn.Module):
         self.resnet = I3D(Head(STAGES[-1].inner * EXPANSION))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalised RGB clips [N, 3, T, 224, 224] -> logit of *fake* [N]."""
+        """Normalized RGB clips [N, 3, T, 224, 224] -> logit of *fake* [N]."""
         logit: torch.Tensor = self.resnet(x)
         return logit
 

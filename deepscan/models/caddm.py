@@ -1,9 +1,9 @@
-"""CADDM: a detector that looks for the places of artefacts, so as not to learn whose face it sees.
+"""CADDM: a detector that looks for the places of artifacts, so as not to learn whose face it sees.
 
 Dong et al., CVPR 2023, "Implicit Identity Leakage: The Stumbling Block to Improving Deepfake Detection
 Generalization", figure 5. Names and layers follow the authors' code (backbones/caddm.py, backbones/adm.py).
-The artefact detection module (ADM) narrows the trunk's 7x7 map to one place. In training, heads on each of its maps
-(7x7, 5x5, 3x3, 1x1) locate the artefacts by anchors; at test time nothing reads those heads.
+The artifact detection module (ADM) narrows the trunk's 7x7 map to one place. In training, heads on each of its maps
+(7x7, 5x5, 3x3, 1x1) locate the artifacts by anchors; at test time nothing reads those heads.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class NarrowingBlock(nn.Module):
 
 
 class EndBlock(nn.Module):
-    """The last step, from 3x3 places to one, without batch normalisation."""
+    """The last step, from 3x3 places to one, without batch normalization."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class AnchorHeads(nn.Module):
         self.ms_cls = nn.ModuleList(_heads(channels, 2 * ANCHORS_A_PLACE))
 
 
-class ArtefactDetection(nn.Module):
+class ArtifactDetection(nn.Module):
     """The ADM; what it finds at four scales ends in one place."""
 
     def __init__(self, channels: int) -> None:
@@ -94,7 +94,7 @@ class Caddm(nn.Module):
     def __init__(self, trunk: nn.Module, channels: int) -> None:
         super().__init__()
         self.base_model = trunk
-        self.adm = ArtefactDetection(channels)
+        self.adm = ArtifactDetection(channels)
         self.fc = nn.Linear(channels, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -130,7 +130,7 @@ def anchor_priors() -> torch.Tensor:
     cover the crop; it is not known by how much, since upstream clips at the crop's size.
 
     Returns:
-        float32 [168, 4]: centre x and y, width and height, in units of the crop's side.
+        float32 [168, 4]: center x and y, width and height, in units of the crop's side.
     """
     anchors: list[tuple[float, float, int, int]] = []
     for side, short, long in ANCHOR_MAPS:

@@ -16,7 +16,7 @@ from torch import nn
 
 from deepscan.errors import ModelError
 from deepscan.models.matching import Comparison, compare
-from deepscan.models.recognise import RENAMES, likeness
+from deepscan.models.recognize import RENAMES, likeness
 from deepscan.models.torch_files import PICKLE_MAGIC, SAFE_FORMS, read_archive, read_pickle
 from deepscan.models.unwrapping import unwrapped
 
@@ -136,7 +136,7 @@ def fitted(
 
     Args:
         checkpoint: what the file holds.
-        places: the network's tensors by name; without numbers (`recognise.places`) will do.
+        places: the network's tensors by name; without numbers (`recognize.places`) will do.
         name: of the detector.
         path: of the file, for messages.
 

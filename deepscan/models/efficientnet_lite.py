@@ -120,7 +120,7 @@ class EfficientNetLite(nn.Module):
         self.fc = nn.Linear(HEAD_CHANNELS, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalised RGB [N, 3, H, W] -> logit of *fake* [N]."""
+        """Normalized RGB [N, 3, H, W] -> logit of *fake* [N]."""
         x = functional.relu6(self.bn0(self.stem(x)))
         for block in self.blocks:
             x = block(x)

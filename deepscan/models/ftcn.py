@@ -34,7 +34,7 @@ class FTCN(nn.Module):
     """The network; what the authors call `resnet` is all of it. Their sigmoid at its end is left out.
 
     Args:
-        frame_pool: of how many neighbouring frames the trunk takes the maximum: T / 16.
+        frame_pool: of how many neighboring frames the trunk takes the maximum: T / 16.
     """
 
     def __init__(self, *, frame_pool: int) -> None:
@@ -43,7 +43,7 @@ class FTCN(nn.Module):
         self.resnet = I3D(Head(stages[-1].inner * EXPANSION), stages=stages, frame_pool=frame_pool, temporal_only=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalised RGB clips [N, 3, T, 224, 224] -> logit of *fake* [N]."""
+        """Normalized RGB clips [N, 3, T, 224, 224] -> logit of *fake* [N]."""
         logit: torch.Tensor = self.resnet(x)
         return logit
 

@@ -127,7 +127,7 @@ class Hff(nn.Module):
         self.fusion = Fusion(residual=fusion_residual)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Normalised RGB [N, 3, 256, 256] -> logit of *fake* [N].
+        """Normalized RGB [N, 3, 256, 256] -> logit of *fake* [N].
 
         The two classes' softmax is the sigmoid of the difference of their logits, which is returned.
         """

@@ -45,7 +45,7 @@ STAGES = (
 def layer(
     inputs: int, outputs: int, *, time: int = 1, space: int = 1, stride: int = 1, temporal_only: bool
 ) -> tuple[nn.Conv3d, nn.Module]:
-    """Return a convolution without bias, and the batch normalisation behind it.
+    """Return a convolution without bias, and the batch normalization behind it.
 
     Args:
         inputs: channels.
@@ -54,7 +54,7 @@ def layer(
         space: kernel along height and width.
         stride: along height and width.
         temporal_only: FTCN's form (`i3d_temporal_var_fix_dropout_tt_cfg.py:192-273`). The kernel sees one place only,
-            and in place of a stride the maximum of 2x2 places is taken, of what the normalisation gives.
+            and in place of a stride the maximum of 2x2 places is taken, of what the normalization gives.
     """
     if temporal_only:
         convolution = nn.Conv3d(inputs, outputs, (time, 1, 1), padding=(time // 2, 0, 0), bias=False)
@@ -138,12 +138,12 @@ def blocks(inputs: int, stage: Stage, *, temporal_only: bool) -> nn.Sequential:
 
 
 class I3D(nn.Sequential):
-    """The trunk and a head on it: normalised clips [N, 3, T, 224, 224] -> what the head makes of the last stage.
+    """The trunk and a head on it: normalized clips [N, 3, T, 224, 224] -> what the head makes of the last stage.
 
     Args:
         head: takes [N, 4 * stages[-1].inner, T / frame_pool, H, W].
         stages: up to which the network goes.
-        frame_pool: of how many neighbouring frames the maximum is taken after the first stage.
+        frame_pool: of how many neighboring frames the maximum is taken after the first stage.
         temporal_only: FTCN's form of the convolutions.
     """
 

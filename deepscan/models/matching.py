@@ -122,7 +122,7 @@ def _compare(
 
 
 def _is_surplus_counter(target: str, tensor: torch.Tensor, wanted: Mapping[str, torch.Tensor]) -> bool:
-    """Whether this is the step counter of a normalisation that the network has, without such a counter."""
+    """Whether this is the step counter of a normalization that the network has, without such a counter."""
     return target.endswith(COUNTER) and not tensor.ndim and target.removesuffix(COUNTER) + STATISTICS in wanted
 
 

@@ -1,8 +1,8 @@
-"""Where each detector comes from: paper, code, licences, weights and published figures; no torch here.
+"""Where each detector comes from: paper, code, licenses, weights and published figures; no torch here.
 
 Figures are what their sources say, not what this package measures. `as others repeat it` means that the paper's own
-table was not looked up; a value that nobody was found to give is None. Licences are those of the repositories' own
-licence files; NONE_STATED means that neither such a file nor the README grants anything.
+table was not looked up; a value that nobody was found to give is None. Licenses are those of the repositories' own
+license files; NONE_STATED means that neither such a file nor the README grants anything.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Publication:
         year: when it appeared there.
         paper_url: None if there is no paper.
         code_url: of the authors' code; None if this package is that code.
-        code_licence: of the authors' code.
-        weights_licence: terms of the published weights.
+        code_license: of the authors' code.
+        weights_license: terms of the published weights.
         weights_at: how to get the weights, in one line.
         weights_files: names under which they are published; empty if none are, or if the names are not known.
         trained_on: data that the published weights saw.
@@ -55,8 +55,8 @@ class Publication:
     year: int
     paper_url: str | None
     code_url: str | None
-    code_licence: str
-    weights_licence: str
+    code_license: str
+    weights_license: str
     weights_at: str
     weights_files: tuple[str, ...]
     trained_on: str
@@ -77,8 +77,8 @@ _LITE: Final = Publication(
     year=2026,
     paper_url=None,
     code_url=None,
-    code_licence="MIT",
-    weights_licence="MIT, as the package; the training data has terms of its own, see the model card",
+    code_license="MIT",
+    weights_license="MIT, as the package; the training data has terms of its own, see the model card",
     weights_at="Inside the package: there is nothing to download.",
     weights_files=("lite.onnx",),
     trained_on="DFDC, self-blended images, portraits of members of the US Congress",
@@ -106,8 +106,8 @@ _ALTFREEZING: Final = Publication(
     paper_url="https://openaccess.thecvf.com/content/CVPR2023/papers/"
     "Wang_AltFreezing_for_More_General_Video_Face_Forgery_Detection_CVPR_2023_paper.pdf",
     code_url="https://github.com/ZhendongWang6/AltFreezing",
-    code_licence="MIT",
-    weights_licence=NONE_STATED,
+    code_license="MIT",
+    weights_license=NONE_STATED,
     weights_at="README of the code: links to RecDrive and BaiduDrive, with the password for both.",
     weights_files=("model.pth",),
     trained_on="FaceForensics++",
@@ -125,8 +125,8 @@ _FTCN: Final = Publication(
     year=2021,
     paper_url="https://arxiv.org/abs/2108.06693",
     code_url="https://github.com/yinglinzheng/FTCN",
-    code_licence=NONE_STATED,
-    weights_licence=NONE_STATED,
+    code_license=NONE_STATED,
+    weights_license=NONE_STATED,
     weights_at="https://github.com/yinglinzheng/FTCN/releases/download/weights/ftcn_tt.pth",
     weights_files=("ftcn_tt.pth",),
     trained_on="FaceForensics++",
@@ -144,8 +144,8 @@ _HFF: Final = Publication(
     year=2021,
     paper_url="https://arxiv.org/abs/2103.12376",
     code_url="https://github.com/crywang/face-forgery-detection",
-    code_licence=NONE_STATED,
-    weights_licence="no weights published",
+    code_license=NONE_STATED,
+    weights_license="no weights published",
     weights_at="The authors publish no trained weights; DeepfakeBench trained the network anew (hff-deepfakebench).",
     weights_files=(),
     trained_on="FaceForensics++",
@@ -160,8 +160,8 @@ _RECCE: Final = Publication(
     paper_url="https://openaccess.thecvf.com/content/CVPR2022/html/"
     "Cao_End-to-End_Reconstruction-Classification_Learning_for_Face_Forgery_Detection_CVPR_2022_paper.html",
     code_url="https://github.com/VISION-SJTU/RECCE",
-    code_licence="MIT",
-    weights_licence=NONE_STATED,
+    code_license="MIT",
+    weights_license=NONE_STATED,
     weights_at="An author's link and password in https://github.com/VISION-SJTU/RECCE/issues/2; it may have lapsed.",
     weights_files=(),
     trained_on="FaceForensics++ c23, anew after the paper",
@@ -180,14 +180,14 @@ _RECCE: Final = Publication(
 )
 
 _RETINAFACE: Final = Publication(
-    title="RetinaFace: Single-stage Dense Face Localisation in the Wild",
+    title="RetinaFace: Single-stage Dense Face Localization in the Wild",
     authors="Jiankang Deng et al.",
     venue="arXiv",
     year=2019,
     paper_url="https://arxiv.org/abs/1905.00641",
     code_url="https://github.com/biubug6/Pytorch_Retinaface",
-    code_licence="MIT",
-    weights_licence=NONE_STATED,
+    code_license="MIT",
+    weights_license=NONE_STATED,
     weights_at="https://github.com/yinglinzheng/face_weights/releases/download/v1/mobilenet0.25_Final.pth "
     "(the copy that FTCN's code fetches; the README of the code links to Google Drive).",
     weights_files=("mobilenet0.25_Final.pth",),
@@ -209,8 +209,8 @@ def _caddm(weights_file: str, *, faceforensics: float, celeb_df: float, dfdc: fl
         year=2023,
         paper_url="https://arxiv.org/abs/2210.14457",
         code_url="https://github.com/megvii-research/CADDM",
-        code_licence="Apache-2.0",
-        weights_licence=NONE_STATED,
+        code_license="Apache-2.0",
+        weights_license=NONE_STATED,
         weights_at="https://drive.google.com/file/d/1JNMI4RGssgCOl9t05jkUa6imnw5XR5id/view (linked in the README).",
         weights_files=(weights_file,),
         trained_on="FaceForensics++",
@@ -243,8 +243,8 @@ def _bench(weights_at: str, weights_files: tuple[str, ...] = (), values: tuple[f
         year=2023,
         paper_url="https://arxiv.org/abs/2307.01426",
         code_url=_BENCH,
-        code_licence="CC-BY-NC-4.0",
-        weights_licence="none stated apart from the repository's CC-BY-NC-4.0",
+        code_license="CC-BY-NC-4.0",
+        weights_license="none stated apart from the repository's CC-BY-NC-4.0",
         weights_at=weights_at,
         weights_files=weights_files,
         trained_on="FaceForensics++ c23",

@@ -171,7 +171,7 @@ class Recce(nn.Module):
         self.decoder6 = nn.Sequential(nn.Conv2d(64, 3, 1, bias=False), nn.Tanh())
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Normalised RGB [N, 3, S, S] -> logit of *fake* [N].
+        """Normalized RGB [N, 3, S, S] -> logit of *fake* [N].
 
         Of two classes it is the difference of their logits, whose sigmoid is their softmax.
         """

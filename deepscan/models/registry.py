@@ -9,7 +9,7 @@ from torch import nn
 
 from deepscan.models import altfreezing, caddm, ftcn, hff, lite, recce, retinaface
 
-# Each builds the untrained network, which maps normalised pictures [N, 3, H, W], or clips [N, 3, T, H, W], to the
+# Each builds the untrained network, which maps normalized pictures [N, 3, H, W], or clips [N, 3, T, H, W], to the
 # logit of *fake* [N]. Its parameters have the names of the authors' checkpoints.
 BUILDERS: Final[dict[str, Callable[[], nn.Module]]] = {
     "lite": lite.build,

@@ -1,6 +1,6 @@
 """RetinaFace with MobileNet-0.25, the face detector of FTCN and AltFreezing.
 
-Deng et al. 2020, "RetinaFace: Single-stage Dense Face Localisation in the Wild", without its mesh branch; the network
+Deng et al. 2020, "RetinaFace: Single-stage Dense Face Localization in the Wild", without its mesh branch; the network
 and the names of its parameters are those of biubug6's Pytorch_Retinaface, as AltFreezing: test_tools/ct/detection/
 alignment.py uses them. Map sizes are those of strides 8, 16 and 32, rounded up.
 """
@@ -22,7 +22,7 @@ MEAN_OF_RGB: Final = (104.0, 117.0, 123.0)
 
 
 def convolution(inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1) -> list[nn.Module]:
-    """Return a convolution that keeps the size (but for its stride), and its batch normalisation."""
+    """Return a convolution that keeps the size (but for its stride), and its batch normalization."""
     layer = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
     return [layer, nn.BatchNorm2d(outputs)]
 

@@ -27,7 +27,7 @@ def _srm_filters() -> torch.Tensor:
     bend = torch.tensor([1.0, -2.0, 1.0])  # second difference
     horizontal = torch.zeros(SIDE, SIDE)
     horizontal[2, 1:4] = bend / 2
-    # Second difference in both directions ("KB"), predicting the centre from the eight places around it.
+    # Second difference in both directions ("KB"), predicting the center from the eight places around it.
     around = torch.zeros(SIDE, SIDE)
     around[1:4, 1:4] = -torch.outer(bend, bend) / 4
     # The same of a higher order ("KV"), from the twenty-four places around it.
@@ -60,7 +60,7 @@ class FeatureNoise(nn.Module):
     """Residuals of each channel of a map, mixed back to as many channels.
 
     Each channel gives three residuals. The authors lay out the filters as `channels` times the first, then the
-    second, then the third, while a grouped convolution takes three neighbouring rows for each channel: so a channel
+    second, then the third, while a grouped convolution takes three neighboring rows for each channel: so a channel
     is filtered three times alike, the first third of the channels with the first filter, and so on (mixed at the
     seams). Trained weights depend on it, so it stays.
     """

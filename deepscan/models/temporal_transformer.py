@@ -49,8 +49,8 @@ class FeedForward(nn.Module):
         return mapped
 
 
-class Normalised(nn.Module):
-    """A layer that sees its input normalised."""
+class Normalized(nn.Module):
+    """A layer that sees its input normalized."""
 
     def __init__(self, channels: int, fn: nn.Module) -> None:
         super().__init__()
@@ -81,8 +81,8 @@ class Transformer(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        attention = Residual(Normalised(channels, Attention(channels)))
-        feed_forward = Residual(Normalised(channels, FeedForward(channels)))
+        attention = Residual(Normalized(channels, Attention(channels)))
+        feed_forward = Residual(Normalized(channels, FeedForward(channels)))
         self.layers = nn.Sequential(nn.Sequential(attention, feed_forward))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

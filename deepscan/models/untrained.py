@@ -9,14 +9,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from deepscan.models.registry import BUILDERS
 from deepscan.models.specs import SPECS
 
-# Batch normalisation needs more than one item, where maps are of a single place.
+# Batch normalization needs more than one item, where maps are of a single place.
 ITEMS = 2
 
 
 def untrained_network(name: str, *, seed: int) -> nn.Module:
     """Build a detector with random weights, in evaluation mode; on one machine, equal seeds give equal weights.
 
-    The statistics of batch normalisation are taken from one pass over noise. Without them numbers shrink from layer to
+    The statistics of batch normalization are taken from one pass over noise. Without them numbers shrink from layer to
     layer until they are denormal, which processors are very slow with.
 
     Args:

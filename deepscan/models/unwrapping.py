@@ -13,7 +13,7 @@ from deepscan.errors import ModelError
 # AltFreezing's loader, and what several forks of DeepfakeBench write), the others in common retraining scripts.
 CONTAINERS: Final = ("state_dict", "model_state_dict", "model", "network", "net", "ema", "model_ema")
 DEEPEST: Final = 3
-OPTIMISER: Final = {"state", "param_groups"}
+OPTIMIZER: Final = {"state", "param_groups"}
 NAMES_SHOWN: Final = 5
 
 
@@ -35,8 +35,8 @@ def unwrapped(content: object, path: Path) -> tuple[dict[str, torch.Tensor], str
         raise ModelError(f"{path} holds one object of the type {kind}, not named weights: give a state dict.")
     places = _places(content, ())
     if not places:
-        if any(isinstance(part, dict) and part.keys() >= OPTIMISER for part in (content, *content.values())):
-            raise ModelError(f"{path} holds the state of an optimiser, not weights: give the file of the network.")
+        if any(isinstance(part, dict) and part.keys() >= OPTIMIZER for part in (content, *content.values())):
+            raise ModelError(f"{path} holds the state of an optimizer, not weights: give the file of the network.")
         names = ", ".join([str(name) for name in content][:NAMES_SHOWN])
         raise ModelError(
             f"{path} has no weights at the usual places (it has: {names or 'nothing'}): give a state dict."

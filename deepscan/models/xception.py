@@ -30,7 +30,7 @@ class SeparableConv2d(nn.Module):
 
 
 class Block(nn.Module):
-    """Repeats of ReLU, separable convolution and batch normalisation, added to a shortcut.
+    """Repeats of ReLU, separable convolution and batch normalization, added to a shortcut.
 
     The shortcut is the input itself, or its 1x1 convolution where the block halves the map or changes the channels.
 

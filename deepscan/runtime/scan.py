@@ -11,29 +11,29 @@ from typing import Final, cast, get_args
 
 from deepscan import arguments as check
 from deepscan.errors import MachineError, UsageError
+from deepscan.export.parity.conversion import Report, silence
+from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.naming import in_callers_words
+from deepscan.results import VideoResult
 from deepscan.runtime.backends.backend_choice import BackendChoice, PrecisionChoice, accepted_computations
 from deepscan.runtime.backends.backends import BACKEND_VARIABLE
-from deepscan.runtime.devices import Devices, chosen_devices
+from deepscan.runtime.backends.devices import Devices, resolve_devices
 from deepscan.runtime.faces.face_detectors import FaceDetectorChoice
-from deepscan.runtime.gpu.decoder_choice import DecoderWish
-from deepscan.runtime.inputs import InputPlan, plan_inputs
-from deepscan.runtime.journal.content import Contents
-from deepscan.runtime.journal.results import VideoResult
-from deepscan.runtime.journal.resume import DetectorKey
-from deepscan.runtime.limits import DEFAULT_LIMITS, Limits
-from deepscan.runtime.machine import cpu_count, nvidia_gpus
-from deepscan.runtime.parity.conversion import Report, silence
+from deepscan.runtime.media.content import Contents
+from deepscan.runtime.media.decoder_choice import DecoderName
+from deepscan.runtime.media.inputs import InputPlan, plan_inputs
+from deepscan.runtime.media.sampling import DETECT_EVERY, SamplingMode
 from deepscan.runtime.pipeline.messages import VideoJob
 from deepscan.runtime.pipeline.pipeline import StageTimes
 from deepscan.runtime.pipeline.scoring import Aggregate
+from deepscan.runtime.pipeline.settings import Wishes, resolve_settings
 from deepscan.runtime.pipeline.stages import Progress
 from deepscan.runtime.pipeline.trace_parts import Trace
-from deepscan.runtime.settings import Wishes, chosen_settings
-from deepscan.runtime.video.sampling import DETECT_EVERY, SamplingMode
+from deepscan.runtime.store.resume import DetectorKey
+from deepscan.runtime.system.machine import cpu_count, nvidia_gpus
+from deepscan.runtime.workers.plan import cpu_worker, gpu_workers
 from deepscan.runtime.workers.supervisor import Note, Supervisor, unnoted
 from deepscan.runtime.workers.worker_orders import WorkerOrder, started_worker
-from deepscan.runtime.workers.worker_plan import cpu_worker, gpu_workers
 from deepscan.spec import LabelBand
 
 MOST_DEFAULT_JOBS: Final = 8
@@ -61,7 +61,7 @@ def scan(
     face_detector: FaceDetectorChoice = "yunet",
     jobs: int | None = None,
     device: str = "auto",
-    decoder: DecoderWish = "auto",
+    decoder: DecoderName = "auto",
     backend: BackendChoice | None = None,
     precision: PrecisionChoice = "auto",
     limits: Limits = DEFAULT_LIMITS,
@@ -84,7 +84,7 @@ def scan(
         model: one or several detectors (or one string with commas): names of embedded ones or of those whose weights
             were added, or paths of exported .onnx files. All of them share one decoding and one search for faces.
         recursive: whether to descend into folders inside the given ones.
-        include: in folders only files like one of these patterns; see `deepscan.runtime.inputs.plan_inputs`.
+        include: in folders only files like one of these patterns; see `deepscan.runtime.media.inputs.plan_inputs`.
         exclude: in folders nothing like one of these patterns.
         follow_links: whether to follow links inside folders; paths that are given are followed anyway.
         allow_empty: whether an empty list of paths is a scan without results, and no mistake.
@@ -104,7 +104,7 @@ def scan(
         face_detector: `yunet`; `retinaface`, whose weights must have been added; or `none` where every picture is the
             crop of a face already.
         jobs: videos decoded at once, by each process; by default one per processor, at most 8, and on a GPU what was
-            measured to be fast (see `deepscan.runtime.workers.worker_plan`).
+            measured to be fast (see `deepscan.runtime.workers.plan`).
         device: `auto`, `cpu`, `cuda`, some of the GPUs (`cuda:0,1`), or all of them (`cuda:all`).
         decoder: on a GPU, what decodes: `nvdec` where it can, the `cpu`, or by default both, each what it is faster at.
         backend: what executes the detectors; by default what $DEEPSCAN_BACKEND says, else `auto`: what is there is
@@ -128,7 +128,7 @@ def scan(
         ("--sampling", sampling or "full", SamplingMode),
         ("--aggregate", aggregate or "max", Aggregate),
         ("--face-detector", face_detector, FaceDetectorChoice),
-        ("--decoder", decoder, DecoderWish),
+        ("--decoder", decoder, DecoderName),
         ("--backend", backend, BackendChoice),
         ("--precision", precision, PrecisionChoice),
     ):
@@ -153,7 +153,7 @@ def scan(
         follow_links=check.truth("follow_links", follow_links),
         allow_empty=check.truth("allow_empty", allow_empty),
     )
-    used = chosen_devices(check.text("--device", device))
+    used = resolve_devices(check.text("--device", device))
     if decoder == "nvdec" and used.kind == "cpu":
         raise MachineError("--decoder nvdec needs an NVIDIA GPU, and the scan is to run on the CPU: use --device cuda.")
     wishes = Wishes(
@@ -169,15 +169,15 @@ def scan(
         limits=limits,
     )
     # This only finds out, before processes start, whether they will take what is asked for, and what results are of.
-    settings = chosen_settings(names, wishes, device="cpu")
+    settings = resolve_settings(names, wishes, device="cpu")
     keys = [
         DetectorKey(
             verdict.model,
             verdict.weights_sha256,
             verdict.settings_sha256,
-            accepted_computations(artefact, backend, precision, used.kind),
+            accepted_computations(artifact, backend, precision, used.kind),
         )
-        for artefact, verdict in zip(settings.artefacts, settings.verdicts, strict=True)
+        for artifact, verdict in zip(settings.artifacts, settings.verdicts, strict=True)
     ]
     traced = Trace(check.path("--trace", trace)) if trace is not None else None
     if traced is not None:

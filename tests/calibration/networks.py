@@ -1,4 +1,4 @@
-"""Small graphs that keep the artefact contract, written node by node, with weights that the test chooses."""
+"""Small graphs that keep the artifact contract, written node by node, with weights that the test chooses."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepscan.calibration.leaving_out import MOST_RUNS, MOST_TRIALS, Group, left_out, worst_first
+from deepscan.calibration.fp32_layers import MOST_RUNS, MOST_TRIALS, Group, left_out, worst_first
 
 harms = st.lists(st.floats(0, 10), min_size=1, max_size=120)
 

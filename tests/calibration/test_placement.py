@@ -7,10 +7,10 @@ import pytest
 from onnx import helper, numpy_helper
 
 from deepscan.calibration.graph_reading import read_graph
-from deepscan.calibration.placement import Placement, placed, quantisable
+from deepscan.calibration.placement import Placement, placed, quantizable
 from deepscan.calibration.qdq import with_qdq
 from deepscan.calibration.scales import Range
-from deepscan.runtime.artefacts import Activations
+from deepscan.runtime.artifacts.artifacts import Activations
 from deepscan.runtime.backends.sessions import Session
 from tests.calibration.networks import SIDE, Network, faces, residual_network
 
@@ -19,14 +19,14 @@ NODES = ("stem", "first", "second", "sum", "depthwise", "wide", "mean", "fc")
 
 def everything(model: onnx.ModelProto, activations: Activations, *, but: tuple[str, ...] = ()) -> Placement:
     reading = read_graph(model)
-    return placed(reading, [name for name in quantisable(reading, activations) if name not in but], activations)
+    return placed(reading, [name for name in quantizable(reading, activations) if name not in but], activations)
 
 
 def test_what_can_compute_in_8_bits_is_found() -> None:
-    assert quantisable(read_graph(residual_network()), "affine") == NODES
+    assert quantizable(read_graph(residual_network()), "affine") == NODES
 
 
-def test_on_a_processor_everything_around_convolutions_and_sums_is_quantised() -> None:
+def test_on_a_processor_everything_around_convolutions_and_sums_is_quantized() -> None:
     placement = everything(residual_network(), "affine")
     assert placement.layers == {"stem", "first", "second", "depthwise", "wide", "fc"}
     # Not what an activation is still to be applied to; behind the pool the range is the one before it.
@@ -51,7 +51,7 @@ def test_for_tensorrt_a_convolution_is_added_before_rounding() -> None:
     assert placement.layers == everything(residual_network(), "affine").layers
 
 
-def test_a_node_that_is_left_out_reads_what_was_not_quantised() -> None:
+def test_a_node_that_is_left_out_reads_what_was_not_quantized() -> None:
     placement = everything(residual_network(), "affine", but=("depthwise",))
     assert "depthwise" not in placement.layers
     assert placement.exact == {"depthwise"}
@@ -61,7 +61,7 @@ def test_a_node_that_is_left_out_reads_what_was_not_quantised() -> None:
     assert placement.roots["pool"] == "depthwise.relu"
 
 
-def test_what_somebody_else_wants_is_quantised_for_him_alone() -> None:
+def test_what_somebody_else_wants_is_quantized_for_him_alone() -> None:
     placement = everything(residual_network(), "affine", but=("first",))
     assert "stem.relu" in placement.roots
     assert placement.exact == {"first"}
@@ -73,7 +73,7 @@ def test_a_node_that_is_left_out_reads_exact_numbers_through_what_only_moves_the
     assert "depthwise.relu" not in placement.roots
 
 
-def test_nothing_is_quantised_for_nobody() -> None:
+def test_nothing_is_quantized_for_nobody() -> None:
     placement = everything(residual_network(), "affine", but=NODES)
     assert not placement.layers
     assert not placement.roots
@@ -120,9 +120,9 @@ def test_before_a_3d_pool_the_stem_keeps_its_output_in_float32() -> None:
     assert "stem.relu" not in everything(clip_network(pad=False), "affine", but=("fc",)).roots
 
 
-def test_on_a_processor_nothing_that_was_padded_along_frames_is_quantised() -> None:
+def test_on_a_processor_nothing_that_was_padded_along_frames_is_quantized() -> None:
     model = clip_network(pad=True)
-    assert "next" not in quantisable(read_graph(model), "affine")
+    assert "next" not in quantizable(read_graph(model), "affine")
     assert everything(model, "symmetric").roots["again"] == "stem"
 
 
@@ -130,7 +130,7 @@ def test_openvino_and_onnx_runtime_agree_where_frames_are_padded() -> None:
     net = Network()
     net.add("Cast", ["faces"], "floats", to=1)
     net.add("Transpose", ["floats"], "turned", perm=[0, 1, 4, 2, 3])
-    net.add("Sub", ["turned", net.constant("grey", np.float32(128))], "pixels")
+    net.add("Sub", ["turned", net.constant("gray", np.float32(128))], "pixels")
     net.add("Pad", ["pixels", net.constant("pads", np.array([0, 2, 0, 0, 0, 0, 2, 0, 0, 0]))], "moved")
     model = net.model(net.convolution("moved", "next", (4, 8, 1, 1, 1)), 4, item=(4, SIDE, SIDE, 3))
     placement = everything(model, "affine")
@@ -177,7 +177,7 @@ def test_weights_may_be_stored_as_halves_and_in_constant_nodes() -> None:
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     reading = read_graph(model)
-    assert quantisable(reading, "affine") == NODES
+    assert quantizable(reading, "affine") == NODES
     np.testing.assert_array_equal(reading.constants["first.weight"], halves.astype(np.float32))
     assert "first.half" not in {tensor.name for tensor in reading.model.graph.initializer}
 

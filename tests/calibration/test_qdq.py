@@ -9,19 +9,19 @@ from onnx import ValueInfoProto, numpy_helper
 from deepscan.calibration.graph_reading import Reading, read_graph
 from deepscan.calibration.item_reader import ItemReader
 from deepscan.calibration.observing import observed
-from deepscan.calibration.placement import Placement, placed, quantisable
+from deepscan.calibration.placement import Placement, placed, quantizable
 from deepscan.calibration.qdq import with_qdq
-from deepscan.calibration.scales import Range, quantised_weights, scale_of
-from deepscan.runtime.artefacts import Activations
+from deepscan.calibration.scales import Range, quantized_weights, scale_of
+from deepscan.runtime.artifacts.artifacts import Activations
 from deepscan.runtime.backends.sessions import Session
 from tests.calibration.networks import faces, residual_network
 
 schemes: list[Activations] = ["affine", "symmetric"]
 
 
-def quantised_all(activations: Activations) -> tuple[Reading, Placement, dict[str, Range], onnx.ModelProto]:
+def quantized_all(activations: Activations) -> tuple[Reading, Placement, dict[str, Range], onnx.ModelProto]:
     reading = read_graph(residual_network())
-    placement = placed(reading, quantisable(reading, activations), activations)
+    placement = placed(reading, quantizable(reading, activations), activations)
     seen = observed(reading, set(placement.roots.values()), ItemReader(faces(8), seed=0))
     ranges = {name: Range(values.low, values.high) for name, values in seen.items()}
     return reading, placement, ranges, with_qdq(reading, placement, ranges, activations)
@@ -31,21 +31,21 @@ def values_in(model: onnx.ModelProto, names: list[str]) -> dict[str, NDArray[np.
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     copy.graph.output.extend(ValueInfoProto(name=name) for name in names)
-    session = Session(copy.SerializeToString(), source="quantised", device="cpu", threads=1)
+    session = Session(copy.SerializeToString(), source="quantized", device="cpu", threads=1)
     return dict(zip(names, session.run(names, {"faces": faces(8)}), strict=True))
 
 
 @pytest.mark.parametrize("activations", schemes)
 def test_the_graph_is_valid_and_keeps_its_contract(activations: Activations) -> None:
-    reading, _, _, model = quantised_all(activations)
+    reading, _, _, model = quantized_all(activations)
     onnx.checker.check_model(model, full_check=True)
     assert model.graph.input == reading.model.graph.input
     assert model.graph.output == reading.model.graph.output
 
 
 @pytest.mark.parametrize("activations", schemes)
-def test_every_quantised_tensor_holds_the_rounded_numbers(activations: Activations) -> None:
-    _, placement, ranges, model = quantised_all(activations)
+def test_every_quantized_tensor_holds_the_rounded_numbers(activations: Activations) -> None:
+    _, placement, ranges, model = quantized_all(activations)
     # Both in one run, as what comes before is rounded too.
     names = [name for tensor in placement.roots for name in (tensor, f"{tensor}:8bit")]
     values = values_in(model, names)
@@ -63,7 +63,7 @@ def test_every_quantised_tensor_holds_the_rounded_numbers(activations: Activatio
 
 @pytest.mark.parametrize("activations", schemes)
 def test_weights_and_biases_are_integers_of_their_layer(activations: Activations) -> None:
-    reading, placement, ranges, model = quantised_all(activations)
+    reading, placement, ranges, model = quantized_all(activations)
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     nodes = {node.name: node for node in model.graph.node}
     for name in placement.layers:
@@ -71,15 +71,15 @@ def test_weights_and_biases_are_integers_of_their_layer(activations: Activations
         original = next(node for node in reading.model.graph.node if node.name == name)
         step = scale_of(ranges[placement.roots[original.input[0]]], activations).step
         bias = reading.constants[original.input[2]] if len(original.input) > 2 else None
-        integers, steps = quantised_weights(
+        integers, steps = quantized_weights(
             reading.constants[original.input[1]],
             axis=0,
             bias=bias if activations == "affine" else None,
             input_step=step,
         )
-        dequantised = nodes[f"DequantizeLinear {layer.input[1]}"]
-        np.testing.assert_array_equal(stored[dequantised.input[0]], integers)
-        np.testing.assert_array_equal(stored[dequantised.input[1]], steps)
+        dequantized = nodes[f"DequantizeLinear {layer.input[1]}"]
+        np.testing.assert_array_equal(stored[dequantized.input[0]], integers)
+        np.testing.assert_array_equal(stored[dequantized.input[1]], steps)
         assert original.input[1] not in stored
         if bias is None:
             assert len(layer.input) == 2
@@ -92,7 +92,7 @@ def test_weights_and_biases_are_integers_of_their_layer(activations: Activations
 
 
 def test_around_zero_all_zero_points_are_zero_and_signed() -> None:
-    _, _, _, model = quantised_all("symmetric")
+    _, _, _, model = quantized_all("symmetric")
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     points = [stored[node.input[2]] for node in model.graph.node if node.op_type.endswith("izeLinear")]
     assert len(points) > 20
@@ -101,8 +101,8 @@ def test_around_zero_all_zero_points_are_zero_and_signed() -> None:
 
 
 def test_a_layer_that_is_left_out_reads_the_numbers_before_rounding() -> None:
-    reading, _, ranges, _ = quantised_all("affine")
-    nodes = [name for name in quantisable(reading, "affine") if name != "first"]
+    reading, _, ranges, _ = quantized_all("affine")
+    nodes = [name for name in quantizable(reading, "affine") if name != "first"]
     model = with_qdq(reading, placed(reading, nodes, "affine"), ranges, "affine")
     inputs = {node.name: list(node.input) for node in model.graph.node}
     assert inputs["first"] == ["stem.relu", "first.weight", "first.bias"]
@@ -111,7 +111,7 @@ def test_a_layer_that_is_left_out_reads_the_numbers_before_rounding() -> None:
 
 @pytest.mark.parametrize("activations", schemes)
 def test_with_everything_left_out_the_graph_computes_what_it_did(activations: Activations) -> None:
-    reading, _, ranges, _ = quantised_all(activations)
+    reading, _, ranges, _ = quantized_all(activations)
     model = with_qdq(reading, placed(reading, (), activations), ranges, activations)
     for name, values in values_in(reading.model, ["sum", "mean", "fc"]).items():
         np.testing.assert_array_equal(values_in(model, [name])[name], values)

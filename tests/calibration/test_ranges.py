@@ -15,10 +15,10 @@ from deepscan.calibration.ranges import (
     ENTROPY_STRIDE,
     LEAST_PROBABILITY,
     Seen,
-    chosen_range,
     divergence,
     entropy_threshold,
     percentile_threshold,
+    resolve_range,
 )
 from deepscan.calibration.scales import Range
 
@@ -88,28 +88,28 @@ def test_a_percentile_is_the_lowest_edge_that_leaves_few_above(counts: list[int]
 def test_of_ten_thousand_values_a_percentile_cuts_off_one() -> None:
     values = np.arange(1, 10_001, dtype=np.float32)
     values[-1] = 60_000
-    assert chosen_range(seen(values), "percentile", "affine").high == pytest.approx(9_999, abs=60_000 / BINS)
+    assert resolve_range(seen(values), "percentile", "affine").high == pytest.approx(9_999, abs=60_000 / BINS)
 
 
 def test_only_the_side_that_is_too_long_is_cut() -> None:
     values = np.append(np.linspace(-0.5, 1, 30_000, dtype=np.float32), np.float32(40))
-    got, mirrored = (chosen_range(seen(turned), "percentile", "affine") for turned in (values, -values))
+    got, mirrored = (resolve_range(seen(turned), "percentile", "affine") for turned in (values, -values))
     assert got.low == -0.5
     assert got.high == pytest.approx(1.0, abs=40 / BINS)
     assert (mirrored.low, mirrored.high) == (-got.high, 0.5)
-    assert chosen_range(seen(values), "minmax", "affine") == Range(-0.5, 40.0)
+    assert resolve_range(seen(values), "minmax", "affine") == Range(-0.5, 40.0)
 
 
 def test_values_of_one_sign_have_twice_as_many_levels_where_there_is_a_zero_point() -> None:
     values = np.abs(np.random.default_rng(0).laplace(size=20_000)).astype(np.float32)
     counts, largest = seen(values).magnitudes, float(values.max())
-    assert chosen_range(seen(values), "entropy", "affine").high == entropy_threshold(counts, 256) * largest
-    assert chosen_range(seen(values), "entropy", "symmetric").high == entropy_threshold(counts, 128) * largest
+    assert resolve_range(seen(values), "entropy", "affine").high == entropy_threshold(counts, 256) * largest
+    assert resolve_range(seen(values), "entropy", "symmetric").high == entropy_threshold(counts, 128) * largest
 
 
 def test_what_is_always_zero_keeps_an_empty_range() -> None:
     zeros = seen(np.zeros(5, np.float32))
-    assert chosen_range(zeros, "entropy", "affine") == chosen_range(zeros, "percentile", "affine") == Range(0.0, 0.0)
+    assert resolve_range(zeros, "entropy", "affine") == resolve_range(zeros, "percentile", "affine") == Range(0.0, 0.0)
 
 
 @given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=50))

@@ -10,18 +10,18 @@ from deepscan.calibration.scales import (
     SMALLEST_SCALE,
     Range,
     Scale,
-    quantised_bias,
-    quantised_weights,
+    quantized_bias,
+    quantized_weights,
     scale_of,
 )
-from deepscan.runtime.artefacts import Activations
+from deepscan.runtime.artifacts.artifacts import Activations
 
 numbers = st.floats(min_value=-1e6, max_value=1e6, width=32)
 schemes: list[Activations] = ["affine", "symmetric"]
 
 
 def integer_for(value: float, scale: Scale) -> int:
-    """Quantise as ONNX defines it."""
+    """Quantize as ONNX defines it."""
     limits = np.iinfo(scale.zero_point.dtype)
     return int(np.clip(np.rint(value / float(scale.step)) + int(scale.zero_point), limits.min, limits.max))
 
@@ -79,7 +79,7 @@ def test_each_output_channel_has_its_own_step(seed: int, axis: int, exponents: l
     sizes = 10.0 ** np.array(exponents)
     weights = np.random.default_rng(seed).normal(size=(4, 6)) * sizes[:, None]
     given_weights = (weights if axis == 0 else weights.T).astype(np.float32)
-    integers, steps = quantised_weights(given_weights, axis=axis, bias=None, input_step=np.float32(1))
+    integers, steps = quantized_weights(given_weights, axis=axis, bias=None, input_step=np.float32(1))
     assert integers.dtype == np.int8
     assert integers.min() >= -127
     by_channel = (integers if axis == 0 else integers.T).astype(np.float64) * steps[:, None].astype(np.float64)
@@ -90,7 +90,7 @@ def test_each_output_channel_has_its_own_step(seed: int, axis: int, exponents: l
 
 def test_a_channel_of_zeros_stays_zero() -> None:
     weights = np.array([[0, 0], [1, -2]], np.float32)
-    integers, steps = quantised_weights(weights, axis=0, bias=None, input_step=np.float32(1))
+    integers, steps = quantized_weights(weights, axis=0, bias=None, input_step=np.float32(1))
     assert integers.tolist() == [[0, 0], [64, -127]]
     assert (steps > 0).all()
 
@@ -103,8 +103,8 @@ def test_a_bias_comes_back_within_half_a_unit_however_small_the_weights(
     weights = (random.normal(size=(3, 5)) * weight_size).astype(np.float32)
     bias = (random.normal(size=3) * bias_size).astype(np.float32)
     input_step = np.float32(0.01)
-    _, steps = quantised_weights(weights, axis=0, bias=bias, input_step=input_step)
-    sums, units = quantised_bias(bias, steps, input_step)
+    _, steps = quantized_weights(weights, axis=0, bias=bias, input_step=input_step)
+    sums, units = quantized_bias(bias, steps, input_step)
     assert sums.dtype == np.int32
     assert (np.abs(sums.astype(np.int64)) <= LARGEST_BIAS + 1000).all()
     assert (np.abs(sums * units.astype(np.float64) - bias) <= units * 0.5 + 1e-6 * np.abs(bias)).all()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 DEEPSCAN = str(Path(sys.executable).with_name("deepscan"))
 QUICK = ("--sampling", "quick", "--frames", "3")
-# Wide, so that no line is folded, without a terminal's colours, and with stdout buffered as it is for users.
+# Wide, so that no line is folded, without a terminal's colors, and with stdout buffered as it is for users.
 ENVIRONMENT = {"COLUMNS": "240", "TERM": "dumb", "NO_COLOR": "1", "PYTHONUNBUFFERED": ""}
 
 

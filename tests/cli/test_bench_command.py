@@ -13,7 +13,7 @@ import pytest
 from deepscan.cli import bench
 from deepscan.errors import UsageError
 from deepscan.installing import install_extra
-from deepscan.runtime.machine import cpu_count
+from deepscan.runtime.system.machine import cpu_count
 from tests.cli.console import DEEPSCAN, ENVIRONMENT, assert_one_line, deepscan
 from tests.runtime.watchdog import PATIENCE_SECONDS, wait_until
 

@@ -12,8 +12,8 @@ import pytest
 
 from deepscan.installing import install_extra
 from deepscan.models.specs import SPECS
-from deepscan.runtime.artefacts import embedded_manifest
-from deepscan.runtime.machine import nvidia_gpus
+from deepscan.runtime.artifacts.artifacts import embedded_manifest
+from deepscan.runtime.system.machine import nvidia_gpus
 from tests.cli.console import ENVIRONMENT, assert_one_line, deepscan
 
 HEAVY = {"av", "cv2", "numpy", "onnx", "onnxruntime", "torch", "PIL", "safetensors", "matplotlib", "openvino"}
@@ -112,7 +112,7 @@ def test_commands_and_options_are_completed(typed: str, offered: str) -> None:
     assert ran.text.split() == [offered]
 
 
-def test_export_writes_an_artefact_that_scans_like_the_embedded_one(tmp_path: Path) -> None:
+def test_export_writes_an_artifact_that_scans_like_the_embedded_one(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     ran = deepscan("export", "lite", "--weights", root / "weights" / "lite2.safetensors", "--out", tmp_path / "made")
     assert (ran.code, ran.out) == (0, b"")

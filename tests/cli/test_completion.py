@@ -15,8 +15,8 @@ from deepscan.cli.completion import (
     complete_status,
 )
 from deepscan.models.specs import SPECS
-from deepscan.runtime.journal.results import Status
-from deepscan.runtime.weights_store import HOME_VARIABLE, RECORD, Record, weights_folder
+from deepscan.results import Status
+from deepscan.runtime.artifacts.weights_store import HOME_VARIABLE, RECORD, Record, weights_folder
 from tests.cli.console import deepscan
 
 

@@ -1,4 +1,4 @@
-"""From trained weights to artefacts and engines that scans and benchmarks use, through the real command."""
+"""From trained weights to artifacts and engines that scans and benchmarks use, through the real command."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_the_steps_are_shown_with_their_times_and_the_sizes(half: Ran) -> None:
     assert re.search(r"\.plan: \d+\.\d+ MB, tensorrt-rtx [\d.]+, compute capability 12\.0, built in \d", half.err)
 
 
-@pytest.mark.slow  # quantises
+@pytest.mark.slow  # quantizes
 def test_a_scan_with_8_bits_says_what_ran_and_agrees(eight_bits: Ran, out: Path) -> None:
     assert "left out: " + str(NO_FACE) in eight_bits.err
     rows = {}
@@ -91,13 +91,13 @@ def test_a_scan_with_8_bits_says_what_ran_and_agrees(eight_bits: Ran, out: Path)
         ran = deepscan("scan", SWAPPED, *QUICK, "--model", model, "--out", "-")
         assert ran.code == 0, ran.err
         (rows[model],) = ran.rows
-    original, quantised = rows.values()
-    assert (original["precision"], quantised["precision"]) == ("fp32", "int8")
-    assert original["score"] != quantised["score"]
-    assert float(quantised["score"]) == pytest.approx(float(original["score"]), abs=0.1)
+    original, quantized = rows.values()
+    assert (original["precision"], quantized["precision"]) == ("fp32", "int8")
+    assert original["score"] != quantized["score"]
+    assert float(quantized["score"]) == pytest.approx(float(original["score"]), abs=0.1)
 
 
-@pytest.mark.slow  # quantises
+@pytest.mark.slow  # quantizes
 def test_the_manifest_tells_where_the_ranges_come_from(eight_bits: Ran, out: Path) -> None:
     calibration = json.loads((out / "lite-int8.manifest.json").read_text())["calibration"]
     assert (calibration["method"], calibration["activations"], calibration["seed"]) == ("percentile", "affine", 0)
@@ -108,8 +108,8 @@ def test_the_manifest_tells_where_the_ranges_come_from(eight_bits: Ran, out: Pat
     assert report["parity"]["auc"] is not None
 
 
-@pytest.mark.slow  # quantises
-def test_an_artefact_without_zero_points_is_wanted_for_an_engine(eight_bits: Ran, out: Path, home: Path) -> None:
+@pytest.mark.slow  # quantizes
+def test_an_artifact_without_zero_points_is_wanted_for_an_engine(eight_bits: Ran, out: Path, home: Path) -> None:
     ran = deepscan(
         *("export", out / "lite-int8.onnx", "--engine", "tensorrt-rtx", "--sm", "86"), env={"DEEPSCAN_HOME": str(home)}
     )

@@ -18,8 +18,8 @@ from deepscan.cli import running, streams
 from deepscan.cli.running import run
 from deepscan.cli.scan_signals import interruptible
 from deepscan.errors import UsageError
-from deepscan.runtime.journal import output_paths
-from deepscan.runtime.limits import OPTIONS, Limits
+from deepscan.limits import OPTIONS, Limits
+from deepscan.runtime.store import output_paths
 from tests.cli.console import DEEPSCAN, ENVIRONMENT
 from tests.footage import ASTRONAUT, NO_FACE
 

@@ -16,8 +16,8 @@ from deepscan import scan as scanned_by_api
 from deepscan.cli import scan_run
 from deepscan.cli.scan_display import ScanDisplay
 from deepscan.cli.scan_run import Continuing
-from deepscan.runtime.journal.content import Contents, content_id
-from deepscan.runtime.workers.worker_process import WorkerProcess
+from deepscan.runtime.media.content import Contents, content_id
+from deepscan.runtime.workers.transport import WorkerProcess
 from tests.cli.console import DEEPSCAN, ENVIRONMENT, Ran, assert_one_line, deepscan, rows_of
 from tests.footage import ASTRONAUT, NO_FACE, flat, portrait, write_video
 from tests.runtime.watchdog import wait_until
@@ -157,8 +157,8 @@ def test_a_video_that_takes_too_long_costs_one_row(tmp_path: Path) -> None:
 
 
 def test_scans_one_after_the_other_add_their_rows(tmp_path: Path) -> None:
-    for name, colour in (("a.mp4", (0, 99, 0)), ("b.mp4", (99, 0, 0))):
-        write_video(tmp_path / name, [flat(colour)] * 4)
+    for name, color in (("a.mp4", (0, 99, 0)), ("b.mp4", (99, 0, 0))):
+        write_video(tmp_path / name, [flat(color)] * 4)
         assert deepscan("scan", name, *QUICK, cwd=tmp_path).code == 0
     rows = rows_of((tmp_path / "results.csv").read_bytes())
     assert [row["path"] for row in rows] == ["a.mp4", "b.mp4"]

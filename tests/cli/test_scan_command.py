@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deepscan.runtime.artefacts import embedded_manifest
+from deepscan.runtime.artifacts.artifacts import embedded_manifest
 from tests.cli.console import DEEPSCAN, ENVIRONMENT, QUICK, Ran, deepscan, rows_of
 from tests.footage import ASTRONAUT, EXAMPLES, NO_FACE, SWAPPED, TWO_FACES, example_frames, write_video
 from tests.runtime.watchdog import wait_until
@@ -199,7 +199,7 @@ def test_a_name_that_is_no_utf8_comes_back_from_stdout_byte_by_byte(tmp_path: Pa
     assert os.fsencode(ran.rows[0]["path"]) == name
 
 
-def test_a_path_that_begins_like_a_formula_is_neutralised(tmp_path: Path) -> None:
+def test_a_path_that_begins_like_a_formula_is_neutralized(tmp_path: Path) -> None:
     shutil.copyfile(NO_FACE, tmp_path / "=1+1.avi")
     assert deepscan("scan", "=1+1.avi", *QUICK, "-q", "--out", "-", cwd=tmp_path).rows[0]["path"] == "'=1+1.avi"
 

@@ -9,8 +9,8 @@ import pytest
 
 from deepscan import Scan, VideoResult
 from deepscan.cli.scan_display import ROWS_SHOWN, ScanDisplay
-from deepscan.runtime.inputs import InputPlan, PlannedInput
-from deepscan.runtime.journal.results import Segment
+from deepscan.results import Segment
+from deepscan.runtime.media.inputs import InputPlan, PlannedInput
 from deepscan.spec import LabelBand
 
 SCORED = VideoResult(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepscan.runtime.journal.results import Status
+from deepscan.results import Status
 from tests.cli.console import Ran, deepscan
 from tests.footage import ASTRONAUT, SWAPPED
 
@@ -89,7 +89,7 @@ def test_no_score_is_made_up_for_what_could_not_be_scored(ran: Ran) -> None:
     assert scores["good.mp4"] < 0.5 < scores["fake.mp4"]
 
 
-def test_bad_neighbours_do_not_change_a_score(ran: Ran, folder: Path) -> None:
+def test_bad_neighbors_do_not_change_a_score(ran: Ran, folder: Path) -> None:
     alone = deepscan("scan", "fake.mp4", "--frames", "4", "--out", "-", "--quiet", cwd=folder)
     assert alone.code == 0
     assert [row["score"] for row in ran.rows if row["path"] == "fake.mp4"] == [alone.rows[0]["score"]]

@@ -13,8 +13,8 @@ from rich.cells import cell_len
 
 from deepscan.cli.app import app
 from deepscan.cli.show_display import BLOCKS, NARROWEST_PLOT, plot
-from deepscan.runtime.journal.journal_lines import line_of
-from deepscan.runtime.journal.results import Segment, TrackResult, VideoResult
+from deepscan.results import Segment, TrackResult, VideoResult
+from deepscan.runtime.store.journal_lines import line_of
 from tests.cli.console import assert_one_line, deepscan
 
 SCORED = VideoResult(
@@ -288,7 +288,7 @@ def test_records_without_a_checksum_or_with_unknown_fields_are_read(tmp_path: Pa
     assert "█" in ran.text
 
 
-def test_names_cannot_move_the_cursor_or_colour_the_screen(tmp_path: Path) -> None:
+def test_names_cannot_move_the_cursor_or_color_the_screen(tmp_path: Path) -> None:
     name = os.fsdecode(b"/videos/\x1b[31m[bold]\r\n\xff.mp4")
     path = written(tmp_path / "results.jsonl", replace(CRASHED, path=name, reason="\x1b]0;owned\x07", codec="\x1b[2J"))
     for ran in (deepscan("show", path), deepscan("show", path, name), deepscan("show", path, "\x1bnone")):

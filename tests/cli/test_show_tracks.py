@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from deepscan.cli.show_tracks import track_lines
-from deepscan.runtime.journal.result_records import record_of, result_of
-from deepscan.runtime.journal.results import Segment, TrackResult, VideoResult
-from deepscan.runtime.journal.stored_results import StoredResult
+from deepscan.results import Segment, TrackResult, VideoResult
+from deepscan.runtime.store.result_records import record_of, result_of
+from deepscan.runtime.store.stored_results import StoredResult
 from tests.runtime.result_rows import TRACK, row, scanned
 
 

@@ -9,8 +9,8 @@ from typing import Final
 from deepscan.export.engine_builder import build_engine
 from deepscan.export.forms import graph_of
 from deepscan.export.packing import packed
-from deepscan.runtime.artefacts import Artefact
-from deepscan.runtime.tensorrt.engine_store import Engine
+from deepscan.runtime.artifacts.artifacts import Artifact
+from deepscan.runtime.backends.tensorrt.engine_store import Engine
 from tests.runtime.tiny_detectors import ORIGIN, TINY_FRAME, Brightness
 
 ARCHITECTURES: Final = ("8.0", "8.6", "8.9", "12.0")
@@ -18,12 +18,12 @@ WORKSPACE: Final = 1 << 30
 
 
 @cache
-def tiny() -> Artefact:
+def tiny() -> Artifact:
     return packed(graph_of(Brightness(), TINY_FRAME), TINY_FRAME, ORIGIN)
 
 
 def build(
-    artefact: Artefact,
+    artifact: Artifact,
     architecture: str | None = "8.6",
     *,
     max_batch: int = 4,
@@ -31,8 +31,8 @@ def build(
     report: Callable[[str], None] = lambda _: None,
 ) -> Engine:
     return build_engine(
-        artefact,
-        flavour="tensorrt-rtx",
+        artifact,
+        flavor="tensorrt-rtx",
         compute_capability=architecture,
         max_batch=max_batch,
         workspace_bytes=workspace_bytes,

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from deepscan.errors import ModelError
-from deepscan.export.artefact import Order, make_artefact
+from deepscan.export.artifact import Order, make_artifact
 from deepscan.export.embedded_weights import load_embedded
 from deepscan.export.packing import WeightsOrigin
 from deepscan.models import lite
@@ -47,4 +47,4 @@ def test_weights_that_make_every_answer_the_same_or_no_number_are_refused(scale:
             if "bn" in name and name.endswith("weight"):
                 tensor.fill_(scale)
     with pytest.raises(ModelError, match=rf"^w\.pth makes lite give different faces {says}: these are not its"):
-        make_artefact(network, LITE, WeightsOrigin("w.pth", "0" * 64), Order(), report=LINES.append)
+        make_artifact(network, LITE, WeightsOrigin("w.pth", "0" * 64), Order(), report=LINES.append)

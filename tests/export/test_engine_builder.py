@@ -25,12 +25,12 @@ from deepscan.export.half import halved
 from deepscan.export.packing import packed
 from deepscan.models.registry import BUILDERS
 from deepscan.models.specs import SPECS
-from deepscan.runtime.artefacts import load_artefact
-from deepscan.runtime.tensorrt.engine_store import MANIFEST, Engine, engine_folder, find_engine, read_plan
-from deepscan.runtime.tensorrt.tensorrt_files import LOCK, make_private
-from deepscan.runtime.tensorrt.tensorrt_manifest import BatchProfile, Target
-from deepscan.runtime.tensorrt.tensorrt_packages import Package, load_package
-from deepscan.runtime.weights_store import HOME_VARIABLE
+from deepscan.runtime.artifacts.artifacts import load_artifact
+from deepscan.runtime.artifacts.weights_store import HOME_VARIABLE
+from deepscan.runtime.backends.tensorrt.engine_store import MANIFEST, Engine, engine_folder, find_engine, read_plan
+from deepscan.runtime.backends.tensorrt.tensorrt_files import LOCK, make_private
+from deepscan.runtime.backends.tensorrt.tensorrt_manifest import BatchProfile, Target
+from deepscan.runtime.backends.tensorrt.tensorrt_packages import Package, load_package
 from tests.export.engine_building import ARCHITECTURES, WORKSPACE, build, tiny
 from tests.runtime.engines import contents, stored
 from tests.runtime.tiny_detectors import ORIGIN
@@ -49,10 +49,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 BUILD_LITE = """
 from deepscan.errors import DeepscanError
 from deepscan.export.engine_builder import build_engine
-from deepscan.runtime.artefacts import load_artefact
+from deepscan.runtime.artifacts.artifacts import load_artifact
 {first}
 try:
-    engine = build_engine(load_artefact("lite"), flavour="tensorrt-rtx", compute_capability="8.6", max_batch=4,
+    engine = build_engine(load_artifact("lite"), flavor="tensorrt-rtx", compute_capability="8.6", max_batch=4,
                           workspace_bytes=1 << 30, report=lambda line: print(line, flush=True))
     print(engine.manifest.sha256, flush=True)
 except DeepscanError as error:
@@ -85,37 +85,37 @@ def next_line(process: subprocess.Popen[str]) -> str:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_lite_is_built_without_a_complaint(architecture: str, capfd: pytest.CaptureFixture[str]) -> None:
-    artefact = load_artefact("lite")
-    engine = build(artefact, architecture, max_batch=6)
+    artifact = load_artifact("lite")
+    engine = build(artifact, architecture, max_batch=6)
     made, rtx = engine.manifest, load_package("tensorrt-rtx")
     assert made.warnings == ()
-    assert (made.detector, made.precision, made.onnx_sha256) == ("lite", "fp32", artefact.manifest.sha256)
-    assert (made.flavour, made.version, made.target.compute_capability) == ("tensorrt-rtx", rtx.version, architecture)
+    assert (made.detector, made.precision, made.onnx_sha256) == ("lite", "fp32", artifact.manifest.sha256)
+    assert (made.flavor, made.version, made.target.compute_capability) == ("tensorrt-rtx", rtx.version, architecture)
     assert made.batches == BatchProfile(smallest=1, tuned=6, largest=6)
     plan = read_plan(engine, remedy="")
     assert (len(plan), hashlib.sha256(plan).hexdigest()) == (made.size_bytes, made.sha256)
     assert made.size_bytes > 19_000_000  # its weights are in float32
     target = Target(compute_capability=architecture)
-    assert find_engine(artefact.manifest, "tensorrt-rtx", version=rtx.version, target=target) == engine
+    assert find_engine(artifact.manifest, "tensorrt-rtx", version=rtx.version, target=target) == engine
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_detector_with_random_weights_is_built_in_half_precision_for_each_architecture() -> None:
     spec = SPECS["caddm-resnet34"]
     graph = halved(graph_of(BUILDERS[spec.name]().eval(), spec), islands=())
-    artefact = packed(graph, spec, ORIGIN, precision="fp16")
-    engines = [build(artefact, architecture) for architecture in ARCHITECTURES]
+    artifact = packed(graph, spec, ORIGIN, precision="fp16")
+    engines = [build(artifact, architecture) for architecture in ARCHITECTURES]
     assert [engine.manifest.warnings for engine in engines] == [()] * 4
     assert len({engine.folder for engine in engines}) == 4
     assert len({engine.manifest.sha256 for engine in engines}) == 4
 
 
 def test_half_precision_with_float32_islands_is_taken_without_a_complaint() -> None:
-    lite = load_artefact("lite")
+    lite = load_artifact("lite")
     graph = onnx.load_model_from_string(lite.model)
     islands = [node.name for node in graph.graph.node[::3]]
-    artefact = packed(halved(graph, islands), lite.manifest.spec, ORIGIN, precision="fp16")
-    assert build(artefact).manifest.warnings == ()
+    artifact = packed(halved(graph, islands), lite.manifest.spec, ORIGIN, precision="fp16")
+    assert build(artifact).manifest.warnings == ()
 
 
 def test_an_engine_that_is_there_is_not_built_again_unless_it_should_be_another() -> None:
@@ -158,7 +158,7 @@ def test_what_is_raised_while_reporting_stops_the_build(home: Path) -> None:
 def test_too_little_memory_is_said(home: Path) -> None:
     expected = r"lite\.onnx for compute capability 8\.6 and batches of up to 4 within 1 MiB \(OutOfMemory"
     with pytest.raises(ModelError, match=expected):
-        build(load_artefact("lite"), workspace_bytes=1 << 20)
+        build(load_artifact("lite"), workspace_bytes=1 << 20)
     assert not [name for name in contents(home) if MANIFEST in name]
 
 
@@ -176,14 +176,14 @@ def test_the_second_process_waits_for_the_first_and_finds_its_engine() -> None:
 
 def read_plan_hash() -> str:
     """Of the engine of `lite` in the store."""
-    artefact, rtx = load_artefact("lite").manifest, load_package("tensorrt-rtx")
-    engine = find_engine(artefact, "tensorrt-rtx", version=rtx.version, target=Target(compute_capability="8.6"))
+    artifact, rtx = load_artifact("lite").manifest, load_package("tensorrt-rtx")
+    engine = find_engine(artifact, "tensorrt-rtx", version=rtx.version, target=Target(compute_capability="8.6"))
     return hashlib.sha256(read_plan(engine, remedy="")).hexdigest()
 
 
 def test_a_build_that_is_killed_leaves_no_engine_and_no_lock() -> None:
-    artefact = load_artefact("lite")
-    folder = engine_folder(artefact.manifest, "tensorrt-rtx", "8.6")
+    artifact = load_artifact("lite")
+    folder = engine_folder(artifact.manifest, "tensorrt-rtx", "8.6")
     with building() as killed:
         assert next_line(killed) == "Building engine ..."
         killed.send_signal(signal.SIGKILL)
@@ -191,7 +191,7 @@ def test_a_build_that_is_killed_leaves_no_engine_and_no_lock() -> None:
     assert os.listdir(folder) == [LOCK]
     (folder / ".left.by.a.write.partial").write_bytes(b"")
     said: list[str] = []
-    engine = build(artefact, report=said.append)
+    engine = build(artifact, report=said.append)
     assert said[0] == "Building engine ..."
     assert sorted(os.listdir(folder)) == sorted([LOCK, MANIFEST, engine.plan_path.name])
 
@@ -206,11 +206,11 @@ def test_ctrl_c_stops_a_build() -> None:
     assert "Determining refit engines ..." not in output  # the last phase
     assert process.returncode == -signal.SIGINT
     assert errors.splitlines()[-1] == "KeyboardInterrupt"
-    assert os.listdir(engine_folder(load_artefact("lite").manifest, "tensorrt-rtx", "8.6")) == [LOCK]
+    assert os.listdir(engine_folder(load_artifact("lite").manifest, "tensorrt-rtx", "8.6")) == [LOCK]
 
 
 def test_a_full_disk_is_an_output_error_and_leaves_the_engine_that_is_there(home: Path) -> None:
-    there = stored(flavour="tensorrt-rtx")
+    there = stored(flavor="tensorrt-rtx")
     before = contents(home)
     limit = """
 import resource, signal
@@ -241,10 +241,10 @@ def test_nothing_is_built_into_a_store_that_is_open_to_others(home: Path) -> Non
 
 
 def test_two_threads_build_one_after_another() -> None:
-    artefact = tiny()
+    artifact = tiny()
     engines: list[Engine] = []
     threads = [
-        threading.Thread(target=lambda sm=sm: engines.append(build(artefact, sm))) for sm in ("8.0", "8.6", "8.0")
+        threading.Thread(target=lambda sm=sm: engines.append(build(artifact, sm))) for sm in ("8.0", "8.6", "8.0")
     ]
     for thread in threads:
         thread.start()
@@ -306,7 +306,7 @@ def test_a_package_that_is_not_installed_is_named_with_its_pip_line(monkeypatch:
     with pytest.raises(MachineError, match=r"TensorRT cannot be loaded .*: run `.+ -m pip install .+\[tensorrt\]"):
         build_engine(
             tiny(),
-            flavour="tensorrt",
+            flavor="tensorrt",
             compute_capability=None,
             max_batch=1,
             workspace_bytes=WORKSPACE,

@@ -12,10 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from deepscan.errors import ModelError
 from deepscan.export.packing import packed
-from deepscan.runtime.artefacts import Artefact
-from deepscan.runtime.tensorrt.engine_store import MANIFEST
-from deepscan.runtime.tensorrt.tensorrt_packages import load_package
-from deepscan.runtime.weights_store import HOME_VARIABLE
+from deepscan.runtime.artifacts.artifacts import Artifact
+from deepscan.runtime.artifacts.weights_store import HOME_VARIABLE
+from deepscan.runtime.backends.tensorrt.engine_store import MANIFEST
+from deepscan.runtime.backends.tensorrt.tensorrt_packages import load_package
 from deepscan.spec import DetectorSpec
 from tests.export.engine_building import ARCHITECTURES, build, tiny
 from tests.runtime.engines import contents
@@ -60,8 +60,8 @@ def test_a_graph_that_it_does_not_take_is_refused_in_one_sentence_that_names_the
     assert not [name for name in contents(home) if MANIFEST in name]
 
 
-def quantised(spec: DetectorSpec, *, kind: type[np.int8 | np.uint8] = np.int8, zero: int = 0) -> Artefact:
-    """An artefact of one quantised convolution."""
+def quantized(spec: DetectorSpec, *, kind: type[np.int8 | np.uint8] = np.int8, zero: int = 0) -> Artifact:
+    """An artifact of one quantized convolution."""
     steps = len(spec.item_shape) - 1
     weights = {
         "scale": np.float32(0.05),
@@ -83,7 +83,7 @@ def quantised(spec: DetectorSpec, *, kind: type[np.int8 | np.uint8] = np.int8, z
     ]
     graph = helper.make_graph(
         nodes,
-        "quantised",
+        "quantized",
         [helper.make_tensor_value_info(spec.input_name, TensorProto.UINT8, ["N", *spec.item_shape])],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N"]) for name in ("logit", "score")],
         [numpy_helper.from_array(np.asarray(values), name) for name, values in weights.items()],
@@ -94,14 +94,14 @@ def quantised(spec: DetectorSpec, *, kind: type[np.int8 | np.uint8] = np.int8, z
 
 @pytest.mark.parametrize("spec", [TINY_FRAME, TINY_CLIP], ids=["2-D", "3-D"])
 def test_symmetric_int8_is_taken_without_a_complaint(spec: DetectorSpec) -> None:
-    engines = [build(quantised(spec), architecture) for architecture in ARCHITECTURES]
+    engines = [build(quantized(spec), architecture) for architecture in ARCHITECTURES]
     assert [(engine.manifest.precision, engine.manifest.warnings) for engine in engines] == [("int8", ())] * 4
 
 
 @pytest.mark.parametrize(("kind", "zero"), [(np.int8, 3), (np.uint8, 128), (np.uint8, 0)])
 def test_int8_with_zero_points_is_refused(kind: type[np.int8 | np.uint8], zero: int) -> None:
-    with pytest.raises(ModelError, match=r"tiny-frame-int8\.onnx is quantised with zero points \(to int8\)"):
-        build(quantised(TINY_FRAME, kind=kind, zero=zero))
+    with pytest.raises(ModelError, match=r"tiny-frame-int8\.onnx is quantized with zero points \(to int8\)"):
+        build(quantized(TINY_FRAME, kind=kind, zero=zero))
 
 
 def other_side(graph: onnx.ModelProto) -> None:
@@ -129,7 +129,7 @@ def other_output(graph: onnx.ModelProto) -> None:
 def test_a_graph_that_is_not_what_its_record_says_is_refused(change: Callable[[onnx.ModelProto], None]) -> None:
     graph = onnx.load_model_from_string(tiny().model)
     change(graph)
-    changed = Artefact(tiny().manifest, graph.SerializeToString())
+    changed = Artifact(tiny().manifest, graph.SerializeToString())
     with pytest.raises(
         ModelError, match=r"tiny-frame\.onnx does not turn uint8 faces \[N, 32, 32, 3\] into logit: export"
     ):
@@ -145,9 +145,9 @@ def test_no_other_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     onnx.external_data_helper.set_external_data(weights, "weights.bin")
     weights.ClearField("raw_data")
     with pytest.raises(ModelError, match=r"tiny-frame\.onnx keeps .* in another file, which is not read"):
-        build(Artefact(tiny().manifest, graph.SerializeToString()))
+        build(Artifact(tiny().manifest, graph.SerializeToString()))
 
 
 def test_bytes_that_are_no_model_are_refused() -> None:
     with pytest.raises(ModelError, match=r"tiny-frame\.onnx is not an ONNX file: export the detector again\."):
-        build(Artefact(tiny().manifest, b"not a model"))
+        build(Artifact(tiny().manifest, b"not a model"))

@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from deepscan.calibration.graph_reading import read_graph
-from deepscan.calibration.placement import placed, quantisable
+from deepscan.calibration.placement import placed, quantizable
 from deepscan.calibration.qdq import with_qdq
 from deepscan.calibration.scales import Range
 from deepscan.export.engine_builder import build_engine
@@ -23,8 +23,8 @@ from deepscan.export.packing import packed
 from deepscan.export.simplify import folded_batch_norm
 from deepscan.models.registry import BUILDERS
 from deepscan.models.specs import SPECS
-from deepscan.runtime.artefacts import Artefact
-from deepscan.runtime.weights_store import HOME_VARIABLE
+from deepscan.runtime.artifacts.artifacts import Artifact
+from deepscan.runtime.artifacts.weights_store import HOME_VARIABLE
 from deepscan.spec import DetectorSpec
 from tests.runtime.tiny_detectors import ORIGIN
 
@@ -50,30 +50,30 @@ def graph(name: str, form: FormChoice) -> onnx.ModelProto:
     return folded_batch_norm(exported(BUILDERS[name]().eval(), SPECS[name], form, for_engine=True).model)
 
 
-def in_half(model: onnx.ModelProto, spec: DetectorSpec) -> Artefact:
+def in_half(model: onnx.ModelProto, spec: DetectorSpec) -> Artifact:
     return packed(halved(model, islands=()), spec, ORIGIN, precision="fp16")
 
 
-def in_int8(model: onnx.ModelProto, spec: DetectorSpec) -> Artefact:
+def in_int8(model: onnx.ModelProto, spec: DetectorSpec) -> Artifact:
     reading = read_graph(model)
-    placement = placed(reading, quantisable(reading, "symmetric"), "symmetric")
+    placement = placed(reading, quantizable(reading, "symmetric"), "symmetric")
     assert placement.layers
     ranges = {root: Range(-3.0, 3.0) for root in placement.roots.values()}
     return packed(with_qdq(reading, placement, ranges, "symmetric"), spec, ORIGIN, precision="int8")
 
 
-def refuse_complaints(artefact: Artefact) -> None:
+def refuse_complaints(artifact: Artifact) -> None:
     for architecture in ARCHITECTURES:
         engine = build_engine(
-            artefact,
-            flavour="tensorrt-rtx",
+            artifact,
+            flavor="tensorrt-rtx",
             compute_capability=architecture,
             max_batch=LARGEST_BATCH,
             workspace_bytes=WORKSPACE,
             report=lambda _: None,
         )
         assert engine.manifest.warnings == (), architecture
-        assert engine.manifest.size_bytes > artefact.manifest.size_bytes / 2
+        assert engine.manifest.size_bytes > artifact.manifest.size_bytes / 2
         engine.plan_path.unlink()
 
 

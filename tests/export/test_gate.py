@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from deepscan.export.artefact import Made, Order, Quantisation, make_artefact, store_artefact
+from deepscan.export.artifact import ExportResult, Order, Quantization, make_artifact, store_artifact
 from deepscan.export.forms import graph_of
 from deepscan.export.gate import gate_for
+from deepscan.export.parity.conversion import ConversionResult, Judge, Report
+from deepscan.export.parity.parity import BUDGETS
+from deepscan.export.parity.samples import Samples
 from deepscan.export.parity_report import ParityMiss, ParityReport, readable
-from deepscan.runtime.artefacts import CalibrationRecord, load_artefact
-from deepscan.runtime.parity.conversion import Converted, Judge, Report
-from deepscan.runtime.parity.parity import BUDGETS
-from deepscan.runtime.parity.samples import Samples
+from deepscan.runtime.artifacts.artifacts import CalibrationRecord, load_artifact
 from tests.runtime.tiny_detectors import ORIGIN, TINY_FRAME, Brightness
 
 LINES: list[str] = []
@@ -52,7 +52,7 @@ def samples_of(items: NDArray[np.uint8]) -> Samples:
 
 
 def levels(count: int) -> Samples:
-    """Return grey crops from black to white."""
+    """Return gray crops from black to white."""
     return samples_of(
         np.stack([np.full((32, 32, 3), value, dtype=np.uint8) for value in np.linspace(0, 255, count).astype(int)])
     )
@@ -62,26 +62,26 @@ def graph(more: float) -> onnx.ModelProto:
     return graph_of(Louder(more), TINY_FRAME)
 
 
-def swapped(more: float) -> Quantisation:
+def swapped(more: float) -> Quantization:
     """Return a conversion that makes every logit larger by `more`."""
 
-    def convert(_: onnx.ModelProto, judge: Judge, report: Report) -> Converted:
+    def convert(_: onnx.ModelProto, judge: Judge, report: Report) -> ConversionResult:
         report(f"{judge(graph(more)).max_difference:.3f}")
-        return Converted(graph(more), {"some node": "it hurts | much"}, "made louder")
+        return ConversionResult(graph(more), {"some node": "it hurts | much"}, "made louder")
 
-    return Quantisation(convert, RECORD)
+    return Quantization(convert, RECORD)
 
 
-def made(more: float, *, accept: bool = False) -> Made:
-    order = Order(precision="int8", quantisation=swapped(more), samples=levels(30), accept_parity_loss=accept)
-    return make_artefact(Brightness(), TINY_FRAME, ORIGIN, order, report=LINES.append)
+def made(more: float, *, accept: bool = False) -> ExportResult:
+    order = Order(precision="int8", quantization=swapped(more), samples=levels(30), accept_parity_loss=accept)
+    return make_artifact(Brightness(), TINY_FRAME, ORIGIN, order, report=LINES.append)
 
 
 def test_the_gate_knows_how_far_a_graph_is_from_the_network() -> None:
     samples = levels(19)
     gate = gate_for(Brightness(), TINY_FRAME, samples)
-    grey = samples.items[:, 0, 0, 0] / 127.5 - 1
-    np.testing.assert_allclose(gate.reference, 4 * grey, atol=1e-5)
+    gray = samples.items[:, 0, 0, 0] / 127.5 - 1
+    np.testing.assert_allclose(gate.reference, 4 * gray, atol=1e-5)
     same, louder = gate(graph(0.0)), gate(graph(0.25))
     assert same.max_difference < 1e-6
     assert louder.max_logit_difference == pytest.approx(0.25, abs=1e-4)
@@ -92,10 +92,10 @@ def test_the_gate_knows_how_far_a_graph_is_from_the_network() -> None:
     assert louder.auc == louder.auc_reference
 
 
-def test_an_artefact_within_the_budget_is_recorded_with_what_was_kept() -> None:
+def test_an_artifact_within_the_budget_is_recorded_with_what_was_kept() -> None:
     exported = made(0.05)
-    assert exported.artefact.manifest.parity_loss == ""
-    assert exported.artefact.manifest.calibration == msgspec.structs.replace(RECORD, kept=("some node",))
+    assert exported.artifact.manifest.parity_loss == ""
+    assert exported.artifact.manifest.calibration == msgspec.structs.replace(RECORD, kept=("some node",))
     assert exported.report.misses == ()
     assert not exported.report.accepted
     assert exported.report.parity.items > 30  # those that come with the package are looked at, too
@@ -119,8 +119,8 @@ def test_a_miss_fails_with_the_worst_cases() -> None:
 
 def test_an_accepted_miss_is_in_the_manifest_and_in_the_report(tmp_path: Path) -> None:
     exported = made(1.0, accept=True)
-    path = store_artefact(exported.artefact, tmp_path, report=exported.report)
-    manifest = load_artefact(str(path)).manifest
+    path = store_artifact(exported.artifact, tmp_path, report=exported.report)
+    manifest = load_artifact(str(path)).manifest
     assert manifest.parity_loss.startswith("the mean difference of the scores is 0.")
     kept = msgspec.json.decode((tmp_path / "tiny-frame-int8.parity.json").read_bytes(), type=ParityReport)
     assert kept == exported.report
@@ -134,7 +134,7 @@ def test_an_accepted_miss_is_in_the_manifest_and_in_the_report(tmp_path: Path) -
 
 def test_float32_has_the_strictest_budget() -> None:
     budget = BUDGETS["fp32"]
-    exported = make_artefact(Brightness(), TINY_FRAME, ORIGIN, Order(samples=levels(5)), report=LINES.append)
+    exported = make_artifact(Brightness(), TINY_FRAME, ORIGIN, Order(samples=levels(5)), report=LINES.append)
     assert exported.report.parity.max_difference <= (budget.max_difference or 0)
     assert exported.report.budget == budget
-    assert exported.artefact.manifest.file == "tiny-frame.onnx"
+    assert exported.artifact.manifest.file == "tiny-frame.onnx"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from deepscan.export.artefact import Order, make_artefact
+from deepscan.export.artifact import Order, make_artifact
 from deepscan.models.registry import BUILDERS
 from deepscan.models.specs import SPECS
-from deepscan.runtime.artefacts import Precision
+from deepscan.runtime.artifacts.artifacts import Precision
 from tests.models.goldens import golden
 from tests.runtime.tiny_detectors import ORIGIN
 
@@ -23,7 +23,7 @@ def test_with_weights_by_recipe(name: str) -> None:
     network = BUILDERS[name]().eval()
     network.load_state_dict(golden(name.replace("-", "_")).tensors())
     for precision in PRECISIONS:
-        made = make_artefact(network, SPECS[name], ORIGIN, Order(precision=precision), report=print)
+        made = make_artifact(network, SPECS[name], ORIGIN, Order(precision=precision), report=print)
         assert made.report.misses == ()
         assert made.report.parity.items >= 4
-        assert made.artefact.manifest.precision == precision
+        assert made.artifact.manifest.precision == precision

@@ -14,7 +14,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
 from deepscan.export.half import emulated, halved
 from deepscan.export.half_weights import store_exact_halves
-from deepscan.runtime.artefacts import load_artefact
+from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.sessions import Session
 
 WIDTH = 4
@@ -273,7 +273,7 @@ def test_names_that_are_taken_are_not_given_again() -> None:
 
 
 def test_lite_keeps_its_contract() -> None:
-    model = onnx.load_model_from_string(load_artefact("lite").model)
+    model = onnx.load_model_from_string(load_artifact("lite").model)
     half, stand_in = halved(model, ()), emulated(model, ())
     check_typing(half)
     onnx.checker.check_model(stand_in, full_check=True)

@@ -17,19 +17,19 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from torch import nn
 
 from deepscan.export.half import emulated, halved
+from deepscan.export.half_fp32_nodes import LARGEST_HALF, bridged
 from deepscan.export.half_graph import read_graph
-from deepscan.export.half_islands import LARGEST_HALF, bridged
 from deepscan.export.half_ranges import grouped, largest_values
 from deepscan.export.half_search import MOST_CALLS, half_precision
 from deepscan.export.onnx_from_module import onnx_from_module
+from deepscan.export.parity.conversion import ConversionResult
+from deepscan.export.parity.parity import BUDGETS, Parity, compared, misses
+from deepscan.export.parity.samples import Samples, packaged_samples
 from deepscan.models.hff import CrossAttention
 from deepscan.models.specs import SPECS
 from deepscan.models.temporal_transformer import TimeTransformer
-from deepscan.runtime.artefacts import load_artefact
+from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.sessions import Session
-from deepscan.runtime.parity.conversion import Converted
-from deepscan.runtime.parity.parity import BUDGETS, Parity, compared, misses
-from deepscan.runtime.parity.samples import Samples, packaged_samples
 from deepscan.spec import DetectorSpec
 
 WIDTH = 8
@@ -38,7 +38,7 @@ Edit = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 @dataclass
-class Gate:
+class ParityCheck:
     """Compares graphs over pictures with a float32 graph, and counts how often it was asked."""
 
     samples: Samples
@@ -50,7 +50,7 @@ class Gate:
         self.calls += 1
         return compared(self.reference, logits_of(model, self.samples.items), SPEC, self.samples)
 
-    def convert(self, model: onnx.ModelProto) -> Converted:
+    def convert(self, model: onnx.ModelProto) -> ConversionResult:
         """Convert, and check what is true of every conversion."""
         made = half_precision(model, self, lambda graph: largest_values(graph, self.samples.items), self.lines.append)
         assert self.calls <= MOST_CALLS
@@ -68,13 +68,13 @@ def logits_of(model: onnx.ModelProto, items: NDArray[np.uint8]) -> NDArray[np.fl
     return logits
 
 
-def gate_for(model: onnx.ModelProto, *, count: int = 16, edit: Edit = lambda logits: logits) -> Gate:
+def gate_for(model: onnx.ModelProto, *, count: int = 16, edit: Edit = lambda logits: logits) -> ParityCheck:
     """A gate with pictures of noise; `edit` changes what is said to be right."""
     shape = [size.dim_value for size in model.graph.input[0].type.tensor_type.shape.dim[1:]]
     items = np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)
     names = tuple(f"picture {number}" for number in range(count))
     samples = Samples(items=items, sources=names, videos=names, fakes=(None,) * count, sha256="")
-    return Gate(samples, edit(logits_of(model, items)))
+    return ParityCheck(samples, edit(logits_of(model, items)))
 
 
 def graph_of(middle: list[NodeProto], weights: dict[str, Any]) -> onnx.ModelProto:
@@ -304,10 +304,10 @@ def test_ftcn_transformer_stays_in_float32_where_its_feed_forward_layer_overflow
 
 
 def test_lite_is_within_the_budget_in_half_on_real_crops() -> None:
-    spec: DetectorSpec = load_artefact("lite").manifest.spec
-    model = onnx.load_model_from_string(load_artefact("lite").model)
+    spec: DetectorSpec = load_artifact("lite").manifest.spec
+    model = onnx.load_model_from_string(load_artifact("lite").model)
     samples = packaged_samples(spec, count=8)
-    gate = Gate(samples, logits_of(model, samples.items))
+    gate = ParityCheck(samples, logits_of(model, samples.items))
     made = gate.convert(model)
     assert gate.calls == 1
     assert len(made.notes) <= 3

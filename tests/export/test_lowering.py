@@ -15,7 +15,7 @@ from deepscan.errors import UsageError
 from deepscan.export.forms import exported, graph_of
 from deepscan.export.lowering import lowered
 from deepscan.export.packing import WeightsOrigin, packed
-from deepscan.export.wrappers import ArtefactGraph
+from deepscan.export.wrappers import ArtifactGraph
 from deepscan.models.altfreezing import AltFreezing
 from deepscan.models.ftcn import FTCN
 from deepscan.models.registry import BUILDERS
@@ -45,7 +45,7 @@ def name_of(network: nn.Module) -> str:
 
 def probabilities(network: nn.Module, name: str, clips: torch.Tensor) -> torch.Tensor:
     with torch.inference_mode():
-        score: torch.Tensor = ArtefactGraph(network, SPECS[name]).eval()(clips)[1]
+        score: torch.Tensor = ArtifactGraph(network, SPECS[name]).eval()(clips)[1]
     return score
 
 
@@ -55,9 +55,9 @@ def test_both_forms_give_the_authors_numbers(network: AltFreezing | FTCN) -> Non
     flat = probabilities(lowered(network, frames=spec.frames), name, torch.from_numpy(clips)).numpy()
     np.testing.assert_allclose(flat, golden(name).fake(), rtol=0, atol=SAME)
     graph = graph_of(lowered(network, frames=spec.frames), spec)
-    artefact = packed(graph, spec, WeightsOrigin("golden", "0" * 64), form="2d")
-    _refuse_3d(onnx.load_model_from_string(artefact.model))
-    backend = OnnxRuntimeBackend(artefact, device="cpu", threads=2, precision="fp32")
+    artifact = packed(graph, spec, WeightsOrigin("golden", "0" * 64), form="2d")
+    _refuse_3d(onnx.load_model_from_string(artifact.model))
+    backend = OnnxRuntimeBackend(artifact, device="cpu", threads=2, precision="fp32")
     logits = np.array([backend.logits(clip[None])[0] for clip in clips])
     np.testing.assert_allclose(1 / (1 + np.exp(-logits)), golden(name).fake(), rtol=0, atol=SAME)
 

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from deepscan.errors import UsageError
+from deepscan.export.parity.samples import Samples
 from deepscan.export.real_data import calibration_data, gathered_data, joined
 from deepscan.models.specs import SPECS
-from deepscan.runtime.parity.samples import Samples
 from tests.footage import ASTRONAUT, EXAMPLES, NO_FACE, PHONE, TWO_FACES, example_frames
 
 SPEC = SPECS["recce"]

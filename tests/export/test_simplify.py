@@ -1,4 +1,4 @@
-"""Every detector's graph: no shape arithmetic, nothing that does nothing, any batch; and batch normalisation folded."""
+"""Every detector's graph: no shape arithmetic, nothing that does nothing, any batch; and batch normalization folded."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from deepscan.export.half_weights import store_exact_halves
 from deepscan.export.lowering import can_be_lowered, lowered
 from deepscan.export.onnx_from_module import OPSET
 from deepscan.export.simplify import folded_batch_norm
-from deepscan.export.wrappers import ArtefactGraph
+from deepscan.export.wrappers import ArtifactGraph
 from deepscan.models.specs import SPECS
 from deepscan.models.untrained import untrained_network
-from deepscan.runtime.artefacts import load_artefact
+from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.spec import DetectorSpec
 
 FACES = np.load(Path(__file__).parents[1] / "models" / "lite_golden.npz")["faces"]
@@ -76,7 +76,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     if name.startswith("caddm"):
         see_bytes(network, items)
     with torch.inference_mode():
-        scores = ArtefactGraph(network, spec).eval()(torch.from_numpy(items))[1].numpy()
+        scores = ArtifactGraph(network, spec).eval()(torch.from_numpy(items))[1].numpy()
     if chosen.endswith("-2d"):
         assert can_be_lowered(network)
         network = lowered(network, frames=spec.frames)
@@ -195,7 +195,7 @@ def test_folded_the_scores_are_the_same(case: Case) -> None:
     assert case.model.SerializeToString(deterministic=True) == before
     operators = Counter(node.op_type for node in made.graph.node)
     assert operators["BatchNormalization"] == 0
-    # Only HFF normalises what no convolution gave.
+    # Only HFF normalizes what no convolution gave.
     assert [node.name for node in made.graph.node if node.name.endswith((".scale", ".offset"))] == (
         ["network.srm_sa_post.0.scale", "network.srm_sa_post.0.offset"] if case.name == "hff" else []
     )
@@ -204,7 +204,7 @@ def test_folded_the_scores_are_the_same(case: Case) -> None:
 
 
 def test_the_embedded_detector_whose_weights_are_halves_is_folded_too() -> None:
-    model = onnx.load_model_from_string(load_artefact("lite").model)
+    model = onnx.load_model_from_string(load_artifact("lite").model)
     assert any(tensor.data_type == TensorProto.FLOAT16 for tensor in model.graph.initializer)
     made = folded_batch_norm(model)
     folded = [tensor for tensor in made.graph.initializer if tensor.name.endswith(".folded")]
@@ -215,7 +215,7 @@ def test_the_embedded_detector_whose_weights_are_halves_is_folded_too() -> None:
     assert_same(answers(made, FACES), answers(model, FACES))
 
 
-NORMALISED = ("scale", "shift", "mean", "variance")
+NORMALIZED = ("scale", "shift", "mean", "variance")
 
 
 def small(nodes: list[NodeProto], shape: tuple[int, ...], held: dict[str, NDArray[np.float32]]) -> onnx.ModelProto:
@@ -231,15 +231,15 @@ def small(nodes: list[NodeProto], shape: tuple[int, ...], held: dict[str, NDArra
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("used_elsewhere", [False, True])
 @pytest.mark.parametrize("halved", [False, True])
-def test_a_convolution_is_folded_only_where_the_normalisation_is_its_one_use(
+def test_a_convolution_is_folded_only_where_the_normalization_is_its_one_use(
     *, axes: int, biased: bool, used_elsewhere: bool, halved: bool
 ) -> None:
     draw = np.random.default_rng(axes)
-    held = {name: draw.uniform(0.5, 2, 4).astype(np.float32) for name in NORMALISED}
+    held = {name: draw.uniform(0.5, 2, 4).astype(np.float32) for name in NORMALIZED}
     held["weight"] = draw.normal(size=(4, 3, *[3] * axes)).astype(np.float32)
     held["bias"] = draw.normal(size=4).astype(np.float32)
     conv = helper.make_node("Conv", ["x", "weight", *(["bias"] if biased else [])], ["y"], name="conv")
-    norm = helper.make_node("BatchNormalization", ["y", *NORMALISED], ["z"], name="norm", epsilon=0.25)
+    norm = helper.make_node("BatchNormalization", ["y", *NORMALIZED], ["z"], name="norm", epsilon=0.25)
     last = (
         helper.make_node("Add", ["y", "z"], ["score"]) if used_elsewhere else helper.make_node("Relu", ["z"], ["score"])
     )

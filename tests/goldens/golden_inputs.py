@@ -1,7 +1,7 @@
 """Synthetic golden inputs, made from a seed with whole-number arithmetic only, so the same everywhere.
 
 A frame is a smooth scene with a smooth oval "face" on it, five dark spots, fine grain, and one corner
-with strong grey grain. Over the frames of a clip the face moves and its colours slide sideways.
+with strong gray grain. Over the frames of a clip the face moves and its colors slide sideways.
 """
 
 import hashlib

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from deepscan.export.wrappers import ArtefactGraph
+from deepscan.export.wrappers import ArtifactGraph
 from deepscan.spec import DetectorSpec
 from tests.goldens import golden_inputs, golden_weights
 
@@ -59,7 +59,7 @@ def golden(name: str) -> Golden:
 
 def check_scores(network: nn.Module, spec: DetectorSpec, expected: Golden) -> None:
     """The probability of *fake* agrees with the authors' float64 result within the golden's tolerance."""
-    graph = ArtefactGraph(network, spec).eval()
+    graph = ArtifactGraph(network, spec).eval()
     with torch.inference_mode():
         logit, score = graph(torch.from_numpy(expected.inputs()))
     assert logit.shape == score.shape == (2,)
@@ -77,7 +77,7 @@ def check_activations(
         hooks.append(module.register_forward_hook(_keep(name, seen)))
     try:
         with torch.inference_mode():
-            ArtefactGraph(network, spec).eval()(torch.from_numpy(expected.inputs()[:1]))
+            ArtifactGraph(network, spec).eval()(torch.from_numpy(expected.inputs()[:1]))
     finally:
         for hook in hooks:
             hook.remove()

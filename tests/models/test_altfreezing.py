@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from deepscan.export.onnx_from_module import onnx_from_module
-from deepscan.export.wrappers import ArtefactGraph
+from deepscan.export.wrappers import ArtifactGraph
 from deepscan.models import altfreezing
 from deepscan.models.altfreezing import AltFreezing
 from deepscan.models.specs import SPECS
@@ -41,7 +41,7 @@ def test_the_maps_on_the_way_are_the_authors(network: AltFreezing) -> None:
 
 @pytest.mark.slow  # for its export
 def test_the_exported_graph_gives_the_authors_scores_at_any_batch(network: AltFreezing) -> None:
-    model = onnx_from_module(ArtefactGraph(network, SPEC), SPEC.item_shape, input_name=SPEC.input_name)
+    model = onnx_from_module(ArtifactGraph(network, SPEC), SPEC.item_shape, input_name=SPEC.input_name)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 2
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -69,7 +69,7 @@ def test_deepfakebench_scores_clips_of_sixteen_frames(network: AltFreezing) -> N
     last.register_forward_hook(lambda _part, _inputs, output: seen.update(last=output))
     clips = torch.from_numpy(golden("altfreezing").inputs()[:1, :16])
     with torch.inference_mode():
-        logit, _ = ArtefactGraph(other, spec).eval()(clips)
+        logit, _ = ArtifactGraph(other, spec).eval()(clips)
         expected = projection(seen["last"].flatten(2).mean(2))
     assert seen["last"].shape == (1, 2048, 8, 7, 7)
     torch.testing.assert_close(logit, expected[:, 0], rtol=0, atol=1e-5)

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from deepscan.export.onnx_from_module import onnx_from_module
-from deepscan.export.wrappers import ArtefactGraph
+from deepscan.export.wrappers import ArtifactGraph
 from deepscan.models import caddm
 from deepscan.models.caddm import Caddm
 from deepscan.models.efficientnet import FixedSameConv2d
@@ -69,7 +69,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.fixture(scope="module")
 def exported(case: Case) -> Exported:
-    graph = ArtefactGraph(case.network, case.spec)
+    graph = ArtifactGraph(case.network, case.spec)
     model = onnx_from_module(graph, case.spec.item_shape, input_name=case.spec.input_name)
     operators = {node.op_type for node in model.graph.node}
     weights = {tensor.name for tensor in model.graph.initializer}

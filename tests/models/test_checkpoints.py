@@ -19,7 +19,7 @@ from torch import nn
 
 from deepscan.errors import ModelError
 from deepscan.models.checkpoints import Checkpoint, fitted, load_weights, read_tensors
-from deepscan.models.recognise import places
+from deepscan.models.recognize import places
 from deepscan.models.registry import BUILDERS
 
 Tensors = dict[str, torch.Tensor]
@@ -108,22 +108,22 @@ def test_wrapping_is_taken_off_and_what_all_parameters_share_is_put_in_front(
     assert loaded.wrapping == ", ".join(steps + ["with 'resnet.' in front"] * (not inner))
 
 
-def optimiser_state() -> dict[str, Any]:
+def optimizer_state() -> dict[str, Any]:
     module = network()
-    optimiser = torch.optim.Adam(module.parameters())
+    optimizer = torch.optim.Adam(module.parameters())
     module(torch.rand(2, 3, 8, 8)).sum().backward()
-    optimiser.step()
-    return optimiser.state_dict()
+    optimizer.step()
+    return optimizer.state_dict()
 
 
 HONEST: dict[str, dict[str, Any]] = {
-    "as CADDM's": {"network": weights(), "opt_state": optimiser_state(), "epoch": 3},
+    "as CADDM's": {"network": weights(), "opt_state": optimizer_state(), "epoch": 3},
     "as RECCE's": {
         "step": 7,
         "best_metric": np.float64(0.99),
         "eval_metric": "AUC",
         "model": weights(),
-        "optimizer": optimiser_state(),
+        "optimizer": optimizer_state(),
         "scheduler": {"milestones": Counter([2, 4]), "_last_lr": [1e-3]},
     },
     "options": {"state_dict": weights(), "args": Namespace(lr=0.1, names=["a"], inner=Namespace(gpu=0))},

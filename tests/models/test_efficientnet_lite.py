@@ -27,13 +27,13 @@ def network() -> EfficientNetLite:
     return network
 
 
-def normalised(faces: torch.Tensor) -> torch.Tensor:
+def normalized(faces: torch.Tensor) -> torch.Tensor:
     return (faces.permute(0, 3, 1, 2).float() - 127.0) / 128.0
 
 
 def test_logits_are_those_of_the_reference(network: EfficientNetLite) -> None:
     with torch.inference_mode():
-        logits = network(normalised(torch.from_numpy(GOLDEN["faces"])))
+        logits = network(normalized(torch.from_numpy(GOLDEN["faces"])))
     assert logits.shape == (4,)
     assert np.abs(logits.numpy() - GOLDEN["logit"]).max() < 1e-4
 
@@ -41,7 +41,7 @@ def test_logits_are_those_of_the_reference(network: EfficientNetLite) -> None:
 def test_the_logit_of_a_face_depends_on_its_channel_order(network: EfficientNetLite) -> None:
     faces = torch.from_numpy(np.ascontiguousarray(GOLDEN["faces"][..., ::-1]))
     with torch.inference_mode():
-        logits = network(normalised(faces))
+        logits = network(normalized(faces))
     assert np.abs(logits.numpy() - GOLDEN["logit"]).min() > 2e-3
 
 

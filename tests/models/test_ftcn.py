@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from deepscan.export.onnx_from_module import onnx_from_module
-from deepscan.export.wrappers import ArtefactGraph
+from deepscan.export.wrappers import ArtifactGraph
 from deepscan.models import ftcn
 from deepscan.models.ftcn import FTCN
 from deepscan.models.i3d import layer
@@ -42,7 +42,7 @@ def test_the_maps_on_the_way_are_the_authors(network: FTCN) -> None:
 
 @pytest.mark.slow  # for its export
 def test_the_exported_graph_gives_the_authors_scores_at_any_batch(network: FTCN) -> None:
-    model = onnx_from_module(ArtefactGraph(network, SPEC), SPEC.item_shape, input_name=SPEC.input_name)
+    model = onnx_from_module(ArtifactGraph(network, SPEC), SPEC.item_shape, input_name=SPEC.input_name)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 2
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -53,7 +53,7 @@ def test_the_exported_graph_gives_the_authors_scores_at_any_batch(network: FTCN)
     np.testing.assert_allclose(alone, both[1:], rtol=0, atol=1e-6)
 
 
-def test_the_maximum_is_of_what_the_normalisation_gives() -> None:
+def test_the_maximum_is_of_what_the_normalization_gives() -> None:
     convolution, norm = layer(1, 1, stride=2, temporal_only=True)
     torch.nn.init.ones_(convolution.weight)
     torch.nn.init.constant_(norm.get_parameter("0.weight"), -1.0)
@@ -79,7 +79,7 @@ def test_deepfakebench_pools_no_frames(network: FTCN) -> None:
         part = other.resnet.get_submodule(name)
         part.register_forward_hook(lambda _part, _inputs, output, name=name: seen.update({name: output}))
     with torch.inference_mode():
-        logit, _ = ArtefactGraph(other, spec).eval()(torch.from_numpy(golden("ftcn").inputs()[:1, :16]))
+        logit, _ = ArtifactGraph(other, spec).eval()(torch.from_numpy(golden("ftcn").inputs()[:1, :16]))
     assert seen["s4"].shape == (1, 1024, 16, 14, 14)
     assert torch.equal(seen["s2"], seen["pathway0_pool"])
     assert logit.shape == (1,)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from deepscan.export.onnx_from_module import onnx_from_module
-from deepscan.export.wrappers import ArtefactGraph
+from deepscan.export.wrappers import ArtifactGraph
 from deepscan.models import hff
 from deepscan.models.hff import Hff
 from deepscan.models.specs import SPECS
@@ -33,7 +33,7 @@ def network() -> Hff:
 
 @pytest.fixture(scope="module")
 def exported(network: Hff) -> onnx.ModelProto:
-    return onnx_from_module(ArtefactGraph(network, SPEC), SPEC.item_shape, input_name=SPEC.input_name)
+    return onnx_from_module(ArtifactGraph(network, SPEC), SPEC.item_shape, input_name=SPEC.input_name)
 
 
 def test_the_parameters_are_the_authors(network: Hff) -> None:
@@ -105,7 +105,7 @@ def test_deepfakebench_fuses_without_the_residual(network: Hff) -> None:
     for name, part in parts.items():
         part.register_forward_hook(lambda _part, _inputs, output, name=name: seen.update({name: output}))
     with torch.inference_mode():
-        _, score = ArtefactGraph(other, spec).eval()(torch.from_numpy(golden("hff").inputs()[:1]))
+        _, score = ArtifactGraph(other, spec).eval()(torch.from_numpy(golden("hff").inputs()[:1]))
     assert seen["fused"].shape == (1, 2048, 8, 8)
     torch.testing.assert_close(seen["fused"], seen["map"] * seen["weights"])
     assert abs(score.item() - golden("hff").fake()[0]) > 1e-2

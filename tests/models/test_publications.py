@@ -70,13 +70,13 @@ def test_weights_are_files_that_their_place_can_hold(name: str, publication: Pub
     assert tuple(downloads) in {(), publication.weights_files}
 
 
-def test_trainings_by_deepfakebench_carry_its_licence() -> None:
-    licences = {
-        name: publication.code_licence
+def test_trainings_by_deepfakebench_carry_its_license() -> None:
+    licenses = {
+        name: publication.code_license
         for name, publication in PUBLICATIONS.items()
-        if "BY-NC" in publication.code_licence
+        if "BY-NC" in publication.code_license
     }
-    assert set(licences) == {name for name in SPECS if name.endswith(f"-{DEEPFAKEBENCH}")}
+    assert set(licenses) == {name for name in SPECS if name.endswith(f"-{DEEPFAKEBENCH}")}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from deepscan.export.onnx_from_module import onnx_from_module
-from deepscan.export.wrappers import ArtefactGraph
+from deepscan.export.wrappers import ArtifactGraph
 from deepscan.models import recce
 from deepscan.models.recce import GraphReasoning, Recce
 from deepscan.models.specs import SPECS
@@ -31,7 +31,7 @@ def network() -> Recce:
 
 @pytest.fixture(scope="module")
 def exported(network: Recce) -> onnx.ModelProto:
-    return onnx_from_module(ArtefactGraph(network, SPEC), SPEC.item_shape, input_name=SPEC.input_name)
+    return onnx_from_module(ArtifactGraph(network, SPEC), SPEC.item_shape, input_name=SPEC.input_name)
 
 
 def test_the_parameters_are_the_authors(network: Recce) -> None:
@@ -131,7 +131,7 @@ def test_deepfakebench_has_two_classes_and_pictures_of_256(network: Recce) -> No
         part.register_forward_hook(lambda _part, _inputs, output, name=name: seen.update({name: output}))
     faces = torch.from_numpy(golden("hff").inputs())
     with torch.inference_mode():
-        _, score = ArtefactGraph(other, spec).eval()(faces)
+        _, score = ArtifactGraph(other, spec).eval()(faces)
     assert seen["encoder.block4"].shape == (2, 728, 16, 16)
     assert seen["decoder6"].shape == (2, 3, 128, 128)
     assert seen["fc"].shape == (2, 2)

@@ -10,7 +10,7 @@ from deepscan.errors import ModelError
 from deepscan.models.unwrapping import unwrapped
 
 WEIGHTS = {"conv.weight": torch.ones(2), "conv.bias": torch.tensor(1.0)}
-OPTIMISER = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1).state_dict()
+OPTIMIZER = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1).state_dict()
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def itself() -> dict[str, object]:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (OPTIMISER, r"holds the state of an optimiser, not weights: give the file of the network\.$"),
+        (OPTIMIZER, r"holds the state of an optimizer, not weights: give the file of the network\.$"),
         ({"model": WEIGHTS, "ema": WEIGHTS}, r"several sets of weights \(at model, ema\): save the one"),
         ({"model": WEIGHTS, "head.weight": torch.ones(2)}, r"several sets of weights \(at the top, model\)"),
         ({"state_dict": {"model": WEIGHTS, "net": WEIGHTS}}, r"\(at state_dict\.model, state_dict\.net\)"),

@@ -91,7 +91,7 @@ def windows(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-def normalisation(seed: int, channels: int) -> dict[str, Array]:
+def normalization(seed: int, channels: int) -> dict[str, Array]:
     """Scale, bias, mean and variance."""
     scale, bias, mean, variance = numbers(seed, (4, channels))
     return {"s": scale, "b": bias, "m": mean, "v": np.abs(variance) + 0.1}

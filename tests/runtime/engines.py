@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from deepscan.runtime.artefacts import Manifest, load_artefact
-from deepscan.runtime.tensorrt.engine_store import (
+from deepscan.runtime.artifacts.artifacts import Manifest, load_artifact
+from deepscan.runtime.backends.tensorrt.engine_store import (
     MANIFEST,
     Engine,
     engine_folder,
@@ -17,8 +17,8 @@ from deepscan.runtime.tensorrt.engine_store import (
     rebuilding,
     save_engine,
 )
-from deepscan.runtime.tensorrt.tensorrt_files import locked, make_private
-from deepscan.runtime.tensorrt.tensorrt_manifest import BatchProfile, EngineManifest, Flavour, Target
+from deepscan.runtime.backends.tensorrt.tensorrt_files import locked, make_private
+from deepscan.runtime.backends.tensorrt.tensorrt_manifest import BatchProfile, EngineManifest, Flavor, Target
 
 VERSION = "10.13.3.9"
 TARGET = Target(compute_capability="8.6", gpu="NVIDIA GeForce RTX 3090", driver="580.65.06")
@@ -27,16 +27,16 @@ PLAN = bytes(range(256)) * 40
 
 @cache
 def lite() -> Manifest:
-    return load_artefact("lite").manifest
+    return load_artifact("lite").manifest
 
 
-def record(plan: bytes, flavour: Flavour = "tensorrt") -> EngineManifest:
+def record(plan: bytes, flavor: Flavor = "tensorrt") -> EngineManifest:
     return EngineManifest(
         detector="lite",
         precision="fp32",
         onnx_sha256=lite().sha256,
         weights_sha256=lite().weights_sha256,
-        flavour=flavour,
+        flavor=flavor,
         version=VERSION,
         target=TARGET,
         batches=BatchProfile(smallest=1, tuned=8, largest=8),
@@ -49,12 +49,12 @@ def record(plan: bytes, flavour: Flavour = "tensorrt") -> EngineManifest:
     )
 
 
-def stored(plan: bytes = PLAN, flavour: Flavour = "tensorrt") -> Engine:
+def stored(plan: bytes = PLAN, flavor: Flavor = "tensorrt") -> Engine:
     """Put an engine into the store as a build does."""
-    folder = engine_folder(lite(), flavour, TARGET.compute_capability)
+    folder = engine_folder(lite(), flavor, TARGET.compute_capability)
     make_private(engines_folder())
     make_private(folder)
-    engine = Engine(record(plan, flavour), folder)
+    engine = Engine(record(plan, flavor), folder)
     with locked(folder, waiting=lambda: None):
         save_engine(engine, plan)
     return engine
@@ -67,7 +67,7 @@ def rewrite(engine: Engine, **changes: object) -> None:
 
 
 def remedy(engine: Engine) -> str:
-    return rebuilding(lite(), engine.manifest.flavour)
+    return rebuilding(lite(), engine.manifest.flavor)
 
 
 def contents(folder: Path) -> dict[str, tuple[int, int, bytes]]:

@@ -15,7 +15,7 @@ from torch import nn
 
 from deepscan.export.forms import graph_of
 from deepscan.export.packing import WeightsOrigin, packed
-from deepscan.runtime.artefacts import Artefact
+from deepscan.runtime.artifacts.artifacts import Artifact
 from deepscan.spec import DetectorSpec
 from tests.runtime.tiny_detectors import TINY_CLIP, TINY_FRAME, Brightness
 
@@ -69,14 +69,14 @@ class SmallFrameNetwork(nn.Module):
 
 
 @cache
-def small_clip_artefact() -> Artefact:
+def small_clip_artifact() -> Artifact:
     """Return a detector of clips of 8 crops of 32 x 32 pixels with 3-D convolutions."""
     torch.manual_seed(0)
     return packed(graph_of(_larger(SmallClipNetwork(), 3), TINY_CLIP), TINY_CLIP, ORIGIN)
 
 
 @cache
-def small_frame_artefact() -> Artefact:
+def small_frame_artifact() -> Artifact:
     """Return a detector of crops of 32 x 32 pixels with attention."""
     torch.manual_seed(0)
     return packed(graph_of(_larger(SmallFrameNetwork(), 3), TINY_FRAME), TINY_FRAME, ORIGIN)
@@ -91,7 +91,7 @@ def _larger(network: nn.Module, factor: float) -> nn.Module:
 
 
 @cache
-def brightness_artefact(spec: DetectorSpec = TINY_CLIP) -> Artefact:
+def brightness_artifact(spec: DetectorSpec = TINY_CLIP) -> Artifact:
     """Return the detector whose logit is the brightness, from -4 to 4."""
     return packed(graph_of(Brightness(), spec), spec, ORIGIN)
 
@@ -134,16 +134,16 @@ def graph_from(nodes: Sequence[onnx.NodeProto], constants: Mapping[str, NDArray[
     return helper.make_model(body, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
-def determinant_artefact() -> Artefact:
+def determinant_artifact() -> Artifact:
     """Return a detector with an operator, Det, that only ONNX Runtime's CPU side has."""
     nodes = [
         helper.make_node("ReduceMean", ["wide", "axes"], ["mean"], keepdims=0),
         helper.make_node("Reshape", ["mean", "squares"], ["square"]),
         helper.make_node("Det", ["square"], ["logit"]),
     ]
-    return frame_artefact(graph_from(nodes, {"axes": np.array([1, 2, 3]), "squares": np.array([-1, 1, 1])}))
+    return frame_artifact(graph_from(nodes, {"axes": np.array([1, 2, 3]), "squares": np.array([-1, 1, 1])}))
 
 
-def frame_artefact(model: onnx.ModelProto) -> Artefact:
+def frame_artifact(model: onnx.ModelProto) -> Artifact:
     """Return any graph with the record of a detector that takes crops of 32 x 32 pixels."""
     return packed(model, TINY_FRAME, ORIGIN)

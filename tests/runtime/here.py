@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
-from deepscan.runtime.machine import cpu_count
 from deepscan.runtime.pipeline.messages import VideoJob
 from deepscan.runtime.pipeline.pipeline_scan import ON_CPU, Decoders, PipelineScan
-from deepscan.runtime.settings import Wishes, chosen_settings
+from deepscan.runtime.pipeline.settings import Wishes, resolve_settings
+from deepscan.runtime.system.machine import cpu_count
 
 
 def scan_here(paths: Sequence[str | os.PathLike[str]], *, model: str = "lite", **wished: Any) -> PipelineScan:
     """Return a scan of files with one decoder, as `Wishes` says what is wished for."""
-    settings = chosen_settings([model], Wishes(**wished), device="cpu")
-    (artefact,) = settings.artefacts
+    settings = resolve_settings([model], Wishes(**wished), device="cpu")
+    (artifact,) = settings.artifacts
     return PipelineScan(
         [VideoJob(index, os.fspath(path)) for index, path in enumerate(paths)],
         settings=settings,
-        backends=[OnnxRuntimeBackend(artefact, device="cpu", threads=cpu_count(), precision="fp32")],
+        backends=[OnnxRuntimeBackend(artifact, device="cpu", threads=cpu_count(), precision="fp32")],
         decoders=Decoders(1, 1),
         bounds=ON_CPU,
     )

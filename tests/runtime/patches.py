@@ -7,14 +7,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 from deepscan.runtime.faces.crops import crop_rgb
-from deepscan.runtime.video.frames import Frame
-from deepscan.runtime.video.pyav_reader import PyAVReader
+from deepscan.runtime.media.frames import Frame
+from deepscan.runtime.media.pyav_reader import PyAVReader
 
 PATCH = 8
 
 
 def seen_in_shrink(reader: PyAVReader, frame: Frame) -> list[NDArray[Any]]:
-    """Return the mean colours (RGB) in the middles of the quadrants of the picture for face search."""
+    """Return the mean colors (RGB) in the middles of the quadrants of the picture for face search."""
     picture = reader.shrink(frame, 4096)[..., ::-1]
     assert picture.shape == (frame.geometry.height, frame.geometry.width, 3)
     boxes = _patches(frame)
@@ -22,7 +22,7 @@ def seen_in_shrink(reader: PyAVReader, frame: Frame) -> list[NDArray[Any]]:
 
 
 def seen_in_crops(frame: Frame) -> list[NDArray[Any]]:
-    """Return the mean colours of crops from the middles of the quadrants."""
+    """Return the mean colors of crops from the middles of the quadrants."""
     crops = [crop_rgb(frame, (x, y, x + PATCH, y + PATCH), 4) for x, y in _patches(frame)]
     return [crop.reshape(-1, 3).mean(axis=0) for crop in crops]
 

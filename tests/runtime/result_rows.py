@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from deepscan.runtime.journal.result_files import ResultFiles
-from deepscan.runtime.journal.results import Segment, TrackResult, VideoResult
-from deepscan.runtime.journal.resume import DetectorKey
+from deepscan.results import Segment, TrackResult, VideoResult
+from deepscan.runtime.store.result_files import ResultFiles
+from deepscan.runtime.store.resume import DetectorKey
 
 PEAK = Segment(start_seconds=0.12345, end_seconds=1.98765, score=0.91234567, clips=7)
 TRACK = TrackResult(

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from deepscan.models.specs import LITE
 from deepscan.runtime.faces.crops import crop_square
 from deepscan.runtime.faces.yunet import Faces
+from deepscan.runtime.media.color import Color
+from deepscan.runtime.media.frames import Box, Frame, Geometry, Picture
 from deepscan.runtime.pipeline.messages import Look, VideoJob
-from deepscan.runtime.video.colour import Colour
-from deepscan.runtime.video.frames import Box, Frame, Geometry, Picture
 from deepscan.spec import Calibration, CropPolicy, DetectorSpec, SquareCrop
 
 SIDE = 256
@@ -22,10 +22,10 @@ EXACT_CROP = SquareCrop(scale=1.0, shift_down=0.0)
 
 
 def ramp_frame(seconds: float, *, axis: Literal["x", "y"] = "x", index: int = 0) -> Frame:
-    """Return a grey frame [256, 256] whose every pixel holds its own x or y, so that a crop shows its place."""
+    """Return a gray frame [256, 256] whose every pixel holds its own x or y, so that a crop shows its place."""
     ramp = np.arange(SIDE, dtype=np.uint8)
     plane = np.ascontiguousarray(np.broadcast_to(ramp if axis == "x" else ramp[:, None], (SIDE, SIDE)))
-    picture = Picture((plane,), 8, Colour(matrix=6, full_range=True), left_chroma=False)
+    picture = Picture((plane,), 8, Color(matrix=6, full_range=True), left_chroma=False)
     return Frame(index=index, seconds=seconds, picture=picture, geometry=Geometry(SIDE, SIDE), native=None)
 
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deepscan.runtime.faces.crops import crop_rgb
-from deepscan.runtime.video.frames import Frame
-from deepscan.runtime.video.heif_facts import heif_facts
-from deepscan.runtime.video.picture_reader import PictureReader, open_picture, picture_kind
+from deepscan.runtime.media.frames import Frame
+from deepscan.runtime.media.heif_facts import heif_facts
+from deepscan.runtime.media.picture_reader import PictureReader, open_picture, picture_kind
 from tests.footage import portrait
 
 Pixels = NDArray[np.uint8]

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepscan.errors import MachineError, UsageError
-from deepscan.runtime.devices import Devices, chosen_devices, visible_gpu, wished_gpus
-from deepscan.runtime.machine import nvidia_gpus
+from deepscan.runtime.backends.devices import Devices, parse_gpus, resolve_devices, visible_gpu
+from deepscan.runtime.system.machine import nvidia_gpus
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from deepscan.runtime.machine import nvidia_gpus
     ],
 )
 def test_devices_are_wished_for_by_name_and_number(wish: str, kind: str, gpus: tuple[int, ...] | None) -> None:
-    assert wished_gpus(wish) == (kind, gpus)
+    assert parse_gpus(wish) == (kind, gpus)
 
 
 @pytest.mark.parametrize(
@@ -29,13 +29,13 @@ def test_devices_are_wished_for_by_name_and_number(wish: str, kind: str, gpus: t
 )
 def test_other_wishes_are_wrong_usage(wish: str) -> None:
     with pytest.raises(UsageError, match="is not known: use auto, cpu, cuda, cuda:all, or cuda:0,1"):
-        wished_gpus(wish)
+        parse_gpus(wish)
 
 
 @given(st.sets(st.integers(0, 99), min_size=1))
 def test_what_is_shown_can_be_wished_for(numbers: set[int]) -> None:
     gpus = tuple(sorted(numbers))
-    assert wished_gpus(f"cuda:{','.join(map(str, gpus))}") == ("cuda", gpus)
+    assert parse_gpus(f"cuda:{','.join(map(str, gpus))}") == ("cuda", gpus)
 
 
 def test_devices_are_shown_as_they_are_asked_for() -> None:
@@ -54,18 +54,18 @@ def test_a_worker_sees_its_gpu_by_the_name_that_its_supervisor_knows_it_by() -> 
 
 
 def test_the_cpu_is_always_there() -> None:
-    assert chosen_devices("cpu") == Devices("cpu")
+    assert resolve_devices("cpu") == Devices("cpu")
 
 
 @pytest.mark.skipif(bool(nvidia_gpus()), reason="there is a GPU here")
 @pytest.mark.parametrize("wish", ["cuda", "cuda:1", "cuda:all"])
 def test_a_gpu_that_is_not_there_is_an_error_of_the_machine(wish: str) -> None:
     with pytest.raises(MachineError, match="run `deepscan doctor`"):
-        chosen_devices(wish)
+        resolve_devices(wish)
 
 
 @pytest.mark.gpu
 def test_a_gpu_beyond_the_last_is_an_error_that_says_how_many_there_are() -> None:
-    assert chosen_devices("cuda") == Devices("cuda", (0,))
+    assert resolve_devices("cuda") == Devices("cuda", (0,))
     with pytest.raises(MachineError, match=rf"names GPU 99, but CUDA sees {len(nvidia_gpus())}"):
-        chosen_devices("cuda:99")
+        resolve_devices("cuda:99")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepscan.errors import UnreachableInput, UnreadableInput, UsageError
-from deepscan.runtime.inputs import PICTURES, InputPlan, normalized_path, paths_from_list, plan_inputs
+from deepscan.runtime.media.inputs import PICTURES, InputPlan, normalized_path, paths_from_list, plan_inputs
 
 AWKWARD_NAMES = [
     b"comma, quote\" and 'more'.mp4",

@@ -18,29 +18,29 @@ import pytest
 from PIL import Image
 
 from deepscan.errors import OverLimit, UsageError
+from deepscan.limits import CUT_BY_TRUNCATING, OPTIONS, CrowdLimit, LengthLimit, Limits, OnLimit
 from deepscan.models.specs import LITE
-from deepscan.runtime.faces.cutting import Cut, cuts_for
+from deepscan.runtime.faces.cropping import CropSpec, cuts_for
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
 from deepscan.runtime.faces.following import FaceFollower
 from deepscan.runtime.faces.tracking import LargestFace, Tracker
 from deepscan.runtime.faces.unbroken_follower import UnbrokenFollower
 from deepscan.runtime.faces.yunet import YuNet
-from deepscan.runtime.limits import CUT_BY_TRUNCATING, OPTIONS, CrowdLimit, LengthLimit, Limits, OnLimit
+from deepscan.runtime.media.open_input import open_input
+from deepscan.runtime.media.pyav_reader import PyAVReader
+from deepscan.runtime.media.sampling import Sampling, sampled_frames
 from deepscan.runtime.pipeline.messages import (
     FaceInput,
-    LeftOut,
     Look,
     Restarted,
-    Rewound,
+    SecondPass,
+    SkipSummary,
     ToFaces,
     VideoDecoded,
     VideoFollowed,
     VideoJob,
 )
 from deepscan.runtime.pipeline.stages import DecodeStage, FacesStage, Progress
-from deepscan.runtime.video.open_input import open_input
-from deepscan.runtime.video.pyav_reader import PyAVReader
-from deepscan.runtime.video.sampling import Sampling, sampled_frames
 from tests.footage import TWO_FACES, counting, noise, write_video
 from tests.runtime.scenes import EXACT_CROP, faces_at, look_at, ramp_frame
 
@@ -285,7 +285,7 @@ def test_too_many_frames_are_refused_or_cut_there(tmp_path: Path, sampling: Samp
     kept = [message.frame.seconds for message in messages if isinstance(message, Look)]
     everything = [message.frame.seconds for message in whole if isinstance(message, Look)]
     if sampling.twice:
-        assert [isinstance(message, Rewound) for message in messages] == [False] * 6 + [True] + [False] * 6
+        assert [isinstance(message, SecondPass) for message in messages] == [False] * 6 + [True] + [False] * 6
         assert kept == everything[:6] * 2
     else:
         assert kept == everything[:6]
@@ -313,7 +313,7 @@ def test_of_a_video_that_is_cut_little_more_is_read(tmp_path: Path, sampling: Sa
 
 
 def follower_of(limits: Limits, *, min_face_pixels: int = 20, largest: bool = False) -> FaceFollower:
-    cut = Cut((0,), EXACT_CROP, size=64, frames=1, min_frames=1, min_face_pixels=min_face_pixels)
+    cut = CropSpec((0,), EXACT_CROP, size=64, frames=1, min_frames=1, min_face_pixels=min_face_pixels)
     tracking = LargestFace() if largest else Tracker(max_gap_seconds=1.0)
     return FaceFollower(VideoJob(0, "video"), cut, tracking, limits=limits)
 
@@ -327,7 +327,7 @@ def test_of_too_many_faces_the_largest_are_kept_and_it_is_told() -> None:
     crops = [*follower.look(look_at(ramp_frame(0.0), starts_shot=True), faces_at(*PEOPLE, *TINY))]
     assert [round(float(crop.pixels.mean())) for crop in crops if isinstance(crop, FaceInput)] == [130, 214]
     assert follower.most_faces == 23
-    assert follower.left_out() == LeftOut(
+    assert follower.left_out() == SkipSummary(
         small_faces=20, cut=("of up to 3 faces in a frame the largest 2 were scored (see --max-faces)",)
     )
     assert not follower.over_limit
@@ -375,14 +375,14 @@ def test_one_face_at_a_time_is_one_track_however_often_it_changes() -> None:
     for number in range(4):
         look = look_at(ramp_frame(number / 25), starts_shot=True)
         assert len([crop for crop in follower.look(look, faces_at(PEOPLE[number % 3])) if isinstance(crop, FaceInput)])
-    assert follower.left_out() == LeftOut()
+    assert follower.left_out() == SkipSummary()
 
 
 @pytest.mark.parametrize(("limits", "said"), [(Limits(faces=1), "2 faces"), (Limits(tracks=1), "2 or more tracks")])
 def test_unbroken_tracks_keep_to_the_limits_too(limits: Limits, said: str) -> None:
-    cut = Cut((0,), EXACT_CROP, size=64, frames=4, min_frames=2, min_face_pixels=20)
+    cut = CropSpec((0,), EXACT_CROP, size=64, frames=4, min_frames=2, min_face_pixels=20)
 
-    def followed(limits: Limits) -> tuple[list[int], LeftOut]:
+    def followed(limits: Limits) -> tuple[list[int], SkipSummary]:
         follower = UnbrokenFollower(VideoJob(0, "video"), cut, stride=1, limits=limits)
         for number in range(5):
             list(follower.look(look_at(ramp_frame(number / 25)), faces_at(PEOPLE[0], PEOPLE[2])))
@@ -391,7 +391,7 @@ def test_unbroken_tracks_keep_to_the_limits_too(limits: Limits, said: str) -> No
         clips = [clip for look in looks for clip in follower.look(look, None)]
         return sorted({clip.track for clip in clips if isinstance(clip, FaceInput)}), follower.left_out()
 
-    assert followed(Limits()) == ([0, 1], LeftOut())
+    assert followed(Limits()) == ([0, 1], SkipSummary())
     tracks, left_out = followed(replace(limits, on_limit="truncate"))
     assert (tracks, len(left_out.cut)) == ([0], 1)
     tracks, left_out = followed(limits)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from deepscan.errors import UsageError
-from deepscan.runtime.other_files import holds, json_with, refuse_other_file
+from deepscan.runtime.system.other_files import holds, json_with, refuse_other_file
 
 
 @pytest.mark.parametrize("data", [b"", b'{"a": 1, "b": {}}', b'{"b": 1, "a": null, "c": []}\n'])

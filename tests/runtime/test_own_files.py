@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from deepscan.errors import OutputError
-from deepscan.runtime.own_files import refuse_unwritable
+from deepscan.runtime.system.own_files import refuse_unwritable
 
 
 def test_a_new_file_an_empty_one_and_one_of_the_kind_are_fine_and_stay_as_they_are(tmp_path: Path) -> None:

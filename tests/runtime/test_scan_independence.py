@@ -1,4 +1,4 @@
-"""Real scans: no video's result depends on its neighbours, and leaving in the middle leaves nothing behind."""
+"""Real scans: no video's result depends on its neighbors, and leaving in the middle leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import deepscan
-from deepscan.runtime.journal.results import Segment, TrackResult, VideoResult
+from deepscan.results import Segment, TrackResult, VideoResult
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES, example_frames, portrait, write_video
-from tests.runtime.tiny_detectors import tiny_clip_artefact, tiny_frame_artefact
+from tests.runtime.tiny_detectors import tiny_clip_artifact, tiny_frame_artifact
 from tests.runtime.watchdog import children, deepscan_threads, wait_until
 
 EXAMPLES = [str(path.resolve()) for path in (ASTRONAUT, TWO_FACES, NO_FACE, PHONE, SWAPPED)]
@@ -51,7 +51,7 @@ def alone() -> dict[str, Facts]:
 def test_a_detectors_result_does_not_depend_on_the_other_detectors(tmp_path: Path) -> None:
     # A face that is too small for lite, and large enough for the others.
     small = write_video(tmp_path / "small.mp4", [portrait(320, 180)] * 12)
-    models = ["lite", str(tiny_clip_artefact(tmp_path)), str(tiny_frame_artefact(tmp_path))]
+    models = ["lite", str(tiny_clip_artifact(tmp_path)), str(tiny_frame_artifact(tmp_path))]
     together = sorted(deepscan.scan([TWO_FACES, small], model=models), key=lambda result: result.row)
     assert [(result.index, result.row) for result in together] == [(n // 3, n) for n in range(6)]
     for number, model in enumerate(models):
@@ -63,9 +63,7 @@ def test_a_detectors_result_does_not_depend_on_the_other_detectors(tmp_path: Pat
 
 @pytest.mark.parametrize("jobs", [1, 2, 5])
 @pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 0, 4, 1, 3]])
-def test_a_videos_result_does_not_depend_on_its_neighbours(
-    alone: dict[str, Facts], jobs: int, order: list[int]
-) -> None:
+def test_a_videos_result_does_not_depend_on_its_neighbors(alone: dict[str, Facts], jobs: int, order: list[int]) -> None:
     assert quick([EXAMPLES[place] for place in order], jobs=jobs) == alone
 
 
@@ -89,7 +87,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     ]
 
 
-def test_in_full_scans_too_a_videos_result_does_not_depend_on_its_neighbours(clips: list[str]) -> None:
+def test_in_full_scans_too_a_videos_result_does_not_depend_on_its_neighbors(clips: list[str]) -> None:
     def full(paths: Sequence[str], jobs: int) -> dict[str, Facts]:
         return {result.path: facts_of(result) for result in deepscan.scan(paths, jobs=jobs, mirror=False)}
 

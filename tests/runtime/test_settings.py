@@ -18,21 +18,21 @@ from onnx import helper
 from deepscan.errors import ModelError, UsageError
 from deepscan.models.specs import LITE
 from deepscan.naming import in_callers_words
-from deepscan.runtime.artefacts import METADATA_PREFIX, Manifest, manifest_name
+from deepscan.runtime.artifacts.artifacts import METADATA_PREFIX, Manifest, manifest_name
+from deepscan.runtime.artifacts.weights_store import HOME_VARIABLE
 from deepscan.runtime.faces import yunet
 from deepscan.runtime.faces.face_detectors import AUTHORS_FACE_SCORE, DETECTION_SIDE, WholePicture, face_detector
 from deepscan.runtime.faces.retinaface import RetinaFace
 from deepscan.runtime.faces.yunet import YuNet
-from deepscan.runtime.settings import FULL_SIDE, ScanSettings, Wishes, chosen_settings
-from deepscan.runtime.video.sampling import Sampling
-from deepscan.runtime.weights_store import HOME_VARIABLE
+from deepscan.runtime.media.sampling import Sampling
+from deepscan.runtime.pipeline.settings import FULL_SIDE, ScanSettings, Wishes, resolve_settings
 from deepscan.spec import DetectorSpec, LabelBand
 from tests.runtime.tiny_detectors import (
     TINY_CLIP,
     TINY_FRAME,
     install_retinaface,
-    tiny_clip_artefact,
-    tiny_frame_artefact,
+    tiny_clip_artifact,
+    tiny_frame_artifact,
 )
 
 PLAIN = Wishes(
@@ -50,20 +50,20 @@ PLAIN = Wishes(
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tiny_clip_artefact(tmp_path_factory.mktemp("clip")))
+    return str(tiny_clip_artifact(tmp_path_factory.mktemp("clip")))
 
 
 @pytest.fixture(scope="module")
 def frame(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tiny_frame_artefact(tmp_path_factory.mktemp("frame")))
+    return str(tiny_frame_artifact(tmp_path_factory.mktemp("frame")))
 
 
 def chosen(*models: str, **wishes: Any) -> ScanSettings:
-    return chosen_settings(models, dataclasses.replace(PLAIN, **wishes), device="cpu")
+    return resolve_settings(models, dataclasses.replace(PLAIN, **wishes), device="cpu")
 
 
 def respecced(path: str, folder: Path, spec: DetectorSpec, **changes: Any) -> str:
-    """Copy an artefact with another spec, and with other entries in its manifest."""
+    """Copy an artifact with another spec, and with other entries in its manifest."""
     model = onnx.load_model(path)
     props = {entry.key: entry.value for entry in model.metadata_props}
     inside = {"spec": spec.to_json(), **{name: str(value).lower() for name, value in changes.items()}}
@@ -129,7 +129,7 @@ def test_wishes_that_fit_are_not_refused(clip: str, frame: str, detectors: str, 
     known = {"clip": clip, "frame": frame, "lite": "lite"}
     names = [known[name] for name in detectors.split()]
     settings = chosen(*names, **wishes)
-    assert len(settings.artefacts) == len(settings.verdicts) == len(names)
+    assert len(settings.artifacts) == len(settings.verdicts) == len(names)
 
 
 def test_full_takes_all_frames(clip: str, frame: str) -> None:

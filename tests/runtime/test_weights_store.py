@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from deepscan.errors import ModelError, UsageError
-from deepscan.runtime.weights_store import (
+from deepscan.runtime.artifacts.weights_store import (
     HOME_VARIABLE,
     RECORD,
     Kind,

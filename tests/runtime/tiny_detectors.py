@@ -10,12 +10,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from deepscan.export.artefact import store_artefact
+from deepscan.export.artifact import store_artifact
 from deepscan.export.forms import graph_of
 from deepscan.export.packing import WeightsOrigin, packed
 from deepscan.models.specs import HALF, SPECS
+from deepscan.runtime.artifacts.weights_store import RECORD, Record
 from deepscan.runtime.faces.retinaface import INPUT_NAME, OUTPUT_NAMES
-from deepscan.runtime.weights_store import RECORD, Record
 from deepscan.spec import DetectorSpec
 
 ORIGIN = WeightsOrigin("tiny.pth", "0" * 64)
@@ -49,18 +49,18 @@ class Brightness(nn.Module):
         return 4 * pixels.flatten(1).mean(dim=1)
 
 
-def tiny_clip_artefact(folder: Path) -> Path:
+def tiny_clip_artifact(folder: Path) -> Path:
     """Export a detector that takes clips of 8 crops of 32 x 32 pixels, aligned as those of FTCN; at least 3 frames."""
     return _exported(TINY_CLIP, folder)
 
 
-def tiny_frame_artefact(folder: Path) -> Path:
+def tiny_frame_artifact(folder: Path) -> Path:
     """Export a detector that takes crops of 32 x 32 pixels."""
     return _exported(TINY_FRAME, folder)
 
 
 def _exported(spec: DetectorSpec, folder: Path) -> Path:
-    return store_artefact(packed(graph_of(Brightness(), spec), spec, ORIGIN), folder)
+    return store_artifact(packed(graph_of(Brightness(), spec), spec, ORIGIN), folder)
 
 
 def install_retinaface(home: Path) -> Path:

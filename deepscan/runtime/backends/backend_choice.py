@@ -1,4 +1,4 @@
-"""Which backend executes an artefact, and in which precision: what is asked for, or what was measured to be fastest."""
+"""Which backend executes an artifact, and in which precision: what is asked for, or what was measured to be fastest."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import msgspec
 
 from deepscan.errors import DeepscanError, ModelError
+from deepscan.export.parity.conversion import Report, silence
 from deepscan.runtime.backends.backend_trials import fastest
 from deepscan.runtime.backends.backends import Arithmetic, BackendName
 from deepscan.runtime.backends.choice_records import choice_path, recall, remember
-from deepscan.runtime.backends.machine_facts import MachineFacts, machine_facts
-from deepscan.runtime.parity.conversion import Report, silence
+from deepscan.runtime.system.environment import Environment, environment
 
 if TYPE_CHECKING:
-    from deepscan.runtime.artefacts import Artefact, Precision
+    from deepscan.runtime.artifacts.artifacts import Artifact, Precision
     from deepscan.runtime.backends.backends import Backend
     from deepscan.runtime.backends.sessions import Device
 
@@ -41,55 +41,55 @@ class Candidate(msgspec.Struct, frozen=True):
         return f"{self.backend} {self.precision}"
 
 
-def candidates(artefact: Artefact, device: Device) -> list[Candidate]:
-    """Return all that can compute an artefact on a device of this machine, ONNX Runtime first."""
-    native = artefact.manifest.precision
+def candidates(artifact: Artifact, device: Device) -> list[Candidate]:
+    """Return all that can compute an artifact on a device of this machine, ONNX Runtime first."""
+    native = artifact.manifest.precision
     return [Candidate(name, precision) for name in NAMES for precision in _arithmetic(name, native, device)]
 
 
-def auto_candidates(artefact: Artefact, device: Device) -> list[Candidate]:
+def auto_candidates(artifact: Artifact, device: Device) -> list[Candidate]:
     """Return those of `candidates` that `auto` measures.
 
     On a CPU torch is none of them: it takes seconds to import, and runs operator by operator, slower than the others.
     """
-    return [found for found in candidates(artefact, device) if (found.backend, device) != ("torch", "cpu")]
+    return [found for found in candidates(artifact, device) if (found.backend, device) != ("torch", "cpu")]
 
 
-def open_backend(candidate: Candidate, artefact: Artefact, *, device: Device, threads: int) -> Backend:
-    """Load an artefact into a backend.
+def open_backend(candidate: Candidate, artifact: Artifact, *, device: Device, threads: int) -> Backend:
+    """Load an artifact into a backend.
 
     Args:
         candidate: which, and in what it shall compute.
-        artefact: the detector.
+        artifact: the detector.
         device: where.
         threads: of one run, on a CPU.
 
     Raises:
         MachineError: the backend is not installed, or cannot be used on this machine.
-        ModelError: the backend cannot compute this artefact.
+        ModelError: the backend cannot compute this artifact.
     """
     precision = candidate.precision
     match candidate.backend:
         case "onnxruntime":
             from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 
-            return OnnxRuntimeBackend(artefact, device=device, threads=threads, precision=precision)
+            return OnnxRuntimeBackend(artifact, device=device, threads=threads, precision=precision)
         case "openvino":
             from deepscan.runtime.backends.openvino_backend import OpenVinoBackend
 
-            return OpenVinoBackend(artefact, device=device, threads=threads, precision=precision)
+            return OpenVinoBackend(artifact, device=device, threads=threads, precision=precision)
         case "torch":
             from deepscan.runtime.backends.torch_backend import TorchBackend
 
-            return TorchBackend(artefact, device=device, threads=threads, precision=precision)
+            return TorchBackend(artifact, device=device, threads=threads, precision=precision)
         case "tensorrt":
-            from deepscan.runtime.tensorrt.tensorrt_backend import TensorRtBackend
+            from deepscan.runtime.backends.tensorrt.tensorrt_backend import TensorRtBackend
 
-            return TensorRtBackend(artefact, device=device, threads=threads, precision=precision)
+            return TensorRtBackend(artifact, device=device, threads=threads, precision=precision)
 
 
-def chosen_backend(
-    artefact: Artefact,
+def resolve_backend(
+    artifact: Artifact,
     *,
     backend: BackendChoice,
     precision: PrecisionChoice,
@@ -97,14 +97,14 @@ def chosen_backend(
     threads: int,
     report: Report = silence,
 ) -> Backend:
-    """Load an artefact into the backend that is asked for, or into the fastest one.
+    """Load an artifact into the backend that is asked for, or into the fastest one.
 
-    Where more than one candidate is left, they are measured, once per artefact, device, number of threads, machine and
+    Where more than one candidate is left, they are measured, once per artifact, device, number of threads, machine and
     versions of the packages; see `backend_trials`. The result is kept, for programs and for people, in
     <data folder>/choices/<hash>.json. Whoever names both backend and precision gets that, and nothing is measured.
 
     Args:
-        artefact: the detector.
+        artifact: the detector.
         backend: `auto` takes any, on a CPU any but torch (see `auto_candidates`).
         precision: of the arithmetic; `auto` takes any whose scores agree with those of ONNX Runtime on the CPU.
         device: where.
@@ -113,24 +113,24 @@ def chosen_backend(
 
     Raises:
         MachineError: the backend is not installed, or cannot be used on this machine.
-        ModelError: nothing computes the artefact in this precision, or it cannot be run.
+        ModelError: nothing computes the artifact in this precision, or it cannot be run.
     """
-    wanted = _wanted(artefact, backend, precision, device)
-    opened = partial(_opened, artefact, device, threads)
+    wanted = _wanted(artifact, backend, precision, device)
+    opened = partial(_opened, artifact, device, threads)
     if len(wanted) == 1:
         return opened(wanted[0])
-    machine = machine_facts()
-    key = _key(artefact, wanted, device=device, threads=threads, machine=machine)
+    machine = environment()
+    key = _key(artifact, wanted, device=device, threads=threads, machine=machine)
     known = recall(key)
     if known is not None and Candidate(known.backend, known.precision) in wanted:
         return opened(Candidate(known.backend, known.precision))
-    source = artefact.manifest.file
+    source = artifact.manifest.file
     report(f"{source}: measuring {', '.join(map(str, wanted))}, which is done once")
     choice, taken = fastest(
-        artefact,
+        artifact,
         wanted,
         opened,
-        partial(_reference, artefact, threads),
+        partial(_reference, artifact, threads),
         device=device,
         threads=threads,
         machine=machine,
@@ -144,7 +144,7 @@ def chosen_backend(
 
 
 def accepted_computations(
-    artefact: Artefact, backend: BackendChoice, precision: PrecisionChoice, device: Device
+    artifact: Artifact, backend: BackendChoice, precision: PrecisionChoice, device: Device
 ) -> frozenset[Computation]:
     """Return what may compute the results of a scan, without loading anything.
 
@@ -153,29 +153,29 @@ def accepted_computations(
     for (see `started_worker`): any CPU backend but torch.
 
     Raises:
-        ModelError: nothing computes the artefact in this precision.
+        ModelError: nothing computes the artifact in this precision.
     """
     accepted = {
         (f"{name}-{device}", candidate.precision)
-        for candidate in _wanted(artefact, backend, precision, device)
+        for candidate in _wanted(artifact, backend, precision, device)
         for name in RESULT_NAMES.get(candidate.backend, (candidate.backend,))
     }
     if device != "cpu":
-        native = artefact.manifest.precision
+        native = artifact.manifest.precision
         accepted |= {("onnxruntime-cpu", arithmetic) for arithmetic in _arithmetic("onnxruntime", native, "cpu")}
         # Whether OpenVINO is there, and what this processor multiplies in, is not worth loading it for.
         accepted |= {("openvino-cpu", arithmetic) for arithmetic in (("int8",) if native == "int8" else FLOATS_ON_CPU)}
     return frozenset(accepted)
 
 
-def _opened(artefact: Artefact, device: Device, threads: int, candidate: Candidate) -> Backend:
-    return open_backend(candidate, artefact, device=device, threads=threads)
+def _opened(artifact: Artifact, device: Device, threads: int, candidate: Candidate) -> Backend:
+    return open_backend(candidate, artifact, device=device, threads=threads)
 
 
-def _reference(artefact: Artefact, threads: int) -> Backend:
+def _reference(artifact: Artifact, threads: int) -> Backend:
     """Load what gives the right scores: the parity gate, too, compares what ONNX Runtime computes on a CPU."""
-    (precision,) = _arithmetic("onnxruntime", artefact.manifest.precision, "cpu")
-    return open_backend(Candidate("onnxruntime", precision), artefact, device="cpu", threads=threads)
+    (precision,) = _arithmetic("onnxruntime", artifact.manifest.precision, "cpu")
+    return open_backend(Candidate("onnxruntime", precision), artifact, device="cpu", threads=threads)
 
 
 def _arithmetic(name: BackendName, precision: Precision, device: Device) -> tuple[Arithmetic, ...]:
@@ -187,55 +187,53 @@ def _arithmetic(name: BackendName, precision: Precision, device: Device) -> tupl
         case "torch":
             from deepscan.runtime.backends.torch_backend import arithmetic
         case "tensorrt":
-            from deepscan.runtime.tensorrt.tensorrt_backend import arithmetic
+            from deepscan.runtime.backends.tensorrt.tensorrt_backend import arithmetic
     return arithmetic(precision, device)
 
 
-def _wanted(artefact: Artefact, backend: BackendChoice, precision: PrecisionChoice, device: Device) -> list[Candidate]:
+def _wanted(artifact: Artifact, backend: BackendChoice, precision: PrecisionChoice, device: Device) -> list[Candidate]:
     """Return the candidates that fit, at least one.
 
     Raises:
         ModelError: none has the precision.
     """
-    there = candidates(artefact, device)
+    there = candidates(artifact, device)
     if backend == "auto":
-        named = auto_candidates(artefact, device)
+        named = auto_candidates(artifact, device)
     else:
         named = [candidate for candidate in there if candidate.backend == backend]
         if not named:
             # It knows best what it lacks, and says so when it is opened.
-            return [Candidate(backend, artefact.manifest.precision if precision == "auto" else precision)]
+            return [Candidate(backend, artifact.manifest.precision if precision == "auto" else precision)]
     fitting = [candidate for candidate in named if precision in ("auto", candidate.precision)]
     if not fitting:
         by = "" if backend == "auto" else f" by {backend}"
         raise ModelError(
-            f"{artefact.manifest.file}, which is {artefact.manifest.precision}, is not computed in {precision}{by} on "
+            f"{artifact.manifest.file}, which is {artifact.manifest.precision}, is not computed in {precision}{by} on "
             f"this {device}: use one of {', '.join(map(str, there))}."
         )
     return fitting
 
 
-def _key(
-    artefact: Artefact, wanted: Sequence[Candidate], *, device: Device, threads: int, machine: MachineFacts
-) -> str:
+def _key(artifact: Artifact, wanted: Sequence[Candidate], *, device: Device, threads: int, machine: Environment) -> str:
     """Hash all that a measurement depends on."""
     counted = {
-        "sha256": artefact.manifest.sha256,
+        "sha256": artifact.manifest.sha256,
         "candidates": wanted,
         "device": device,
         "threads": threads,
         "machine": machine,
-        "engine": _engine(artefact) if any(candidate.backend == "tensorrt" for candidate in wanted) else "",
+        "engine": _engine(artifact) if any(candidate.backend == "tensorrt" for candidate in wanted) else "",
     }
     return hashlib.sha256(msgspec.json.encode(counted, order="deterministic")).hexdigest()
 
 
-def _engine(artefact: Artefact) -> str:
+def _engine(artifact: Artifact) -> str:
     """Tell one state of TensorRT's engine from another: what was measured before it was built does not hold after."""
-    from deepscan.runtime.tensorrt.tensorrt_backend import built_engine
+    from deepscan.runtime.backends.tensorrt.tensorrt_backend import built_engine
 
     try:
-        _, engine = built_engine(artefact.manifest)
+        _, engine = built_engine(artifact.manifest)
     except DeepscanError as error:
         return str(error)
     return engine.manifest.sha256

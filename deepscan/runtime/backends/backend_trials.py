@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from deepscan.errors import DeepscanError, ModelError
+from deepscan.export.parity.parity import BUDGETS, Parity, compared, misses
+from deepscan.export.parity.samples import Samples, samples_to_measure
 from deepscan.runtime.backends.choice_records import Choice, Trial
-from deepscan.runtime.parity.parity import BUDGETS, Parity, compared, misses
-from deepscan.runtime.parity.samples import Samples, samples_to_measure
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepscan.runtime.artefacts import Artefact
+    from deepscan.runtime.artifacts.artifacts import Artifact
     from deepscan.runtime.backends.backend_choice import Candidate
     from deepscan.runtime.backends.backends import Backend
-    from deepscan.runtime.backends.machine_facts import MachineFacts
+    from deepscan.runtime.system.environment import Environment
     from deepscan.spec import DetectorSpec
 
 ROUNDS: Final = 5
@@ -39,21 +39,21 @@ WORTH_A_CHANGE: Final = 0.95
 
 
 def fastest(
-    artefact: Artefact,
+    artifact: Artifact,
     wanted: Sequence[Candidate],
     opened: Callable[[Candidate], Backend],
     reference: Callable[[], Backend],
     *,
     device: str,
     threads: int,
-    machine: MachineFacts,
+    machine: Environment,
 ) -> tuple[Choice, Backend]:
     """Measure candidates.
 
     Args:
-        artefact: what they compute.
+        artifact: what they compute.
         wanted: the candidates.
-        opened: loads the artefact into one.
+        opened: loads the artifact into one.
         reference: loads it into what gives the right scores.
         device: where they run, for the record.
         threads: of one run, for the record.
@@ -65,7 +65,7 @@ def fastest(
     Raises:
         DeepscanError: the reference fails, or every candidate; then it is the first one's error.
     """
-    spec = artefact.manifest.spec
+    spec = artifact.manifest.spec
     samples = samples_to_measure(spec)
     right = reference()
     try:
@@ -79,7 +79,7 @@ def fastest(
         _race(runners, samples.items)
         finishers = [runner for runner in runners if runner.backend is not None]
         if not finishers:
-            raise _nobody(artefact, runners)
+            raise _nobody(artifact, runners)
         best = min(finishers, key=_Runner.seconds_per_item)
         if best.seconds_per_item() > WORTH_A_CHANGE * finishers[0].seconds_per_item():
             best = finishers[0]
@@ -89,8 +89,8 @@ def fastest(
             runner.close()
     trials = tuple(runner.trial() for runner in runners)
     choice = Choice(
-        file=artefact.manifest.file,
-        sha256=artefact.manifest.sha256,
+        file=artifact.manifest.file,
+        sha256=artifact.manifest.sha256,
         device=device,
         threads=threads,
         machine=machine,
@@ -196,14 +196,14 @@ def _race(runners: Sequence[_Runner], items: NDArray[np.uint8]) -> None:
             return
 
 
-def _nobody(artefact: Artefact, runners: Sequence[_Runner]) -> DeepscanError:
+def _nobody(artifact: Artifact, runners: Sequence[_Runner]) -> DeepscanError:
     """Return what to raise when all are out."""
     first = next((runner.failure for runner in runners if runner.failure is not None), None)
     if isinstance(first, DeepscanError):
         return first
     reasons = "; ".join(f"{runner.candidate}: {runner.left_out.rstrip('.')}" for runner in runners)
     return ModelError(
-        f"Nothing that was measured can be used for {artefact.manifest.file} ({reasons}): use another --backend, or "
+        f"Nothing that was measured can be used for {artifact.manifest.file} ({reasons}): use another --backend, or "
         "name both --backend and --precision, which is not checked."
     )
 

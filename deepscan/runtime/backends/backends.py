@@ -1,4 +1,4 @@
-"""Backends: what executes an artefact. `backend_choice` says which one is taken."""
+"""Backends: what executes an artifact. `backend_choice` says which one is taken."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 import numpy as np
 
 from deepscan.errors import MachineError, ModelError
-from deepscan.runtime.gpu.device import DeviceArray
+from deepscan.runtime.cuda.device import DeviceArray
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from deepscan.runtime.artefacts import Manifest
+    from deepscan.runtime.artifacts.artifacts import Manifest
     from deepscan.runtime.backends.sessions import Device
-    from deepscan.runtime.gpu.device import Pixels
+    from deepscan.runtime.cuda.device import Pixels
 
-# What computes: an artefact of one precision may be computed in another (float32 in bfloat16, half in float32).
+# What computes: an artifact of one precision may be computed in another (float32 in bfloat16, half in float32).
 Arithmetic: TypeAlias = Literal["fp32", "bf16", "fp16", "int8"]
 # What stands in for `auto`, for a whole machine or session.
 BACKEND_VARIABLE: Final = "DEEPSCAN_BACKEND"
@@ -28,7 +28,7 @@ Items: TypeAlias = "NDArray[np.uint8] | Sequence[Pixels]"
 
 
 class Backend(Protocol):
-    """Executes one artefact. Made by a class that takes (artefact, *, device, threads, precision)."""
+    """Executes one artifact. Made by a class that takes (artifact, *, device, threads, precision)."""
 
     @property
     def name(self) -> str:
@@ -83,13 +83,13 @@ def finite(logits: NDArray[np.float32], *, source: str) -> NDArray[np.float32]:
 def refuse_unless_possible(
     title: str, manifest: Manifest, precision: Arithmetic, possible: Sequence[Arithmetic], device: Device
 ) -> None:
-    """Refuse a precision in which a backend cannot compute an artefact.
+    """Refuse a precision in which a backend cannot compute an artifact.
 
     Args:
         title: of the backend.
-        manifest: of the artefact.
+        manifest: of the artifact.
         precision: that is wanted.
-        possible: what the backend can do with this artefact here.
+        possible: what the backend can do with this artifact here.
         device: where.
 
     Raises:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepscan.runtime.backends.backends import refuse_device_items
-from deepscan.runtime.gpu.device import DeviceArray
+from deepscan.runtime.cuda.device import DeviceArray
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.runtime.backends.backends import Items
-    from deepscan.runtime.gpu.device import Pixels
+    from deepscan.runtime.cuda.device import Pixels
 
 FLOAT_BYTES = 4
 PIXEL_KIND = np.dtype(np.uint8)

@@ -1,4 +1,4 @@
-"""Which backend was measured to be the fastest for an artefact: kept between runs, for programs and for people.
+"""Which backend was measured to be the fastest for an artifact: kept between runs, for programs and for people.
 
 <data folder>/choices/<hash of all that the measurement depends on>.json
 """
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from deepscan.runtime.artifacts.weights_store import PRIVATE, data_folder
 from deepscan.runtime.backends.backends import Arithmetic, BackendName
-from deepscan.runtime.backends.machine_facts import MachineFacts
-from deepscan.runtime.journal.replacing import replace_files
-from deepscan.runtime.weights_store import PRIVATE, data_folder
+from deepscan.runtime.system.atomic_files import atomic_write
+from deepscan.runtime.system.environment import Environment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     Attributes:
         backend, precision: the candidate.
         left_out: why it could not be chosen, for people; empty where it could.
-        open_seconds: how long it took to load the artefact; None where that failed.
+        open_seconds: how long it took to load the artifact; None where that failed.
         max_difference, mean_difference: of its scores from those of the reference; None where there were none, or one
             was no number.
         seconds_per_item: median over the rounds; None where it was left out before them.
@@ -49,7 +49,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         schema: version of this record's format.
-        file, sha256: of the artefact.
+        file, sha256: of the artifact.
         device, threads: where the candidates ran.
         machine: what the figures depend on.
         items, items_sha256: how many crops or clips were scored, and the hash of their pixels.
@@ -65,7 +65,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     sha256: str
     device: str
     threads: int
-    machine: MachineFacts
+    machine: Environment
     items: int
     items_sha256: str
     reference: str
@@ -98,4 +98,4 @@ def remember(key: str, choice: Choice) -> None:
     path = choice_path(key)
     path.parent.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
     path.parent.mkdir(mode=PRIVATE, exist_ok=True)
-    replace_files({path: [msgspec.json.format(msgspec.json.encode(choice), indent=2) + b"\n"]})
+    atomic_write({path: [msgspec.json.format(msgspec.json.encode(choice), indent=2) + b"\n"]})

@@ -1,4 +1,4 @@
-"""The graph of an artefact, for backends that read it themselves: checked against what its record says."""
+"""The graph of an artifact, for backends that read it themselves: checked against what its record says."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from deepscan.errors import ModelError
-from deepscan.runtime.backends.external_data import refuse_external_data
+from deepscan.runtime.artifacts.external_data import refuse_external_data
 
 if TYPE_CHECKING:
-    from deepscan.runtime.artefacts import Artefact
+    from deepscan.runtime.artifacts.artifacts import Artifact
 
 LOGIT: Final = "logit"
 
 
-def checked_graph(artefact: Artefact) -> onnx.ModelProto:
-    """Parse the graph of an artefact.
+def checked_graph(artifact: Artifact) -> onnx.ModelProto:
+    """Parse the graph of an artifact.
 
     Raises:
         ModelError: it is no ONNX file, refers to other files, or does not take and give what its record says.
     """
-    manifest, spec = artefact.manifest, artefact.manifest.spec
+    manifest, spec = artifact.manifest, artifact.manifest.spec
     try:
-        model = onnx.load_model_from_string(artefact.model)
+        model = onnx.load_model_from_string(artifact.model)
     except DecodeError as error:
         raise ModelError(f"{manifest.file} is not an ONNX file: export the detector again.") from error
     refuse_external_data(model, source=manifest.file)

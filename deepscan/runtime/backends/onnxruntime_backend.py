@@ -9,29 +9,29 @@ import numpy as np
 
 from deepscan.errors import ModelError
 from deepscan.runtime.backends.backends import finite, refuse_device_items
+from deepscan.runtime.backends.batch_input import batch_input_on_cuda
 from deepscan.runtime.backends.batch_sizes import batch_sizes, fill, size_for
 from deepscan.runtime.backends.contract_graph import LOGIT
 from deepscan.runtime.backends.sessions import PROVIDERS, Bound, Device, Session, available_providers
 from deepscan.runtime.backends.streams import streams_for
 from deepscan.runtime.backends.tensor_sizes import most_on_cuda
-from deepscan.runtime.gpu.batch_input import batch_input_on_cuda
-from deepscan.runtime.machine import nvidia_gpus
+from deepscan.runtime.system.machine import nvidia_gpus
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepscan.runtime.artefacts import Artefact, Precision
+    from deepscan.runtime.artifacts.artifacts import Artifact, Precision
     from deepscan.runtime.backends.backends import Arithmetic, Items
-    from deepscan.runtime.gpu.batch_input import BatchInput
+    from deepscan.runtime.backends.batch_input import BatchInput
 
 # Name of the free axis in the graphs that deepscan exports.
 BATCH_AXIS: Final = "N"
 
 
 def arithmetic(precision: Precision, device: Device) -> tuple[Arithmetic, ...]:
-    """Return in what an artefact of this precision can be computed here; empty where it cannot be.
+    """Return in what an artifact of this precision can be computed here; empty where it cannot be.
 
-    On a CPU, ONNX Runtime widens half to float32; on CUDA it computes quantised convolutions in float32.
+    On a CPU, ONNX Runtime widens half to float32; on CUDA it computes quantized convolutions in float32.
     """
     if device == "cpu":
         return ("int8",) if precision == "int8" else ("fp32",)
@@ -41,7 +41,7 @@ def arithmetic(precision: Precision, device: Device) -> tuple[Arithmetic, ...]:
 
 
 class OnnxRuntimeBackend:
-    """Executes an artefact with ONNX Runtime.
+    """Executes an artifact with ONNX Runtime.
 
     On a CPU item by item, with N fixed to 1, side by side as `streams` says. On CUDA in batches that are as large as
     tensors may become, as CUDA graphs.
@@ -51,8 +51,8 @@ class OnnxRuntimeBackend:
         ModelError: the graph cannot be run, or does not take and give what its record says.
     """
 
-    def __init__(self, artefact: Artefact, *, device: Device, threads: int, precision: Arithmetic) -> None:
-        manifest, spec = artefact.manifest, artefact.manifest.spec
+    def __init__(self, artifact: Artifact, *, device: Device, threads: int, precision: Arithmetic) -> None:
+        manifest, spec = artifact.manifest, artifact.manifest.spec
         possible = arithmetic(manifest.precision, device)
         if possible and precision not in possible:
             raise ModelError(
@@ -61,7 +61,7 @@ class OnnxRuntimeBackend:
             )
         on_cuda, streams = device == "cuda", streams_for(spec.kind, threads)
         session = Session(
-            artefact.model,
+            artifact.model,
             source=manifest.file,
             device=device,
             threads=streams.threads,
@@ -78,7 +78,7 @@ class OnnxRuntimeBackend:
         self.precision: Arithmetic = precision
         self._items: FixedBatches | SingleItems
         if on_cuda:
-            self.max_batch = most_on_cuda(artefact, memory_bytes=nvidia_gpus()[0].memory_bytes)
+            self.max_batch = most_on_cuda(artifact, memory_bytes=nvidia_gpus()[0].memory_bytes)
             self._items = FixedBatches(
                 session,
                 spec.input_name,

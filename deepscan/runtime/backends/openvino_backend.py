@@ -14,19 +14,19 @@ from deepscan.installing import install_extra
 from deepscan.runtime.backends.backends import finite, refuse_device_items, refuse_unless_possible
 from deepscan.runtime.backends.contract_graph import LOGIT, checked_graph
 from deepscan.runtime.backends.streams import streams_for
-from deepscan.runtime.library_files import openvino_telemetry_absent
+from deepscan.runtime.system.library_files import openvino_telemetry_absent
 from deepscan.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepscan.runtime.artefacts import Artefact, Precision
+    from deepscan.runtime.artifacts.artifacts import Artifact, Precision
     from deepscan.runtime.backends.backends import Arithmetic, Items
     from deepscan.runtime.backends.sessions import Device
 
 PACKAGE: Final = "openvino"
 DEVICE: Final = "CPU"
-# What a quantised graph does not quantise is computed in float32.
+# What a quantized graph does not quantize is computed in float32.
 PRECISION_HINTS: Final[dict[Arithmetic, str]] = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 # What OpenVINO calls the layers that multiply, and the types it may say they were computed in.
 MULTIPLYING: Final = frozenset(["Convolution", "FullyConnected", "MatMul"])
@@ -38,7 +38,7 @@ RUN_IN: Final[dict[Arithmetic, frozenset[str]]] = {
 
 
 def arithmetic(precision: Precision, device: Device) -> tuple[Arithmetic, ...]:
-    """Return in what an artefact of this precision can be computed here; empty where it cannot be.
+    """Return in what an artifact of this precision can be computed here; empty where it cannot be.
 
     bfloat16 only where the processor multiplies in it: OpenVINO would emulate it on any processor with AVX-512, and
     says BF16 only of those with AVX-512-BF16, AMX or AVX2-VNNI-2.
@@ -55,7 +55,7 @@ def arithmetic(precision: Precision, device: Device) -> tuple[Arithmetic, ...]:
 
 
 class OpenVinoBackend:
-    """Executes an artefact with OpenVINO on the CPU.
+    """Executes an artifact with OpenVINO on the CPU.
 
     Item by item, with N fixed to 1, side by side as `streams` says: where N is free, OpenVINO takes other kernels, with
     other last digits.
@@ -65,12 +65,12 @@ class OpenVinoBackend:
         ModelError: the graph cannot be run, does not take and give what its record says, or refers to other files.
     """
 
-    def __init__(self, artefact: Artefact, *, device: Device, threads: int, precision: Arithmetic) -> None:
-        manifest = artefact.manifest
+    def __init__(self, artifact: Artifact, *, device: Device, threads: int, precision: Arithmetic) -> None:
+        manifest = artifact.manifest
         core = _core()
         possible = arithmetic(manifest.precision, device)
         refuse_unless_possible("OpenVINO", manifest, precision, possible, device)
-        checked_graph(artefact)
+        checked_graph(artifact)
         streams = streams_for(manifest.spec.kind, threads)
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -81,7 +81,7 @@ class OpenVinoBackend:
             "ENABLE_CPU_PINNING": False,
         }
         try:
-            model = core.read_model(artefact.model)
+            model = core.read_model(artifact.model)
             model.reshape({manifest.spec.input_name: [1, *manifest.spec.item_shape]})
             self._compiled = core.compile_model(model, DEVICE, settings)
         except RuntimeError as error:
@@ -139,7 +139,7 @@ def _core() -> Any:
 def _refuse_another_arithmetic(compiled: Any, precision: Arithmetic, source: str) -> None:
     """Look at what OpenVINO made of the graph; a precision hint is no more than a hint.
 
-    A model without multiplying layers is taken as it is. Of a quantised one some layers may stay in float32.
+    A model without multiplying layers is taken as it is. Of a quantized one some layers may stay in float32.
     """
     ran: Counter[str] = Counter()
     for layer in compiled.get_runtime_model().get_ops():

@@ -30,7 +30,7 @@ class Streams:
 def streams_for(kind: Literal["frame", "clip"], threads: int) -> Streams:
     """Share out the threads of a CPU.
 
-    Every item is a batch of its own: then an answer cannot depend on its neighbours, which no runtime promises. HFF's
+    Every item is a batch of its own: then an answer cannot depend on its neighbors, which no runtime promises. HFF's
     last digits do in ONNX Runtime. It also costs less: fewer threads wait for each other within an item. Measured on
     two cores, two crops side by side took 9 to 18 % less processor time than batches of 8 in ONNX Runtime, and 3 to
     16 % less in OpenVINO, for `lite`, HFF, RECCE and CADDM. A clip takes hundreds of megabytes inside, and has work

@@ -10,7 +10,7 @@ import onnx
 from deepscan.errors import ModelError
 
 if TYPE_CHECKING:
-    from deepscan.runtime.artefacts import Artefact
+    from deepscan.runtime.artifacts.artifacts import Artifact
 
 # Larger tensors fail in the CUDA kernels of ONNX Runtime: they count bytes in 32 bits.
 CUDA_LIMIT_BYTES: Final = 2**31 - 1
@@ -42,11 +42,11 @@ def largest_batch(model: onnx.ModelProto, limit_bytes: int) -> int:
     return max(0, min(fitting))
 
 
-def most_on_cuda(artefact: Artefact, *, memory_bytes: int) -> int:
+def most_on_cuda(artifact: Artifact, *, memory_bytes: int) -> int:
     """Return the largest batch for a GPU with so much memory; a single item is tried on any."""
-    most = CLIPS_AT_ONCE_CUDA if artefact.manifest.spec.kind == "clip" else CROPS_AT_ONCE_CUDA
+    most = CLIPS_AT_ONCE_CUDA if artifact.manifest.spec.kind == "clip" else CROPS_AT_ONCE_CUDA
     limit = min(CUDA_LIMIT_BYTES, memory_bytes // MEMORY_SHARE)
-    return max(1, min(most, largest_batch(onnx.load_model_from_string(artefact.model), limit)))
+    return max(1, min(most, largest_batch(onnx.load_model_from_string(artifact.model), limit)))
 
 
 def _tensor_bytes(model: onnx.ModelProto, items: int) -> dict[str, int]:

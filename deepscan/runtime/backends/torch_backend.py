@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 from deepscan.errors import MachineError
 from deepscan.installing import install_extra
 from deepscan.runtime.backends.backends import finite, refuse_unless_possible
+from deepscan.runtime.backends.batch_input import batch_input_on_cuda
 from deepscan.runtime.backends.contract_graph import LOGIT, checked_graph
 from deepscan.runtime.backends.tensor_sizes import most_on_cuda
-from deepscan.runtime.gpu.batch_input import batch_input_on_cuda
-from deepscan.runtime.machine import nvidia_gpus
+from deepscan.runtime.system.machine import nvidia_gpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from deepscan.runtime.artefacts import Artefact, Precision
+    from deepscan.runtime.artifacts.artifacts import Artifact, Precision
     from deepscan.runtime.backends.backends import Arithmetic, Items
     from deepscan.runtime.backends.sessions import Device
 
@@ -28,9 +28,9 @@ PACKAGE: Final = "torch"
 
 
 def arithmetic(precision: Precision, device: Device) -> tuple[Arithmetic, ...]:
-    """Return in what an artefact of this precision can be computed here; empty where it cannot be.
+    """Return in what an artifact of this precision can be computed here; empty where it cannot be.
 
-    On a processor half is widened to float32, as ONNX Runtime does: few processors multiply halves. Quantised graphs
+    On a processor half is widened to float32, as ONNX Runtime does: few processors multiply halves. Quantized graphs
     are refused: torch would compute them in float32, with what was lost and without what was won.
     """
     if precision == "int8" or find_spec(PACKAGE) is None:
@@ -41,7 +41,7 @@ def arithmetic(precision: Precision, device: Device) -> tuple[Arithmetic, ...]:
 
 
 class TorchBackend:
-    """Executes an artefact with torch, from the same ONNX file as all backends.
+    """Executes an artifact with torch, from the same ONNX file as all backends.
 
     On a processor one item at a time, operator by operator; on a GPU compiled, in batches as large as tensors may be.
     See `torch_graph` for the module and `torch_execution` for how it is run.
@@ -51,8 +51,8 @@ class TorchBackend:
         ModelError: the graph cannot be run, or does not take and give what its record says.
     """
 
-    def __init__(self, artefact: Artefact, *, device: Device, threads: int, precision: Arithmetic) -> None:
-        manifest = artefact.manifest
+    def __init__(self, artifact: Artifact, *, device: Device, threads: int, precision: Arithmetic) -> None:
+        manifest = artifact.manifest
         try:
             from deepscan.runtime.backends.torch_execution import CompiledExecution, SingleExecution
             from deepscan.runtime.backends.torch_graph import module_from_onnx
@@ -61,7 +61,7 @@ class TorchBackend:
             raise MachineError(message) from error
         possible = arithmetic(manifest.precision, device)
         refuse_unless_possible("torch", manifest, precision, possible, device)
-        model = checked_graph(artefact)
+        model = checked_graph(artifact)
         output = [given.name for given in model.graph.output].index(LOGIT)
         module = module_from_onnx(model, source=manifest.file, widen=device == "cpu")
         self._source = manifest.file
@@ -72,7 +72,7 @@ class TorchBackend:
             self.max_batch = 1
             self._execution = SingleExecution(module, output=output, threads=threads)
         else:
-            self.max_batch = most_on_cuda(artefact, memory_bytes=nvidia_gpus()[0].memory_bytes)
+            self.max_batch = most_on_cuda(artifact, memory_bytes=nvidia_gpus()[0].memory_bytes)
             self._execution = CompiledExecution(
                 module,
                 device=device,

@@ -23,14 +23,14 @@ from deepscan.runtime.backends.batch_sizes import batch_sizes, fill, size_for
 
 if TYPE_CHECKING:
     from deepscan.runtime.backends.backends import Items
-    from deepscan.runtime.gpu.batch_input import BatchInput
+    from deepscan.runtime.backends.batch_input import BatchInput
 
 
 class SingleExecution:
     """Runs a module on the processor, item by item.
 
     torch takes other kernels for other sizes of a batch, with other last digits; one by one, an answer cannot depend
-    on its neighbours. Nothing is compiled: that needs a C++ compiler, which a machine may lack, and took 30 s for
+    on its neighbors. Nothing is compiled: that needs a C++ compiler, which a machine may lack, and took 30 s for
     `lite` and 72 s for AltFreezing on two busy cores.
 
     Args:

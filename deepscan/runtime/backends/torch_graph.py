@@ -1,7 +1,7 @@
-"""From an ONNX graph to a torch module, so that the torch backend runs the artefact itself and nothing else.
+"""From an ONNX graph to a torch module, so that the torch backend runs the artifact itself and nothing else.
 
 The module is a `torch.fx` graph of plain torch functions, which `torch.compile` can fuse. What does not depend on the
-input is computed here, batch normalisation is folded into the convolution before it, and weights lie channels last in
+input is computed here, batch normalization is folded into the convolution before it, and weights lie channels last in
 memory, which makes the maps behind them do so too.
 """
 
@@ -18,7 +18,7 @@ from onnx import AttributeProto, GraphProto, NodeProto, helper
 from torch import Tensor, fx
 
 from deepscan.errors import ModelError
-from deepscan.runtime.backends.external_data import refuse_external_data
+from deepscan.runtime.artifacts.external_data import refuse_external_data
 from deepscan.runtime.backends.torch_layers import convolution, folded
 from deepscan.runtime.backends.torch_operators import IGNORED, OPERATORS, cast, constant
 from deepscan.runtime.backends.torch_values import Unsupported, loaded
@@ -80,7 +80,7 @@ class _Building:
         self._recorder = _Recorder()
         self._values: dict[str, Any] = {tensor.name: loaded(tensor, widen=widen) for tensor in graph.initializer}
         self._values[graph.input[0].name] = fx.Proxy(self._recorder.graph.placeholder("pixels"), self._recorder)
-        self._to_be_normalised = _to_be_normalised(graph)
+        self._to_be_normalized = _to_be_normalized(graph)
         self._waiting: dict[str, NodeProto] = {}
 
     def add(self, node: NodeProto) -> None:
@@ -89,11 +89,11 @@ class _Building:
         Raises:
             Unsupported: the node, by its name.
         """
-        if node.op_type == "Conv" and node.output[0] in self._to_be_normalised:
+        if node.op_type == "Conv" and node.output[0] in self._to_be_normalized:
             self._waiting[node.output[0]] = node  # for what will be folded into it
             return
         if node.op_type == "BatchNormalization" and node.input[0] in self._waiting:
-            result = self._normalised_convolution(self._waiting[node.input[0]], node)
+            result = self._normalized_convolution(self._waiting[node.input[0]], node)
         elif node.op_type in self._operators:
             result = _called(node, self._operators[node.op_type], self._inputs(node.input))
         else:
@@ -112,10 +112,10 @@ class _Building:
         graph.eliminate_dead_code()
         return fx.GraphModule(self._recorder.constants, graph)
 
-    def _normalised_convolution(self, node: NodeProto, normalisation: NodeProto) -> Any:
+    def _normalized_convolution(self, node: NodeProto, normalization: NodeProto) -> Any:
         x, weight, *bias = self._inputs(node.input)
-        statistics = self._inputs(normalisation.input[1:])
-        both = _called(normalisation, folded, [weight, bias[0] if bias else None, *statistics])
+        statistics = self._inputs(normalization.input[1:])
+        both = _called(normalization, folded, [weight, bias[0] if bias else None, *statistics])
         return _called(node, convolution, [x, *both])
 
     def _inputs(self, names: Sequence[str]) -> list[Any]:
@@ -126,8 +126,8 @@ class _Building:
         return [self._values[name] if name else None for name in names]
 
 
-def _to_be_normalised(graph: GraphProto) -> set[str]:
-    """Return the names of the values that go into a batch normalisation and nowhere else."""
+def _to_be_normalized(graph: GraphProto) -> set[str]:
+    """Return the names of the values that go into a batch normalization and nowhere else."""
     uses = Counter(name for node in graph.node for name in node.input)
     uses.update(output.name for output in graph.output)
     inputs = (node.input[0] for node in graph.node if node.op_type == "BatchNormalization")

@@ -1,4 +1,4 @@
-"""Convolution, pooling, normalisation and resizing by the rules of ONNX; see `torch_operators`."""
+"""Convolution, pooling, normalization and resizing by the rules of ONNX; see `torch_operators`."""
 
 from __future__ import annotations
 
@@ -107,16 +107,16 @@ def folded(
     epsilon: float = 1e-5,
     training_mode: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Return the weights [O, I, ...] and biases [O] of a convolution that does the normalisation behind it too.
+    """Return the weights [O, I, ...] and biases [O] of a convolution that does the normalization behind it too.
 
     The arithmetic is in float64; the result has the type of the weights. `shift` is the convolution's own bias.
     """
     if training_mode:
         raise Unsupported("is in training mode")
     values = (fixed(value, "statistics").double() for value in (scale, bias, mean, variance))
-    factor, offset, centre, spread = values
+    factor, offset, center, spread = values
     factor = factor / (spread + epsilon).sqrt()
-    before = -centre if shift is None else fixed(shift, "biases").double() - centre
+    before = -center if shift is None else fixed(shift, "biases").double() - center
     wide = fixed(weight, "weights").double() * factor.reshape(-1, *[1] * (weight.ndim - 1))
     return wide.to(weight.dtype), (offset + before * factor).to(weight.dtype)
 

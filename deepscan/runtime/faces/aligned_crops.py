@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from deepscan.runtime.cuda.device import maker
 from deepscan.runtime.faces.alignment import (
     IntBox,
     clip_similarity,
@@ -23,13 +24,12 @@ from deepscan.runtime.faces.alignment import (
     target_points,
 )
 from deepscan.runtime.faces.crops import region_rgb
-from deepscan.runtime.gpu.device import maker
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepscan.runtime.gpu.device import Pixels
-    from deepscan.runtime.video.frames import Box, Frame
+    from deepscan.runtime.cuda.device import Pixels
+    from deepscan.runtime.media.frames import Box, Frame
     from deepscan.spec import Points
 
 

@@ -1,7 +1,7 @@
 """Similarity transforms from five points, and the enlarged box: the geometry of the authors' crops, on plain numbers.
 
 A matrix is float64 [2, 3] and maps a point (x, y, 1) of the picture to the crop. Coordinates are those of OpenCV: the
-centre of the first pixel is (0, 0).
+center of the first pixel is (0, 0).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepscan.runtime.video.frames import Box
+    from deepscan.runtime.media.frames import Box
     from deepscan.spec import Points
 
 IntBox: TypeAlias = tuple[int, int, int, int]
@@ -54,15 +54,15 @@ def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDAr
         source: points [K, 2] in the picture.
         target: where they shall lie, [K, 2].
     """
-    centre, aim = source.mean(axis=0), target.mean(axis=0)
-    d, u = source - centre, target - aim
+    center, aim = source.mean(axis=0), target.mean(axis=0)
+    d, u = source - center, target - aim
     total = max(float((d**2).sum()), SMALLEST)
     a = (u * d).sum() / total
     b = (u[:, 0] * d[:, 1] - u[:, 1] * d[:, 0]).sum() / total
     if np.hypot(a, b) < SMALLEST:
         a, b = 1.0, 0.0
     linear = np.array([[a, b], [-b, a]])
-    return np.column_stack([linear, aim - linear @ centre])
+    return np.column_stack([linear, aim - linear @ center])
 
 
 def clip_similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:

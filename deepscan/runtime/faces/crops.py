@@ -2,7 +2,7 @@
 
 Definition (any other implementation is measured against this one): each plane is resampled over the crop's square
 with a triangle filter, as wide as the shrinking factor where the crop shrinks and one sample where it grows
-(Pillow's BILINEAR); outside the picture its border is repeated; then the matrix of `Colour` gives RGB, which is
+(Pillow's BILINEAR); outside the picture its border is repeated; then the matrix of `Color` gives RGB, which is
 tone-mapped where it is HDR.
 """
 
@@ -18,13 +18,13 @@ from PIL import Image
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from deepscan.runtime.cuda.device import Pixels
     from deepscan.runtime.faces.alignment import IntBox
-    from deepscan.runtime.gpu.device import Pixels
-    from deepscan.runtime.video.frames import Box, Frame, Picture
+    from deepscan.runtime.media.frames import Box, Frame, Picture
     from deepscan.spec import SquareCrop
 
 NEUTRAL_CHROMA = 128
-# MPEG-2 and later place a chroma sample on the left luma sample of its pair: a quarter of a chroma sample off centre.
+# MPEG-2 and later place a chroma sample on the left luma sample of its pair: a quarter of a chroma sample off center.
 LEFT_CHROMA_SHIFT = 0.25
 
 
@@ -32,9 +32,9 @@ def crop_square(box: Box, policy: SquareCrop) -> Box:
     """Return the square (x0, y0, x1, y1) that `policy` cuts around a face box, in the same coordinates."""
     x0, y0, x1, y1 = box
     side = policy.scale * max(x1 - x0, y1 - y0)
-    centre_x = (x0 + x1) / 2
-    centre_y = (y0 + y1) / 2 + policy.shift_down * side
-    return centre_x - side / 2, centre_y - side / 2, centre_x + side / 2, centre_y + side / 2
+    center_x = (x0 + x1) / 2
+    center_y = (y0 + y1) / 2 + policy.shift_down * side
+    return center_x - side / 2, center_y - side / 2, center_x + side / 2, center_y + side / 2
 
 
 def crop_rgb(frame: Frame, box: Box, size: int) -> Pixels:
@@ -80,9 +80,9 @@ def _sampled_rgb(frame: Frame, upright_box: Box, width: int, height: int) -> Pix
     ]
     while len(sampled) < 3:
         sampled.append(np.full(sides[::-1], NEUTRAL_CHROMA, dtype=np.uint8))
-    rgb = cv2.transform(np.dstack(sampled), picture.colour.rgb_matrix())
-    if picture.colour.hdr is not None:
-        rgb = picture.colour.hdr.tone_mapped(rgb)  # type: ignore[arg-type]
+    rgb = cv2.transform(np.dstack(sampled), picture.color.rgb_matrix())
+    if picture.color.hdr is not None:
+        rgb = picture.color.hdr.tone_mapped(rgb)  # type: ignore[arg-type]
     return geometry.orientation.apply(rgb)  # type: ignore[arg-type]
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 
 from deepscan.errors import ModelError
+from deepscan.runtime.artifacts.weights_store import find_installed
 from deepscan.runtime.faces import yunet
 from deepscan.runtime.faces.retinaface import RetinaFace
 from deepscan.runtime.faces.yunet import Faces, YuNet
-from deepscan.runtime.weights_store import find_installed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.runtime.backends.sessions import Device
+    from deepscan.runtime.media.frames import DeviceFrame
     from deepscan.runtime.pipeline.stages import FaceDetector
-    from deepscan.runtime.video.frames import Unshrunk
 
 FaceDetectorChoice = Literal["yunet", "retinaface", "none"]
 # Faces are searched for in a picture whose longer side is this many pixels: those of 1/60 of it are still found.
@@ -38,7 +38,7 @@ class WholePicture:
         count, height, width = pictures.shape[:3]
         return [_filling(height, width)] * count
 
-    def detect_frames(self, frames: Sequence[Unshrunk]) -> list[Faces]:
+    def detect_frames(self, frames: Sequence[DeviceFrame]) -> list[Faces]:
         """Return one face for each frame on a device."""
         return [_filling(*frame.shape[:2]) for frame in frames]
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from deepscan.runtime.faces.cutting import Cut, Cutter, FaceAt
+from deepscan.limits import DEFAULT_LIMITS, CrowdLimit, Limits
+from deepscan.runtime.faces.cropping import Cropper, CropSpec, Detection
 from deepscan.runtime.faces.glimpses import Glimpses
 from deepscan.runtime.faces.small_faces import SmallFaces
-from deepscan.runtime.limits import DEFAULT_LIMITS, CrowdLimit, Limits
-from deepscan.runtime.pipeline.messages import FaceInput, LeftOut, Look, TracksEnded, VideoJob
+from deepscan.runtime.pipeline.messages import FaceInput, Look, SkipSummary, TracksEnded, VideoJob
 
 if TYPE_CHECKING:
     from deepscan.runtime.faces.tracking import Tracking
@@ -43,14 +43,14 @@ class Follower(Protocol):
     def finish(self) -> Iterator[FaceInput | TracksEnded]:
         """End the tracks that are left."""
 
-    def left_out(self) -> LeftOut:
+    def left_out(self) -> SkipSummary:
         """Return what the detectors did not get to see."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sighting:
     seconds: float
-    faces: dict[int, FaceAt]
+    faces: dict[int, Detection]
 
 
 class FaceFollower:
@@ -66,7 +66,7 @@ class FaceFollower:
     def __init__(
         self,
         job: VideoJob,
-        cut: Cut,
+        cut: CropSpec,
         tracking: Tracking,
         *,
         joins_gaps: bool = False,
@@ -86,7 +86,7 @@ class FaceFollower:
         self.detectors = cut.detectors
         self.most_faces = 0
         self._job = job
-        self._cutter = Cutter(job, cut)
+        self._cutter = Cropper(job, cut)
         self._tracking = tracking
         self._waiting: list[Look] = []
         self._seen = _Sighting(0.0, {})
@@ -148,12 +148,12 @@ class FaceFollower:
         """See `Follower.finish`."""
         yield from self._ended(self._tracking.end_all())
 
-    def left_out(self) -> LeftOut:
+    def left_out(self) -> SkipSummary:
         """See `Follower.left_out`."""
         return self._small.left_out(self._cutter.longest_dropped, self._crowd)
 
-    def _large_enough(self, faces: Faces) -> list[FaceAt]:
-        found = [FaceAt(box, points) for box, points in zip(faces.boxes, faces.points, strict=True)]
+    def _large_enough(self, faces: Faces) -> list[Detection]:
+        found = [Detection(box, points) for box, points in zip(faces.boxes, faces.points, strict=True)]
         sides = np.array([face.longer_side for face in found])
         large = [found[place] for place in np.flatnonzero(self._small.are_not(sides, faces.scores))]
         self.most_faces = max(self.most_faces, len(found))
@@ -170,8 +170,8 @@ class FaceFollower:
             yield TracksEnded(self._job, self.detectors, numbers, glimpses)
 
 
-def interpolated(before: FaceAt, after: FaceAt, share: float) -> FaceAt:
+def interpolated(before: Detection, after: Detection, share: float) -> Detection:
     """Return the face at `share` (0..1) of the way from one sighting to another."""
     part = np.float32(share)
     box = before.box + (after.box - before.box) * part
-    return FaceAt(box, before.points + (after.points - before.points) * part)
+    return Detection(box, before.points + (after.points - before.points) * part)

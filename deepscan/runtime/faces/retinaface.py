@@ -23,7 +23,7 @@ INPUT_NAME: Final = "pictures"
 OUTPUT_NAMES: Final = ("boxes", "scores", "points")
 # Of each map: how many pixels lie between two places, and the sides of the square anchors at each, in pixels.
 LEVELS: Final = ((8, (16, 32)), (16, (64, 128)), (32, (256, 512)))
-CENTRE_VARIANCE: Final = 0.1
+CENTER_VARIANCE: Final = 0.1
 SIZE_VARIANCE: Final = 0.2
 CANDIDATE_SCORE: Final = 0.02
 CANDIDATES_KEPT: Final = 5000
@@ -100,7 +100,7 @@ class RetinaFace:
 
 @lru_cache(maxsize=SIZES_REMEMBERED)
 def anchors_of(height: int, width: int) -> NDArray[np.float32]:
-    """Return the anchors (centre x, centre y, side) of a picture, float32 [A, 3], in pixels.
+    """Return the anchors (center x, center y, side) of a picture, float32 [A, 3], in pixels.
 
     They run from the finest map to the coarsest, row by row, at each place the smaller first. A map covers the whole
     picture: it has as many places as steps, rounded up.
@@ -117,15 +117,15 @@ def anchors_of(height: int, width: int) -> NDArray[np.float32]:
 
 def decoded_boxes(codes: NDArray[np.float32], anchors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Turn predictions [K, 4] for anchors [K, 3] into corners (x0, y0, x1, y1) [K, 4], in pixels."""
-    centres, sides = anchors[:, :2], anchors[:, 2:]
-    centres = centres + codes[:, :2] * np.float32(CENTRE_VARIANCE) * sides
+    centers, sides = anchors[:, :2], anchors[:, 2:]
+    centers = centers + codes[:, :2] * np.float32(CENTER_VARIANCE) * sides
     halves = sides * np.exp(codes[:, 2:] * np.float32(SIZE_VARIANCE)) / 2
-    return np.concatenate([centres - halves, centres + halves], axis=1)
+    return np.concatenate([centers - halves, centers + halves], axis=1)
 
 
 def decoded_points(codes: NDArray[np.float32], anchors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Turn predictions [K, 10] for anchors [K, 3] into points [K, 5, 2], in pixels."""
-    offsets = codes.reshape(-1, 5, 2) * np.float32(CENTRE_VARIANCE)
+    offsets = codes.reshape(-1, 5, 2) * np.float32(CENTER_VARIANCE)
     return anchors[:, None, :2] + offsets * anchors[:, None, 2:]
 
 

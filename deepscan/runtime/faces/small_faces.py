@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from deepscan.runtime.pipeline.messages import LeftOut
+from deepscan.runtime.pipeline.messages import SkipSummary
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepscan.runtime.limits import CrowdLimit
+    from deepscan.limits import CrowdLimit
 
 # A real face, shrunk, is found with a confidence of 0.85 or more down to 20 pixels of the searched picture, and of
 # 0.7 to 0.8 at 15. In 38 videos without a face YuNet never was surer than 0.6, and that of specks of 13 to 15 pixels.
@@ -40,7 +40,7 @@ class SmallFaces:
         self._largest = max([self._largest, *sides[plain].tolist()])
         return large
 
-    def left_out(self, longest_stretch: int, crowd: CrowdLimit) -> LeftOut:
+    def left_out(self, longest_stretch: int, crowd: CrowdLimit) -> SkipSummary:
         """Return what a detector did not get to see."""
         cut, over, frames = crowd.left_out()
-        return LeftOut(self._sightings, longest_stretch, cut, over, frames, self._plain, self._largest)
+        return SkipSummary(self._sightings, longest_stretch, cut, over, frames, self._plain, self._largest)

@@ -10,14 +10,14 @@ from itertools import accumulate
 
 import numpy as np
 
+from deepscan.limits import DEFAULT_LIMITS, CrowdLimit, Limits
 from deepscan.runtime.faces.clips import paper_windows
-from deepscan.runtime.faces.cutting import Cut, FaceAt, Timed, clip_input, piece_of
+from deepscan.runtime.faces.cropping import CropSpec, Detection, Timed, clip_input, piece_of
 from deepscan.runtime.faces.small_faces import SmallFaces
 from deepscan.runtime.faces.unbroken_tracks import UnbrokenTrack, unbroken_tracks
 from deepscan.runtime.faces.yunet import Faces
-from deepscan.runtime.limits import DEFAULT_LIMITS, CrowdLimit, Limits
-from deepscan.runtime.pipeline.messages import FaceInput, LeftOut, Look, TracksEnded, VideoJob
-from deepscan.runtime.video.frames import nobody_watches
+from deepscan.runtime.media.frames import nobody_watches
+from deepscan.runtime.pipeline.messages import FaceInput, Look, SkipSummary, TracksEnded, VideoJob
 
 
 class UnbrokenFollower:
@@ -34,7 +34,7 @@ class UnbrokenFollower:
     def __init__(
         self,
         job: VideoJob,
-        cut: Cut,
+        cut: CropSpec,
         *,
         stride: int,
         limits: Limits = DEFAULT_LIMITS,
@@ -84,7 +84,7 @@ class UnbrokenFollower:
         """See `Follower.finish`."""
         yield TracksEnded(self._job, self.detectors, list(range(len(self._windows))))
 
-    def left_out(self) -> LeftOut:
+    def left_out(self) -> SkipSummary:
         """See `Follower.left_out`; the authors set no limit to the size of a face, but the caller may."""
         return self._small.left_out(self._longest_stretch, self._crowd)
 
@@ -97,7 +97,7 @@ class UnbrokenFollower:
     def _cut_face(self, look: Look, number: int, windows: _Windows, place: int) -> Iterator[FaceInput]:
         faces = self._faces[self._frame]
         chosen = windows.track.faces[place]
-        piece = piece_of(look.frame, FaceAt(faces.boxes[chosen], faces.points[chosen]), self._cut)
+        piece = piece_of(look.frame, Detection(faces.boxes[chosen], faces.points[chosen]), self._cut)
         for pieces in windows.add(place, Timed(look.frame.seconds, piece, self._frame)):
             yield clip_input(self._job, self._cut, number, pieces)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepscan.runtime.video.frames import nobody_watches
+from deepscan.runtime.media.frames import nobody_watches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

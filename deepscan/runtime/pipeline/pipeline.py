@@ -2,8 +2,8 @@
 
     sources x N  ->  stage  ->  stage  ->  results
 
-Every arrow is a `Link`. A source turns one job into messages; a stage turns a few messages into others. All of them
-are ordinary functions that yield. The results are taken by whoever iterates, in the caller's own thread. When
+Every arrow is a `BoundedQueue`. A source turns one job into messages; a stage turns a few messages into others. All of
+them are ordinary functions that yield. The results are taken by whoever iterates, in the caller's own thread. When
 anything raises, or the caller leaves, every link is stopped, every thread joined, and the first error raised.
 """
 
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from deepscan.runtime.pipeline.links import Link, Stopped
 from deepscan.runtime.pipeline.pipeline_trace import PipelineTrace
+from deepscan.runtime.pipeline.queues import BoundedQueue, Stopped
 
 if TYPE_CHECKING:
     from deepscan.runtime.pipeline.trace import TraceWriter
@@ -91,8 +91,8 @@ class Pipeline:
         self._jobs = iter(jobs)
         self._jobs_lock = threading.Lock()
         self._error: BaseException | None = None
-        first: Link[Any] = Link(max_bytes=source.max_bytes, producers=source.threads)
-        self._links = [first, *(Link[Any](max_bytes=stage.max_bytes) for stage in stages)]
+        first: BoundedQueue[Any] = BoundedQueue(max_bytes=source.max_bytes, producers=source.threads)
+        self._links = [first, *(BoundedQueue[Any](max_bytes=stage.max_bytes) for stage in stages)]
         self._times = [StageTimes(source.name, source.threads), *(StageTimes(stage.name, 1) for stage in stages)]
         names = [source.name, *(stage.name for stage in stages), "results"]
         arrows = [f"{before} -> {after}" for before, after in pairwise(names)]

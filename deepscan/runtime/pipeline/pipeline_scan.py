@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from deepscan.runtime.faces.cutting import cuts_for
+from deepscan.runtime.faces.cropping import cuts_for
 from deepscan.runtime.faces.following import FaceFollower, Follower
 from deepscan.runtime.faces.tracking import LargestFace, Tracker
 from deepscan.runtime.faces.unbroken_follower import UnbrokenFollower
+from deepscan.runtime.media.open_input import open_input
 from deepscan.runtime.pipeline.infer_stage import InferStage
 from deepscan.runtime.pipeline.pipeline import Pipeline, Source, Stage, StageTimes
 from deepscan.runtime.pipeline.stages import (
@@ -23,15 +24,14 @@ from deepscan.runtime.pipeline.stages import (
     FacesStage,
     Progress,
 )
-from deepscan.runtime.video.open_input import open_input
 
 if TYPE_CHECKING:
+    from deepscan.results import VideoResult
     from deepscan.runtime.backends.backends import Backend
-    from deepscan.runtime.gpu.decoder_choice import DeviceDecoding
-    from deepscan.runtime.journal.results import VideoResult
+    from deepscan.runtime.media.decoder_choice import DeviceDecoding
     from deepscan.runtime.pipeline.messages import VideoJob
+    from deepscan.runtime.pipeline.settings import ScanSettings
     from deepscan.runtime.pipeline.trace import TraceWriter
-    from deepscan.runtime.settings import ScanSettings
 
 # A face may be out of sight for this long and keep its track; where looks are seconds apart, for ever.
 MAX_GAP_SECONDS: Final = 1.0

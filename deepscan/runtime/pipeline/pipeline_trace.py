@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from deepscan.runtime.pipeline.links import Link
+    from deepscan.runtime.pipeline.queues import BoundedQueue
     from deepscan.runtime.pipeline.trace import TraceWriter
 
 # Shorter waits get no event of their own; what a call waited for in all is among its details.
@@ -25,7 +25,7 @@ class PipelineTrace:
         links: with their names.
     """
 
-    def __init__(self, writer: TraceWriter, links: Sequence[tuple[str, Link[Any]]]) -> None:
+    def __init__(self, writer: TraceWriter, links: Sequence[tuple[str, BoundedQueue[Any]]]) -> None:
         self._writer = writer
         self._links = links
         self._lock = threading.Lock()

@@ -8,12 +8,12 @@ from deepscan.runtime.pipeline.scoring import MIN_SIGHTINGS
 from deepscan.wording import counted, plural
 
 if TYPE_CHECKING:
-    from deepscan.runtime.pipeline.messages import LeftOut, VideoDecoded, VideoFollowed
-    from deepscan.runtime.video.sampling import Sampling
+    from deepscan.runtime.media.sampling import Sampling
+    from deepscan.runtime.pipeline.messages import SkipSummary, VideoDecoded, VideoFollowed
     from deepscan.spec import DetectorSpec
 
 
-def remarks(end: VideoFollowed, left_out: LeftOut, spec: DetectorSpec) -> list[str]:
+def remarks(end: VideoFollowed, left_out: SkipSummary, spec: DetectorSpec) -> list[str]:
     """Say what of the video was not looked at."""
     said = []
     if left_out.small_faces:
@@ -28,7 +28,7 @@ def remarks(end: VideoFollowed, left_out: LeftOut, spec: DetectorSpec) -> list[s
     return [*said, *filter(None, [end.decoded.short, end.decoded.damage])]
 
 
-def only_small_faces(left_out: LeftOut, spec: DetectorSpec) -> str:
+def only_small_faces(left_out: SkipSummary, spec: DetectorSpec) -> str:
     """Say of a video in which faces are plainly there, but small, how large they are and what to do."""
     one = left_out.small_faces == 1
     size = f"of {'' if one else 'up to '}{int(left_out.largest_small_face)} pixels"
@@ -42,7 +42,7 @@ def _sightings(count: int) -> str:
     return counted(count, "sighting of a face", "sightings of faces")
 
 
-def _were(left_out: LeftOut) -> str:
+def _were(left_out: SkipSummary) -> str:
     return plural(left_out.small_faces, "was", "were")
 
 

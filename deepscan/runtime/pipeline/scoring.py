@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final, Literal
 
-from deepscan.runtime.journal.results import Label, Segment, TrackResult
+from deepscan.results import Label, Segment, TrackResult
 from deepscan.runtime.pipeline.timeline import Bin, Timeline
 from deepscan.spec import DetectorSpec, LabelBand
 
@@ -84,7 +84,7 @@ class _Track:
             self.timeline.join(part)
 
 
-class Scoreboard:
+class ScoreAggregator:
     """Collects the logits of one video.
 
     Track score: mean over its crops of the logit (then calibrated) or of the score, as the spec says.
@@ -149,7 +149,7 @@ class _Tally:
 
     Args:
         score: turns a mean of what is pooled into a probability.
-        aggregate, decisive_frames: see `Scoreboard`.
+        aggregate, decisive_frames: see `ScoreAggregator`.
     """
 
     def __init__(self, score: Callable[[float], float], aggregate: Aggregate, decisive_frames: int) -> None:

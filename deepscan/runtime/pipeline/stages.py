@@ -13,30 +13,30 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from deepscan.errors import DeepscanError, InputError, UnreachableInput, UnreadableInput
+from deepscan.limits import DEFAULT_LIMITS, LengthLimit, Limits
 from deepscan.runtime.faces.yunet import Faces
-from deepscan.runtime.gpu.decoder_choice import DecoderLost
-from deepscan.runtime.limits import DEFAULT_LIMITS, LengthLimit, Limits
+from deepscan.runtime.media.decoder_choice import DecoderLost
+from deepscan.runtime.media.frames import DeviceFrame, nobody_watches
+from deepscan.runtime.media.sampling import marked_frames, sampled_frames, shortfall
 from deepscan.runtime.pipeline.file_watch import CHANGED, FileWatch
 from deepscan.runtime.pipeline.messages import (
     Look,
     Restarted,
-    Rewound,
+    SecondPass,
     ToFaces,
     ToInfer,
     VideoDecoded,
     VideoFollowed,
     VideoJob,
 )
-from deepscan.runtime.video.frames import Unshrunk, nobody_watches
-from deepscan.runtime.video.sampling import marked_frames, sampled_frames, shortfall
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.runtime.faces.following import Follower
-    from deepscan.runtime.gpu.work import DeviceWork
-    from deepscan.runtime.video.frames import Reader, VideoInfo
-    from deepscan.runtime.video.sampling import Sampling
+    from deepscan.runtime.media.device_work import DeviceWork
+    from deepscan.runtime.media.frames import Reader, VideoInfo
+    from deepscan.runtime.media.sampling import Sampling
 
 # Measured on a CPU: batches beyond this leave the cache and cost more per picture (benchmarks/README.md).
 DETECTION_BATCH = 4
@@ -131,7 +131,7 @@ class DecodeStage:
                 if frames and not job.abandoned and length.cut is None:
                     short = shortfall(self._sampling, frames, reader.info, is_damaged=damage is not None)
             if self._sampling.twice and not job.abandoned:
-                yield Rewound(job)
+                yield SecondPass(job)
                 with _opened(open_video, job.path, watch) as reader:
                     for at, again in enumerate(sampled_frames(reader, self._sampling, LengthLimit(self._limits))):
                         if job.abandoned:
@@ -187,7 +187,7 @@ class FaceDetector(Protocol):
 class DeviceFaceDetector(Protocol):
     """Finds faces in frames whose planes lie on a device."""
 
-    def detect_frames(self, frames: Sequence[Unshrunk]) -> list[Faces]:
+    def detect_frames(self, frames: Sequence[DeviceFrame]) -> list[Faces]:
         """Find the faces of frames that shall have one shape when shrunk, best first, in pixels of that shape."""
 
 
@@ -262,7 +262,7 @@ class FacesStage:
                     del self._followers[job.index]
                 self._rewound.discard(job.index)
                 yield message
-            elif isinstance(message, Rewound):
+            elif isinstance(message, SecondPass):
                 self._rewound.add(job.index)
                 for follower in followers:
                     follower.rewind()
@@ -279,7 +279,7 @@ class FacesStage:
         together: dict[tuple[object, ...], list[int]] = defaultdict(list)
         for number, look in enumerate(looks):
             assert look.small is not None
-            together[isinstance(look.small, Unshrunk), *look.small.shape].append(number)
+            together[isinstance(look.small, DeviceFrame), *look.small.shape].append(number)
         found: dict[int, Faces] = {}
         for numbers in together.values():
             for start in range(0, len(numbers), self._batch):
@@ -290,7 +290,7 @@ class FacesStage:
 
     def _faces_of(self, smalls: Sequence[Any]) -> list[Faces]:
         """Search pictures of one shape, all of them on the device or none."""
-        if isinstance(smalls[0], Unshrunk):
+        if isinstance(smalls[0], DeviceFrame):
             assert self._device is not None
             return self._device.detector.detect_frames(smalls)
         return self._detector.detect(np.stack(smalls))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from deepscan.runtime.own_files import refuse_unwritable
 from deepscan.runtime.pipeline.trace import HEAD, TraceWriter, joined
+from deepscan.runtime.system.own_files import refuse_unwritable
 
 
 class Trace:

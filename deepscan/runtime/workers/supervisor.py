@@ -18,33 +18,33 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from deepscan import errors
 from deepscan.errors import DeepscanError, InputError, MachineError
-from deepscan.runtime.journal.content import signature_of
-from deepscan.runtime.journal.results import Status, VideoResult
+from deepscan.results import Status, VideoResult
+from deepscan.runtime.media.content import signature_of
 from deepscan.runtime.pipeline.pipeline import StageTimes
 from deepscan.runtime.pipeline.stages import Progress
-from deepscan.runtime.workers.awake_clock import LONGEST_GAP_SECONDS, AwakeClock
-from deepscan.runtime.workers.worker_messages import (
+from deepscan.runtime.system.awake_clock import LONGEST_GAP_SECONDS, AwakeClock
+from deepscan.runtime.workers.plan import needed_for
+from deepscan.runtime.workers.protocol import (
     Detector,
     Failed,
     Finished,
     FromWorker,
-    NoMore,
+    Heartbeat,
+    Job,
+    JobRequest,
+    LogLine,
+    NoMoreJobs,
     Problem,
     Ready,
-    Said,
-    Standing,
-    Wants,
-    Work,
 )
-from deepscan.runtime.workers.worker_plan import needed_for
-from deepscan.runtime.workers.worker_seats import STALLED_SECONDS, Seat, standings, summed_decoders, summed_times
+from deepscan.runtime.workers.worker_slots import STALLED_SECONDS, WorkerSlot, standings, summed_decoders, summed_times
 from deepscan.wording import plural
 
 if TYPE_CHECKING:
-    from deepscan.runtime.parity.conversion import Report
+    from deepscan.export.parity.conversion import Report
     from deepscan.runtime.pipeline.messages import VideoJob
-    from deepscan.runtime.workers.worker_plan import WorkerPlan
-    from deepscan.runtime.workers.worker_process import WorkerProcess
+    from deepscan.runtime.workers.plan import WorkerPlan
+    from deepscan.runtime.workers.transport import WorkerProcess
 
     Start: TypeAlias = Callable[[WorkerPlan, str, Callable[[FromWorker | None], None]], WorkerProcess]
 
@@ -94,13 +94,13 @@ class Supervisor:
         self._suspects: deque[int] = deque()
         self._overdue: set[int] = set()
         self._parts: dict[int, list[VideoResult]] = {}
-        self._seats = [Seat(plan, f"worker {number + 1}") for number, plan in enumerate(plans)]
-        self._alone = Seat(alone, "worker for single files")
+        self._seats = [WorkerSlot(plan, f"worker {number + 1}") for number, plan in enumerate(plans)]
+        self._alone = WorkerSlot(alone, "worker for single files")
         self._start_process = start
         self._report, self._note = report, note
         self._timeout_seconds = timeout_seconds
         self._clock = clock or AwakeClock()
-        self._messages: queue.SimpleQueue[tuple[Seat, int, FromWorker | None]] = queue.SimpleQueue()
+        self._messages: queue.SimpleQueue[tuple[WorkerSlot, int, FromWorker | None]] = queue.SimpleQueue()
         self._detectors: tuple[Detector, ...] = ()
         self.stopping = False
 
@@ -139,10 +139,10 @@ class Supervisor:
                     seat.process.kill()
                     seat.process.end()
 
-    def _all_seats(self) -> list[Seat]:
+    def _all_seats(self) -> list[WorkerSlot]:
         return [*self._seats, self._alone]
 
-    def _start(self, seat: Seat) -> None:
+    def _start(self, seat: WorkerSlot) -> None:
         seat.generation += 1
         generation = seat.generation
 
@@ -174,19 +174,19 @@ class Supervisor:
             self._overdue.update(overdue)
             seat.process.kill()  # its end will be heard
 
-    def _handled(self, seat: Seat, message: FromWorker | None) -> Iterator[VideoResult]:
+    def _handled(self, seat: WorkerSlot, message: FromWorker | None) -> Iterator[VideoResult]:
         """Do what a message asks for; None is the end of the process."""
         match message:
-            case Said(line):
+            case LogLine(line):
                 self._report(line)
             case Ready():
                 self._make_ready(seat, message)
-            case Wants():
+            case JobRequest():
                 seat.waiting += 1
                 self._hand_out()
             case Finished(result):
                 yield from self._finished(seat, result)
-            case Standing():
+            case Heartbeat():
                 seat.stands(message, self._clock())
                 self._sum_up(message)
             case Failed():
@@ -194,7 +194,7 @@ class Supervisor:
             case None:
                 yield from self._ended(seat)
 
-    def _make_ready(self, seat: Seat, ready: Ready) -> None:
+    def _make_ready(self, seat: WorkerSlot, ready: Ready) -> None:
         seat.ready = True
         self._note("worker_ready", worker=seat.name)
         if self._detectors:
@@ -213,16 +213,16 @@ class Supervisor:
             while seat.waiting and seat.process is not None and not (alone and seat.in_flight):
                 seat.waiting -= 1
                 if not files or self.stopping:
-                    seat.process.tell(NoMore())
+                    seat.process.tell(NoMoreJobs())
                     continue
                 index = files.popleft()
                 seat.hand(index, self._clock())
                 job = self._jobs[index]
                 job.started = job.started or time.monotonic()
-                seat.process.tell(Work(index, os.fsencode(job.path), _problem(job.problem), job.planned))
+                seat.process.tell(Job(index, os.fsencode(job.path), _problem(job.problem), job.planned))
                 self._note("file_retried" if alone else "file_started", file=job.path, worker=seat.name)
 
-    def _finished(self, seat: Seat, result: VideoResult) -> Iterator[VideoResult]:
+    def _finished(self, seat: WorkerSlot, result: VideoResult) -> Iterator[VideoResult]:
         """Pass on the results of a file when all of them are there: of a worker that dies between two, none counts."""
         job = self._jobs[result.index]
         parts = self._parts.setdefault(result.index, [])
@@ -252,7 +252,7 @@ class Supervisor:
                 self._note("limit", file=job.path, reason=result.reason)
         yield from results
 
-    def _ended(self, seat: Seat) -> Iterator[VideoResult]:
+    def _ended(self, seat: WorkerSlot) -> Iterator[VideoResult]:
         """Take note of the end of a worker, and see to the files that it had."""
         assert seat.process is not None
         death = seat.process.end()
@@ -281,7 +281,7 @@ class Supervisor:
                 self._suspects.append(index)
         self._replace(seat, why)
 
-    def _replace(self, seat: Seat, why: str) -> None:
+    def _replace(self, seat: WorkerSlot, why: str) -> None:
         """Start the workers that are needed now."""
         comes_up = seat.ready or not why
         if not comes_up and seat.plan == self._alone.plan:
@@ -327,7 +327,7 @@ class Supervisor:
         ]
         yield from self._done(job, rows)
 
-    def _sum_up(self, standing: Standing) -> None:
+    def _sum_up(self, standing: Heartbeat) -> None:
         for index, share in standing.shares.items():
             self._jobs[index].share_done = max(self._jobs[index].share_done, share)
         known = standings(self._all_seats())

@@ -20,38 +20,38 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from deepscan import errors
 from deepscan.errors import DeepscanError, InputError, MachineError
 from deepscan.naming import speak_as_command_line
-from deepscan.runtime.backends.backend_choice import chosen_backend
-from deepscan.runtime.child_processes import end_with
-from deepscan.runtime.gpu.batch_input import first_gpu
-from deepscan.runtime.gpu.decoder_choice import DecoderCounts, DeviceDecoding
-from deepscan.runtime.gpu.nvdec import nvdec
-from deepscan.runtime.gpu.work import DeviceWork
+from deepscan.runtime.backends.backend_choice import resolve_backend
+from deepscan.runtime.backends.batch_input import first_gpu
+from deepscan.runtime.cuda.nvdec import nvdec
+from deepscan.runtime.media.decoder_choice import DecoderCounts, DeviceDecoding
+from deepscan.runtime.media.device_work import DeviceWork
 from deepscan.runtime.pipeline.messages import VideoJob
 from deepscan.runtime.pipeline.pipeline_scan import ON_CPU, ON_GPU, Decoders, PipelineScan
+from deepscan.runtime.pipeline.settings import resolve_settings
 from deepscan.runtime.pipeline.stages import DeviceFaceDetector
 from deepscan.runtime.pipeline.trace import TraceWriter
-from deepscan.runtime.settings import chosen_settings
-from deepscan.runtime.workers.memory_limit import limit_memory
-from deepscan.runtime.workers.worker_messages import (
+from deepscan.runtime.system.child_processes import die_with_parent
+from deepscan.runtime.system.memory_limit import limit_memory
+from deepscan.runtime.workers.protocol import (
     Detector,
     Failed,
     Finished,
     FromWorker,
+    Heartbeat,
+    Job,
+    JobRequest,
+    LogLine,
     Problem,
     Ready,
-    Said,
     Setup,
-    Standing,
     ToWorker,
-    Wants,
-    Work,
     receive_bytes,
     send,
     to_worker,
 )
 
 if TYPE_CHECKING:
-    from deepscan.runtime.settings import ScanSettings
+    from deepscan.runtime.pipeline.settings import ScanSettings
 
 STANDING_SECONDS: Final = 0.25
 FIRST: Final = 0  # the one GPU that a worker sees
@@ -90,9 +90,9 @@ class Supervisor:
             taken: gets each job by its index.
         """
         while True:
-            self.tell(Wants())
+            self.tell(JobRequest())
             message = self.hear()
-            if not isinstance(message, Work):
+            if not isinstance(message, Job):
                 return
             job = VideoJob(
                 message.index, os.fsdecode(message.path), _error_of(message.problem), planned=message.planned
@@ -121,19 +121,19 @@ def work(supervisor: Supervisor) -> None:
         if setup.trace is not None:
             trace = TraceWriter(os.fsdecode(setup.trace), pid=os.getpid(), name=setup.name)
             held.callback(trace.close)
-        settings = chosen_settings([os.fsdecode(name) for name in setup.models], setup.wishes, device=setup.device)
+        settings = resolve_settings([os.fsdecode(name) for name in setup.models], setup.wishes, device=setup.device)
         counts = DecoderCounts()
         on_gpu = _decoding(setup, settings, counts, supervisor)
         backends = [
-            chosen_backend(
-                artefact,
+            resolve_backend(
+                artifact,
                 backend=setup.backend,
                 precision=setup.precision,
                 device=setup.device,
                 threads=setup.threads,
-                report=lambda line: supervisor.tell(Said(line)),
+                report=lambda line: supervisor.tell(LogLine(line)),
             )
-            for artefact in settings.artefacts
+            for artifact in settings.artifacts
         ]
         taken: dict[int, VideoJob] = {}
         scan = PipelineScan(
@@ -195,7 +195,7 @@ def _decoding(
     except MachineError as error:
         if setup.decoder == "nvdec":
             raise
-        supervisor.tell(Said(f"{setup.name} decodes on the CPU: {error}"))
+        supervisor.tell(LogLine(f"{setup.name} decodes on the CPU: {error}"))
         return None
     return DeviceDecoding(FIRST, device, DeviceWork(queue), nvdec(), setup.decoder, counts)
 
@@ -211,8 +211,8 @@ def _stand(
         supervisor.tell(_standing(scan, taken, counts))
 
 
-def _standing(scan: PipelineScan, taken: dict[int, VideoJob], counts: DecoderCounts) -> Standing:
-    return Standing(
+def _standing(scan: PipelineScan, taken: dict[int, VideoJob], counts: DecoderCounts) -> Heartbeat:
+    return Heartbeat(
         frames=scan.progress.frames,
         faces=scan.progress.faces,
         videos=scan.progress.videos,
@@ -227,7 +227,7 @@ def _standing(scan: PipelineScan, taken: dict[int, VideoJob], counts: DecoderCou
 def main(parent: int, reading: int, writing: int) -> None:
     """Be a worker of a process."""
     speak_as_command_line()  # the process that gets the messages renames the options in them
-    end_with(parent)
+    die_with_parent(parent)
     with open(reading, "rb") as received, open(writing, "wb") as sent:
         supervisor = Supervisor(received, sent)
         try:

@@ -7,19 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deepscan.runtime.devices import visible_gpu
-from deepscan.runtime.workers.memory_limit import usual_memory
-from deepscan.runtime.workers.worker_messages import Setup
-from deepscan.runtime.workers.worker_process import WorkerProcess
+from deepscan.runtime.backends.devices import visible_gpu
+from deepscan.runtime.system.memory_limit import usual_memory
+from deepscan.runtime.workers.protocol import Setup
+from deepscan.runtime.workers.transport import WorkerProcess
 
 if TYPE_CHECKING:
     from deepscan.runtime.backends.backend_choice import BackendChoice, PrecisionChoice
     from deepscan.runtime.backends.sessions import Device
-    from deepscan.runtime.gpu.decoder_choice import DecoderWish
+    from deepscan.runtime.media.decoder_choice import DecoderName
+    from deepscan.runtime.pipeline.settings import Wishes
     from deepscan.runtime.pipeline.trace_parts import Trace
-    from deepscan.runtime.settings import Wishes
-    from deepscan.runtime.workers.worker_messages import FromWorker
-    from deepscan.runtime.workers.worker_plan import WorkerPlan
+    from deepscan.runtime.workers.plan import WorkerPlan
+    from deepscan.runtime.workers.protocol import FromWorker
 
 GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
@@ -38,7 +38,7 @@ class WorkerOrder:
     device: Device
     backend: BackendChoice
     precision: PrecisionChoice
-    decoder: DecoderWish
+    decoder: DecoderName
     memory_bytes: int | None = None
 
 

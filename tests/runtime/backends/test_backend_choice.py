@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from deepscan.errors import MachineError, ModelError
+from deepscan.export.parity.samples import Samples, packaged_samples
 from deepscan.installing import install_extra
-from deepscan.runtime.artefacts import Artefact, load_artefact
+from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
+from deepscan.runtime.artifacts.weights_store import HOME_VARIABLE
 from deepscan.runtime.backends import backend_choice, backend_trials
 from deepscan.runtime.backends.backend_choice import (
     BackendChoice,
@@ -26,28 +28,26 @@ from deepscan.runtime.backends.backend_choice import (
     accepted_computations,
     auto_candidates,
     candidates,
-    chosen_backend,
     open_backend,
+    resolve_backend,
 )
 from deepscan.runtime.backends.backend_trials import ROUNDS, WORTH_A_CHANGE
 from deepscan.runtime.backends.backends import Backend
 from deepscan.runtime.backends.choice_records import Choice
-from deepscan.runtime.backends.machine_facts import machine_facts
-from deepscan.runtime.parity.samples import Samples, packaged_samples
-from deepscan.runtime.weights_store import HOME_VARIABLE
+from deepscan.runtime.system.environment import environment
 from deepscan.spec import DetectorSpec
 from tests.runtime.graphs import (
-    brightness_artefact,
-    determinant_artefact,
-    frame_artefact,
+    brightness_artifact,
+    determinant_artifact,
+    frame_artifact,
     graph_from,
-    small_clip_artefact,
+    small_clip_artifact,
 )
 from tests.runtime.tiny_detectors import TINY_FRAME
 
 FEW = 3
 needs_bf16 = pytest.mark.skipif(
-    Candidate("openvino", "bf16") not in candidates(load_artefact("lite"), "cpu"),
+    Candidate("openvino", "bf16") not in candidates(load_artifact("lite"), "cpu"),
     reason="this processor does not multiply in bfloat16",
 )
 
@@ -82,13 +82,13 @@ class Chooser:
 
     def __call__(
         self,
-        artefact: Artefact,
+        artifact: Artifact,
         backend: BackendChoice = "auto",
         precision: PrecisionChoice = "auto",
         threads: int = 1,
     ) -> Backend:
-        chosen = chosen_backend(
-            artefact, backend=backend, precision=precision, device="cpu", threads=threads, report=self.said.append
+        chosen = resolve_backend(
+            artifact, backend=backend, precision=precision, device="cpu", threads=threads, report=self.said.append
         )
         self.opened.append(chosen)
         return chosen
@@ -114,11 +114,11 @@ def read(path: Path) -> Choice:
     return msgspec.json.decode(path.read_bytes(), type=Choice)
 
 
-def bright() -> Artefact:
-    return brightness_artefact(TINY_FRAME)
+def bright() -> Artifact:
+    return brightness_artifact(TINY_FRAME)
 
 
-def cancelling_artefact() -> Artefact:
+def canceling_artifact() -> Artifact:
     """A small difference of two large sums, which bfloat16 loses."""
     flat = 32 * 32 * 3
     random = np.random.default_rng(0)
@@ -135,37 +135,37 @@ def cancelling_artefact() -> Artefact:
         "weights": np.concatenate([first, first * np.float32(1.01)], axis=1),
         "difference": np.array([[-1.0], [1.0]], dtype=np.float32),
     }
-    return frame_artefact(graph_from(nodes, constants))
+    return frame_artifact(graph_from(nodes, constants))
 
 
 def test_all_that_is_there_is_a_candidate_onnx_runtime_first() -> None:
-    found = candidates(load_artefact("lite"), "cpu")
+    found = candidates(load_artifact("lite"), "cpu")
     assert found[0] == Candidate("onnxruntime", "fp32")
     assert {Candidate("openvino", "fp32"), Candidate("torch", "fp32")} < set(found)
     assert [candidate for candidate in found if candidate.backend != "torch"] == auto_candidates(
-        load_artefact("lite"), "cpu"
+        load_artifact("lite"), "cpu"
     )
 
 
 def test_a_scan_accepts_what_it_may_take_itself() -> None:
-    artefact = load_artefact("lite")
-    auto = accepted_computations(artefact, "auto", "auto", "cpu")
-    assert auto == {(f"{found.backend}-cpu", found.precision) for found in auto_candidates(artefact, "cpu")}
+    artifact = load_artifact("lite")
+    auto = accepted_computations(artifact, "auto", "auto", "cpu")
+    assert auto == {(f"{found.backend}-cpu", found.precision) for found in auto_candidates(artifact, "cpu")}
     assert {("onnxruntime-cpu", "fp32"), ("openvino-cpu", "fp32")} <= auto
-    assert accepted_computations(artefact, "auto", "fp32", "cpu") == {
+    assert accepted_computations(artifact, "auto", "fp32", "cpu") == {
         ("onnxruntime-cpu", "fp32"),
         ("openvino-cpu", "fp32"),
     }
-    assert accepted_computations(artefact, "torch", "auto", "cpu") == {("torch-cpu", "fp32")}
-    assert accepted_computations(artefact, "onnxruntime", "fp32", "cpu") == {("onnxruntime-cpu", "fp32")}
+    assert accepted_computations(artifact, "torch", "auto", "cpu") == {("torch-cpu", "fp32")}
+    assert accepted_computations(artifact, "onnxruntime", "fp32", "cpu") == {("onnxruntime-cpu", "fp32")}
     with pytest.raises(ModelError):
-        accepted_computations(artefact, "onnxruntime", "fp16", "cpu")
+        accepted_computations(artifact, "onnxruntime", "fp16", "cpu")
 
 
 def test_on_gpus_what_stands_in_on_the_cpu_is_accepted_too() -> None:
-    artefact = load_artefact("lite")
+    artifact = load_artifact("lite")
     on_cpu = {("onnxruntime-cpu", "fp32"), ("openvino-cpu", "fp32"), ("openvino-cpu", "bf16")}
-    engine = accepted_computations(artefact, "tensorrt", "fp16", "cuda")
+    engine = accepted_computations(artifact, "tensorrt", "fp16", "cuda")
     assert engine == on_cpu | {("tensorrt-cuda", "fp16"), ("tensorrt-rtx-cuda", "fp16")}
 
 
@@ -184,26 +184,26 @@ def test_whoever_names_both_backend_and_precision_gets_that(choose: Chooser, hom
 
 
 def test_the_fastest_of_several_is_taken_and_remembered(choose: Chooser, home: Path) -> None:
-    artefact = small_clip_artefact()
-    first = choose(artefact)
+    artifact = small_clip_artifact()
+    first = choose(artifact)
     (path,) = records(home)
     choice = read(path)
     assert (first.name, first.precision) == (f"{choice.backend}-cpu", choice.precision)
     written = path.stat().st_mtime_ns
-    again = choose(artefact)
+    again = choose(artifact)
     assert (again.name, again.precision) == (first.name, first.precision)
     assert (choose.measurements, path.stat().st_mtime_ns) == (1, written)
 
 
 def test_the_record_says_what_was_measured_and_the_figures_bear_it_out(choose: Chooser, home: Path) -> None:
-    artefact = small_clip_artefact()
-    choose(artefact)
+    artifact = small_clip_artifact()
+    choose(artifact)
     choice = read(records(home)[0])
-    assert (choice.file, choice.sha256) == (artefact.manifest.file, artefact.manifest.sha256)
-    assert (choice.device, choice.threads, choice.machine) == ("cpu", 1, machine_facts())
-    assert (choice.items, choice.items_sha256) == (FEW, few_samples(artefact.manifest.spec.to_json()).sha256)
+    assert (choice.file, choice.sha256) == (artifact.manifest.file, artifact.manifest.sha256)
+    assert (choice.device, choice.threads, choice.machine) == ("cpu", 1, environment())
+    assert (choice.items, choice.items_sha256) == (FEW, few_samples(artifact.manifest.spec.to_json()).sha256)
     assert choice.reference == "onnxruntime-cpu fp32"
-    there = [(candidate.backend, candidate.precision) for candidate in auto_candidates(artefact, "cpu")]
+    there = [(candidate.backend, candidate.precision) for candidate in auto_candidates(artifact, "cpu")]
     assert [(trial.backend, trial.precision) for trial in choice.trials] == there
     timed: dict[tuple[str, str], float] = {}
     for trial in choice.trials:
@@ -283,20 +283,20 @@ def test_what_a_measurement_depends_on_is_measured_again(
 ) -> None:
     choose(bright())
     choose(bright(), threads=2)
-    choose(small_clip_artefact())
+    choose(small_clip_artifact())
     choose(bright(), precision="fp32")
-    facts = machine_facts()
-    monkeypatch.setattr(backend_choice, "machine_facts", lambda: msgspec.structs.replace(facts, processor="another"))
+    facts = environment()
+    monkeypatch.setattr(backend_choice, "environment", lambda: msgspec.structs.replace(facts, processor="another"))
     choose(bright())
     newer = msgspec.structs.replace(facts, packages={**facts.packages, "openvino": "2099.1"})
-    monkeypatch.setattr(backend_choice, "machine_facts", lambda: newer)
+    monkeypatch.setattr(backend_choice, "environment", lambda: newer)
     choose(bright())
     assert choose.measurements == len(records(home)) == 6
 
 
 @needs_bf16
 def test_bfloat16_that_does_not_agree_is_left_out(choose: Chooser, home: Path) -> None:
-    assert choose(cancelling_artefact(), "openvino").precision == "fp32"
+    assert choose(canceling_artifact(), "openvino").precision == "fp32"
     choice = read(records(home)[0])
     (exact, rounded) = choice.trials
     assert (exact.precision, exact.left_out) == ("fp32", "")
@@ -308,7 +308,7 @@ def test_bfloat16_that_does_not_agree_is_left_out(choose: Chooser, home: Path) -
 
 
 def test_a_candidate_that_fails_is_left_out_and_the_reason_kept(choose: Chooser, home: Path) -> None:
-    assert choose(determinant_artefact()).name == "onnxruntime-cpu"
+    assert choose(determinant_artifact()).name == "onnxruntime-cpu"
     choice = read(records(home)[0])
     failed = [trial for trial in choice.trials if trial.backend == "openvino"]
     assert failed
@@ -320,7 +320,7 @@ def test_a_candidate_that_fails_is_left_out_and_the_reason_kept(choose: Chooser,
 @needs_bf16
 def test_when_all_fail_the_first_error_is_raised_and_nothing_is_remembered(choose: Chooser, home: Path) -> None:
     with pytest.raises(ModelError, match=r"tiny-frame\.onnx is not a model that OpenVINO can run"):
-        choose(determinant_artefact(), "openvino")
+        choose(determinant_artifact(), "openvino")
     assert records(home) == []
 
 
@@ -348,8 +348,8 @@ def test_one_that_breaks_down_in_a_later_round_is_left_out_and_closed(
 ) -> None:
     made: list[Failing] = []
 
-    def breaking(candidate: Candidate, artefact: Artefact, **where: object) -> Backend:
-        real = open_backend(candidate, artefact, **where)  # type: ignore[arg-type]
+    def breaking(candidate: Candidate, artifact: Artifact, **where: object) -> Backend:
+        real = open_backend(candidate, artifact, **where)  # type: ignore[arg-type]
         if candidate.backend != "openvino":
             return real
         made.append(Failing(real, good=3))
@@ -365,18 +365,18 @@ def test_one_that_breaks_down_in_a_later_round_is_left_out_and_closed(
 def test_a_precision_that_nothing_has_is_refused_with_what_there_is(choose: Chooser) -> None:
     said = r"lite\.onnx, which is fp32, is not computed in int8 on this cpu: use one of onnxruntime fp32, openvino fp32"
     with pytest.raises(ModelError, match=said) as error:
-        choose(load_artefact("lite"), precision="int8")
+        choose(load_artifact("lite"), precision="int8")
     assert str(error.value).endswith(".")
 
 
 def test_a_precision_that_the_named_backend_lacks_is_refused(choose: Chooser) -> None:
     with pytest.raises(ModelError, match="is not computed in bf16 by onnxruntime on this cpu: use one of"):
-        choose(load_artefact("lite"), "onnxruntime", "bf16")
+        choose(load_artifact("lite"), "onnxruntime", "bf16")
 
 
 def test_a_backend_that_cannot_be_used_says_why(choose: Chooser) -> None:
     with pytest.raises(MachineError, match=r"--device cuda|NVIDIA GPU"):
-        choose(load_artefact("lite"), "tensorrt")
+        choose(load_artifact("lite"), "tensorrt")
 
 
 @pytest.mark.parametrize(
@@ -394,12 +394,12 @@ def test_a_backend_whose_package_is_missing_gives_the_command_that_adds_it(
 import sys
 sys.modules[{package!r}] = None
 from deepscan.errors import MachineError
-from deepscan.runtime.artefacts import load_artefact
-from deepscan.runtime.backends.backend_choice import candidates, chosen_backend
-lite = load_artefact("lite")
+from deepscan.runtime.artifacts.artifacts import load_artifact
+from deepscan.runtime.backends.backend_choice import candidates, resolve_backend
+lite = load_artifact("lite")
 assert {name!r} not in [found.backend for found in candidates(lite, "cpu")]
 try:
-    chosen_backend(lite, backend={name!r}, precision="auto", device="cpu", threads=1)
+    resolve_backend(lite, backend={name!r}, precision="auto", device="cpu", threads=1)
 except MachineError as error:
     print(error)
 """

@@ -18,27 +18,27 @@ from onnx import TensorProto
 
 from deepscan.errors import DeepscanError, ModelError
 from deepscan.export.engine_builder import build_engine
-from deepscan.runtime.artefacts import Artefact, load_artefact
+from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
 from deepscan.runtime.backends.backend_choice import Candidate, candidates, open_backend
 from deepscan.runtime.backends.backends import Arithmetic, Backend, BackendName
 from deepscan.runtime.backends.sessions import Device, Session
-from deepscan.runtime.machine import nvidia_gpus
-from deepscan.runtime.tensorrt.tensorrt_backend import usable_packages
-from deepscan.runtime.tensorrt.tensorrt_gpu import present_target
+from deepscan.runtime.backends.tensorrt.tensorrt_backend import usable_packages
+from deepscan.runtime.backends.tensorrt.tensorrt_gpu import present_target
+from deepscan.runtime.system.machine import nvidia_gpus
 from tests.runtime.graphs import (
-    brightness_artefact,
-    frame_artefact,
+    brightness_artifact,
+    frame_artifact,
     mean_graph,
-    small_clip_artefact,
-    small_frame_artefact,
+    small_clip_artifact,
+    small_frame_artifact,
 )
 
 GOLDEN = Path(__file__).parents[2] / "models" / "lite_golden.npz"
-DETECTORS: dict[str, Callable[[], Artefact]] = {
-    "lite": lambda: load_artefact("lite"),
-    "brightness": brightness_artefact,
-    "small-frame": small_frame_artefact,
-    "small-clip": small_clip_artefact,
+DETECTORS: dict[str, Callable[[], Artifact]] = {
+    "lite": lambda: load_artifact("lite"),
+    "brightness": brightness_artifact,
+    "small-frame": small_frame_artifact,
+    "small-clip": small_clip_artifact,
 }
 # Of a logit of ordinary size, from float32 on the CPU.
 TOLERANCES: dict[Arithmetic, float] = {"fp32": 1e-4, "bf16": 0.05, "fp16": 0.01, "int8": 0.5}
@@ -52,11 +52,11 @@ class Way(NamedTuple):
     precision: Arithmetic
     device: Device
 
-    def open(self, artefact: Artefact) -> Backend:
+    def open(self, artifact: Artifact) -> Backend:
         if self.backend == "tensorrt":
-            build_engine_here(artefact)
+            build_engine_here(artifact)
         candidate = Candidate(self.backend, self.precision)
-        return open_backend(candidate, artefact, device=self.device, threads=2)
+        return open_backend(candidate, artifact, device=self.device, threads=2)
 
 
 ALL_WAYS = [
@@ -75,12 +75,12 @@ WAYS = [
 BUILT = [pytest.param(Way("tensorrt", "fp32", "cuda"), id="tensorrt-fp32-cuda", marks=[pytest.mark.gpu])]
 
 
-def build_engine_here(artefact: Artefact) -> None:
+def build_engine_here(artifact: Artifact) -> None:
     target = present_target()
     assert target is not None
     build_engine(
-        artefact,
-        flavour=usable_packages(target)[0].flavour,
+        artifact,
+        flavor=usable_packages(target)[0].flavor,
         compute_capability=None,
         max_batch=MOST,
         workspace_bytes=1 << 30,
@@ -89,31 +89,31 @@ def build_engine_here(artefact: Artefact) -> None:
 
 
 @cache
-def artefact_named(name: str) -> Artefact:
+def artifact_named(name: str) -> Artifact:
     return DETECTORS[name]()
 
 
 @cache
 def items_for(name: str) -> NDArray[np.uint8]:
-    """Eight crops of real faces, or clips of noise on different greys."""
+    """Eight crops of real faces, or clips of noise on different grays."""
     if name == "lite":
         with np.load(GOLDEN) as golden:
             faces = golden["faces"]
         mirrored: NDArray[np.uint8] = np.concatenate([faces, faces[:, :, ::-1]])
         return mirrored
-    shape = artefact_named(name).manifest.spec.item_shape
+    shape = artifact_named(name).manifest.spec.item_shape
     random = np.random.default_rng(0)
-    greys = np.arange(20, 20 + 25 * MOST, 25).reshape(-1, *(1 for _ in shape))
-    noise: NDArray[np.uint8] = (greys + random.integers(0, 40, (MOST, *shape))).astype(np.uint8)
+    grays = np.arange(20, 20 + 25 * MOST, 25).reshape(-1, *(1 for _ in shape))
+    noise: NDArray[np.uint8] = (grays + random.integers(0, 40, (MOST, *shape))).astype(np.uint8)
     return noise
 
 
 @cache
 def expected_for(name: str) -> NDArray[np.float32]:
-    artefact = artefact_named(name)
-    session = Session(artefact.model, source=name, device="cpu", threads=1)
+    artifact = artifact_named(name)
+    session = Session(artifact.model, source=name, device="cpu", threads=1)
     return np.concatenate(
-        [session.run(["logit"], {artefact.manifest.spec.input_name: item[None]})[0] for item in items_for(name)]
+        [session.run(["logit"], {artifact.manifest.spec.input_name: item[None]})[0] for item in items_for(name)]
     )
 
 
@@ -129,7 +129,7 @@ def way(request: pytest.FixtureRequest) -> Way:
 
 def there(chosen: Way) -> Way:
     if chosen.precision == "bf16" and Candidate(chosen.backend, chosen.precision) not in candidates(
-        artefact_named("lite"), chosen.device
+        artifact_named("lite"), chosen.device
     ):
         pytest.skip("this processor does not multiply in bfloat16")
     return chosen
@@ -142,7 +142,7 @@ def detector(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def backend(way: Way, detector: str) -> Iterator[Backend]:
-    with closing(way.open(artefact_named(detector))) as opened:
+    with closing(way.open(artifact_named(detector))) as opened:
         yield opened
 
 
@@ -170,7 +170,7 @@ def test_the_largest_batch_is_taken(backend: Backend, detector: str) -> None:
     assert backend.logits(largest).shape == (backend.max_batch,)
 
 
-def test_an_item_does_not_see_its_neighbours(backend: Backend, detector: str, way: Way) -> None:
+def test_an_item_does_not_see_its_neighbors(backend: Backend, detector: str, way: Way) -> None:
     items = items_for(detector)
     alone = in_batches(backend, items, 1)
     assert len(set(alone.tolist())) == MOST
@@ -239,22 +239,22 @@ def test_it_says_what_it_is(backend: Backend, way: Way) -> None:
 def test_two_side_by_side_do_not_disturb_each_other(backend: Backend, detector: str, way: Way) -> None:
     items = items_for(detector)
     alone = [backend.logits(items[place : place + 1]) for place in (0, 1)]
-    with closing(way.open(artefact_named(detector))) as other:
+    with closing(way.open(artifact_named(detector))) as other:
         assert other.logits(items[1:2]) == same_as(alone[1], way)
         assert backend.logits(items[:1]) == same_as(alone[0], way)
         assert other.logits(items[1:2]) == same_as(alone[1], way)
     assert backend.logits(items[:1]) == same_as(alone[0], way)
 
 
-def one_grey(value: int) -> NDArray[np.uint8]:
+def one_gray(value: int) -> NDArray[np.uint8]:
     return np.full((1, 32, 32, 3), value, dtype=np.uint8)
 
 
 def test_a_logit_that_is_no_number_is_an_error(opener: Way) -> None:
-    with closing(opener.open(frame_artefact(mean_graph(then="Div")))) as backend:
-        assert backend.logits(one_grey(20)) == pytest.approx([1.0], abs=TOLERANCES[opener.precision])
+    with closing(opener.open(frame_artifact(mean_graph(then="Div")))) as backend:
+        assert backend.logits(one_gray(20)) == pytest.approx([1.0], abs=TOLERANCES[opener.precision])
         with pytest.raises(ModelError, match=r"tiny-frame\.onnx gave a logit that is not a finite number") as error:
-            backend.logits(one_grey(0))
+            backend.logits(one_gray(0))
     assert_one_sentence(error)
 
 
@@ -272,23 +272,23 @@ def test_a_logit_that_is_no_number_is_an_error(opener: Way) -> None:
 def test_a_graph_that_is_not_what_its_record_says_is_refused(opener: Way, model: onnx.ModelProto) -> None:
     wanted = r"tiny-frame\.onnx does not turn uint8 faces \[N, 32, 32, 3\] into logit"
     with pytest.raises(ModelError, match=wanted) as error:
-        opener.open(frame_artefact(model))
+        opener.open(frame_artifact(model))
     assert_one_sentence(error)
 
 
 @pytest.mark.parametrize("model", [b"not a model", b"", mean_graph().SerializeToString()[:-40]])
 def test_bytes_that_are_no_model_are_refused(opener: Way, model: bytes) -> None:
     with pytest.raises(ModelError, match=r"tiny-frame\.onnx") as error:
-        opener.open(dataclasses.replace(frame_artefact(mean_graph()), model=model))
+        opener.open(dataclasses.replace(frame_artifact(mean_graph()), model=model))
     assert_one_sentence(error)
 
 
 def test_an_operator_that_nobody_knows_is_refused(opener: Way) -> None:
     model = mean_graph()
-    artefact = frame_artefact(model)
+    artifact = frame_artifact(model)
     model.graph.node[2].op_type = "Guess"
     with pytest.raises(ModelError, match=r"tiny-frame\.onnx") as error:
-        opener.open(dataclasses.replace(artefact, model=model.SerializeToString()))
+        opener.open(dataclasses.replace(artifact, model=model.SerializeToString()))
     assert_one_sentence(error)
 
 
@@ -297,32 +297,32 @@ def test_no_other_file_is_read(opener: Way, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     (tmp_path / "axes.bin").write_bytes(np.array([1, 2, 3], dtype=np.int64).tobytes())
     model = mean_graph()
-    artefact = frame_artefact(model)
+    artifact = frame_artifact(model)
     (axes,) = model.graph.initializer
     axes.CopyFrom(onnx.numpy_helper.from_array(np.array([1, 2, 3]), "axes"))
     onnx.external_data_helper.set_external_data(axes, str(tmp_path / "axes.bin") if absolute else "axes.bin")
     axes.ClearField("raw_data")
     with pytest.raises(ModelError, match=r"tiny-frame\.onnx") as error:
-        opener.open(dataclasses.replace(artefact, model=model.SerializeToString()))
+        opener.open(dataclasses.replace(artifact, model=model.SerializeToString()))
     assert_one_sentence(error)
 
 
 def test_a_precision_that_it_does_not_have_is_refused(opener: Way) -> None:
-    artefact = artefact_named("brightness")
-    there = {found.precision for found in candidates(artefact, opener.device) if found.backend == opener.backend}
+    artifact = artifact_named("brightness")
+    there = {found.precision for found in candidates(artifact, opener.device) if found.backend == opener.backend}
     lacking: list[Arithmetic] = [precision for precision in TOLERANCES if precision not in there]
     assert lacking
     for precision in lacking:
         with pytest.raises(DeepscanError, match=precision) as error:
-            opener._replace(precision=precision).open(artefact)
+            opener._replace(precision=precision).open(artifact)
         assert_one_sentence(error)
 
 
 @pytest.mark.skipif(bool(nvidia_gpus()), reason="there is a GPU")
 def test_without_a_gpu_cuda_is_refused_and_not_replaced(opener: Way) -> None:
-    assert not candidates(artefact_named("lite"), "cuda")
+    assert not candidates(artifact_named("lite"), "cuda")
     with pytest.raises(DeepscanError) as error:
-        opener._replace(device="cuda").open(artefact_named("lite"))
+        opener._replace(device="cuda").open(artifact_named("lite"))
     assert_one_sentence(error)
 
 

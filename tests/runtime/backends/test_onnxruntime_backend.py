@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from deepscan.errors import MachineError
-from deepscan.runtime.artefacts import load_artefact
+from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.onnxruntime_backend import FixedBatches, arithmetic
 from deepscan.runtime.backends.sessions import PROVIDERS, Session, available_providers
 from deepscan.runtime.backends.tensor_sizes import CLIPS_AT_ONCE_CUDA, CROPS_AT_ONCE_CUDA, MEMORY_SHARE, most_on_cuda
-from tests.runtime.graphs import brightness_artefact, small_clip_artefact
+from tests.runtime.graphs import brightness_artifact, small_clip_artifact
 from tests.runtime.tiny_detectors import TINY_CLIP
 
 GIB = 1 << 30
@@ -22,7 +22,7 @@ IDLE_PROVIDER = "AzureExecutionProvider"
 @pytest.fixture(scope="module")
 def session() -> Session:
     """What `FixedBatches` gets on CUDA, on the CPU: all that it does is the same there."""
-    return Session(small_clip_artefact().model, source="small.onnx", device="cpu", threads=1)
+    return Session(small_clip_artifact().model, source="small.onnx", device="cpu", threads=1)
 
 
 def clips(count: int, *, seed: int = 0) -> NDArray[np.uint8]:
@@ -80,12 +80,12 @@ def test_a_provider_that_computes_nothing_is_noticed(monkeypatch: pytest.MonkeyP
     assert IDLE_PROVIDER in available_providers()
     monkeypatch.setitem(PROVIDERS, "cpu", IDLE_PROVIDER)
     with pytest.raises(MachineError, match=f"to run on {IDLE_PROVIDER}, which is loaded but takes no part") as error:
-        Session(load_artefact("lite").model, source="lite.onnx", device="cpu", threads=1, captures=captures)
+        Session(load_artifact("lite").model, source="lite.onnx", device="cpu", threads=1, captures=captures)
     assert str(error.value).endswith(".")
 
 
 def test_an_axis_that_always_has_one_size_is_fixed() -> None:
-    model = brightness_artefact().model
+    model = brightness_artifact().model
     free = Session(model, source="x.onnx", device="cpu", threads=1)
     once = Session(model, source="x.onnx", device="cpu", threads=1, axes={"N": 1})
     assert free.inputs()["clips"][1] == ["N", 8, 32, 32, 3]
@@ -93,10 +93,10 @@ def test_an_axis_that_always_has_one_size_is_fixed() -> None:
 
 
 def test_on_cuda_a_batch_is_as_large_as_memory_and_tensors_allow() -> None:
-    lite, clip = load_artefact("lite"), small_clip_artefact()
+    lite, clip = load_artifact("lite"), small_clip_artifact()
     assert most_on_cuda(lite, memory_bytes=80 * GIB) == CROPS_AT_ONCE_CUDA
     assert most_on_cuda(clip, memory_bytes=80 * GIB) == CLIPS_AT_ONCE_CUDA
-    # Its largest tensors are the normalised clip, in float32.
+    # Its largest tensors are the normalized clip, in float32.
     of_a_clip = 4 * 8 * 32 * 32 * 3
     assert most_on_cuda(clip, memory_bytes=MEMORY_SHARE * (5 * of_a_clip + 1)) == 5
     assert most_on_cuda(clip, memory_bytes=0) == 1

@@ -16,12 +16,12 @@ from onnx import TensorProto, helper, numpy_helper
 from deepscan.errors import MachineError, ModelError
 from deepscan.export.packing import packed
 from deepscan.installing import install_extra
-from deepscan.runtime.artefacts import Artefact, load_artefact
+from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
+from deepscan.runtime.artifacts.external_data import refuse_external_data
 from deepscan.runtime.backends import openvino_backend
 from deepscan.runtime.backends.backends import Arithmetic
-from deepscan.runtime.backends.external_data import refuse_external_data
 from deepscan.runtime.backends.openvino_backend import OpenVinoBackend, arithmetic
-from tests.runtime.graphs import ORIGIN, graph_from, small_clip_artefact
+from tests.runtime.graphs import ORIGIN, graph_from, small_clip_artifact
 from tests.runtime.tiny_detectors import TINY_FRAME
 
 GOLDEN = Path(__file__).parents[2] / "models" / "lite_golden.npz"
@@ -35,8 +35,8 @@ def golden() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
         yield held["faces"], held["logit"]
 
 
-def quantised_artefact() -> Artefact:
-    """A convolution with explicit int8 quantisation around it, and the mean of what comes out."""
+def quantized_artifact() -> Artifact:
+    """A convolution with explicit int8 quantization around it, and the mean of what comes out."""
     random = np.random.default_rng(0)
     constants: dict[str, NDArray[Any]] = {
         "bright": np.array(255.0, dtype=np.float32),
@@ -49,8 +49,8 @@ def quantised_artefact() -> Artefact:
     }
     nodes = [
         helper.make_node("Transpose", ["wide"], ["turned"], perm=[0, 3, 1, 2]),
-        helper.make_node("Div", ["turned", "bright"], ["normalised"]),
-        helper.make_node("QuantizeLinear", ["normalised", "pixel_scale", "pixel_zero"], ["small"]),
+        helper.make_node("Div", ["turned", "bright"], ["normalized"]),
+        helper.make_node("QuantizeLinear", ["normalized", "pixel_scale", "pixel_zero"], ["small"]),
         helper.make_node("DequantizeLinear", ["small", "pixel_scale", "pixel_zero"], ["again"]),
         helper.make_node("DequantizeLinear", ["weights", "weight_scale", "weight_zero"], ["kernels"]),
         helper.make_node("Conv", ["again", "kernels"], ["maps"]),
@@ -61,7 +61,7 @@ def quantised_artefact() -> Artefact:
 
 def test_the_embedded_detector_gives_its_golden_logits(golden: tuple[NDArray[np.uint8], NDArray[np.float32]]) -> None:
     faces, logits = golden
-    with closing(OpenVinoBackend(load_artefact("lite"), device="cpu", threads=2, precision="fp32")) as backend:
+    with closing(OpenVinoBackend(load_artifact("lite"), device="cpu", threads=2, precision="fp32")) as backend:
         found = np.concatenate([backend.logits(face[None]) for face in faces])
     assert found == pytest.approx(logits, abs=1e-4)
 
@@ -69,21 +69,21 @@ def test_the_embedded_detector_gives_its_golden_logits(golden: tuple[NDArray[np.
 @pytest.mark.skipif(not HAS_BF16, reason="this processor does not multiply in bfloat16")
 def test_bfloat16_is_another_arithmetic(golden: tuple[NDArray[np.uint8], NDArray[np.float32]]) -> None:
     faces, logits = golden
-    with closing(OpenVinoBackend(load_artefact("lite"), device="cpu", threads=2, precision="bf16")) as backend:
+    with closing(OpenVinoBackend(load_artifact("lite"), device="cpu", threads=2, precision="bf16")) as backend:
         found = np.concatenate([backend.logits(face[None]) for face in faces])
     differences = np.abs(found - logits)
     assert 1e-4 < differences.max() < 0.05
 
 
-def test_quantised_layers_are_computed_in_int8() -> None:
-    artefact = quantised_artefact()
+def test_quantized_layers_are_computed_in_int8() -> None:
+    artifact = quantized_artifact()
     assert arithmetic("int8", "cpu") == ("int8",)
-    with closing(OpenVinoBackend(artefact, device="cpu", threads=1, precision="int8")) as backend:
+    with closing(OpenVinoBackend(artifact, device="cpu", threads=1, precision="int8")) as backend:
         face = np.full((1, 32, 32, 3), 100, dtype=np.uint8)
-        initializers = onnx.load_model_from_string(artefact.model).graph.initializer
+        initializers = onnx.load_model_from_string(artifact.model).graph.initializer
         (weights,) = [numpy_helper.to_array(tensor) for tensor in initializers if tensor.name == "weights"]
-        quantised = round(100 / 255 / SCALE) * SCALE
-        expected = quantised * 0.001 * weights.sum(axis=(1, 2, 3)).mean()
+        quantized = round(100 / 255 / SCALE) * SCALE
+        expected = quantized * 0.001 * weights.sum(axis=(1, 2, 3)).mean()
         assert backend.logits(face) == pytest.approx([expected], rel=1e-3)
         assert backend.precision == "int8"
 
@@ -100,16 +100,16 @@ def test_a_graph_that_was_compiled_to_another_arithmetic_is_refused(
     monkeypatch: pytest.MonkeyPatch, hint: str, precision: Arithmetic
 ) -> None:
     """What a hint that is not followed looks like: the one that is given is not the one that was asked for."""
-    artefact = packed_again(small_clip_artefact(), "int8" if precision == "int8" else "fp32")
+    artifact = packed_again(small_clip_artifact(), "int8" if precision == "int8" else "fp32")
     monkeypatch.setitem(openvino_backend.PRECISION_HINTS, precision, hint)
     with pytest.raises(MachineError, match=rf"OpenVINO computes .* not in {precision} \(\d layers in ") as error:
-        OpenVinoBackend(artefact, device="cpu", threads=1, precision=precision)
+        OpenVinoBackend(artifact, device="cpu", threads=1, precision=precision)
     assert str(error.value).endswith(".")
 
 
-def packed_again(artefact: Artefact, precision: str) -> Artefact:
-    model = onnx.load_model_from_string(artefact.model)
-    return packed(model, artefact.manifest.spec, ORIGIN, precision="int8" if precision == "int8" else "fp32")
+def packed_again(artifact: Artifact, precision: str) -> Artifact:
+    model = onnx.load_model_from_string(artifact.model)
+    return packed(model, artifact.manifest.spec, ORIGIN, precision="int8" if precision == "int8" else "fp32")
 
 
 def test_it_knows_what_it_can_compute_without_loading_anything() -> None:
@@ -118,10 +118,10 @@ def test_it_knows_what_it_can_compute_without_loading_anything() -> None:
 import sys
 sys.modules["openvino"] = None
 from deepscan.runtime.backends.openvino_backend import arithmetic, OpenVinoBackend
-from deepscan.runtime.artefacts import load_artefact
+from deepscan.runtime.artifacts.artifacts import load_artifact
 assert arithmetic("fp32", "cpu") == arithmetic("int8", "cpu") == arithmetic("fp32", "cuda") == ()
 try:
-    OpenVinoBackend(load_artefact("lite"), device="cpu", threads=1, precision="fp32")
+    OpenVinoBackend(load_artifact("lite"), device="cpu", threads=1, precision="fp32")
 except Exception as error:
     print(type(error).__name__, error)
 del sys.modules["openvino"]
@@ -157,4 +157,4 @@ def test_a_tensor_in_another_file_is_found_wherever_it_hides() -> None:
     for model in models:
         with pytest.raises(ModelError, match=r"x\.onnx keeps 'hidden' in another file"):
             refuse_external_data(model, source="x.onnx")
-    refuse_external_data(onnx.load_model_from_string(load_artefact("lite").model), source="lite.onnx")
+    refuse_external_data(onnx.load_model_from_string(load_artifact("lite").model), source="lite.onnx")

@@ -12,7 +12,7 @@ from deepscan.errors import ModelError
 from deepscan.export.onnx_from_module import traced_onnx
 from deepscan.models import ftcn
 from deepscan.models.specs import SPECS
-from deepscan.runtime.artefacts import load_artefact
+from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.tensor_sizes import CUDA_LIMIT_BYTES, largest_batch
 
 
@@ -64,7 +64,7 @@ def test_32_clips_are_too_many_for_the_stem_of_ftcn() -> None:
 
 
 def test_the_embedded_detector_is_small_and_is_left_as_it_is() -> None:
-    model = onnx.load_model_from_string(load_artefact("lite").model)
+    model = onnx.load_model_from_string(load_artifact("lite").model)
     before = model.SerializeToString()
     assert 100 < largest_batch(model, CUDA_LIMIT_BYTES) < 1000
     assert model.SerializeToString() == before

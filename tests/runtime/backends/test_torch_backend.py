@@ -1,4 +1,4 @@
-"""The torch backend: the scores of ONNX Runtime, from the very artefact; see test_backend_contract.py for the rest."""
+"""The torch backend: the scores of ONNX Runtime, from the very artifact; see test_backend_contract.py for the rest."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from deepscan.export.packing import WeightsOrigin, packed
 from deepscan.installing import install_extra
 from deepscan.models.registry import BUILDERS
 from deepscan.models.specs import SPECS
-from deepscan.runtime.artefacts import Artefact, load_artefact
+from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
 from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.backends.torch_backend import TorchBackend, arithmetic
 from deepscan.runtime.backends.torch_execution import CompiledExecution, SingleExecution
 from deepscan.runtime.backends.torch_graph import module_from_onnx
 from tests.models.goldens import golden
-from tests.runtime.graphs import small_clip_artefact
+from tests.runtime.graphs import small_clip_artifact
 
 GOLDEN = Path(__file__).parents[2] / "models" / "lite_golden.npz"
 SAME = 1e-5
@@ -47,7 +47,7 @@ def same_number_of_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def recipe_artefact(name: str, form: Literal["3d", "2d"] | None) -> Artefact:
+def recipe_artifact(name: str, form: Literal["3d", "2d"] | None) -> Artifact:
     """Export a detector with its golden weights."""
     with torch.device("meta"):
         network: nn.Module = BUILDERS[name]()
@@ -65,26 +65,26 @@ def faces() -> NDArray[np.uint8]:
     return crops
 
 
-def scores(artefact: Artefact, logits: NDArray[np.float32]) -> list[float]:
-    return [artefact.manifest.spec.calibration.score(logit) for logit in logits.tolist()]
+def scores(artifact: Artifact, logits: NDArray[np.float32]) -> list[float]:
+    return [artifact.manifest.spec.calibration.score(logit) for logit in logits.tolist()]
 
 
-def expected_scores(artefact: Artefact, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-    session = Session(artefact.model, source="golden", device="cpu", threads=THREADS)
-    found: NDArray[np.float32] = session.run(["score"], {artefact.manifest.spec.input_name: batch})[0]
+def expected_scores(artifact: Artifact, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    session = Session(artifact.model, source="golden", device="cpu", threads=THREADS)
+    found: NDArray[np.float32] = session.run(["score"], {artifact.manifest.spec.input_name: batch})[0]
     return found
 
 
-def assert_scores_are_those_of_onnxruntime(artefact: Artefact, items: NDArray[np.uint8]) -> None:
-    backend = TorchBackend(artefact, device="cpu", threads=THREADS, precision="fp32")
+def assert_scores_are_those_of_onnxruntime(artifact: Artifact, items: NDArray[np.uint8]) -> None:
+    backend = TorchBackend(artifact, device="cpu", threads=THREADS, precision="fp32")
     logits = backend.logits(items)
     backend.close()
     assert logits.dtype == np.float32
-    assert scores(artefact, logits) == pytest.approx(expected_scores(artefact, items), abs=SAME)
+    assert scores(artifact, logits) == pytest.approx(expected_scores(artifact, items), abs=SAME)
 
 
 def test_the_embedded_detector_gives_the_scores_of_onnxruntime() -> None:
-    assert_scores_are_those_of_onnxruntime(load_artefact("lite"), faces())
+    assert_scores_are_those_of_onnxruntime(load_artifact("lite"), faces())
 
 
 @pytest.mark.slow  # not for their size, but for the seconds that their exports take
@@ -103,7 +103,7 @@ def test_the_embedded_detector_gives_the_scores_of_onnxruntime() -> None:
 def test_every_detector_gives_the_scores_of_onnxruntime(name: str, form: Literal["3d", "2d"] | None) -> None:
     inputs = golden(name.replace("-", "_")).inputs()
     # One clip is as much work as many crops.
-    assert_scores_are_those_of_onnxruntime(recipe_artefact(name, form), inputs[:1] if form else inputs)
+    assert_scores_are_those_of_onnxruntime(recipe_artifact(name, form), inputs[:1] if form else inputs)
 
 
 def live_storages() -> dict[int, int]:
@@ -117,12 +117,12 @@ def graph_modules() -> set[int]:
 
 
 def test_weights_are_in_memory_once_and_not_at_all_when_it_is_closed() -> None:
-    artefact = load_artefact("lite")
-    stored = onnx.load_model_from_string(artefact.model).graph.initializer
+    artifact = load_artifact("lite")
+    stored = onnx.load_model_from_string(artifact.model).graph.initializer
     float32_bytes = sum(4 * int(np.prod(tensor.dims)) for tensor in stored if len(tensor.dims) > 1)
     gc.collect()
     before, others = live_storages(), graph_modules()
-    backend = TorchBackend(artefact, device="cpu", threads=THREADS, precision="fp32")
+    backend = TorchBackend(artifact, device="cpu", threads=THREADS, precision="fp32")
     backend.logits(faces()[:1])
     gc.collect()
     held = {address: size for address, size in live_storages().items() if address not in before}
@@ -133,7 +133,7 @@ def test_weights_are_in_memory_once_and_not_at_all_when_it_is_closed() -> None:
     assert graph_modules() <= others
 
 
-def test_on_a_processor_halves_are_widened_and_quantised_graphs_are_refused() -> None:
+def test_on_a_processor_halves_are_widened_and_quantized_graphs_are_refused() -> None:
     assert arithmetic("fp32", "cpu") == arithmetic("fp16", "cpu") == ("fp32",)
     assert arithmetic("int8", "cpu") == arithmetic("int8", "cuda") == ()
 
@@ -146,7 +146,7 @@ def test_without_torch_it_can_do_nothing_and_says_what_to_install(monkeypatch: p
     assert arithmetic("fp32", "cpu") == arithmetic("fp16", "cuda") == ()
     remedy = re.escape(install_extra("export"))
     with pytest.raises(MachineError, match=rf"^torch cannot be loaded \(.*\): run `{remedy}`\.$"):
-        TorchBackend(load_artefact("lite"), device="cpu", threads=1, precision="fp32")
+        TorchBackend(load_artifact("lite"), device="cpu", threads=1, precision="fp32")
 
 
 def test_torch_is_not_imported_before_it_is_needed() -> None:
@@ -214,14 +214,14 @@ def test_compiled_batches_of_any_size_give_what_each_item_gives() -> None:
 
 @pytest.mark.slow  # compiles
 def test_a_compiled_detector_gives_the_scores_of_onnxruntime_and_its_memory_back() -> None:
-    artefact = small_clip_artefact()
-    shape = artefact.manifest.spec.item_shape
-    module = module_from_onnx(onnx.load_model_from_string(artefact.model))
+    artifact = small_clip_artifact()
+    shape = artifact.manifest.spec.item_shape
+    module = module_from_onnx(onnx.load_model_from_string(artifact.model))
     weights = [weakref.ref(value) for value in module.buffers()]
     compiled = CompiledExecution(module, device="cpu", output=0, item_shape=shape, most=4, threads=THREADS)
     clips = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
     for batch in (clips, clips[1:2]):
-        assert scores(artefact, compiled(batch)) == pytest.approx(expected_scores(artefact, batch), abs=SAME)
+        assert scores(artifact, compiled(batch)) == pytest.approx(expected_scores(artifact, batch), abs=SAME)
     del module, compiled
     gc.collect()
     assert not [weight for weight in weights if weight() is not None]
@@ -248,15 +248,15 @@ def test_without_a_compiler_it_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.gpu
 def test_on_cuda_scores_are_those_of_the_processor_and_memory_is_given_back() -> None:
-    artefact, items = load_artefact("lite"), faces()
+    artifact, items = load_artifact("lite"), faces()
     assert arithmetic("fp32", "cuda") == ("fp32",)
     assert arithmetic("fp16", "cuda") == ("fp16",)
     left = []
     for _ in range(2):
-        backend = TorchBackend(artefact, device="cuda", threads=1, precision="fp32")
+        backend = TorchBackend(artifact, device="cuda", threads=1, precision="fp32")
         for size in (len(items), 1, len(items) - 1):
             logits = backend.logits(items[:size])
-            assert scores(artefact, logits) == pytest.approx(expected_scores(artefact, items[:size]), abs=1e-4)
+            assert scores(artifact, logits) == pytest.approx(expected_scores(artifact, items[:size]), abs=1e-4)
         backend.close()
         left.append(torch.cuda.memory_allocated())
     # CUDA's libraries keep what they need for themselves.

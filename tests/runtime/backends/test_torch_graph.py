@@ -21,7 +21,7 @@ from tests.runtime.drawn_graphs import (
     check,
     few,
     graph_of,
-    normalisation,
+    normalization,
     numbers,
     torch_results,
     whole,
@@ -31,12 +31,12 @@ from tests.runtime.drawn_graphs import (
 
 @few
 @given(window=windows(), bias=st.booleans(), twice=st.booleans(), epsilon=st.sampled_from([1e-5, 1e-3]), seed=SEEDS)
-def test_batch_normalisation_behind_a_convolution(
+def test_batch_normalization_behind_a_convolution(
     window: dict[str, Any], bias: bool, twice: bool, epsilon: float, seed: int
 ) -> None:
     kernel = window["kernel_shape"]
     x = numbers(seed, (2, 3, *(5 for _ in kernel)))
-    constants = {"w": numbers(seed + 1, (4, 3, *kernel)), "c": numbers(seed + 2, (4,)), **normalisation(seed + 3, 4)}
+    constants = {"w": numbers(seed + 1, (4, 3, *kernel)), "c": numbers(seed + 2, (4,)), **normalization(seed + 3, 4)}
     nodes = [
         helper.make_node("Conv", ["x", "w", "c"] if bias else ["x", "w"], ["z"], **window),
         helper.make_node("BatchNormalization", ["z", *"sbmv"], ["n"], epsilon=epsilon),
@@ -49,8 +49,8 @@ def test_batch_normalisation_behind_a_convolution(
 
 
 def half_graph(seed: int) -> onnx.ModelProto:
-    """A convolution, its normalisation and a scale, all in halves; weights are stored so, too."""
-    halves = {name: value.astype(np.float16) for name, value in normalisation(seed, 4).items()}
+    """A convolution, its normalization and a scale, all in halves; weights are stored so, too."""
+    halves = {name: value.astype(np.float16) for name, value in normalization(seed, 4).items()}
     nodes = [
         helper.make_node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16),
         helper.make_node("Conv", ["h", "w"], ["z"], pads=[1, 1, 1, 1]),
@@ -77,7 +77,7 @@ def test_halves_are_halves_or_are_widened(seed: int) -> None:
 
 
 def test_weights_stored_as_halves_are_widened_once_and_nothing_is_kept_twice() -> None:
-    weight, constants = numbers(0, (4, 4, 3, 3)).astype(np.float16), normalisation(1, 4)
+    weight, constants = numbers(0, (4, 4, 3, 3)).astype(np.float16), normalization(1, 4)
     nodes = [
         helper.make_node("Cast", ["w.half"], ["w"], to=TensorProto.FLOAT),
         helper.make_node("Conv", ["x", "w"], ["z"]),
@@ -106,7 +106,7 @@ def test_maps_lie_channels_last(axes: int) -> None:
     ]
     weight = numbers(0, (4, 3, *[3] * axes))
     x = numbers(1, (2, *[6] * axes, 3))
-    module = module_from_onnx(graph_of(nodes, x.shape, {"w": weight, **normalisation(2, 4)}))
+    module = module_from_onnx(graph_of(nodes, x.shape, {"w": weight, **normalization(2, 4)}))
     layout = torch.channels_last if axes == 2 else torch.channels_last_3d
     (found,) = module(torch.from_numpy(x))
     assert found.is_contiguous(memory_format=layout)

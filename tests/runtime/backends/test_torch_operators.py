@@ -16,7 +16,7 @@ from tests.runtime.drawn_graphs import (
     check_node,
     few,
     graph_of,
-    normalisation,
+    normalization,
     numbers,
     sizes,
     whole,
@@ -35,8 +35,8 @@ def test_convolutions(window: dict[str, Any], group: int, per_group: int, bias: 
 
 @few
 @given(seed=SEEDS)
-def test_batch_normalisation_of_anything_else(seed: int) -> None:
-    check_node("BatchNormalization", numbers(seed, (2, 4, 3, 3)), *normalisation(seed, 4).values(), momentum=1.0)
+def test_batch_normalization_of_anything_else(seed: int) -> None:
+    check_node("BatchNormalization", numbers(seed, (2, 4, 3, 3)), *normalization(seed, 4).values(), momentum=1.0)
 
 
 @few
@@ -201,7 +201,7 @@ def test_transposes(order: list[int], seed: int) -> None:
 
 @few
 @given(bounds=st.tuples(st.none() | st.just(-0.5), st.none() | st.just(0.75)), bias=st.booleans(), seed=SEEDS)
-def test_clips_and_layer_normalisation(bounds: tuple[float | None, float | None], bias: bool, seed: int) -> None:
+def test_clips_and_layer_normalization(bounds: tuple[float | None, float | None], bias: bool, seed: int) -> None:
     x = numbers(seed, (2, 3, 4))
     limits = [None if bound is None else np.array(bound, dtype=np.float32) for bound in bounds]
     assume(any(limit is not None for limit in limits))

@@ -17,9 +17,9 @@ from PIL import Image
 from deepscan.models.specs import VIDEO_TARGET, caddm_target, deepfakebench_target
 from deepscan.runtime.faces.aligned_crops import aligned_clip, face_region, similarity_crop
 from deepscan.runtime.faces.alignment import clip_similarity, enlarged_box, similarity, target_points
-from deepscan.runtime.video.colour import BT709, IDENTITY, Colour
-from deepscan.runtime.video.frames import Box, Frame, Geometry, Orientation, Picture
-from deepscan.runtime.video.pyav_reader import open_video
+from deepscan.runtime.media.color import BT709, IDENTITY, Color
+from deepscan.runtime.media.frames import Box, Frame, Geometry, Orientation, Picture
+from deepscan.runtime.media.pyav_reader import open_video
 from deepscan.spec import Points
 from tests.footage import ACCURATE, portrait, write_video
 
@@ -64,7 +64,7 @@ def rgb_frame(
 ) -> Frame:
     """Return a frame that holds G, B and R as they are."""
     red, green, blue = (np.ascontiguousarray(rgb[..., channel]) for channel in range(3))
-    picture = Picture((green, blue, red), 8, Colour(IDENTITY, full_range=True), left_chroma=False)
+    picture = Picture((green, blue, red), 8, Color(IDENTITY, full_range=True), left_chroma=False)
     return Frame(0, 0.0, picture, Geometry(rgb.shape[1], rgb.shape[0], orientation=orientation), None)
 
 
@@ -110,8 +110,8 @@ def decoded(path: Path, *, stretched_to: tuple[int, int] | None = None) -> tuple
         frame = next(reader.frames())
         whole = frame.native.reformat(
             format="rgb24",
-            src_colorspace=frame.picture.colour.matrix,
-            src_color_range=2 if frame.picture.colour.full_range else 1,
+            src_colorspace=frame.picture.color.matrix,
+            src_color_range=2 if frame.picture.color.full_range else 1,
             dst_color_range=2,
             interpolation=ACCURATE,
         ).to_ndarray()
@@ -218,7 +218,7 @@ def test_pixels_that_are_no_squares_are_stretched_before(
     picture: NDArray[np.uint8], pixel_aspect: float, orientation: Orientation
 ) -> None:
     red, green, blue = (np.ascontiguousarray(picture[..., channel]) for channel in range(3))
-    planes = Picture((green, blue, red), 8, Colour(IDENTITY, full_range=True), left_chroma=False)
+    planes = Picture((green, blue, red), 8, Color(IDENTITY, full_range=True), left_chroma=False)
     geometry = Geometry(WIDTH, HEIGHT, pixel_aspect=pixel_aspect, orientation=orientation)
     frame = Frame(0, 0.0, planes, geometry, None)
     stretched = Image.fromarray(picture).resize((round(WIDTH * pixel_aspect), HEIGHT), Image.Resampling.BILINEAR)
@@ -286,7 +286,7 @@ def test_any_points_give_a_crop_and_it_shows_the_picture_or_black(
     places: list[tuple[float, float]], left: float, width: float
 ) -> None:
     luma, chroma = np.full((33, 51), 120, dtype=np.uint8), np.full((17, 26), 128, dtype=np.uint8)
-    picture = Picture((luma, chroma, chroma), 8, Colour(BT709, full_range=True), left_chroma=True)
+    picture = Picture((luma, chroma, chroma), 8, Color(BT709, full_range=True), left_chroma=True)
     frame = Frame(0, 0.0, picture, Geometry(51, 33), None)
     points = np.array(places, dtype=np.float32)
     crop = similarity_crop(frame, points, TARGET, 24)

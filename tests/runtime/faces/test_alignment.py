@@ -19,7 +19,7 @@ from deepscan.runtime.faces.alignment import (
     source_box,
     target_points,
 )
-from deepscan.runtime.video.frames import Box
+from deepscan.runtime.media.frames import Box
 from deepscan.spec import ClipCrop, SimilarityCrop
 
 SIZE = 224
@@ -172,7 +172,7 @@ def test_a_source_box_holds_all_that_the_crop_is_made_of_and_little_more(
     assert 0 <= y1 <= height
     down, across = np.mgrid[:size, :size]
     reached = moved(inverse(matrix), np.column_stack([across.ravel(), down.ravel()]).astype(float))
-    low, high = np.floor(reached + 1e-6), np.floor(reached - 1e-6) + 1  # the neighbours of each place
+    low, high = np.floor(reached + 1e-6), np.floor(reached - 1e-6) + 1  # the neighbors of each place
     seen = ((high >= 0) & (low <= [width - 1, height - 1])).all(axis=1)
     if not seen.any():
         return

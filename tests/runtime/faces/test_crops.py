@@ -14,26 +14,26 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deepscan.runtime.faces.crops import crop_rgb, crop_square
-from deepscan.runtime.video.colour import BT709, Colour
-from deepscan.runtime.video.frames import Box, Frame, Geometry, Orientation, Picture
-from deepscan.runtime.video.pyav_reader import open_video
+from deepscan.runtime.media.color import BT709, Color
+from deepscan.runtime.media.frames import Box, Frame, Geometry, Orientation, Picture
+from deepscan.runtime.media.pyav_reader import open_video
 from deepscan.spec import SquareCrop
 from tests.footage import ACCURATE, portrait, write_video
 
-FULL = Colour(BT709, full_range=True)
+FULL = Color(BT709, full_range=True)
 WIDTH, HEIGHT = 160, 96
 
 
 def frame_of(
     *planes: NDArray[Any],
     bit_depth: int = 8,
-    colour: Colour = FULL,
+    color: Color = FULL,
     left_chroma: bool = True,
     orientation: Orientation = Orientation(),  # noqa: B008
 ) -> Frame:
     """Return a frame with these planes, as a reader would make it."""
     height, width = planes[0].shape
-    picture = Picture(planes, bit_depth, colour, left_chroma)
+    picture = Picture(planes, bit_depth, color, left_chroma)
     return Frame(0, 0.0, picture, Geometry(width, height, orientation=orientation), None)
 
 
@@ -88,8 +88,8 @@ def test_a_crop_is_what_converting_the_whole_frame_and_resampling_gives(
         frame = next(reader.frames())
         whole = frame.native.reformat(
             format="rgb24",
-            src_colorspace=frame.picture.colour.matrix,
-            src_color_range=2 if frame.picture.colour.full_range else 1,
+            src_colorspace=frame.picture.color.matrix,
+            src_color_range=2 if frame.picture.color.full_range else 1,
             dst_color_range=2,
             interpolation=ACCURATE,
         ).to_ndarray()
@@ -190,7 +190,7 @@ lengths = st.floats(0, 400)
 
 
 @given(corners, corners, lengths, lengths, st.integers(1, 40), st.sampled_from([8, 10, 12]))
-def test_any_box_of_a_flat_picture_has_its_colour(
+def test_any_box_of_a_flat_picture_has_its_color(
     x0: float, y0: float, width: float, height: float, size: int, bit_depth: int
 ) -> None:
     kind = np.uint8 if bit_depth == 8 else np.uint16

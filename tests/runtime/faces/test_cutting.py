@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from deepscan.models.specs import LITE, SPECS
 from deepscan.runtime.faces.aligned_crops import aligned_clip, face_region, similarity_crop
+from deepscan.runtime.faces.cropping import CropSpec, Detection, cuts_for, piece_of
 from deepscan.runtime.faces.crops import crop_rgb
-from deepscan.runtime.faces.cutting import Cut, FaceAt, cuts_for, piece_of
 from deepscan.runtime.faces.following import FaceFollower, interpolated
 from deepscan.runtime.faces.tracking import LargestFace, Tracker
 from deepscan.runtime.faces.yunet import Faces
-from deepscan.runtime.pipeline.messages import FaceInput, LeftOut, Look, TracksEnded, VideoJob
-from deepscan.runtime.video.colour import BT709, Colour
-from deepscan.runtime.video.frames import Frame, Geometry, Picture
+from deepscan.runtime.media.color import BT709, Color
+from deepscan.runtime.media.frames import Frame, Geometry, Picture
+from deepscan.runtime.pipeline.messages import FaceInput, Look, SkipSummary, TracksEnded, VideoJob
 from deepscan.spec import ClipCrop, SimilarityCrop, SquareCrop
 from tests.footage import portrait
 
@@ -30,27 +30,27 @@ TARGET = ((0.3, 0.3), (0.7, 0.3), (0.5, 0.55), (0.35, 0.75), (0.65, 0.75))
 SQUARE = SquareCrop(scale=1.0, shift_down=0.0)
 SIMILARITY = SimilarityCrop(target=TARGET)
 CLIP = ClipCrop(target=TARGET, reach=0.5)
-SINGLE = Cut((0,), SQUARE, size=8, frames=1, min_frames=1, min_face_pixels=1)
-CLIPS = Cut((1,), CLIP, size=16, frames=4, min_frames=3, min_face_pixels=1)
+SINGLE = CropSpec((0,), SQUARE, size=8, frames=1, min_frames=1, min_face_pixels=1)
+CLIPS = CropSpec((1,), CLIP, size=16, frames=4, min_frames=3, min_face_pixels=1)
 VIEW = portrait(WIDTH, HEIGHT)
 Message = FaceInput | TracksEnded
 
 
 def frame_of(number: int, rgb: NDArray[np.uint8] | None = None) -> Frame:
-    """Return a frame whose every pixel holds its number, or a grey view of a picture."""
+    """Return a frame whose every pixel holds its number, or a gray view of a picture."""
     plane = np.full((HEIGHT, WIDTH), number, dtype=np.uint8) if rgb is None else np.ascontiguousarray(rgb[..., 1])
-    picture = Picture((plane,), 8, Colour(BT709, full_range=True), left_chroma=False)
+    picture = Picture((plane,), 8, Color(BT709, full_range=True), left_chroma=False)
     return Frame(number, number / 25, picture, Geometry(WIDTH, HEIGHT), None)
 
 
-def face_at(x: float, y: float, width: float, height: float | None = None) -> FaceAt:
+def face_at(x: float, y: float, width: float, height: float | None = None) -> Detection:
     """Return the face in a box that begins at (x, y), with its points where `TARGET` wants them."""
     side = np.array([width, height or width], dtype=np.float32)
     corner = np.array([x, y], dtype=np.float32)
-    return FaceAt(np.concatenate([corner, corner + side]), corner + side * np.array(TARGET, dtype=np.float32))
+    return Detection(np.concatenate([corner, corner + side]), corner + side * np.array(TARGET, dtype=np.float32))
 
 
-def faces_of(faces: Sequence[FaceAt]) -> Faces:
+def faces_of(faces: Sequence[Detection]) -> Faces:
     boxes = np.array([face.box for face in faces], dtype=np.float32).reshape(-1, 4)
     points = np.array([face.points for face in faces], dtype=np.float32).reshape(-1, 5, 2)
     return Faces(boxes, points, np.ones(len(faces), dtype=np.float32))
@@ -58,7 +58,7 @@ def faces_of(faces: Sequence[FaceAt]) -> Faces:
 
 def followed(
     followers: FaceFollower | Sequence[FaceFollower],
-    looks: Sequence[Sequence[FaceAt] | None],
+    looks: Sequence[Sequence[Detection] | None],
     *,
     cuts_at: Sequence[int] = (),
     positions: Sequence[int] | None = None,
@@ -75,7 +75,7 @@ def followed(
     return messages + [message for follower in followers for message in follower.finish()]
 
 
-def follower_of(cut: Cut) -> FaceFollower:
+def follower_of(cut: CropSpec) -> FaceFollower:
     return FaceFollower(VideoJob(0, "video"), cut, Tracker(max_gap_seconds=1.0))
 
 
@@ -96,9 +96,9 @@ def test_detectors_that_want_the_same_share_one_cut() -> None:
     pickier = msgspec.structs.replace(LITE, name="pickier", min_face_pixels=101)
     cuts = cuts_for([LITE, larger, renamed, pickier], whole_pictures=False)
     assert cuts == (
-        Cut((0, 2), LITE.crop, 224, frames=1, min_frames=1, min_face_pixels=100),
-        Cut((1,), LITE.crop, 256, frames=1, min_frames=1, min_face_pixels=100),
-        Cut((3,), LITE.crop, 224, frames=1, min_frames=1, min_face_pixels=101),
+        CropSpec((0, 2), LITE.crop, 224, frames=1, min_frames=1, min_face_pixels=100),
+        CropSpec((1,), LITE.crop, 256, frames=1, min_frames=1, min_face_pixels=100),
+        CropSpec((3,), LITE.crop, 224, frames=1, min_frames=1, min_face_pixels=101),
     )
 
 
@@ -122,15 +122,15 @@ def test_all_known_detectors_together() -> None:
 def test_whole_pictures_are_cut_alike_for_all_of_one_size_and_none_is_too_small() -> None:
     specs = [SPECS[name] for name in ("lite", "caddm-resnet34", "hff", "hff-deepfakebench")]
     assert cuts_for(specs, whole_pictures=True) == (
-        Cut((0, 1), None, size=224, frames=1, min_frames=1, min_face_pixels=1),
-        Cut((2, 3), None, size=256, frames=1, min_frames=1, min_face_pixels=1),
+        CropSpec((0, 1), None, size=224, frames=1, min_frames=1, min_face_pixels=1),
+        CropSpec((2, 3), None, size=256, frames=1, min_frames=1, min_face_pixels=1),
     )
 
 
 @pytest.mark.parametrize("crop", [None, SQUARE, SIMILARITY, CLIP], ids=["whole", "square", "similarity", "clip"])
 def test_each_rule_of_cutting_does_its_own(crop: SquareCrop | SimilarityCrop | ClipCrop | None) -> None:
     frame, face = frame_of(0, VIEW), face_at(60, 20, 70, 50)
-    piece = piece_of(frame, face, Cut((0,), crop, size=32, frames=1, min_frames=1, min_face_pixels=1))
+    piece = piece_of(frame, face, CropSpec((0,), crop, size=32, frames=1, min_frames=1, min_face_pixels=1))
     if isinstance(crop, ClipCrop):
         assert not isinstance(piece, np.ndarray)
         assert (piece.left, piece.top) == (25, 0)
@@ -160,13 +160,13 @@ def test_frame_and_clip_detectors_get_theirs_from_one_pass() -> None:
 
 
 def test_a_shared_cut_is_made_once_and_names_all_who_want_it() -> None:
-    shared = Cut((0, 2, 5), SQUARE, size=8, frames=1, min_frames=1, min_face_pixels=1)
+    shared = CropSpec((0, 2, 5), SQUARE, size=8, frames=1, min_frames=1, min_face_pixels=1)
     messages = followed(follower_of(shared), [[face_at(50, 20, 60)]] * 3)
     assert [message.detectors for message in messages[:-1] if isinstance(message, FaceInput)] == [(0, 2, 5)] * 3
 
 
 def test_clips_of_single_crops_are_these_crops() -> None:
-    cut = Cut((0,), SIMILARITY, size=16, frames=4, min_frames=3, min_face_pixels=1)
+    cut = CropSpec((0,), SIMILARITY, size=16, frames=4, min_frames=3, min_face_pixels=1)
     faces = [face_at(40 + 5 * number, 20, 60 - number) for number in range(5)]
     clips = inputs_for(0, followed(follower_of(cut), [[face] for face in faces]))
     crops = [similarity_crop(frame_of(number), face.points, TARGET, 16) for number, face in enumerate(faces)]
@@ -176,12 +176,12 @@ def test_clips_of_single_crops_are_these_crops() -> None:
 
 
 def test_a_short_stretch_is_mirrored_and_a_shorter_one_left_out() -> None:
-    face, nobody = [face_at(50, 20, 60)], list[FaceAt]()
+    face, nobody = [face_at(50, 20, 60)], list[Detection]()
     singles, clips = follower_of(SINGLE), follower_of(CLIPS)
     messages = followed([singles, clips], [face, face, nobody, face, face, face, nobody, face])
     assert [shown_in(clip) for clip in inputs_for(1, messages)] == [[3, 4, 5, 4]]
     assert [(clip.start_seconds, clip.end_seconds) for clip in inputs_for(1, messages)] == [(0.12, 0.2)]
-    assert (singles.left_out(), clips.left_out()) == (LeftOut(), LeftOut(longest_stretch=2))
+    assert (singles.left_out(), clips.left_out()) == (SkipSummary(), SkipSummary(longest_stretch=2))
     assert len(inputs_for(0, messages)) == 6
 
 
@@ -190,7 +190,7 @@ def test_the_longest_of_all_stretches_left_out_is_told_whoever_was_seen() -> Non
     follower = follower_of(CLIPS)
     messages = followed(follower, [[left, right], [left], [right], [left], [left]], cuts_at=[0, 3, 4])
     assert inputs_for(1, messages) == []
-    assert follower.left_out() == LeftOut(longest_stretch=2)
+    assert follower.left_out() == SkipSummary(longest_stretch=2)
 
 
 def test_a_jump_in_positions_parts_the_clips_of_a_track_that_goes_on() -> None:
@@ -222,8 +222,8 @@ def test_a_face_too_small_for_one_detector_is_large_enough_for_another() -> None
     messages = followed(followers, [[face_at(50, 20, side)] for side in sides])
     assert [shown_in(crop) for crop in inputs_for(0, messages)] == [[0], [1], [6], [7]]
     assert [shown_in(clip) for clip in inputs_for(1, messages)] == [[0, 1, 2, 3], [1, 2, 3, 4]]
-    assert followers[0].left_out() == LeftOut(small_faces=4, plain_small_faces=4, largest_small_face=49.0)
-    assert followers[1].left_out() == LeftOut(
+    assert followers[0].left_out() == SkipSummary(small_faces=4, plain_small_faces=4, largest_small_face=49.0)
+    assert followers[1].left_out() == SkipSummary(
         small_faces=1, longest_stretch=2, plain_small_faces=1, largest_small_face=29.0
     )
     assert [follower.most_faces for follower in followers] == [1, 1]
@@ -235,7 +235,7 @@ def test_the_longer_side_of_a_face_counts() -> None:
     assert len(inputs_for(0, followed(follower, [faces]))) == 2
     assert (follower.most_faces, follower.left_out()) == (
         3,
-        LeftOut(small_faces=1, plain_small_faces=1, largest_small_face=49.0),
+        SkipSummary(small_faces=1, plain_small_faces=1, largest_small_face=49.0),
     )
 
 
@@ -245,15 +245,15 @@ def test_a_face_that_turns_between_two_looks_leaves_no_gap() -> None:
     follower = follower_of(clips)
     messages = followed(follower, [[face_at(50, 20, 50, 30)], None, None, [face_at(50, 20, 30, 50)]])
     assert [shown_in(clip) for clip in inputs_for(1, messages)] == [[0, 1, 2, 3]]
-    assert follower.left_out() == LeftOut()
+    assert follower.left_out() == SkipSummary()
 
 
-def with_minimum(cut: Cut, *, min_face_pixels: int) -> Cut:
-    return Cut(cut.detectors, cut.crop, cut.size, cut.frames, cut.min_frames, min_face_pixels)
+def with_minimum(cut: CropSpec, *, min_face_pixels: int) -> CropSpec:
+    return CropSpec(cut.detectors, cut.crop, cut.size, cut.frames, cut.min_frames, min_face_pixels)
 
 
 def test_between_two_looks_the_points_move_along_with_the_box() -> None:
-    cut = Cut((0,), SIMILARITY, size=32, frames=1, min_frames=1, min_face_pixels=1)
+    cut = CropSpec((0,), SIMILARITY, size=32, frames=1, min_frames=1, min_face_pixels=1)
     follower = follower_of(cut)
     before, after = face_at(40, 20, 60), face_at(64, 28, 52)
     frames = [Frame(n, n / 25, frame_of(0, VIEW).picture, Geometry(WIDTH, HEIGHT), None) for n in range(5)]
@@ -303,14 +303,14 @@ def test_clips_of_several_people_are_kept_apart() -> None:
 
 def test_of_the_largest_face_only_it_is_cut_whoever_it_is() -> None:
     small, large = face_at(5, 20, 40), face_at(120, 20, 60)
-    cut = Cut((0,), SQUARE, size=8, frames=1, min_frames=1, min_face_pixels=30)
+    cut = CropSpec((0,), SQUARE, size=8, frames=1, min_frames=1, min_face_pixels=30)
     followers = [FaceFollower(VideoJob(0, "video"), each, LargestFace()) for each in (cut, CLIPS)]
     wide_but_low = face_at(5, 20, 80, 10)
     messages = followed(followers, [[small, large], [wide_but_low, small], [], [small], [large, small], [small]])
     crops = inputs_for(0, messages)
     assert [(crop.track, shown_in(crop)) for crop in crops] == [(0, [number]) for number in (0, 1, 3, 4, 5)]
     assert [(clip.start_seconds, clip.end_seconds) for clip in inputs_for(1, messages)] == [(0.12, 0.2)]
-    assert followers[1].left_out() == LeftOut(longest_stretch=2)
+    assert followers[1].left_out() == SkipSummary(longest_stretch=2)
     assert isinstance(messages[-1], TracksEnded)
 
 
@@ -333,7 +333,7 @@ def test_saved_crops_follow_each_other_whatever_lies_between_them() -> None:
 def test_no_face_at_all() -> None:
     followers = [follower_of(SINGLE), follower_of(CLIPS)]
     assert followed(followers, [[], None, []]) == []
-    assert [follower.left_out() for follower in followers] == [LeftOut(), LeftOut()]
+    assert [follower.left_out() for follower in followers] == [SkipSummary(), SkipSummary()]
 
 
 @given(st.lists(st.lists(st.sampled_from([5, 70, 135]), unique=True), max_size=12), st.sets(st.integers(0, 12)))

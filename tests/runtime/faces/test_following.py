@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from deepscan.models.specs import LITE
+from deepscan.runtime.faces.cropping import CropSpec, cuts_for
 from deepscan.runtime.faces.crops import crop_rgb
-from deepscan.runtime.faces.cutting import Cut, cuts_for
 from deepscan.runtime.faces.following import FaceFollower
 from deepscan.runtime.faces.tracking import Tracker
 from deepscan.runtime.faces.yunet import YuNet
-from deepscan.runtime.pipeline.messages import FaceInput, LeftOut, Look, TracksEnded, VideoJob
-from deepscan.runtime.video.frames import Frame
-from deepscan.runtime.video.pyav_reader import open_video
+from deepscan.runtime.media.frames import Frame
+from deepscan.runtime.media.pyav_reader import open_video
+from deepscan.runtime.pipeline.messages import FaceInput, Look, SkipSummary, TracksEnded, VideoJob
 from tests.footage import ASTRONAUT, TWO_FACES
 from tests.runtime.scenes import EXACT_CROP, faces_at, lite_square, look_at, ramp_frame
 
@@ -29,7 +29,7 @@ PEOPLE = [(10.0, 10.0, 60.0, 60.0), (100.0, 10.0, 150.0, 60.0), (190.0, 10.0, 24
 
 
 def follower_of(max_gap_seconds: float = 1.0, *, min_face_pixels: int = 20) -> FaceFollower:
-    cut = Cut((0,), EXACT_CROP, size=SIZE, frames=1, min_frames=1, min_face_pixels=min_face_pixels)
+    cut = CropSpec((0,), EXACT_CROP, size=SIZE, frames=1, min_frames=1, min_face_pixels=min_face_pixels)
     return FaceFollower(VideoJob(0, "video"), cut, Tracker(max_gap_seconds=max_gap_seconds))
 
 
@@ -50,7 +50,7 @@ def crops_in(messages: Iterable[FaceInput | TracksEnded]) -> list[FaceInput]:
 
 
 def square_in(crop: FaceInput) -> tuple[float, float]:
-    """Read centre and side of a crop's square off the ramp that it shows."""
+    """Read center and side of a crop's square off the ramp that it shows."""
     values = crop.pixels[..., 0].astype(float)
     along = values.mean(axis=0) if np.ptp(values[0]) > np.ptp(values[:, 0]) else values.mean(axis=1)
     slope = np.polyfit(np.arange(SIZE), along, 1)[0]
@@ -61,16 +61,16 @@ def square_in(crop: FaceInput) -> tuple[float, float]:
 @given(
     axis=st.sampled_from(["x", "y"]),
     gaps=st.lists(st.floats(0.001, 0.3), min_size=2, max_size=6),
-    centre=st.floats(110, 145),
+    center=st.floats(110, 145),
     shift=st.floats(-20, 20),
     sides=st.tuples(st.floats(80, 120), st.floats(80, 120)),
 )
 def test_boxes_between_two_looks_lie_on_the_line_in_time(
-    axis: Literal["x", "y"], gaps: list[float], centre: float, shift: float, sides: tuple[float, float]
+    axis: Literal["x", "y"], gaps: list[float], center: float, shift: float, sides: tuple[float, float]
 ) -> None:
-    centres = (centre, centre + shift)
+    centers = (center, center + shift)
     times = [5.0 + float(gap) for gap in np.cumsum(gaps)]
-    boxes = [(c - s / 2, c - s / 2, c + s / 2, c + s / 2) for c, s in zip(centres, sides, strict=True)]
+    boxes = [(c - s / 2, c - s / 2, c + s / 2, c + s / 2) for c, s in zip(centers, sides, strict=True)]
     follower = follower_of(max_gap_seconds=10.0)
     first = crops_in(follower.look(look_at(ramp_frame(5.0, axis=axis), starts_shot=True), faces_at(boxes[0])))
     for seconds in times[:-1]:
@@ -79,7 +79,7 @@ def test_boxes_between_two_looks_lie_on_the_line_in_time(
     assert [(crop.track, crop.start_seconds) for crop in crops] == [(0, seconds) for seconds in [5.0, *times]]
     for crop in crops:
         middle, side = square_in(crop)
-        assert middle == pytest.approx(np.interp(crop.start_seconds, [5.0, times[-1]], centres), abs=0.7)
+        assert middle == pytest.approx(np.interp(crop.start_seconds, [5.0, times[-1]], centers), abs=0.7)
         assert side == pytest.approx(np.interp(crop.start_seconds, [5.0, times[-1]], sides), abs=1.5)
 
 
@@ -155,7 +155,7 @@ def test_small_faces_are_counted_but_not_scored() -> None:
     assert [square_in(crop)[0] for crop in crops] == pytest.approx([25.0, 185.0], abs=0.7)
     assert (follower.most_faces, follower.left_out()) == (
         3,
-        LeftOut(small_faces=2, plain_small_faces=2, largest_small_face=49.0),
+        SkipSummary(small_faces=2, plain_small_faces=2, largest_small_face=49.0),
     )
 
 
@@ -176,7 +176,7 @@ def test_between_two_looks_at_a_face_that_is_large_enough_every_frame_is_cropped
         wait(follower, frame)
     crops += crops_in(follower.look(look_at(frames[-1]), faces_at(boxes[1])))
     assert [crop.start_seconds for crop in crops] == [frame.seconds for frame in frames]
-    assert follower.left_out() == LeftOut()
+    assert follower.left_out() == SkipSummary()
 
 
 def test_small_faces_between_looks_are_counted_at_the_looks_only() -> None:
@@ -187,7 +187,7 @@ def test_small_faces_between_looks_are_counted_at_the_looks_only() -> None:
         else:
             small = faces_at((10.0, 10.0, 40.0, 40.0))
             assert list(follower.look(look_at(ramp_frame(number / 25), starts_shot=number == 0), small)) == []
-    assert follower.left_out() == LeftOut(small_faces=3, plain_small_faces=3, largest_small_face=30.0)
+    assert follower.left_out() == SkipSummary(small_faces=3, plain_small_faces=3, largest_small_face=30.0)
 
 
 def test_a_video_without_faces_has_nothing_to_end() -> None:
@@ -195,7 +195,7 @@ def test_a_video_without_faces_has_nothing_to_end() -> None:
     wait(follower, ramp_frame(0.0))
     assert list(follower.look(look_at(ramp_frame(0.1), starts_shot=True), faces_at())) == []
     assert list(follower.finish()) == []
-    assert (follower.most_faces, follower.left_out()) == (0, LeftOut())
+    assert (follower.most_faces, follower.left_out()) == (0, SkipSummary())
 
 
 PRESENT = st.lists(st.sampled_from(PEOPLE), unique=True)
@@ -278,7 +278,7 @@ def test_a_track_goes_on_through_a_flash_and_ends_at_a_cut() -> None:
 
 
 def test_a_face_that_one_look_sees_and_the_next_does_not_is_a_glimpse() -> None:
-    cut = Cut((0,), EXACT_CROP, size=8, frames=1, min_frames=1, min_face_pixels=20)
+    cut = CropSpec((0,), EXACT_CROP, size=8, frames=1, min_frames=1, min_face_pixels=20)
     stays, passing = (10.0, 10.0, 60.0, 60.0), (150.0, 100.0, 200.0, 150.0)
     for marks in (True, False):
         follower = FaceFollower(VideoJob(0, "video"), cut, Tracker(max_gap_seconds=1.0), marks_glimpses=marks)
@@ -290,7 +290,7 @@ def test_a_face_that_one_look_sees_and_the_next_does_not_is_a_glimpse() -> None:
 
 
 def test_in_a_shot_of_a_single_look_nothing_is_a_glimpse() -> None:
-    cut = Cut((0,), EXACT_CROP, size=8, frames=1, min_frames=1, min_face_pixels=20)
+    cut = CropSpec((0,), EXACT_CROP, size=8, frames=1, min_frames=1, min_face_pixels=20)
     follower = FaceFollower(VideoJob(0, "video"), cut, Tracker(max_gap_seconds=1.0), marks_glimpses=True)
     messages: list[FaceInput | TracksEnded] = []
     for number, box in enumerate([(10.0, 10.0, 60.0, 60.0), (150.0, 100.0, 200.0, 150.0)]):
@@ -300,7 +300,7 @@ def test_in_a_shot_of_a_single_look_nothing_is_a_glimpse() -> None:
 
 
 def test_pictures_that_are_faces_already_are_seen_in_every_frame() -> None:
-    cut = Cut((0,), None, size=8, frames=1, min_frames=1, min_face_pixels=1)
+    cut = CropSpec((0,), None, size=8, frames=1, min_frames=1, min_face_pixels=1)
     follower = FaceFollower(VideoJob(0, "video"), cut, Tracker(max_gap_seconds=1.0))
     whole = faces_at((0.0, 0.0, 256.0, 256.0))
     crops = crops_in(follower.look(look_at(ramp_frame(0.0), starts_shot=True), whole))

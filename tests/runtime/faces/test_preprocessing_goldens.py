@@ -15,14 +15,14 @@ from deepscan.runtime.faces.alignment import clip_similarity, enlarged_box, move
 from deepscan.runtime.faces.clips import paper_windows
 from deepscan.runtime.faces.unbroken_tracks import unbroken_tracks
 from deepscan.runtime.faces.yunet import Faces
-from deepscan.runtime.video.colour import IDENTITY, Colour
-from deepscan.runtime.video.frames import Frame, Geometry, Picture
+from deepscan.runtime.media.color import IDENTITY, Color
+from deepscan.runtime.media.frames import Frame, Geometry, Picture
 from deepscan.spec import Points
 from tests.goldens import golden_inputs
 from tests.models.goldens import FOLDER
 
 PREPROCESSING = FOLDER / "preprocessing"
-# Bilinear warps differ by a grey level or two between versions of OpenCV.
+# Bilinear warps differ by a gray level or two between versions of OpenCV.
 MEAN_DIFFERENCE = 0.5
 
 
@@ -38,7 +38,7 @@ def records(name: str) -> dict[str, Any]:
 
 def frame_of(rgb: NDArray[np.uint8]) -> Frame:
     red, green, blue = (np.ascontiguousarray(rgb[..., channel]) for channel in range(3))
-    picture = Picture((green, blue, red), 8, Colour(IDENTITY, full_range=True), left_chroma=False)
+    picture = Picture((green, blue, red), 8, Color(IDENTITY, full_range=True), left_chroma=False)
     return Frame(0, 0.0, picture, Geometry(rgb.shape[1], rgb.shape[0]), None)
 
 

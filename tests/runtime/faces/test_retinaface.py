@@ -66,9 +66,9 @@ def faces_by_the_letter(boxes: Floats, scores: Floats, points: Floats, height: i
     for (x, y, w, h), code, score, marks in zip(priors, boxes, scores, points, strict=True):
         if score <= 0.02:
             continue
-        centre_x, centre_y = x + code[0] * 0.1 * w, y + code[1] * 0.1 * h
+        center_x, center_y = x + code[0] * 0.1 * w, y + code[1] * 0.1 * h
         half_w, half_h = w * math.exp(code[2] * 0.2) / 2, h * math.exp(code[3] * 0.2) / 2
-        corners = centre_x - half_w, centre_y - half_h, centre_x + half_w, centre_y + half_h
+        corners = center_x - half_w, center_y - half_h, center_x + half_w, center_y + half_h
         box = tuple(corner * side for corner, side in zip(corners, (width, height) * 2, strict=True))
         places = [((x + mx * 0.1 * w) * width, (y + my * 0.1 * h) * height) for mx, my in marks.reshape(5, 2)]
         found.append((score, box, places))
@@ -112,7 +112,7 @@ def test_faces_are_those_of_the_authors_rules(height: int, width: int) -> None:
 
 def test_a_face_has_the_size_and_the_types_of_the_pictures_pixels() -> None:
     boxes, scores, points = nothing(1, 40, 60)
-    place = 5 * 8 * 2 + (1 * 4 + 2) * 2 + 1  # 16-pixel map, second row, third column: centre (40, 24), side 128
+    place = 5 * 8 * 2 + (1 * 4 + 2) * 2 + 1  # 16-pixel map, second row, third column: center (40, 24), side 128
     scores[0, place] = 0.75
     boxes[0, place] = [1, -2, 0, math.log(0.5) / 0.2]
     points[0, place] = [0, 0, 1, 0, 0, 1, -1, 0, 0, -1]

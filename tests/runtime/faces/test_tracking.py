@@ -22,7 +22,7 @@ def any_box(draw: st.DrawFn) -> Box:
 
 
 def square(x: float, y: float, side: float = 60) -> Box:
-    """A face with its centre at (x, y)."""
+    """A face with its center at (x, y)."""
     return x - side / 2, y - side / 2, x + side / 2, y + side / 2
 
 
@@ -178,7 +178,7 @@ def test_listing_the_same_boxes_in_another_order_gives_the_same_tracks(before: l
     numbers = listed.update(LOOK_SECONDS, boxes_of(*after))
     again = permuted.update(LOOK_SECONDS, boxes_of(*(after[place] for place in order)))
     known = len(before)
-    # The newcomers are numbered in the order of the list; the others are recognised.
+    # The newcomers are numbered in the order of the list; the others are recognized.
     assert [min(number, known) for number in again] == [min(numbers[place], known) for place in order]
     assert sorted(again) == sorted(numbers)
 

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from deepscan.models.specs import SPECS
 from deepscan.runtime.faces.aligned_crops import FaceRegion, aligned_clip, face_region
 from deepscan.runtime.faces.clips import paper_windows
-from deepscan.runtime.faces.cutting import Cut, cuts_for
+from deepscan.runtime.faces.cropping import CropSpec, cuts_for
 from deepscan.runtime.faces.unbroken_follower import UnbrokenFollower
 from deepscan.runtime.faces.unbroken_tracks import unbroken_tracks
 from deepscan.runtime.faces.yunet import Faces
-from deepscan.runtime.pipeline.messages import FaceInput, LeftOut, Look, TracksEnded, VideoJob
-from deepscan.runtime.video.colour import BT709, Colour
-from deepscan.runtime.video.frames import Frame, Geometry, Picture
+from deepscan.runtime.media.color import BT709, Color
+from deepscan.runtime.media.frames import Frame, Geometry, Picture
+from deepscan.runtime.pipeline.messages import FaceInput, Look, SkipSummary, TracksEnded, VideoJob
 from deepscan.spec import ClipCrop
 
 T = 32
@@ -29,7 +29,7 @@ SIZE = 16
 WIDTH, HEIGHT = 200, 80
 TARGET = ((0.3, 0.3), (0.7, 0.3), (0.5, 0.55), (0.35, 0.75), (0.65, 0.75))
 CROP = ClipCrop(target=TARGET, reach=0.5)
-CUT = Cut((0,), CROP, size=SIZE, frames=T, min_frames=9, min_face_pixels=1)
+CUT = CropSpec((0,), CROP, size=SIZE, frames=T, min_frames=9, min_face_pixels=1)
 LEFT, RIGHT = 30.0, 130.0
 # Two people may be told apart: the right half of a frame is so much brighter than the number on the left.
 BRIGHTER = 100
@@ -39,7 +39,7 @@ def frame_of(number: int) -> Frame:
     """Return a frame whose left half shows its number, below 100, and whose right half that and 100."""
     plane = np.full((HEIGHT, WIDTH), number, dtype=np.uint8)
     plane[:, WIDTH // 2 :] += BRIGHTER
-    picture = Picture((plane,), 8, Colour(BT709, full_range=True), left_chroma=False)
+    picture = Picture((plane,), 8, Color(BT709, full_range=True), left_chroma=False)
     return Frame(number, number / 25, picture, Geometry(WIDTH, HEIGHT), None)
 
 
@@ -81,7 +81,7 @@ def shown_in(clip: FaceInput) -> list[int]:
 
 
 def clips_of(
-    presence: Sequence[Sequence[float]], *, stride: int = 1, cut: Cut = CUT
+    presence: Sequence[Sequence[float]], *, stride: int = 1, cut: CropSpec = CUT
 ) -> tuple[list[tuple[int, FaceInput]], UnbrokenFollower]:
     follower = UnbrokenFollower(VideoJob(0, "video"), cut, stride=stride)
     search(follower, [faces_at(*places) for places in presence])
@@ -98,7 +98,7 @@ def test_a_track_gives_every_window_of_its_frames_in_order(length: int) -> None:
         assert (clip.track, clip.detectors) == (0, (0,))
         assert clip.start_seconds == min(shown_in(clip)) / 25
         assert clip.end_seconds == max(shown_in(clip)) / 25
-    assert follower.left_out() == LeftOut()
+    assert follower.left_out() == SkipSummary()
 
 
 @pytest.mark.parametrize("length", [9, 10, 20, 31])
@@ -150,7 +150,7 @@ def test_tracks_below_the_minimum_are_left_out_and_the_longest_of_them_is_told()
     clips, follower = clips_of(presence)
     assert {clip.track for _, clip in clips} == {0}
     assert set().union(*(shown_in(clip) for _, clip in clips)) == set(range(17, 26))
-    assert follower.left_out() == LeftOut(longest_stretch=8)
+    assert follower.left_out() == SkipSummary(longest_stretch=8)
     [ended] = follower.finish()
     assert isinstance(ended, TracksEnded)
     assert ended.tracks == [0]
@@ -158,23 +158,23 @@ def test_tracks_below_the_minimum_are_left_out_and_the_longest_of_them_is_told()
 
 @pytest.mark.parametrize("length", [1, 2, 8])
 def test_with_a_minimum_of_one_frame_the_shortest_track_gives_clips(length: int) -> None:
-    cut = Cut((0,), CROP, size=SIZE, frames=T, min_frames=1, min_face_pixels=1)
+    cut = CropSpec((0,), CROP, size=SIZE, frames=T, min_frames=1, min_face_pixels=1)
     clips, follower = clips_of([[LEFT]] * length, cut=cut)
     assert len(clips) == length + T - 1
-    assert follower.left_out() == LeftOut()
+    assert follower.left_out() == SkipSummary()
 
 
 def test_faces_smaller_than_the_caller_wants_do_not_take_part() -> None:
-    cut = Cut((0,), CROP, size=SIZE, frames=T, min_frames=9, min_face_pixels=40)
+    cut = CropSpec((0,), CROP, size=SIZE, frames=T, min_frames=9, min_face_pixels=40)
     follower = UnbrokenFollower(VideoJob(0, "video"), cut, stride=1)
     search(follower, [faces_at(LEFT, side=40 if number < 34 else 39) for number in range(40)])
     assert [shown_in(clip)[0] for _, clip in crop(follower, 40)] == [0, 1, 2]
-    assert follower.left_out() == LeftOut(small_faces=6, plain_small_faces=6, largest_small_face=39.0)
+    assert follower.left_out() == SkipSummary(small_faces=6, plain_small_faces=6, largest_small_face=39.0)
     assert follower.most_faces == 1
 
 
 def test_a_small_face_does_not_take_the_place_of_a_large_one() -> None:
-    cut = Cut((0,), CROP, size=SIZE, frames=T, min_frames=9, min_face_pixels=40)
+    cut = CropSpec((0,), CROP, size=SIZE, frames=T, min_frames=9, min_face_pixels=40)
     follower = UnbrokenFollower(VideoJob(0, "video"), cut, stride=1)
     small, large = faces_at(RIGHT, side=30), faces_at(LEFT)
     arrays = (
@@ -184,7 +184,7 @@ def test_a_small_face_does_not_take_the_place_of_a_large_one() -> None:
     assert [shown_in(clip) for _, clip in crop(follower, T)] == [list(range(T))]
     assert (follower.most_faces, follower.left_out()) == (
         2,
-        LeftOut(small_faces=T, plain_small_faces=T, largest_small_face=30.0),
+        SkipSummary(small_faces=T, plain_small_faces=T, largest_small_face=30.0),
     )
 
 
@@ -192,7 +192,7 @@ def test_nobody_is_seen() -> None:
     clips, follower = clips_of([[]] * 10)
     assert clips == []
     assert follower.most_faces == 0
-    assert follower.left_out() == LeftOut()
+    assert follower.left_out() == SkipSummary()
     assert [message.tracks for message in follower.finish() if isinstance(message, TracksEnded)] in ([], [[]])
 
 
@@ -255,7 +255,7 @@ PRESENCE = st.lists(
 def test_clips_are_the_authors_windows_of_the_tracks(
     presence: list[tuple[float, ...]], frames: int, stride: int, min_frames: int
 ) -> None:
-    cut = Cut((3,), CROP, size=SIZE, frames=frames, min_frames=min(frames, min_frames), min_face_pixels=1)
+    cut = CropSpec((3,), CROP, size=SIZE, frames=frames, min_frames=min(frames, min_frames), min_face_pixels=1)
     clips, follower = clips_of(presence, stride=stride, cut=cut)
     tracks = unbroken_tracks([faces_at(*places) for places in presence])
     kept = [track for track in tracks if len(track.faces) >= cut.min_frames]

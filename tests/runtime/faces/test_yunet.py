@@ -99,7 +99,7 @@ def assert_identical(a: Faces, b: Faces) -> None:
     assert np.array_equal(a.scores, b.scores)
 
 
-def test_a_picture_does_not_feel_its_neighbours(detector: YuNet) -> None:
+def test_a_picture_does_not_feel_its_neighbors(detector: YuNet) -> None:
     picture = example(TWO_FACES, 320, 180)
     others = [np.full_like(picture, 255), example(ASTRONAUT, 320, 180), example(NO_FACE, 320, 180)]
     alone = detector.detect(picture[None])[0]

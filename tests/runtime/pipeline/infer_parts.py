@@ -8,13 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.errors import UnsupportedInput
+from deepscan.results import VideoResult
 from deepscan.runtime.backends.backends import Arithmetic, Items
-from deepscan.runtime.gpu.device import DeviceArray, Pixels
-from deepscan.runtime.journal.results import VideoResult
-from deepscan.runtime.pipeline.infer_stage import InferStage, Verdict
+from deepscan.runtime.cuda.device import DeviceArray, Pixels
+from deepscan.runtime.media.frames import VideoInfo
+from deepscan.runtime.media.sampling import Sampling
+from deepscan.runtime.pipeline.infer_stage import InferStage, ScoringSettings
 from deepscan.runtime.pipeline.messages import (
     FaceInput,
-    LeftOut,
+    SkipSummary,
     ToInfer,
     VideoDecoded,
     VideoFollowed,
@@ -22,10 +24,8 @@ from deepscan.runtime.pipeline.messages import (
 )
 from deepscan.runtime.pipeline.scoring import Aggregate
 from deepscan.runtime.pipeline.stages import Progress
-from deepscan.runtime.video.frames import VideoInfo
-from deepscan.runtime.video.sampling import Sampling
-from tests.runtime.gpu.device_frames import on_device as copied_to
-from tests.runtime.gpu.host_device import HostDevice
+from tests.runtime.cuda.device_frames import on_device as copied_to
+from tests.runtime.cuda.host_device import HostDevice
 from tests.runtime.scenes import spec_with
 
 SIDE = 8
@@ -88,11 +88,11 @@ def end_of(
     job: VideoJob, *, failure: UnsupportedInput | None = None, damage: str | None = None, small: int = 0
 ) -> ToInfer:
     decoded = VideoDecoded(job, None if failure else INFO, 100, failure, damage)
-    return VideoFollowed(job, decoded, 2, (LeftOut(small_faces=small),))
+    return VideoFollowed(job, decoded, 2, (SkipSummary(small_faces=small),))
 
 
 def stage_of(backend: BrightnessBackend, *, mirror: bool = False, aggregate: Aggregate = "max") -> InferStage:
-    verdict = Verdict(
+    verdict = ScoringSettings(
         model="lite",
         spec=spec_with(size=SIDE),
         aggregate=aggregate,
@@ -114,8 +114,8 @@ def sigmoid(logit: float) -> float:
     return 1 / (1 + math.exp(-logit))
 
 
-def verdict_of(model: str, *, mirror: bool = False) -> Verdict:
-    return Verdict(
+def verdict_of(model: str, *, mirror: bool = False) -> ScoringSettings:
+    return ScoringSettings(
         model=model,
         spec=spec_with(size=SIDE),
         aggregate="mean",

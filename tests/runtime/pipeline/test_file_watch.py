@@ -14,16 +14,16 @@ from PIL import Image
 
 from deepscan.errors import UnreachableInput, UnreadableInput
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
-from deepscan.runtime.journal.content import content_id, content_ids
+from deepscan.runtime.media.content import content_id, content_ids
+from deepscan.runtime.media.file_bytes import FileBytes
+from deepscan.runtime.media.masked_file import masked
+from deepscan.runtime.media.open_input import open_input
+from deepscan.runtime.media.sampling import Sampling
 from deepscan.runtime.pipeline.file_watch import CHANGED
 from deepscan.runtime.pipeline.messages import VideoDecoded, VideoJob
 from deepscan.runtime.pipeline.stages import DecodeStage
-from deepscan.runtime.video import regular_files
-from deepscan.runtime.video.file_bytes import FileBytes
-from deepscan.runtime.video.masked_file import masked
-from deepscan.runtime.video.open_input import open_input
-from deepscan.runtime.video.regular_files import RegularFile, open_regular_file, opened_files
-from deepscan.runtime.video.sampling import Sampling
+from deepscan.runtime.system import regular_files
+from deepscan.runtime.system.regular_files import RegularFile, open_regular_file, opened_files
 from tests.footage import flat, portrait, write_video
 
 TWICE = Sampling("first", count=6, twice=True)

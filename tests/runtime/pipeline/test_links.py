@@ -11,7 +11,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from deepscan.runtime.pipeline.links import Link, Stopped
+from deepscan.runtime.pipeline.queues import BoundedQueue, Stopped
 from tests.runtime.watchdog import PATIENCE_SECONDS, wait_until, within_patience
 
 T = TypeVar("T")
@@ -57,14 +57,14 @@ class Waiter(Generic[T]):
             self._over.set()
 
 
-def taken_from(link: Link[Item], most: int = 100) -> list[int]:
+def taken_from(link: BoundedQueue[Item], most: int = 100) -> list[int]:
     return [item.number for item in within_patience(lambda: link.take(most))[0]]
 
 
 @settings(deadline=None, phases=[Phase.generate])  # a put that hangs takes too long to be made smaller
 @given(st.lists(st.tuples(st.sampled_from(["put", "take"]), st.integers(0, 6))))
 def test_items_come_out_as_they_went_in(steps: list[tuple[str, int]]) -> None:
-    link: Link[Item] = Link(max_bytes=10)
+    link: BoundedQueue[Item] = BoundedQueue(max_bytes=10)
     inside: deque[Item] = deque()
     for number, (step, size) in enumerate(steps):
         if step == "put" and (not inside or sum(item.nbytes for item in inside) + size <= 10):
@@ -80,7 +80,7 @@ def test_items_come_out_as_they_went_in(steps: list[tuple[str, int]]) -> None:
 
 
 def test_a_full_link_holds_producers_back_until_there_is_room_for_their_item() -> None:
-    link: Link[Item] = Link(max_bytes=10)
+    link: BoundedQueue[Item] = BoundedQueue(max_bytes=10)
     link.put(Item(0, 4))
     link.put(Item(1, 6))
     producer = Waiter(lambda: link.put(Item(2, 5)))
@@ -93,13 +93,13 @@ def test_a_full_link_holds_producers_back_until_there_is_room_for_their_item() -
 
 
 def test_the_bound_itself_still_fits() -> None:
-    link: Link[Item] = Link(max_bytes=10)
+    link: BoundedQueue[Item] = BoundedQueue(max_bytes=10)
     within_patience(lambda: [link.put(Item(number, 5)) for number in range(2)])
     assert taken_from(link) == [0, 1]
 
 
 def test_an_item_beyond_the_bound_passes_alone() -> None:
-    link: Link[Item] = Link(max_bytes=10)
+    link: BoundedQueue[Item] = BoundedQueue(max_bytes=10)
     within_patience(lambda: link.put(Item(0, 1000)))
     follower = Waiter(lambda: link.put(Item(1, 0)))
     assert follower.waits()
@@ -113,7 +113,7 @@ def test_an_item_beyond_the_bound_passes_alone() -> None:
 
 
 def test_a_link_ends_when_the_last_of_its_producers_has_finished_and_it_is_empty() -> None:
-    link: Link[Item] = Link(max_bytes=10, producers=3)
+    link: BoundedQueue[Item] = BoundedQueue(max_bytes=10, producers=3)
     link.finish()
     link.put(Item(0))
     link.finish()
@@ -126,7 +126,7 @@ def test_a_link_ends_when_the_last_of_its_producers_has_finished_and_it_is_empty
 
 
 def test_it_says_what_it_holds() -> None:
-    link: Link[Item] = Link(max_bytes=100)
+    link: BoundedQueue[Item] = BoundedQueue(max_bytes=100)
     for nbytes in (3, 30, 5):
         link.put(Item(0, nbytes))
     assert link.held() == (3, 38)
@@ -137,9 +137,9 @@ def test_it_says_what_it_holds() -> None:
 
 
 def test_stopping_wakes_producers_and_consumers_and_refuses_all_that_follows() -> None:
-    full: Link[Item] = Link(max_bytes=1)
+    full: BoundedQueue[Item] = BoundedQueue(max_bytes=1)
     full.put(Item(0))
-    empty: Link[Item] = Link(max_bytes=1)
+    empty: BoundedQueue[Item] = BoundedQueue(max_bytes=1)
     producers = [Waiter(lambda: full.put(Item(1))), Waiter(lambda: full.put(Item(2)))]
     consumers = [Waiter(lambda: empty.take(1)), Waiter(lambda: empty.take(1))]
     waiters: list[Waiter[Any]] = [*producers, *consumers]
@@ -156,7 +156,7 @@ def test_stopping_wakes_producers_and_consumers_and_refuses_all_that_follows() -
 
 
 def test_a_link_that_had_ended_can_still_be_stopped() -> None:
-    link: Link[Item] = Link(max_bytes=1)
+    link: BoundedQueue[Item] = BoundedQueue(max_bytes=1)
     link.finish()
     link.stop()
     with pytest.raises(Stopped):
@@ -164,7 +164,7 @@ def test_a_link_that_had_ended_can_still_be_stopped() -> None:
 
 
 def test_waiting_times_are_counted_on_both_sides() -> None:
-    link: Link[Item] = Link(max_bytes=1)
+    link: BoundedQueue[Item] = BoundedQueue(max_bytes=1)
     free_put = link.put(Item(0))
     producer = Waiter(lambda: link.put(Item(1)))
     assert producer.waits()
@@ -184,7 +184,7 @@ def test_waiting_times_are_counted_on_both_sides() -> None:
 def test_nothing_is_lost_doubled_or_overtaken_among_many_threads(
     max_bytes: int, producers: int, consumers: int, most: int
 ) -> None:
-    link: Link[Item] = Link(max_bytes=max_bytes, producers=producers)
+    link: BoundedQueue[Item] = BoundedQueue(max_bytes=max_bytes, producers=producers)
     received: list[list[Item]] = [[] for _ in range(consumers)]
 
     def produce(producer: int) -> None:

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from deepscan.runtime.journal.results import Segment
+from deepscan.results import Segment
 from deepscan.runtime.pipeline.scoring import (
     MIN_SIGHTINGS,
     TRACKS_DETAILED,
     Aggregate,
-    Scoreboard,
+    ScoreAggregator,
     VideoScore,
     band_with_threshold,
     label_of,
@@ -43,11 +43,11 @@ def pooled(logits: Sequence[float], pooling: Pooling) -> float:
     return math.fsum(sigmoid(SCALE * logit + OFFSET) for logit in logits) / len(logits)
 
 
-def board_of(*, pooling: Pooling = "logit", aggregate: Aggregate = "max", decisive: int = 3) -> Scoreboard:
-    return Scoreboard(spec_with(pooling=pooling, scale=SCALE, offset=OFFSET), aggregate, decisive_frames=decisive)
+def board_of(*, pooling: Pooling = "logit", aggregate: Aggregate = "max", decisive: int = 3) -> ScoreAggregator:
+    return ScoreAggregator(spec_with(pooling=pooling, scale=SCALE, offset=OFFSET), aggregate, decisive_frames=decisive)
 
 
-def add(board: Scoreboard, track: int, seconds: float, logit: float) -> None:
+def add(board: ScoreAggregator, track: int, seconds: float, logit: float) -> None:
     """Add a single crop."""
     board.add(track, seconds, seconds, logit, frames=1, sightings=[round(100 * seconds)])
 

@@ -5,11 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deepscan.runtime.journal.results import VideoResult
+from deepscan.results import VideoResult
+from deepscan.runtime.media.frames import VideoInfo
+from deepscan.runtime.media.sampling import Sampling
 from deepscan.runtime.pipeline.infer_stage import InferStage
 from deepscan.runtime.pipeline.messages import (
     FaceInput,
-    LeftOut,
+    SkipSummary,
     ToInfer,
     TracksEnded,
     VideoDecoded,
@@ -17,8 +19,6 @@ from deepscan.runtime.pipeline.messages import (
     VideoJob,
 )
 from deepscan.runtime.pipeline.stages import Progress
-from deepscan.runtime.video.frames import VideoInfo
-from deepscan.runtime.video.sampling import Sampling
 from tests.runtime.pipeline.infer_parts import (
     INFO,
     QUICK,
@@ -38,7 +38,7 @@ def seen(sightings: int, *, bright: int = 250) -> FaceInput:
     return face_input(VideoJob(0, "video"), 0, 0.0, pixels, sightings=sightings)
 
 
-def labelled(
+def labeled(
     messages: list[ToInfer],
     *,
     frames: int = 16,
@@ -47,7 +47,7 @@ def labelled(
     damage: str | None = None,
 ) -> VideoResult:
     job = VideoJob(0, "video")
-    end = VideoFollowed(job, VideoDecoded(job, info, frames, None, damage), 1, (LeftOut(),))
+    end = VideoFollowed(job, VideoDecoded(job, info, frames, None, damage), 1, (SkipSummary(),))
     verdict = replace(verdict_of("lite"), sampling=sampling)
     (result,) = results_of(InferStage([(BrightnessBackend(), verdict)], progress=Progress()), [*messages, end])
     return result
@@ -60,7 +60,7 @@ STILL = replace(INFO, codec="png", duration_seconds=None, still=True)
 @pytest.mark.parametrize(("bright", "label"), [(250, "fake"), (10, "real")])
 @pytest.mark.parametrize("sightings", [1, 2, 3])
 def test_a_label_needs_three_sightings_and_the_score_stays(bright: int, label: str, sightings: int) -> None:
-    result = labelled([seen(sightings, bright=bright)])
+    result = labeled([seen(sightings, bright=bright)])
     assert result.score == pytest.approx(sigmoid(logit_of(bright, bright)), abs=1e-6)
     if sightings < 3:
         plural = "1 sighting" if sightings == 1 else "2 sightings"
@@ -71,7 +71,7 @@ def test_a_label_needs_three_sightings_and_the_score_stays(bright: int, label: s
 
 
 def test_a_score_between_the_bands_is_uncertain_without_that() -> None:
-    result = labelled([seen(1, bright=140)])
+    result = labeled([seen(1, bright=140)])
     assert (result.label, result.reason) == ("uncertain", "")
 
 
@@ -88,7 +88,7 @@ def test_a_score_between_the_bands_is_uncertain_without_that() -> None:
     ],
 )
 def test_the_reason_says_what_helps(sampling: Sampling, frames: int, advice: str) -> None:
-    result = labelled([seen(2)], sampling=sampling, frames=frames, damage="a scratch")
+    result = labeled([seen(2)], sampling=sampling, frames=frames, damage="a scratch")
     assert result.reason == f"{RESTS.format('2 sightings', f'{frames} frames')}{advice}; a scratch"
 
 
@@ -107,13 +107,13 @@ def test_the_reason_says_what_helps(sampling: Sampling, frames: int, advice: str
 def test_where_one_frame_is_all_there_is_one_sighting_is_enough(
     info: VideoInfo, sampling: Sampling, damage: str | None, label: str
 ) -> None:
-    assert labelled([seen(1)], frames=1, info=info, sampling=sampling, damage=damage).label == label
+    assert labeled([seen(1)], frames=1, info=info, sampling=sampling, damage=damage).label == label
 
 
 def test_a_glimpse_does_not_count_beside_a_track() -> None:
     job = VideoJob(0, "video")
     glimpse = replace(seen(1, bright=250), track=1)
-    result = labelled([seen(3, bright=10), glimpse, TracksEnded(job, (0,), [0, 1], (1,))])
+    result = labeled([seen(3, bright=10), glimpse, TracksEnded(job, (0,), [0, 1], (1,))])
     assert (result.label, result.tracks, result.clips) == ("real", 1, 1)
 
 
@@ -121,7 +121,7 @@ def test_a_glimpse_does_not_count_beside_a_track() -> None:
     ("left_out", "status", "reason"),
     [
         (
-            LeftOut(small_faces=12, plain_small_faces=11, largest_small_face=62.7),
+            SkipSummary(small_faces=12, plain_small_faces=11, largest_small_face=62.7),
             "small_face",
             (
                 "12 sightings of faces of up to 62 pixels were not scored, as --min-face is 100: lower it to have them "
@@ -129,21 +129,25 @@ def test_a_glimpse_does_not_count_beside_a_track() -> None:
             ),
         ),
         (
-            LeftOut(small_faces=1, plain_small_faces=1, largest_small_face=62.7),
+            SkipSummary(small_faces=1, plain_small_faces=1, largest_small_face=62.7),
             "small_face",
             "1 sighting of a face of 62 pixels was not scored, as --min-face is 100: lower it to have it scored",
         ),
         (
-            LeftOut(small_faces=1),
+            SkipSummary(small_faces=1),
             "no_face",
             "1 sighting of a face smaller than 100 pixels was not scored (see --min-face)",
         ),
-        (LeftOut(), "no_face", ""),
-        (LeftOut(small_faces=2, plain_small_faces=2, largest_small_face=40.0, longest_stretch=5), "too_short", None),
+        (SkipSummary(), "no_face", ""),
+        (
+            SkipSummary(small_faces=2, plain_small_faces=2, largest_small_face=40.0, longest_stretch=5),
+            "too_short",
+            None,
+        ),
     ],
 )
 def test_a_face_that_is_plainly_there_but_small_has_a_status_of_its_own(
-    left_out: LeftOut, status: str, reason: str | None
+    left_out: SkipSummary, status: str, reason: str | None
 ) -> None:
     job = VideoJob(0, "video")
     end = VideoFollowed(job, VideoDecoded(job, INFO, 16, None, None), 1, (left_out,))

@@ -15,16 +15,18 @@ from numpy.typing import NDArray
 
 from deepscan.errors import InputError, UnreadableInput
 from deepscan.models.specs import LITE
-from deepscan.runtime.faces.cutting import cuts_for
+from deepscan.runtime.faces.cropping import cuts_for
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
 from deepscan.runtime.faces.following import FaceFollower
 from deepscan.runtime.faces.tracking import Tracker
 from deepscan.runtime.faces.yunet import Faces, YuNet
+from deepscan.runtime.media.pyav_reader import open_video
+from deepscan.runtime.media.sampling import Sampling
 from deepscan.runtime.pipeline.messages import (
     FaceInput,
-    LeftOut,
     Look,
-    Rewound,
+    SecondPass,
+    SkipSummary,
     ToFaces,
     ToInfer,
     VideoDecoded,
@@ -32,8 +34,6 @@ from deepscan.runtime.pipeline.messages import (
     VideoJob,
 )
 from deepscan.runtime.pipeline.stages import DecodeStage, FacesStage, Progress
-from deepscan.runtime.video.pyav_reader import open_video
-from deepscan.runtime.video.sampling import Sampling
 from tests.footage import ASTRONAUT, EXAMPLES, NO_FACE, PHONE, SWAPPED, TWO_FACES, flat, portrait, write_video
 
 OPEN = partial(open_video, threads=1)
@@ -69,7 +69,7 @@ def test_a_video_that_is_looked_at_twice_is_searched_in_the_first_pass_only() ->
     stage = decode_stage(Sampling("first", count=6, twice=True))
     messages = list(stage(VideoJob(0, str(TWO_FACES))))
     looks = [message for message in messages if isinstance(message, Look)]
-    assert [type(message) for message in messages] == [Look] * 6 + [Rewound] + [Look] * 6 + [VideoDecoded]
+    assert [type(message) for message in messages] == [Look] * 6 + [SecondPass] + [Look] * 6 + [VideoDecoded]
     assert [look.frame.seconds for look in looks[:6]] == [look.frame.seconds for look in looks[6:]]
     assert [look.small is not None for look in looks] == [True] * 6 + [False] * 6
     assert [look.position for look in looks] == [*range(6), *range(6)]
@@ -134,10 +134,10 @@ def test_damage_anywhere_in_a_file_never_raises(path: Path, sampling: Sampling, 
     assert outcomes != {(True, True)}  # some of it was noticed
 
 
-def test_colours_that_no_conversion_knows_are_a_failure_of_that_video(tmp_path: Path) -> None:
+def test_colors_that_no_conversion_knows_are_a_failure_of_that_video(tmp_path: Path) -> None:
     damaged = bytearray(SWAPPED.read_bytes())
-    damaged[278], damaged[904] = 112, 147  # found by chance: now its header declares colour primaries 91
-    path = tmp_path / "odd_colours.mp4"
+    damaged[278], damaged[904] = 112, 147  # found by chance: now its header declares color primaries 91
+    path = tmp_path / "odd_colors.mp4"
     path.write_bytes(damaged)
     looks, end = decoded(path)
     assert looks == []
@@ -235,11 +235,11 @@ def test_boxes_are_those_of_the_frame_not_of_the_picture_that_was_searched(tmp_p
 
 
 def test_a_video_without_faces_ends_without_a_crop(tmp_path: Path) -> None:
-    looks, end = decoded(write_video(tmp_path / "grey.mp4", [flat((90, 90, 90), 320, 240)] * 3), FULL)
+    looks, end = decoded(write_video(tmp_path / "gray.mp4", [flat((90, 90, 90), 320, 240)] * 3), FULL)
     messages = list(faces_stage()([*looks, end]))
     assert len(messages) == 1
     assert isinstance(messages[0], VideoFollowed)
-    assert (messages[0].decoded, messages[0].most_faces, messages[0].left_out) == (end, 0, (LeftOut(),))
+    assert (messages[0].decoded, messages[0].most_faces, messages[0].left_out) == (end, 0, (SkipSummary(),))
 
 
 def test_the_same_input_twice_is_two_videos() -> None:

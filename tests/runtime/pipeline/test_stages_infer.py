@@ -8,15 +8,16 @@ from numpy.typing import NDArray
 
 from deepscan.errors import DeviceMemoryError, OverLimit, UnsupportedInput
 from deepscan.models.specs import LITE
-from deepscan.runtime.artefacts import load_artefact
+from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.backends import Items
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.faces.crops import crop_rgb
-from deepscan.runtime.pipeline.infer_stage import InferStage, Verdict
+from deepscan.runtime.media.pyav_reader import open_video
+from deepscan.runtime.pipeline.infer_stage import InferStage, ScoringSettings
 from deepscan.runtime.pipeline.messages import (
     FaceInput,
-    LeftOut,
     Restarted,
+    SkipSummary,
     ToInfer,
     TracksEnded,
     VideoDecoded,
@@ -24,7 +25,6 @@ from deepscan.runtime.pipeline.messages import (
     VideoJob,
 )
 from deepscan.runtime.pipeline.stages import Progress
-from deepscan.runtime.video.pyav_reader import open_video
 from tests.footage import ASTRONAUT, SWAPPED, TWO_FACES
 from tests.runtime.pipeline.infer_parts import (
     INFO,
@@ -150,7 +150,7 @@ def test_each_detector_scores_what_it_wants_and_has_rows_of_its_own(batch: int) 
         for job in jobs
         for detectors, sides in halves.items()
     ]
-    left_out = (LeftOut(), LeftOut(small_faces=3))
+    left_out = (SkipSummary(), SkipSummary(small_faces=3))
     messages += [
         VideoFollowed(job, VideoDecoded(job, INFO, 100, None, None), 1, left_out) for job in (jobs[1], jobs[0])
     ]
@@ -168,7 +168,7 @@ def test_each_detector_scores_what_it_wants_and_has_rows_of_its_own(batch: int) 
 
 def test_a_video_whose_faces_make_no_clip_is_too_short() -> None:
     job = VideoJob(0, "video")
-    end = VideoFollowed(job, VideoDecoded(job, INFO, 5, None, None), 1, (LeftOut(longest_stretch=5),))
+    end = VideoFollowed(job, VideoDecoded(job, INFO, 5, None, None), 1, (SkipSummary(longest_stretch=5),))
     (result,) = results_of(stage_of(BrightnessBackend()), [end])
     assert (result.status, result.score, result.succeeded) == ("too_short", None, False)
     assert "up to 5 frames in a row were not scored" in result.reason
@@ -196,8 +196,8 @@ def real_crops() -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_the_logit_of_a_crop_does_not_depend_on_its_neighbours(real_crops: NDArray[np.uint8], threads: int) -> None:
-    backend = OnnxRuntimeBackend(load_artefact("lite"), device="cpu", threads=threads, precision="fp32")
+def test_the_logit_of_a_crop_does_not_depend_on_its_neighbors(real_crops: NDArray[np.uint8], threads: int) -> None:
+    backend = OnnxRuntimeBackend(load_artifact("lite"), device="cpu", threads=threads, precision="fp32")
     alone = np.array([backend.logits(picture[None])[0] for picture in real_crops])
     assert len(set(alone.tolist())) == 8
     for size in range(1, min(8, backend.max_batch) + 1):
@@ -206,8 +206,8 @@ def test_the_logit_of_a_crop_does_not_depend_on_its_neighbours(real_crops: NDArr
 
 
 def test_a_mirrored_batch_gives_the_mean_of_both_views(real_crops: NDArray[np.uint8]) -> None:
-    backend = OnnxRuntimeBackend(load_artefact("lite"), device="cpu", threads=1, precision="fp32")
-    verdict = Verdict(
+    backend = OnnxRuntimeBackend(load_artifact("lite"), device="cpu", threads=1, precision="fp32")
+    verdict = ScoringSettings(
         model="lite",
         spec=LITE,
         aggregate="mean",
@@ -268,7 +268,7 @@ def test_a_video_that_begins_again_keeps_nothing_of_before() -> None:
 
 def test_what_limits_left_out_is_told_of_a_video_that_is_scored() -> None:
     job = VideoJob(0, "crowd.mp4")
-    left_out = (LeftOut(cut=("the largest 2 were scored", "the first 9 were scored")),)
+    left_out = (SkipSummary(cut=("the largest 2 were scored", "the first 9 were scored")),)
     end = VideoFollowed(job, VideoDecoded(job, INFO, 5, None, "only the first 5 frames were scanned"), 3, left_out)
     (result,) = results_of(stage_of(BrightnessBackend()), [crop(job, 0, 0.0, 90, 90), end])
     assert result.status == "scored"
@@ -280,7 +280,7 @@ def test_a_video_over_a_limit_has_no_score_and_says_the_same_however_far_decodin
     failure: UnsupportedInput | None,
 ) -> None:
     job = VideoJob(0, "crowd.mp4")
-    left_out = (LeftOut(over_limit=OverLimit("A frame of it has 3 faces."), frames_until_limit=2),)
+    left_out = (SkipSummary(over_limit=OverLimit("A frame of it has 3 faces."), frames_until_limit=2),)
     end = VideoFollowed(job, VideoDecoded(job, INFO, 77, failure, "damage"), 3, left_out)
     (result,) = results_of(stage_of(BrightnessBackend()), [crop(job, 0, 0.0, 90, 90), end])
     assert (result.status, result.reason, result.frames) == ("over_limit", "A frame of it has 3 faces.", 2)

@@ -16,20 +16,20 @@ from PIL import Image
 
 from deepscan import scan
 from deepscan.errors import MachineError, ModelError, UnreadableInput
-from deepscan.runtime.journal.content import content_ids
-from deepscan.runtime.journal.results import VideoResult
+from deepscan.results import VideoResult
+from deepscan.runtime.media.content import content_ids
 from deepscan.runtime.pipeline.messages import VideoJob
+from deepscan.runtime.pipeline.settings import Wishes
 from deepscan.runtime.pipeline.trace_parts import Trace
-from deepscan.runtime.settings import Wishes
 from deepscan.runtime.workers import supervisor as supervisor_module
-from deepscan.runtime.workers import worker_seats
+from deepscan.runtime.workers import worker_slots as worker_seats
+from deepscan.runtime.workers.plan import WorkerPlan
+from deepscan.runtime.workers.protocol import Detector, Finished, FromWorker, Job, ToWorker
 from deepscan.runtime.workers.supervisor import Note, Supervisor, unnoted
-from deepscan.runtime.workers.worker_messages import Detector, Finished, FromWorker, ToWorker, Work
+from deepscan.runtime.workers.transport import WorkerProcess
 from deepscan.runtime.workers.worker_orders import WorkerOrder, started_worker
-from deepscan.runtime.workers.worker_plan import WorkerPlan
-from deepscan.runtime.workers.worker_process import WorkerProcess
 from tests.footage import ASTRONAUT, NO_FACE, TWO_FACES, portrait, write_video
-from tests.runtime.tiny_detectors import tiny_frame_artefact
+from tests.runtime.tiny_detectors import tiny_frame_artifact
 from tests.runtime.watchdog import children
 
 WISHES = Wishes(mode="quick", frames=3, mirror=False)
@@ -91,7 +91,7 @@ class Deadly:
         tell = process.tell
 
         def told(message: ToWorker) -> None:
-            if isinstance(message, Work) and message.index == self.index and self.left:
+            if isinstance(message, Job) and message.index == self.index and self.left:
                 self.left -= 1
                 os.kill(process.pid, self.deadly)
             tell(message)
@@ -143,7 +143,7 @@ def test_a_file_that_kills_its_worker_twice_costs_one_row(
 
 
 def test_two_detectors_give_their_rows_once_though_a_worker_dies_between_them(tmp_path: Path) -> None:
-    order = WorkerOrder(["lite", str(tiny_frame_artefact(tmp_path))], WISHES, "cpu", "onnxruntime", "fp32", "auto")
+    order = WorkerOrder(["lite", str(tiny_frame_artifact(tmp_path))], WISHES, "cpu", "onnxruntime", "fp32", "auto")
     died: list[int] = []
 
     def start(plan: WorkerPlan, name: str, hear: Callable[[FromWorker | None], None]) -> WorkerProcess:

@@ -15,22 +15,22 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from deepscan.results import VideoResult
 from deepscan.runtime.backends.backends import Arithmetic, Items
 from deepscan.runtime.faces.yunet import Faces, YuNet
-from deepscan.runtime.journal.results import VideoResult
+from deepscan.runtime.media.frames import Frame
+from deepscan.runtime.media.pyav_reader import PyAVReader
 from deepscan.runtime.pipeline.messages import VideoJob
-from deepscan.runtime.settings import Wishes
-from deepscan.runtime.video.frames import Frame
-from deepscan.runtime.video.pyav_reader import PyAVReader
+from deepscan.runtime.pipeline.settings import Wishes
+from deepscan.runtime.system.awake_clock import LONGEST_GAP_SECONDS, AwakeClock
 from deepscan.runtime.workers import worker, worker_orders
-from deepscan.runtime.workers.awake_clock import LONGEST_GAP_SECONDS, AwakeClock
+from deepscan.runtime.workers.plan import WorkerPlan
+from deepscan.runtime.workers.protocol import FromWorker, Heartbeat, ToWorker, from_worker, receive_bytes, send
 from deepscan.runtime.workers.supervisor import Supervisor
-from deepscan.runtime.workers.worker_messages import FromWorker, Standing, ToWorker, from_worker, receive_bytes, send
 from deepscan.runtime.workers.worker_orders import WorkerOrder, started_worker
-from deepscan.runtime.workers.worker_plan import WorkerPlan
-from deepscan.runtime.workers.worker_seats import STALLED_SECONDS, Seat
+from deepscan.runtime.workers.worker_slots import STALLED_SECONDS, WorkerSlot
 from tests.footage import portrait, write_video
-from tests.runtime.tiny_detectors import tiny_clip_artefact
+from tests.runtime.tiny_detectors import tiny_clip_artifact
 from tests.runtime.watchdog import within_patience
 
 PLAN = WorkerPlan("cpu", None, nvdec=False, decoders=1, threads=1)
@@ -50,7 +50,7 @@ class Turned:
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self.seats: list[Seat] = []
+        self.seats: list[WorkerSlot] = []
         self.killed = threading.Event()
 
     def __call__(self) -> float:
@@ -141,7 +141,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Turned:
     monkeypatch.setattr(worker_orders, "WorkerProcess", WorkerInThread)
     monkeypatch.setattr(worker, "limit_memory", lambda _: None)
     monkeypatch.setattr(worker, "STANDING_SECONDS", 0.002)
-    monkeypatch.setattr(worker, "chosen_backend", lambda *_, **__: Backend(nothing))
+    monkeypatch.setattr(worker, "resolve_backend", lambda *_, **__: Backend(nothing))
     return turned
 
 
@@ -166,7 +166,7 @@ def scanned(clock: Turned, video: Path, wishes: Wishes, model: str = "lite") -> 
 
 
 def slow_backend(monkeypatch: pytest.MonkeyPatch, clock: Turned) -> None:
-    monkeypatch.setattr(worker, "chosen_backend", lambda *_, **__: Backend(clock.step))
+    monkeypatch.setattr(worker, "resolve_backend", lambda *_, **__: Backend(clock.step))
 
 
 def slow_face_detector(monkeypatch: pytest.MonkeyPatch, clock: Turned) -> None:
@@ -217,7 +217,7 @@ def test_the_authors_way_may_take_long_in_its_second_pass_and_for_every_clip(
 ) -> None:
     slow(monkeypatch, clock)
     video = write_video(tmp_path / "longer.mp4", [portrait()] * (FRAMES + 5))
-    result = scanned(clock, video, Wishes(mode="paper"), str(tiny_clip_artefact(tmp_path)))
+    result = scanned(clock, video, Wishes(mode="paper"), str(tiny_clip_artifact(tmp_path)))
     assert (result.status, result.clips) == ("scored", 6)
     assert clock.seconds >= STEP_SECONDS * result.clips
 
@@ -225,18 +225,18 @@ def test_the_authors_way_may_take_long_in_its_second_pass_and_for_every_clip(
 def test_what_hangs_is_noticed_though_its_process_goes_on_to_say_that_it_is_there(
     clock: Turned, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "chosen_backend", lambda *_, **__: Backend(clock.hang))
+    monkeypatch.setattr(worker, "resolve_backend", lambda *_, **__: Backend(clock.hang))
     result = scanned(clock, video, Wishes(mode="full", mirror=False))
     assert (result.status, result.score) == ("timeout", None)
     assert "nothing in it moved for 300 seconds" in result.reason
 
 
-def standing(moved: float) -> Standing:
-    return Standing(frames=0, faces=0, videos=0, moved=moved, shares={}, times=[], by_nvdec=0, by_cpu={})
+def standing(moved: float) -> Heartbeat:
+    return Heartbeat(frames=0, faces=0, videos=0, moved=moved, shares={}, times=[], by_nvdec=0, by_cpu={})
 
 
 def test_a_worker_that_loads_or_measures_is_not_judged_and_one_with_files_by_what_moves_last() -> None:
-    seat = Seat(PLAN, "worker 1")
+    seat = WorkerSlot(PLAN, "worker 1")
     seat.process = object()  # type: ignore[assignment]
     seat.stands(standing(0.0), 0.0)
     assert seat.deadline(None) is None

@@ -1,0 +1,294 @@
+"""From weights to an artifact on the disk that is proven against its original: ONNX file, manifest, parity report."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from deepscan.errors import ModelError, OutputError
+from deepscan.export.embedded_weights import load_embedded
+from deepscan.export.forms import FormChoice, exported, refuse_form
+from deepscan.export.gate import ParityCheck, gate_for
+from deepscan.export.half_ranges import largest_values
+from deepscan.export.half_search import half_precision
+from deepscan.export.half_weights import store_exact_halves
+from deepscan.export.packing import WeightsOrigin, file_name, packed
+from deepscan.export.parity.conversion import ConversionResult, Judge, Report
+from deepscan.export.parity.parity import BUDGETS, misses
+from deepscan.export.parity.samples import Samples, packaged_samples
+from deepscan.export.parity_report import REPORT_TITLE, ParityMiss, ParityReport, readable, report_name
+from deepscan.export.real_data import joined
+from deepscan.export.simplify import folded_batch_norm
+from deepscan.export.steps import Steps
+from deepscan.models.checkpoints import load_state, load_weights
+from deepscan.models.registry import BUILDERS
+from deepscan.models.specs import spec_of
+from deepscan.runtime.artifacts.artifacts import (
+    EMBEDDED,
+    METADATA_PREFIX,
+    Artifact,
+    CalibrationRecord,
+    Manifest,
+    Precision,
+    manifest_name,
+)
+from deepscan.runtime.artifacts.weights_store import WEIGHTS, find_installed
+from deepscan.runtime.backends.sessions import onnxruntime_version
+from deepscan.runtime.system.atomic_files import atomic_write
+from deepscan.runtime.system.other_files import holds, json_with, refuse_other_file
+from deepscan.spec import DetectorSpec
+
+# What the gate looks at when nobody gives more: enough to see a graph that is wrong, few enough for clips.
+PACKAGED_CROPS: Final = 48
+PACKAGED_CLIPS: Final = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Quantization:
+    """How int8 is made; `deepscan.calibration` does it.
+
+    Attributes:
+        convert: float32 graph to Q/DQ graph.
+        record: where the ranges come from; what was kept is filled in.
+    """
+
+    convert: Callable[[onnx.ModelProto, Judge, Report], ConversionResult]
+    record: CalibrationRecord
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Order:
+    """What is to be made.
+
+    Attributes:
+        precision: of the graph.
+        form: of a clip detector's convolutions; `auto` takes what is faster here.
+        for_engine: a TensorRT engine will be built from it.
+        quantization: for int8.
+        samples: real crops or clips for the parity gate, besides those that come with the package.
+        accept_parity_loss: go on where the gate finds too large a difference, and record it.
+    """
+
+    precision: Precision = "fp32"
+    form: FormChoice = "auto"
+    for_engine: bool = False
+    quantization: Quantization | None = None
+    samples: Samples | None = None
+    accept_parity_loss: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class ExportResult:
+    """What an export made.
+
+    Attributes:
+        artifact: as it was written.
+        report: of the parity gate.
+        steps: the title of each step and its duration in seconds.
+    """
+
+    artifact: Artifact
+    report: ParityReport
+    steps: list[tuple[str, float]]
+
+
+def export_artifact(
+    name: str,
+    weights: Path | None,
+    folder: Path,
+    *,
+    variant: str | None = None,
+    order: Order | None = None,
+    report: Report,
+) -> ExportResult:
+    """Export a detector as `folder`/`name`.onnx, with its manifest and its parity report beside it.
+
+    Args:
+        name: of the detector.
+        weights: its checkpoint; see `deepscan.models.checkpoints` for what can be read. None takes those that were
+            added on this machine, or come with the package.
+        folder: is made if it is missing; what an earlier export has written there is replaced.
+        variant: whose training of the detector it is, where it is not the authors'.
+        order: what is to be made; float32 if not given.
+        report: takes a line for people at every step.
+
+    Raises:
+        UsageError: there is no such detector, or it has not several forms, or a file that deepscan has not written
+            would be replaced.
+        ModelError: the weights are not that detector's, or none were added.
+        ParityMiss: the artifact differs from the original by more than its budget.
+        OutputError: the files cannot be written.
+    """
+    spec = spec_of(name, variant)
+    _refuse_other_files(folder, Path(file_name(spec, (order or Order()).precision)).stem)
+    _refuse_unwritable(folder)
+    network = BUILDERS[spec.name]()
+    refuse_form(network, spec.name, order.form if order else "auto")  # before minutes of work
+    if weights is None and spec.name in EMBEDDED:
+        origin = load_embedded(network, spec.name)
+    elif weights is None:
+        entry = find_installed(spec.name)
+        load_state(network, entry.folder / WEIGHTS)
+        origin = WeightsOrigin(entry.record.file, entry.record.sha256, entry.record.trained)
+    else:
+        origin = WeightsOrigin(weights.name, load_weights(network, weights, name=spec.name).sha256)
+    made = make_artifact(network, spec, origin, order or Order(), report=report)
+    store_artifact(made.artifact, folder, report=made.report)
+    return made
+
+
+def make_artifact(
+    network: nn.Module, spec: DetectorSpec, origin: WeightsOrigin, order: Order, *, report: Report
+) -> ExportResult:
+    """Export a network that has its weights, and compare; see `export_artifact`."""
+    steps = Steps(report)
+    with steps.step("cutting real faces for the parity gate"):
+        samples = _samples(spec, order.samples)
+    with steps.step(f"asking the original about {len(samples.items)} {spec.input_name}"):
+        gate = gate_for(network, spec, samples)
+        _refuse_constant(gate, origin)
+    with steps.step("tracing the network to ONNX"):
+        traced = exported(network, spec, order.form, for_engine=order.for_engine)
+    with steps.step(f"converting to {order.precision}"):
+        converted, calibration = _converted(traced.model, gate, order, report)
+    with steps.step("comparing with the original"):
+        parity = gate(converted.stand_in or converted.model)
+    missed = misses(parity, BUDGETS[order.precision])
+    artifact = packed(
+        converted.model,
+        spec,
+        origin,
+        precision=order.precision,
+        form=traced.form,
+        form_reason=traced.reason,
+        calibration=calibration,
+        parity_loss="; ".join(missed),
+    )
+    emulated = "" if converted.stand_in is None else ", every half tensor rounded as a GPU does"
+    compared = ParityReport(
+        detector=spec.name,
+        file=artifact.manifest.file,
+        sha256=artifact.manifest.sha256,
+        weights_sha256=origin.sha256,
+        trained=origin.trained,
+        precision=order.precision,
+        form=traced.form,
+        reference=f"torch {torch.__version__}, float32, CPU",
+        executed_by=f"ONNX Runtime {onnxruntime_version()}, CPU{emulated}",
+        videos=len(set(samples.videos)),
+        samples_sha256=samples.sha256,
+        parity=parity,
+        budget=BUDGETS[order.precision],
+        misses=missed,
+        accepted=bool(missed) and order.accept_parity_loss,
+        kept=converted.notes,
+        summary=converted.summary,
+    )
+    if missed and not order.accept_parity_loss:
+        raise ParityMiss(compared)
+    return ExportResult(artifact, compared, steps.taken)
+
+
+def store_artifact(artifact: Artifact, folder: Path, *, report: ParityReport | None = None) -> Path:
+    """Write an artifact, its manifest and its parity report, all or nothing; return the path of the ONNX file.
+
+    Raises:
+        OutputError: the files cannot be written.
+    """
+    manifest = artifact.manifest
+    stem = Path(manifest.file).stem
+    contents = {manifest.file: artifact.model, manifest_name(stem): _json(manifest)}
+    if report is not None:
+        contents[report_name(stem, ending="json")] = _json(report)
+        contents[report_name(stem, ending="md")] = readable(report).encode()
+    try:
+        atomic_write({folder / file: [data] for file, data in contents.items()})
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return folder / manifest.file
+
+
+def _refuse_other_files(folder: Path, stem: str) -> None:
+    """Find out now, and not after minutes of work.
+
+    Raises:
+        UsageError: a file that deepscan has not written would be replaced.
+    """
+    written = {
+        f"{stem}.onnx": holds(f"{METADATA_PREFIX}spec".encode("ascii")),
+        manifest_name(stem): json_with(["spec", "sha256", "weights_sha256"]),
+        report_name(stem, ending="json"): json_with(["detector", "parity", "weights_sha256"]),
+        report_name(stem, ending="md"): holds(f"# {stem}.onnx: {REPORT_TITLE}".encode("ascii")),
+    }
+    for file, is_ours in written.items():
+        refuse_other_file(folder / file, is_ours, advice="choose another folder with --out")
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """Find out now, and not after minutes of work.
+
+    Raises:
+        OutputError: nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> OutputError:
+    return OutputError(f"{folder} cannot be written to ({error.strerror}): choose another place.")
+
+
+def _refuse_constant(gate: ParityCheck, origin: WeightsOrigin) -> None:
+    """Refuse weights that make the answer independent of the picture, as scales of zero do.
+
+    Raises:
+        ModelError: all answers are the same, or one is no number. Random weights may do that: nobody trusts them.
+    """
+    if not origin.trained:
+        return
+    lowest, highest = gate.reference.min(), gate.reference.max()
+    if lowest < highest < np.inf and lowest > -np.inf:
+        return
+    what = "the same score" if lowest == highest else "scores that are no numbers"
+    raise ModelError(
+        f"{origin.file} makes {gate.spec.name} give different {gate.spec.input_name} {what}: these are not its trained "
+        "weights; get another copy or another training of it."
+    )
+
+
+def _samples(spec: DetectorSpec, given: Samples | None) -> Samples:
+    packaged = packaged_samples(spec, count=PACKAGED_CLIPS if spec.kind == "clip" else PACKAGED_CROPS)
+    return joined([packaged] if given is None else [packaged, given])
+
+
+def _converted(
+    model: onnx.ModelProto, gate: ParityCheck, order: Order, report: Report
+) -> tuple[ConversionResult, CalibrationRecord | None]:
+    if order.precision == "fp32":
+        store_exact_halves(model)
+        return ConversionResult(model, {}, ""), None
+    folded = folded_batch_norm(model)
+    if order.precision == "fp16":
+        return half_precision(folded, gate, partial(largest_values, items=gate.samples.items), report), None
+    quantization = order.quantization
+    assert quantization is not None
+    converted = quantization.convert(folded, gate, report)
+    return converted, msgspec.structs.replace(quantization.record, kept=tuple(converted.notes))
+
+
+def _json(record: Manifest | ParityReport) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"

@@ -1,0 +1,186 @@
+"""Measuring detectors on the backends of this machine, each in a process of its own."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import msgspec
+import numpy as np
+
+from deepscan.errors import DeepscanError, MachineError, ModelError, OutputError, UsageError
+from deepscan.export.bench.bench_process import answers_of
+from deepscan.export.bench.bench_records import (
+    MATRIX_PRODUCTS,
+    Answer,
+    BackendTask,
+    BenchResult,
+    Failure,
+    MatmulRate,
+    Measurement,
+    RateTask,
+    Setup,
+    rate_precision,
+)
+from deepscan.export.bench.graph_costs import flop_of
+from deepscan.export.parity.conversion import Report
+from deepscan.export.parity.samples import samples_to_measure
+from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
+from deepscan.runtime.backends.backend_choice import Candidate, candidates
+from deepscan.runtime.backends.backends import Arithmetic, BackendName
+
+BackendWish: TypeAlias = Literal["all"] | BackendName
+PrecisionWish: TypeAlias = Literal["all"] | Arithmetic
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A detector that will be measured, and on what.
+
+    Attributes:
+        model: what `load_artifact` takes.
+        artifact: the loaded detector.
+        candidates: backends and precisions, at least one.
+    """
+
+    model: str
+    artifact: Artifact
+    candidates: tuple[Candidate, ...]
+
+
+def subjects_of(
+    models: Sequence[str], setup: Setup, *, backend: BackendWish, precision: PrecisionWish
+) -> list[Subject]:
+    """Load detectors and settle what is measured.
+
+    A backend that was asked for by its name but cannot compute a detector here is a candidate all the same: its failure
+    tells what it lacks.
+
+    Raises:
+        UsageError: a detector is not named, or named twice.
+        ModelError: a detector cannot be loaded.
+        MachineError: nothing here computes a detector in that precision.
+    """
+    if not models or not all(models) or len(set(models)) < len(models):
+        raise UsageError(f"{','.join(models)!r} must name each detector once, with commas between them.")
+    if not all(_is_text(model) for model in models):
+        raise UsageError(f"The name of {','.join(models)!a} is not valid text, which reports are: rename the file.")
+    return [_subject(model, setup, backend, precision) for model in models]
+
+
+def _is_text(name: str) -> bool:
+    """Tell a name from one with bytes that are no characters, which Python keeps as surrogates."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in name)
+
+
+def _subject(model: str, setup: Setup, backend: BackendWish, precision: PrecisionWish) -> Subject:
+    artifact = load_artifact(model)
+    there = candidates(artifact, setup.device)
+    named = [candidate for candidate in there if backend in ("all", candidate.backend)]
+    wanted = [candidate for candidate in named if precision in ("all", candidate.precision)]
+    if not wanted and not named and backend != "all":
+        wanted = [Candidate(backend, artifact.manifest.precision if precision == "all" else precision)]
+    if not wanted:
+        can = ", ".join(map(str, there)) or "nothing"
+        asked = f"--backend {backend} and --precision {precision}"
+        raise MachineError(f"Nothing here computes {model} on {setup.device} with {asked}: there is {can}.")
+    return Subject(model, artifact, tuple(wanted))
+
+
+Event: TypeAlias = Answer | BenchResult
+
+
+def benchmarked(subjects: Sequence[Subject], setup: Setup, *, report: Report) -> Iterator[Event]:
+    """Measure detector after detector, candidate after candidate.
+
+    Args:
+        subjects: what.
+        setup: how.
+        report: gets a line for people before each step.
+
+    Yields:
+        The rates of matrix products; then for each detector what it is and gets, and its measurements and failures.
+    """
+    precisions = {rate_precision(each.precision, setup.device) for subject in subjects for each in subject.candidates}
+    rates: dict[str, float] = {}
+    for precision in sorted(precisions):
+        report(f"{MATRIX_PRODUCTS}, {precision}")
+        for answer in answers_of(RateTask(precision=precision, setup=setup)):
+            if isinstance(answer, MatmulRate):
+                rates[precision] = answer.flop_per_second
+            yield answer
+    for subject in subjects:
+        report(f"{subject.model}: cutting crops for it")
+        with tempfile.TemporaryDirectory(prefix="deepscan-bench-") as folder:
+            inputs = Path(folder) / "inputs.npy"
+            try:
+                benched = _benched(subject, inputs)
+            except DeepscanError as error:  # no face that is large enough for this detector, say
+                yield _without_inputs(subject, error)
+                continue
+            yield benched
+            yield from _measured(subject, setup, str(inputs), benched.flop_per_item, rates, report)
+
+
+def _benched(subject: Subject, inputs: Path) -> BenchResult:
+    """Write real crops or clips for a detector to a file, and describe both."""
+    manifest = subject.artifact.manifest
+    spec = manifest.spec
+    samples = samples_to_measure(spec)
+    try:
+        np.save(inputs, samples.items)
+    except OSError as error:
+        message = f"{inputs} cannot be written ({error.strerror}): set TMPDIR to a folder with room."
+        raise OutputError(message) from error
+    return BenchResult(
+        model=subject.model,
+        file=manifest.file,
+        sha256=manifest.sha256,
+        size_bytes=manifest.size_bytes,
+        weights_sha256=manifest.weights_sha256,
+        trained=manifest.trained,
+        precision=manifest.precision,
+        form=manifest.form,
+        kind="clip" if spec.kind == "clip" else "crop",
+        flop_per_item=_flop(subject.artifact),
+        inputs=len(samples.items),
+        inputs_sha256=samples.sha256,
+    )
+
+
+def _without_inputs(subject: Subject, error: DeepscanError) -> Failure:
+    precision = subject.artifact.manifest.precision
+    return Failure(model=subject.model, backend=None, precision=precision, reason=str(error), exit_code=error.exit_code)
+
+
+def _flop(artifact: Artifact) -> int | None:
+    try:
+        return flop_of(artifact.model, source=artifact.manifest.file)
+    except ModelError:  # what runs can be measured, whether or not its shapes can be inferred
+        return None
+
+
+def _measured(
+    subject: Subject, setup: Setup, inputs: str, flop: int | None, rates: dict[str, float], report: Report
+) -> Iterator[Answer]:
+    for candidate in subject.candidates:
+        report(f"{subject.model}: {candidate}")
+        task = BackendTask(
+            model=subject.model,
+            backend=candidate.backend,
+            precision=candidate.precision,
+            inputs=inputs,
+            setup=setup,
+        )
+        for answer in answers_of(task):
+            if not isinstance(answer, Measurement):
+                yield answer
+                continue
+            report(f"{subject.model}: {candidate}, after a batch of {answer.batch}")
+            rate = rates.get(rate_precision(answer.precision, setup.device))
+            if flop is not None and rate is not None:
+                answer = msgspec.structs.replace(answer, matmul_fraction=answer.items_per_second * flop / rate)
+            yield answer

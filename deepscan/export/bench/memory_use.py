@@ -1,0 +1,65 @@
+"""How much memory this process takes, and how much of a GPU's memory is in use."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Final
+
+from deepscan.runtime.system.machine import CUDA_DRIVER
+
+STATUS: Final = Path("/proc/self/status")
+NVML: Final = "libnvidia-ml.so.1"
+TEXT_BYTES: Final = 96
+
+
+class _NvmlMemory(ctypes.Structure):
+    """`nvmlMemory_t` of NVIDIA's management library."""
+
+    _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
+
+
+def peak_resident_bytes() -> int | None:
+    """Return the largest resident size of this process so far; None where Linux does not tell.
+
+    Unlike `ru_maxrss`, which begins with the parent's peak, this begins anew when a program is started.
+    """
+    try:
+        lines = STATUS.read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+
+
+def gpu_memory_used() -> int | None:
+    """Return the bytes in use on the first GPU, by all processes; None where there is no GPU or it does not tell.
+
+    Asks NVML about the GPU that CUDA counts first, which need not be the one that NVML does.
+    """
+    try:
+        cuda, nvml = ctypes.CDLL(CUDA_DRIVER), ctypes.CDLL(NVML)
+    except OSError:
+        return None
+    device, address = ctypes.c_int(), ctypes.create_string_buffer(TEXT_BYTES)
+    handle, memory = ctypes.c_void_p(), _NvmlMemory()
+    done = (
+        cuda.cuInit(0) == 0
+        and cuda.cuDeviceGet(ctypes.byref(device), 0) == 0
+        and cuda.cuDeviceGetPCIBusId(address, TEXT_BYTES, device) == 0
+        and nvml.nvmlInit_v2() == 0
+        and nvml.nvmlDeviceGetHandleByPciBusId_v2(address, ctypes.byref(handle)) == 0
+        and nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)) == 0
+    )
+    return int(memory.used) if done else None
+
+
+def gpu_driver_version() -> str | None:
+    """Return the version of NVIDIA's driver; None where there is none."""
+    try:
+        nvml = ctypes.CDLL(NVML)
+    except OSError:
+        return None
+    text = ctypes.create_string_buffer(TEXT_BYTES)
+    if nvml.nvmlInit_v2() != 0 or nvml.nvmlSystemGetDriverVersion(text, TEXT_BYTES) != 0:
+        return None
+    return text.value.decode(errors="replace")

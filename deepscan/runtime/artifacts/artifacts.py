@@ -1,0 +1,172 @@
+"""Artifacts: exported detectors with the record of what they are; anything without that record is refused."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import onnx
+from google.protobuf.message import DecodeError
+
+from deepscan.detector_names import refuse_missing_artifact
+from deepscan.errors import ModelError
+from deepscan.runtime.artifacts.external_data import refuse_external_data
+from deepscan.runtime.artifacts.weights_store import HASH_DIGITS, find_installed
+from deepscan.spec import DetectorSpec, spec_from_json
+
+Precision = Literal["fp32", "fp16", "int8"]
+Form = Literal["3d", "2d"]
+CalibrationMethod = Literal["minmax", "entropy", "percentile"]
+Activations = Literal["affine", "symmetric"]
+EMBEDDED = ("lite",)
+METADATA_PREFIX = "deepscan."
+
+
+class CalibrationRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the ranges of a quantized artifact come from.
+
+    Attributes:
+        method: how a range was chosen from what was seen.
+        activations: `affine` is uint8 with a zero point, `symmetric` int8 around zero, which TensorRT wants.
+        items: how many crops or clips were looked at.
+        sha256: of their pixels.
+        seed: of their choice.
+        kept: names of the layers that were left in higher precision because they hurt most.
+    """
+
+    method: CalibrationMethod
+    activations: Activations
+    items: int
+    sha256: str
+    seed: int
+    kept: tuple[str, ...]
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an artifact is; written beside it and, except for its own hash and size, into the ONNX metadata.
+
+    Attributes:
+        schema: version of this record's format.
+        spec: the detector.
+        file: name of the ONNX file.
+        sha256: of the ONNX file.
+        size_bytes: of the ONNX file.
+        weights_file: name of the file the weights came from.
+        weights_sha256: of that file.
+        trained: False where the weights are random, so that scores mean nothing.
+        precision: of the graph's arithmetic.
+        form: of a clip detector's convolutions; None where there is one form only.
+        form_reason: why this form, for people.
+        calibration: where the ranges of an int8 artifact come from; None for others.
+        parity_loss: what the parity gate found too large and somebody accepted, for people; empty within the budget.
+        opset: version of the ONNX operator set.
+        tools: name and version of everything that took part in the export.
+    """
+
+    schema: Literal[3] = 3
+    spec: DetectorSpec
+    file: str
+    sha256: str
+    size_bytes: int
+    weights_file: str
+    weights_sha256: str
+    trained: bool
+    precision: Precision
+    form: Form | None
+    form_reason: str
+    calibration: CalibrationRecord | None
+    parity_loss: str
+    opset: int
+    tools: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Artifact:
+    """A detector ready to be loaded by a backend: its record and the ONNX file's bytes."""
+
+    manifest: Manifest
+    model: bytes
+
+    def __repr__(self) -> str:
+        return f"Artifact({self.manifest.file}, {self.manifest.precision}, {len(self.model)} bytes)"
+
+
+def embedded_manifest(name: str) -> Manifest:
+    """Return the record of a detector that comes with the package."""
+    return _manifest((files("deepscan") / "assets" / manifest_name(name)).read_bytes(), f"{name}.onnx")
+
+
+def load_artifact(name: str) -> Artifact:
+    """Load an embedded detector by name, an artifact by the path of its .onnx file, or one from the weights store.
+
+    Args:
+        name: `lite`; a path that ends in .onnx; or the name of a detector whose weights were added, with the first
+            digits of their hash behind an @ where it is not the latest that is wanted.
+
+    Raises:
+        UsageError: no detector has that name.
+        ModelError: there is none of that name, it has no record, or file and record disagree.
+    """
+    detector, at, digits = name.partition("@")
+    if detector in EMBEDDED:
+        _refuse_other_weights(detector, at, digits)
+        name = detector
+        folder = files("deepscan") / "assets"
+        return _checked((folder / manifest_name(name)).read_bytes(), (folder / f"{name}.onnx").read_bytes(), name)
+    path = Path(name)
+    if path.suffix == ".onnx":
+        refuse_missing_artifact(name)
+    else:
+        path = find_installed(name).model_path
+    try:
+        return _checked(path.with_name(manifest_name(path.stem)).read_bytes(), path.read_bytes(), str(path))
+    except OSError as error:
+        message = f"{error.filename} cannot be read ({error.strerror}): an artifact is an .onnx file and its manifest."
+        raise ModelError(message) from error
+
+
+def _refuse_other_weights(detector: str, at: str, digits: str) -> None:
+    weights = embedded_manifest(detector).weights_sha256
+    if at and not (digits and weights.startswith(digits)):
+        raise ModelError(
+            f"The weights of {detector}, which come with deepscan, begin with {weights[:HASH_DIGITS]} and not with "
+            f"{digits!r}: leave out the @."
+        )
+
+
+def manifest_name(stem: str) -> str:
+    """Return the file name of the record that belongs to `stem`.onnx."""
+    return f"{stem}.manifest.json"
+
+
+def _checked(record: bytes, model: bytes, source: str) -> Artifact:
+    manifest = _manifest(record, source)
+    if hashlib.sha256(model).hexdigest() != manifest.sha256:
+        raise ModelError(
+            f"{source} is not the file that its manifest describes: it was changed or cut; export it again."
+        )
+    try:
+        parsed = onnx.load_model_from_string(model)
+    except DecodeError as error:
+        raise ModelError(f"{source} is not an ONNX file: export the detector again.") from error
+    refuse_external_data(parsed, source=source)
+    metadata = {entry.key: entry.value for entry in parsed.metadata_props}
+    embedded = metadata.get(f"{METADATA_PREFIX}spec")
+    if embedded is None:
+        raise ModelError(f"{source} carries no detector spec: only models that deepscan exported can be used.")
+    inside = (metadata.get(f"{METADATA_PREFIX}weights_sha256"), metadata.get(f"{METADATA_PREFIX}trained"))
+    beside = (manifest.weights_sha256, str(manifest.trained).lower())
+    if spec_from_json(embedded, source=source) != manifest.spec or inside != beside:
+        raise ModelError(f"The record inside {source} is not the one in its manifest: export the detector again.")
+    return Artifact(manifest, model)
+
+
+def _manifest(record: bytes, source: str) -> Manifest:
+    try:
+        return msgspec.json.decode(record, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise ModelError(f"The manifest of {source} cannot be read ({error}): export the detector again.") from error

@@ -1,0 +1,84 @@
+"""Which devices a scan uses: `cpu`, `cuda`, `cuda:0,1`, `cuda:all`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast, get_args
+
+from deepscan.errors import MachineError, UsageError
+from deepscan.runtime.system.machine import DeviceChoice, nvidia_gpus, resolve_device
+
+if TYPE_CHECKING:
+    from deepscan.runtime.backends.sessions import Device
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """What a scan runs on.
+
+    Attributes:
+        kind: a CPU, or NVIDIA GPUs.
+        gpus: numbers of the GPUs, as CUDA counts those that this process may see; none on a CPU.
+    """
+
+    kind: Device
+    gpus: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        if len(self.gpus) < 2:
+            return self.kind
+        return f"{self.kind}:{','.join(map(str, self.gpus))}"
+
+
+def parse_gpus(wish: str) -> tuple[DeviceChoice, tuple[int, ...] | None]:
+    """Read a wish such as `cuda:0,1`.
+
+    Returns:
+        `auto`, `cpu` or `cuda`; and the numbers of the GPUs, each once in ascending order: none if there are none in
+        the wish, None for all.
+
+    Raises:
+        UsageError: it is no such wish.
+    """
+    kind, colon, numbers = wish.partition(":")
+    if not colon and kind in get_args(DeviceChoice):
+        return cast("DeviceChoice", kind), ()
+    if kind == "cuda" and numbers == "all":
+        return "cuda", None
+    if kind == "cuda" and re.fullmatch(r"\d{1,4}(,\d{1,4})*", numbers, re.ASCII):
+        return "cuda", tuple(sorted({int(number) for number in numbers.split(",")}))
+    raise UsageError(f"--device {wish!r} is not known: use auto, cpu, cuda, cuda:all, or cuda:0,1 with GPU numbers.")
+
+
+def resolve_devices(wish: str) -> Devices:
+    """Turn a wish into what is there: `auto` is the first GPU where it can be used, `cuda` too, else the CPU.
+
+    Raises:
+        UsageError: the wish is none.
+        MachineError: a GPU was asked for and cannot be had.
+    """
+    kind, numbers = parse_gpus(wish)
+    device = resolve_device(kind)
+    if device == "cpu":
+        return Devices("cpu")
+    there = len(nvidia_gpus())
+    gpus = tuple(range(there)) if numbers is None else numbers or (0,)
+    missing = [number for number in gpus if number >= there]
+    if missing:
+        raise MachineError(
+            f"--device {wish} names GPU {missing[0]}, but CUDA sees {there} here: run `deepscan doctor`, or use "
+            "cuda:all."
+        )
+    return Devices("cuda", gpus)
+
+
+def visible_gpu(number: int, visible: str | None) -> str:
+    """Return what CUDA_VISIBLE_DEVICES must say for a process that shall see one GPU alone.
+
+    Args:
+        number: of the GPU among those that this process sees.
+        visible: what CUDA_VISIBLE_DEVICES says here, None if nothing.
+    """
+    names = [name.strip() for name in (visible or "").split(",") if name.strip()]
+    return names[number] if number < len(names) else str(number)

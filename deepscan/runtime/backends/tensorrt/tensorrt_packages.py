@@ -1,0 +1,133 @@
+"""TensorRT's two Python packages, which have the same interface: loading one, and hearing what it says."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import threading
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+from deepscan.errors import MachineError
+from deepscan.installing import install_extra
+from deepscan.runtime.backends.tensorrt.tensorrt_manifest import FLAVORS, TITLES, Flavor
+
+MODULES: Final[dict[Flavor, str]] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+KEPT: Final = 200  # messages
+LOADING: Final = threading.Lock()
+# What both packages add to other messages, or log beside them, where there is no driver.
+NO_DRIVER: Final = "cudaError 35"
+# TensorRT's own source files, and the codes it numbers its errors with.
+NOISE: Final = re.compile(r"\[\w+\.cpp::\w+::\d+\]\s*|\.?\s*\bIn \w+ at /_src/[^\s)]+|\bError Code \d+:\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Something that TensorRT said.
+
+    Attributes:
+        is_error: or a warning.
+        text: as it came.
+    """
+
+    is_error: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Package:
+    """One of the two packages, loaded.
+
+    Attributes:
+        flavor: which.
+        module: the Python module.
+        version: exact, as engines need it.
+        logger: the one that the package takes in a process; it ignores any later one.
+        said: the latest warnings and errors. Whoever wants to know what was said during a call clears it before.
+        lock: is held for that long.
+    """
+
+    flavor: Flavor
+    module: Any
+    version: str
+    logger: Any
+    said: deque[Message]
+    lock: threading.Lock
+
+    @property
+    def title(self) -> str:
+        """Name and version, for people."""
+        return f"{TITLES[self.flavor]} {self.version}"
+
+    def capabilities(self) -> tuple[str, ...]:
+        """Return the compute capabilities that the package builds for anywhere; `tensorrt` builds where it runs."""
+        known = getattr(self.module, "ComputeCapability", None)
+        names = known.__members__ if known else ()
+        return tuple(f"{name[2:-1]}.{name[-1]}" for name in names if name.startswith("SM"))
+
+
+def is_installed(flavor: Flavor) -> bool:
+    """Tell whether a package is installed, without loading its libraries."""
+    return importlib.util.find_spec(MODULES[flavor]) is not None
+
+
+def installed_flavors() -> tuple[Flavor, ...]:
+    """Return which packages are installed, the preferred one first."""
+    return tuple(flavor for flavor in FLAVORS if is_installed(flavor))
+
+
+def load_package(flavor: Flavor) -> Package:
+    """Load a package; once per process, whichever threads ask for it.
+
+    Raises:
+        MachineError: it is not installed, or its libraries cannot be loaded.
+    """
+    with LOADING:
+        return _loaded(flavor)
+
+
+@cache
+def _loaded(flavor: Flavor) -> Package:
+    try:
+        module = importlib.import_module(MODULES[flavor])
+    except (ImportError, OSError) as error:
+        raise MachineError(f"{TITLES[flavor]} cannot be loaded ({error}): run `{install_extra(flavor)}`.") from error
+    said: deque[Message] = deque(maxlen=KEPT)
+    return Package(flavor, module, str(module.__version__), _logger(module, said), said, threading.Lock())
+
+
+def _logger(module: Any, said: deque[Message]) -> Any:
+    levels = module.ILogger.Severity
+
+    class Logger(module.ILogger):  # type: ignore[misc]
+        """Keeps warnings and errors; prints nothing."""
+
+        def __init__(self) -> None:
+            super().__init__()
+
+        def log(self, severity: Any, text: str) -> None:
+            if int(severity) <= int(levels.WARNING):
+                said.append(Message(int(severity) <= int(levels.ERROR), text))
+
+    return Logger()
+
+
+def plain(text: str, *, without_gpu: bool) -> str:
+    """Bring a message into one line.
+
+    Args:
+        text: as TensorRT said it.
+        without_gpu: whether to leave out what is only about this machine having no driver.
+    """
+    lines = [line for line in text.splitlines() if not (without_gpu and NO_DRIVER in line)]
+    return " ".join(NOISE.sub("", " ".join(lines)).split()).rstrip(".")
+
+
+def heard(messages: Iterable[Message], *, errors: bool, without_gpu: bool) -> tuple[str, ...]:
+    """Return the errors or the warnings among messages, each once, in their order; see `plain`."""
+    texts = (plain(message.text, without_gpu=without_gpu) for message in messages if message.is_error == errors)
+    return tuple(dict.fromkeys(text for text in texts if text))

@@ -1,0 +1,136 @@
+"""The kernels of `kernels.cu` on an NVIDIA GPU: compiled where they run, loaded, and begun.
+
+NVRTC, NVIDIA's compiler as a library, needs neither a GPU nor a CUDA toolkit, and takes a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final, get_args
+
+from deepscan.errors import DeviceMemoryError, MachineError
+from deepscan.installing import install_packages
+from deepscan.runtime.cuda.device import KernelName
+
+SOURCE: Final = "kernels.cu"
+NAMES: Final[tuple[KernelName, ...]] = get_args(KernelName)
+# Threads that share a processor; neighbors in a row read neighboring memory.
+BLOCK_WIDTH, BLOCK_HEIGHT = 32, 8
+# Results shall not depend on whether the compiler joins a product and a sum, as then one of them is not rounded.
+OPTIONS: Final = ("--std=c++17", "--fmad=false")
+
+
+@cache
+def _bindings(name: str) -> Any:
+    try:
+        return importlib.import_module(f"cuda.bindings.{name}")
+    except (ImportError, OSError) as error:
+        raise MachineError(
+            f"Using a GPU needs cuda-python, which cannot be loaded ({error}): run `{install_packages('cuda-python')}`."
+        ) from error
+
+
+def cubin(capability: tuple[int, int]) -> tuple[bytes, str]:
+    """Compile the kernels.
+
+    Args:
+        capability: compute capability of the GPU, such as (8, 6).
+
+    Returns:
+        Machine code for such GPUs, and what the compiler remarks.
+
+    Raises:
+        MachineError: NVRTC is not installed, or too old for that GPU.
+    """
+    nvrtc = _bindings("nvrtc")
+    source = files(__package__).joinpath(SOURCE).read_bytes()
+    try:
+        program = _compiled("nvrtcCreateProgram", source, SOURCE.encode(), 0, [], [])
+    except (OSError, RuntimeError) as error:
+        raise MachineError(
+            f"Using a GPU needs NVRTC, which cannot be loaded ({error}): "
+            f"run `{install_packages('nvidia-cuda-nvrtc')}`, or use --device cpu."
+        ) from error
+    try:
+        architecture = "--gpu-architecture=sm_{}{}".format(*capability)
+        options = [option.encode() for option in (architecture, *OPTIONS)]
+        (result,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
+        log = bytearray(_compiled("nvrtcGetProgramLogSize", program))
+        _compiled("nvrtcGetProgramLog", program, log)
+        remarks = log.rstrip(bytes(1)).decode(errors="replace").strip()
+        if result != nvrtc.nvrtcResult.NVRTC_SUCCESS:
+            raise MachineError(
+                f"NVRTC cannot compile {SOURCE} for compute capability {capability[0]}.{capability[1]} "
+                f"({remarks or result.name}): "
+                f"run `{install_packages('--upgrade', 'nvidia-cuda-nvrtc')}`, or use --device cpu."
+            )
+        code = bytearray(_compiled("nvrtcGetCUBINSize", program))
+        _compiled("nvrtcGetCUBIN", program, code)
+    finally:
+        nvrtc.nvrtcDestroyProgram(program)
+    return bytes(code), remarks
+
+
+def _compiled(name: str, *arguments: Any) -> Any:
+    """Call a function of NVRTC, whose errors here are ours or those of an installation."""
+    nvrtc = _bindings("nvrtc")
+    error, *results = getattr(nvrtc, name)(*arguments)
+    if error != nvrtc.nvrtcResult.NVRTC_SUCCESS:
+        raise MachineError(f"{name} failed ({error.name}): reinstall nvidia-cuda-nvrtc, or use --device cpu.")
+    return results[0] if results else None
+
+
+def _driven(name: str, *arguments: Any) -> Any:
+    """Call a function of CUDA's driver: the runtime that cuda-python offers cannot begin kernels."""
+    driver = _bindings("driver")
+    error, *results = getattr(driver, name)(*arguments)
+    if error != driver.CUresult.CUDA_SUCCESS:
+        # Kernels may be loaded as late as they first run, and then take memory.
+        full = error == driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY
+        kind = DeviceMemoryError if full else MachineError
+        raise kind(f"{name} failed ({error.name}): check the GPU with nvidia-smi, or use --device cpu.")
+    return results[0] if results else None
+
+
+class Kernels:
+    """The kernels, ready to run on GPUs of one kind.
+
+    Args:
+        capability: of the GPUs.
+
+    Raises:
+        DeviceMemoryError: the GPU has no memory left.
+        MachineError: they cannot be compiled or loaded.
+    """
+
+    def __init__(self, capability: tuple[int, int]) -> None:
+        driver = _bindings("driver")
+        self._code, _ = cubin(capability)  # kept, as the driver may read it as late as a kernel's first run
+        self._library = _driven("cuLibraryLoadData", self._code, [], [], 0, [], [], 0)
+        # A kernel of a library stands in for a function, whatever the context.
+        self._functions = {
+            name: driver.CUfunction(int(_driven("cuLibraryGetKernel", self._library, name.encode()))) for name in NAMES
+        }
+
+    def begin(self, name: KernelName, table: int, count: int, width: int, height: int, stream: Any) -> None:
+        """Begin to run a kernel in the calling thread's context.
+
+        Args:
+            name: of the kernel.
+            table: address of the jobs on the GPU.
+            count: of jobs.
+            width: pixels across of the largest job.
+            height: of the largest job.
+            stream: on which it runs.
+        """
+        blocks = -(-width // BLOCK_WIDTH), -(-height // BLOCK_HEIGHT), count
+        arguments = ((table,), (ctypes.c_void_p,))
+        block = BLOCK_WIDTH, BLOCK_HEIGHT, 1
+        _driven("cuLaunchKernel", self._functions[name], *blocks, *block, 0, int(stream), arguments, 0)
+
+    def close(self) -> None:
+        """Give the library back; nothing may run any more."""
+        _driven("cuLibraryUnload", self._library)

@@ -1,0 +1,199 @@
+"""A device with memory of its own, as the pipeline sees it: arrays, queues of work, and memory that is used again.
+
+The contract is small on purpose: everything above it (pictures, crops, batches) runs on any device that keeps it.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
+
+import numpy as np
+
+from deepscan.errors import DeviceMemoryError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from deepscan.runtime.media.device_work import DeviceWork
+
+KernelName = Literal["resample", "warp", "copy_items", "sum_luma"]
+# Memory is taken in these steps, so that arrays of nearly one size share what is given back.
+GRAIN_BYTES: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DeviceArray:
+    """Numbers in a device's memory.
+
+    Attributes:
+        owner: keeps the memory; it may be used for other things once the last array with this owner is gone.
+        address: of the first number.
+        shape: as numpy's.
+        kind: of the numbers.
+        strides: bytes from one number to the next, for each axis.
+        mirrored: whoever copies a picture [.., H, W, 3] shall turn left to right.
+        work: what makes it, for crops.
+    """
+
+    owner: object
+    address: int
+    shape: tuple[int, ...]
+    kind: np.dtype[Any]
+    strides: tuple[int, ...]
+    mirrored: bool = False
+    work: DeviceWork | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of its numbers, in bytes."""
+        return math.prod(self.shape) * self.kind.itemsize
+
+    def at(self, index: int) -> DeviceArray:
+        """Return the part with this index along the first axis."""
+        if not 0 <= index < self.shape[0]:
+            raise IndexError(f"{index} of {self.shape[0]}")
+        address = self.address + index * self.strides[0]
+        return replace(self, address=address, shape=self.shape[1:], strides=self.strides[1:])
+
+    def left_to_right(self) -> DeviceArray:
+        """Return the same picture, or clip, to be copied mirrored."""
+        return replace(self, mirrored=not self.mirrored)
+
+
+# RGB uint8 of a picture [H, W, 3] or a clip [T, H, W, 3]: a `DeviceArray`, or numpy's where frames are decoded on a
+# CPU. Which one it is depends on the reader, and is not for the type checker: most code meets only one of them.
+Pixels: TypeAlias = Any
+
+
+def maker(pixels: Sequence[Pixels]) -> DeviceWork | None:
+    """Return what makes crops that lie on one device; None where they are numpy's."""
+    first = pixels[0]
+    return first.work if isinstance(first, DeviceArray) else None
+
+
+def packed_strides(shape: Sequence[int], kind: np.dtype[Any]) -> tuple[int, ...]:
+    """Return the strides of an array without gaps."""
+    return tuple(math.prod(shape[axis + 1 :]) * kind.itemsize for axis in range(len(shape)))
+
+
+class Queue(Protocol):
+    """Work that one thread gives a device, done in order, besides the work of other queues."""
+
+    def empty(self, shape: tuple[int, ...], kind: np.dtype[Any]) -> DeviceArray:
+        """Return an array without gaps, whose numbers are whatever is there.
+
+        Raises:
+            DeviceMemoryError: the device has no memory left.
+        """
+
+    def upload(self, address: int, source: NDArray[Any]) -> None:
+        """Begin to copy an array without gaps to the device; it may be changed as soon as this returns."""
+
+    def copy(self, address: int, row_bytes: int, source: DeviceArray) -> None:
+        """Begin to copy rows.
+
+        Args:
+            address: where the first row goes.
+            row_bytes: from the start of one row there to the next.
+            source: [rows, columns] or [rows, columns, channels]; only its rows may lie apart.
+        """
+
+    def download(self, source: DeviceArray) -> NDArray[Any]:
+        """Wait for what was begun, and return the numbers of an array without gaps."""
+
+    def run(self, kernel: KernelName, jobs: NDArray[Any]) -> None:
+        """Begin to run a kernel over a table of jobs, see `jobs`; each pixel of each job once."""
+
+    def wait(self) -> None:
+        """Wait until all is done that was begun; other threads of this process run meanwhile."""
+
+
+class Device(Protocol):
+    """A processor with memory of its own."""
+
+    @property
+    def name(self) -> str:
+        """What it is, for people."""
+
+    def prepare(self) -> None:
+        """Make the kernels ready now, and not when the first one runs.
+
+        Raises:
+            MachineError: something is missing for that.
+        """
+
+    def queue(self) -> Queue:
+        """Return a new queue, for the calling thread."""
+
+    def close(self) -> None:
+        """Give everything back but the arrays that are still in use; none of its queues may be used any more."""
+
+
+class Pool:
+    """Memory that is given back stays taken from the device and is handed out again, by size.
+
+    Taking memory from a driver stops the whole GPU for a moment; a scan needs the same few sizes again and again.
+
+    Args:
+        take: takes so many bytes from the device and returns their address.
+        free: gives back to the device what begins at this address.
+    """
+
+    def __init__(self, take: Callable[[int], int], free: Callable[[int], None]) -> None:
+        self._take, self._free = take, free
+        self._idle: dict[int, list[int]] = defaultdict(list)
+        # Python may drop memory, which gives it back, in the midst of anything: also while this thread has the lock.
+        self._lock = threading.RLock()
+
+    def memory(self, size_bytes: int) -> Memory:
+        """Return memory of at least that size; dropping it gives it back.
+
+        Raises:
+            DeviceMemoryError: the device has no memory left, even without what lies idle here.
+        """
+        size = max(1, -(-size_bytes // GRAIN_BYTES)) * GRAIN_BYTES
+        with self._lock:
+            address = self._idle[size].pop() if self._idle[size] else None
+        if address is None:
+            address = self._taken(size)
+        return Memory(self, address, size)
+
+    def _taken(self, size: int) -> int:
+        try:
+            return self._take(size)
+        except DeviceMemoryError:
+            self.free_idle()
+            return self._take(size)
+
+    def give_back(self, address: int, size: int) -> None:
+        """Have memory used again."""
+        with self._lock:
+            self._idle[size].append(address)
+
+    def free_idle(self) -> None:
+        """Give all memory that nobody uses back to the device."""
+        with self._lock:
+            idle, self._idle = self._idle, defaultdict(list)
+        for addresses in idle.values():
+            for address in addresses:
+                self._free(address)
+
+
+class Memory:
+    """A piece of a device's memory; gives itself back to its pool when it is dropped."""
+
+    def __init__(self, pool: Pool, address: int, size: int) -> None:
+        self._pool, self.address, self.size = pool, address, size
+
+    def __del__(self) -> None:
+        self._pool.give_back(self.address, self.size)
+
+
+def array_in(memory: Memory, shape: tuple[int, ...], kind: np.dtype[Any]) -> DeviceArray:
+    """Return an array without gaps that lies in this memory."""
+    return DeviceArray(memory, memory.address, shape, kind, packed_strides(shape, kind))

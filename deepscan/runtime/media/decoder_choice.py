@@ -1,0 +1,186 @@
+"""Which decoder takes a video, NVDEC or the CPU, and how often it was which."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+from deepscan.runtime.cuda.nvdec import CODECS, MACROBLOCK, Nvdec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from deepscan.runtime.cuda.device import Device, Queue
+    from deepscan.runtime.media.device_work import DeviceWork
+
+DecoderName = Literal["auto", "cpu", "nvdec"]
+
+# Up to so many pixels the CPU decodes in `auto`. Measured on an H200 (7 engines) with 16 CPU cores, H.264, frames/s on
+# the CPU and on NVDEC: 360p 12,470 and 3,710, 720p 5,600 and 3,150, 1080p 2,290 and 2,530.
+SMALL_PIXELS: Final = 1280 * 720
+YUV: Final = re.compile(r"yuvj?(?P<chroma>4\d\d)p(?P<bits>\d+)?(le)?")
+READ_CHROMA: Final = "420"
+# Pictures come as 8 bits in NV12, and as more bits in P010 or P016.
+SURFACE_8_BITS, SURFACE_16_BITS = "nv12", "p016"
+# The kernels that make crops on the GPU know matrices only.
+HDR_ON_CPU: Final = "HDR, which is tone-mapped on the CPU"
+# FFmpeg's names of what NVIDIA lists as supported (Video Codec SDK, NVDEC programming guide). What a GPU can of these
+# says the driver, by bit depth. VP8 has no profiles that FFmpeg names.
+PROFILES: Final = {
+    "h264": ("Baseline", "Constrained Baseline", "Main", "High", "High 10"),
+    "hevc": ("Main", "Main 10", "Main Still Picture", "Rext"),
+    "vp8": (None,),
+    "vp9": ("Profile 0", "Profile 2"),
+    "av1": ("Main",),
+}
+
+
+class DecoderLost(Exception):
+    """NVDEC gave up on a video that is not to blame; the CPU may decode it, from its start."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFacts:
+    """What a file says of its video, as far as decoders care.
+
+    Attributes:
+        codec, profile, pixel_format: FFmpeg's names; of what the CPU would decode.
+        width, height: in pixels, without what is cropped.
+        interlaced: it says that its pictures are made of two fields.
+        nvdec_in_ffmpeg: FFmpeg's decoder for it can use NVDEC.
+        hdr: it says that it is HDR.
+    """
+
+    codec: str
+    profile: str | None
+    pixel_format: str | None
+    width: int
+    height: int
+    interlaced: bool
+    nvdec_in_ffmpeg: bool
+    hdr: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which decoder takes a video, and why, for people."""
+
+    decoder: Literal["nvdec", "cpu"]
+    reason: str
+
+
+def resolve_decoder(facts: StreamFacts, nvdec: Nvdec, wish: DecoderName) -> Choice:
+    """Return which decoder takes a video: the one that was asked for if it can, in `auto` the faster one."""
+    obstacle = "the CPU was asked for" if wish == "cpu" else _obstacle(facts, nvdec)
+    if obstacle is None and wish == "auto":
+        obstacle = _better_on_cpu(facts)
+    if obstacle is not None:
+        return Choice("cpu", obstacle)
+    return Choice("nvdec", "NVDEC was asked for" if wish == "nvdec" else "NVDEC is faster")
+
+
+def _obstacle(facts: StreamFacts, nvdec: Nvdec) -> str | None:
+    """Say why NVDEC cannot decode a video, or None."""
+    codec, profile = facts.codec, facts.profile
+    if not nvdec.modes:
+        return nvdec.problem or "this GPU decodes no video"
+    if codec not in CODECS:
+        return f"{codec} is always decoded by the CPU"
+    if not facts.nvdec_in_ffmpeg:
+        return f"FFmpeg's decoder for {codec} does not use NVDEC"
+    if profile not in PROFILES[codec]:
+        return f"{codec} of profile {profile or 'unknown'}"
+    if facts.hdr:
+        return HDR_ON_CPU
+    layout = YUV.fullmatch(facts.pixel_format or "")
+    if layout is None or layout["chroma"] != READ_CHROMA:
+        return f"{codec} with pixels as {facts.pixel_format or 'unknown'}"
+    bits = int(layout["bits"] or 8)
+    caps = nvdec.modes.get((codec, layout["chroma"], bits))
+    if caps is None or (SURFACE_8_BITS if bits == 8 else SURFACE_16_BITS) not in caps.surfaces:
+        return f"this GPU does not decode {codec} with {bits} bits"
+    if facts.width < caps.min_width or facts.height < caps.min_height:
+        return f"{codec} smaller than {caps.min_width} x {caps.min_height} pixels"
+    columns, rows = -(-facts.width // MACROBLOCK), -(-facts.height // MACROBLOCK)
+    too_large = facts.width > caps.max_width or facts.height > caps.max_height or columns * rows > caps.max_macroblocks
+    return f"{codec} larger than {caps.max_width} x {caps.max_height} pixels" if too_large else None
+
+
+def _better_on_cpu(facts: StreamFacts) -> str | None:
+    """Say why the CPU shall decode a video that NVDEC could decode, or None."""
+    if facts.interlaced:
+        return "interlaced, for which NVDEC was not compared with the CPU"
+    if facts.width * facts.height <= SMALL_PIXELS:
+        return "small videos decode faster on the CPU"
+    return None
+
+
+class DecoderCounts:
+    """How many videos were decoded by what; for any number of threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._nvdec = 0
+        self._cpu: Counter[str] = Counter()
+
+    @property
+    def nvdec(self) -> int:
+        """Videos decoded by NVDEC."""
+        with self._lock:
+            return self._nvdec
+
+    @property
+    def cpu(self) -> Mapping[str, int]:
+        """Videos decoded by the CPU, by reason."""
+        with self._lock:
+            return dict(self._cpu)
+
+    def count(self, choice: Choice) -> None:
+        """Count a video."""
+        with self._lock:
+            if choice.decoder == "nvdec":
+                self._nvdec += 1
+            else:
+                self._cpu[choice.reason] += 1
+
+    def move_to_cpu(self, reason: str) -> None:
+        """Count a video for the CPU that was counted for NVDEC."""
+        with self._lock:
+            self._nvdec -= 1
+            self._cpu[reason] += 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DeviceDecoding:
+    """What readers need to decode on a GPU; for any number of threads.
+
+    Attributes:
+        ordinal: CUDA's number of the GPU.
+        device: the same GPU.
+        work: what makes crops of its pictures.
+        nvdec: what its decoders can.
+        wish: which decoder was asked for.
+        counts: are told which one it became.
+    """
+
+    ordinal: int
+    device: Device
+    work: DeviceWork
+    nvdec: Nvdec
+    wish: DecoderName
+    counts: DecoderCounts
+    _of_thread: threading.local = field(default_factory=threading.local)
+
+    def queue(self) -> Queue:
+        """Return the calling thread's queue: one for all its videos, as a device keeps its queues until it is closed.
+
+        Raises:
+            MachineError: the device fails.
+        """
+        if not hasattr(self._of_thread, "queue"):
+            self._of_thread.queue = self.device.queue()
+        queue: Queue = self._of_thread.queue
+        return queue

@@ -1,0 +1,171 @@
+"""Crops on a device: what is asked for one by one is noted, and done by few kernels at the end of a batch.
+
+A kernel for each crop would cost more to begin than to run. So `resampled`, `warped` and `stacked` return arrays that
+hold nothing yet; `finish` makes them all, whatever faces, tracks and videos they belong to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from deepscan.runtime.cuda.device import DeviceArray, Queue
+from deepscan.runtime.cuda.kernel_jobs import COPY, RESAMPLE, WARP
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from deepscan.runtime.media.frames import Box, Orientation, Picture
+
+BYTES: Final = np.dtype(np.uint8)
+CHANNELS: Final = 3
+
+
+class DeviceWork:
+    """The crops that one thread has a device make.
+
+    Args:
+        queue: of that thread.
+    """
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+        self._resample: list[NDArray[Any]] = []
+        self._warp: list[NDArray[Any]] = []
+        self._copy: list[NDArray[Any]] = []
+        self._held: list[object] = []
+
+    def nothing_yet(self, shape: tuple[int, ...]) -> DeviceArray:
+        """Return an array of bytes for pixels."""
+        return replace(self.queue.empty(shape, BYTES), work=self)
+
+    def resampled(
+        self, picture: Picture, boxes: Sequence[Box], orientation: Orientation, width: int, height: int
+    ) -> DeviceArray:
+        """Have a box of a picture resampled.
+
+        Args:
+            picture: its planes lie on this device.
+            boxes: of each plane, in its samples.
+            orientation: how the result is turned upright.
+            width: of the upright result, in pixels.
+            height: of the upright result.
+
+        Returns:
+            RGB uint8 [height, width, 3], once `finish` was called.
+        """
+        target = self.nothing_yet((height, width, CHANNELS))
+        job = resample_job(picture, boxes, orientation, width, height)
+        job["matrix"] = picture.color.rgb_matrix()
+        job["target"], job["target_row"] = target.address, target.strides[0]
+        job["target_pixel"], job["target_channel"] = CHANNELS, 1
+        self._resample.append(job)
+        self._held += [picture, target]
+        return target
+
+    def shrunk_into(self, target: DeviceArray, pictures: Sequence[tuple[Picture, Sequence[Box], Orientation]]) -> None:
+        """Have whole pictures scaled to what a face detector takes.
+
+        Args:
+            target: float32 [N, 3, height, width], B, G and R from 0 to 255; its rows and planes may lie apart.
+            pictures: N pictures, the box of each plane that is all of it, and how they are turned upright.
+        """
+        _, _, height, width = target.shape
+        for number, (picture, boxes, orientation) in enumerate(pictures):
+            job = resample_job(picture, boxes, orientation, width, height)
+            job["matrix"] = picture.color.rgb_matrix()[::-1]
+            job["target"], job["target_row"] = target.at(number).address, target.strides[2]
+            job["target_pixel"], job["target_channel"] = target.strides[3], target.strides[1]
+            job["target_float"] = 1
+            self._resample.append(job)
+            self._held += [picture, target]
+
+    def warped(self, pixels: Sequence[DeviceArray], matrices: Sequence[NDArray[np.float64]], size: int) -> DeviceArray:
+        """Have pictures warped.
+
+        Args:
+            pixels: RGB uint8 [h, w, 3] each; one without pixels gives black.
+            matrices: float64 [2, 3] each, from (x, y, 1) of the picture to the result.
+            size: of the results, in pixels.
+
+        Returns:
+            RGB uint8 [N, size, size, 3], once `finish` was called.
+        """
+        target = self.nothing_yet((len(pixels), size, size, CHANNELS))
+        for number, (picture, matrix) in enumerate(zip(pixels, matrices, strict=True)):
+            job = np.zeros(1, dtype=WARP)
+            job["width"] = job["height"] = size
+            job["source"], job["source_row"] = picture.address, picture.strides[0]
+            job["source_height"], job["source_width"] = picture.shape[:2]
+            job["matrix"] = inverted(matrix)
+            job["target"], job["target_row"] = target.at(number).address, target.strides[1]
+            self._warp.append(job)
+        self._held += [*pixels, target]
+        return target
+
+    def stacked(self, items: Sequence[DeviceArray]) -> DeviceArray:
+        """Have pictures RGB uint8 [h, w, 3] of one size copied to one array [N, h, w, 3], made by `finish`."""
+        target = self.nothing_yet((len(items), *items[0].shape))
+        self.copied_into(target, items)
+        return target
+
+    def copied_into(self, target: DeviceArray, items: Sequence[DeviceArray]) -> None:
+        """Have pictures or clips copied, mirrored where they say so, to the first places of an array of such items."""
+        for number, item in enumerate(items):
+            job = np.zeros(1, dtype=COPY)
+            job["height"], job["width"] = math.prod(item.shape[:-2]), item.shape[-2]
+            job["source"], job["target"] = item.address, target.at(number).address
+            job["mirrored"] = item.mirrored
+            self._copy.append(job)
+        self._held += [*items, target]
+
+    def finish(self) -> None:
+        """Make all that was asked for, and wait for it: what it was made from may then be given back."""
+        self.begin()
+        if self._held:
+            self.queue.wait()
+        self._held.clear()
+
+    def begin(self) -> None:
+        """Begin to make all that was asked for; what the queue does later comes after it."""
+        # In this order: regions are resampled, then warped to crops, then gathered.
+        if self._resample:
+            self.queue.run("resample", np.concatenate(self._resample))
+        if self._warp:
+            self.queue.run("warp", np.concatenate(self._warp))
+        if self._copy:
+            self.queue.run("copy_items", np.concatenate(self._copy))
+        for noted in (self._resample, self._warp, self._copy):
+            noted.clear()
+
+
+def resample_job(
+    picture: Picture, boxes: Sequence[Box], orientation: Orientation, width: int, height: int
+) -> NDArray[Any]:
+    """Return a line of `RESAMPLE` [1] without matrix and target."""
+    job = np.zeros(1, dtype=RESAMPLE)
+    job["width"], job["height"] = width, height
+    columns, rows = (height, width) if orientation.transpose else (width, height)
+    for number, (plane, box) in enumerate(zip(picture.planes, boxes, strict=True)):
+        place = job["plane"][:, number]
+        place["address"], place["row"], place["step"] = plane.address, plane.strides[0], plane.strides[1]
+        place["height"], place["width"] = plane.shape
+        x0, y0, x1, y1 = box
+        place["start"], place["scale"] = (x0, y0), ((x1 - x0) / columns, (y1 - y0) / rows)
+    job["planes"], job["depth"] = len(picture.planes), picture.bit_depth
+    job["sample_bytes"] = 1 if picture.bit_depth == 8 else 2
+    job["transpose"], job["flip_x"], job["flip_y"] = orientation.transpose, orientation.flip_x, orientation.flip_y
+    return job
+
+
+def inverted(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the matrix [2, 3] of the opposite direction; where there is none, one that leads nowhere."""
+    linear = matrix[:, :2]
+    if abs(np.linalg.det(linear)) < np.finfo(np.float64).tiny:
+        return np.array([[0.0, 0.0, -2.0], [0.0, 0.0, -2.0]])
+    back = np.linalg.inv(linear)
+    return np.column_stack([back, -back @ matrix[:, 2]])

@@ -1,0 +1,201 @@
+"""Decoded frames as the pipeline sees them, and the contract of whatever reads them from a video."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from deepscan.runtime.media.color import Color
+    from deepscan.runtime.media.device_work import DeviceWork
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """How a decoded picture is turned upright: transpose first, then flip. Covers all eight cases."""
+
+    transpose: bool = False
+    flip_x: bool = False
+    flip_y: bool = False
+
+    def apply(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Turn a picture [H, W, ...] upright; a view where nothing moves."""
+        if self.transpose:
+            picture = picture.swapaxes(0, 1)
+        if self.flip_x:
+            picture = picture[:, ::-1]
+        if self.flip_y:
+            picture = picture[::-1]
+        return np.ascontiguousarray(picture)
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """From decoded pixels to the picture that a viewer sees.
+
+    Attributes:
+        coded_width, coded_height: size of the decoded planes, in pixels.
+        pixel_aspect: width of a decoded pixel in units of its height.
+        orientation: how the decoded picture is turned upright.
+    """
+
+    coded_width: int
+    coded_height: int
+    pixel_aspect: float = 1.0
+    orientation: Orientation = Orientation()
+
+    @property
+    def width(self) -> int:
+        """Width of the upright picture, in square pixels."""
+        return self.coded_height if self.orientation.transpose else self._stretched_width
+
+    @property
+    def height(self) -> int:
+        """Height of the upright picture, in square pixels."""
+        return self._stretched_width if self.orientation.transpose else self.coded_height
+
+    @property
+    def _stretched_width(self) -> int:
+        return max(1, round(self.coded_width * self.pixel_aspect))
+
+    def coded_box(self, box: Box) -> Box:
+        """Map a box (x0, y0, x1, y1) of the upright picture to decoded pixels."""
+        x0, y0, x1, y1 = box
+        if self.orientation.flip_x:
+            x0, x1 = self.width - x1, self.width - x0
+        if self.orientation.flip_y:
+            y0, y1 = self.height - y1, self.height - y0
+        if self.orientation.transpose:
+            x0, y0, x1, y1 = y0, x0, y1, x1
+        squeeze = self.coded_width / self._stretched_width
+        return x0 * squeeze, y0, x1 * squeeze, y1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """The planes of one decoded picture, uncopied, as the decoder left them.
+
+    Attributes:
+        planes: Y, Cb and Cr, or Y alone for gray video; G, B and R where `color` has the identity matrix. uint8, or
+            uint16 for more than 8 bits. [H, W] each. Numpy's arrays, or `DeviceArray`s where `work` is given.
+        bit_depth: bits per sample.
+        color: what the numbers mean.
+        left_chroma: chroma samples sit on the left luma sample of their group (MPEG-2 and later), not in its middle.
+        work: what makes crops of planes that lie in a device's memory.
+        luma_sums: of such a picture, uint32 [16, 16]: the sums of the samples that `luma_signature` looks at.
+    """
+
+    planes: tuple[Any, ...]
+    bit_depth: int
+    color: Color
+    left_chroma: bool
+    work: DeviceWork | None = None
+    luma_sums: NDArray[np.uint32] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the planes keep alive, in bytes."""
+        return sum(plane.nbytes for plane in self.planes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One decoded frame.
+
+    Attributes:
+        index: position among the frames that were decoded, from 0.
+        seconds: presentation time from the start of the video, from the file's timestamps.
+        picture: the decoded planes.
+        geometry: how they become the upright picture.
+        native: the decoder's own handle, for the reader that made the frame and for nobody else.
+        part: of a file that was joined of several, as its clock starts again or jumps: where the frame belongs, from 0.
+    """
+
+    index: int
+    seconds: float
+    picture: Picture
+    geometry: Geometry
+    native: Any
+    part: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DeviceFrame:
+    """A frame on a device that is still to be scaled, as the face detector does that on its way into its network.
+
+    Attributes:
+        frame: its planes lie on the device.
+        shape: (height, width, 3) of the upright picture that is to be searched.
+    """
+
+    frame: Frame
+    shape: tuple[int, int, int]
+    nbytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What a file says about its video stream.
+
+    Attributes:
+        codec: FFmpeg's name of the codec, or the format of a picture: a key of `picture_reader.DECODERS`,
+            `heif` or `avif`.
+        width, height: size of the upright picture, in square pixels.
+        duration_seconds: what the file says of the length until that is measured; None where it says nothing.
+        frame_seconds: nominal distance of two frames.
+        still: it is a picture, of which there is no second frame.
+    """
+
+    codec: str
+    width: int
+    height: int
+    duration_seconds: float | None
+    frame_seconds: float
+    still: bool = False
+
+
+def nobody_watches() -> None:
+    """Take note that something moved, and tell nobody: for callers without a watchdog."""
+
+
+class Reader(Protocol):
+    """One open video. Everything may raise `InputError`; after `close` nothing else may be called."""
+
+    info: VideoInfo
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield every frame in presentation order."""
+
+    def frames_at(self, seconds: Sequence[float], *, tolerance_seconds: float) -> Iterator[Frame]:
+        """Yield one frame for each of the ascending times, seeking; fewer where several fall on one frame.
+
+        A key frame at most `tolerance_seconds` earlier may stand in for the exact frame.
+        """
+
+    def windows(
+        self, starts: Sequence[float], frames_each: int, *, tolerance_seconds: float
+    ) -> Iterator[tuple[int, Frame]]:
+        """Yield, seeking, `frames_each` consecutive frames from each of the ascending times on, and which window it is.
+
+        A key frame at most `tolerance_seconds` earlier may begin a window. Windows share no frame: one that would begin
+        inside the one before begins behind it. One that reaches the end of the video has fewer.
+        """
+
+    def duration_seconds(self) -> float:
+        """Return how long the video is: as decoded, or by its last timestamps; may read through the file for that."""
+
+    def shrink(self, frame: Frame, longest_side: int) -> NDArray[np.uint8] | DeviceFrame:
+        """Return the upright picture as BGR uint8 [h, w, 3], its longer side at most so long, or a plan of it."""
+
+    def damage(self) -> str | None:
+        """Say what of the file was not decoded, or None; valid once the frames are exhausted."""
+
+    def close(self) -> None:
+        """Release the file and the decoder."""

@@ -1,0 +1,111 @@
+"""Opening an input as what it holds, whatever it is called: pictures through Pillow, all else through FFmpeg."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from deepscan.errors import InputError, OverLimit, UnreachableInput
+from deepscan.limits import DEFAULT_LIMITS, Limits
+from deepscan.runtime.media.animation_reader import AnimationReader, is_animated_webp, open_animation
+from deepscan.runtime.media.frames import nobody_watches
+from deepscan.runtime.media.heif_facts import HeifFacts, heif_facts
+from deepscan.runtime.media.masked_file import without_boxes
+from deepscan.runtime.media.picture_reader import PictureReader, open_picture, picture_kind
+from deepscan.runtime.media.pyav_reader import PyAVReader
+from deepscan.runtime.system.regular_files import open_regular_file
+
+if TYPE_CHECKING:
+    from deepscan.runtime.media.decoder_choice import DeviceDecoding
+
+# Holds what comes before a PNG's pixels and a JPEG's list of further pictures, apart from exotic files.
+HEAD_BYTES: Final = 1 << 17
+CHUNK_BYTES: Final = 1 << 20
+# In a raw motion JPEG stream the next picture begins where one ends, give or take some padding.
+NEXT_JPEG: Final = re.compile(rb"\xff\xd9[\0\xff]{0,8}\xff\xd8\xff")
+LONGEST_MATCH: Final = 16
+
+
+def open_input(
+    path: str,
+    *,
+    threads: int,
+    decoding: DeviceDecoding | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    moved: Callable[[], None] = nobody_watches,
+) -> PictureReader | AnimationReader | PyAVReader:
+    """Open a video or a picture for reading.
+
+    A file that begins like a picture but seems to hold a video (an animated PNG, a raw motion JPEG stream) is taken for
+    one if FFmpeg agrees. Of files that hold pictures as HEIC and AVIF do, FFmpeg sees the tracks only.
+
+    Args:
+        path: of a regular file; undecodable bytes of a name as Python's surrogate escapes.
+        threads: of a video's decoder on the CPU.
+        decoding: what a GPU may decode; pictures, and videos that it cannot decode, are left to the CPU.
+        limits: of size, pixels and streams.
+        moved: called for every packet of a video that is read.
+
+    Raises:
+        InputError: it is no file, cannot be read, holds neither a picture nor a video that can be decoded, or is over
+            a limit.
+    """
+    file = open_regular_file(path)
+    try:
+        limits.check_file(os.fstat(file.fileno()).st_size)
+        head = _read(file, HEAD_BYTES)
+        kind = picture_kind(head)
+        if kind == "webp" and is_animated_webp(head) and (animation := open_animation(file, limits=limits)):
+            file.close()
+            return animation
+        facts = _heif_facts(file) if kind is None else None
+        kind = facts.kind if facts is not None else kind
+        moves = kind is not None and _seems_to_move(kind, head, file)
+        if kind is None or moves:
+            video = without_boxes(file, facts.others) if facts is not None and facts.others else file
+            video.seek(0)
+            try:
+                return PyAVReader(path, video, threads=threads, decoding=decoding, limits=limits, moved=moved)
+            except OverLimit:
+                raise
+            except InputError:
+                if kind is None:
+                    raise
+        damage = "what follows its first picture was not scanned" if moves else None
+        reader = open_picture(file, kind, damage=damage, limits=limits)
+    except BaseException:
+        file.close()
+        raise
+    file.close()
+    return reader
+
+
+def _seems_to_move(kind: str, head: bytes, file: BinaryIO) -> bool:
+    """Tell whether a picture's file holds further ones to be shown in its place."""
+    if kind == "png":
+        return b"acTL" in head.partition(b"IDAT")[0]
+    if kind != "jpeg" or b"MPF\0" in head:  # a multi-picture file: second views, previews or gain maps follow
+        return False
+    file.seek(0)
+    tail = b""
+    while chunk := _read(file, CHUNK_BYTES):
+        if NEXT_JPEG.search(tail + chunk):
+            return True
+        tail = chunk[-LONGEST_MATCH:]
+    return False
+
+
+def _heif_facts(file: BinaryIO) -> HeifFacts:
+    try:
+        return heif_facts(file)
+    except OSError as error:
+        raise UnreachableInput(f"Reading the file failed ({error.strerror}): check the disk.") from error
+
+
+def _read(file: BinaryIO, count: int) -> bytes:
+    try:
+        return file.read(count)
+    except OSError as error:
+        raise UnreachableInput(f"Reading the file failed ({error.strerror}): check the disk.") from error

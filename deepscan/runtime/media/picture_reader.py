@@ -1,0 +1,265 @@
+"""Still pictures through Pillow, as videos of one frame whose planes are exactly the picture's own RGB or gray.
+
+Color profiles are not applied and transparency is dropped, as for videos: a detector sees the stored colors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO, Final, Self
+
+import cv2
+import numpy as np
+from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from deepscan.errors import InputError, UnreachableInput, UnreadableInput, UnsupportedInput
+from deepscan.limits import DEFAULT_LIMITS, Limits
+from deepscan.runtime.media.color import BT709, IDENTITY, Color
+from deepscan.runtime.media.frames import Frame, Geometry, Orientation, Picture, VideoInfo
+from deepscan.runtime.media.hdr import declared_hdr
+from deepscan.runtime.media.heif_facts import heif_facts
+from deepscan.runtime.media.heif_pictures import heif_image
+from deepscan.runtime.media.picture_hdr import hdr_of_picture
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL.ImageFile import ImageFile
+
+    from deepscan.runtime.media.hdr import Hdr
+
+# The classes are named, as `Image.open` would warn of large pictures and make a stereo pair of some JPEG files; see
+# `heif_pictures.py` too.
+DECODERS: Final[dict[str, type[ImageFile]]] = {
+    "jpeg": JpegImageFile,
+    "png": PngImageFile,
+    "webp": WebPImageFile,
+    "tiff": TiffImageFile,
+    "bmp": BmpImageFile,
+    "ppm": PpmImageFile,
+}
+HEIF_KINDS: Final = frozenset(["heif", "avif"])
+MAGIC: Final = {
+    "jpeg": re.compile(rb"\xff\xd8\xff"),
+    "png": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    "webp": re.compile(rb"RIFF.{4}WEBPVP8[ LX]", re.DOTALL),
+    "tiff": re.compile(rb"II[*+]\0|MM\0[*+]"),
+    "bmp": re.compile(rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL),  # then the size of its header
+    "ppm": re.compile(rb"P[1-6][\s#]"),
+}
+# Pillow's own limit, from which on it takes a picture for a decompression bomb.
+MOST_PIXELS: Final = 178_956_970
+# Callers divide by the length of a video and the distance of its frames; a picture has neither.
+FRAME_SECONDS: Final = 0.04
+GRAY_MODES: Final = frozenset(["1", "L", "LA"])
+# These give 16-bit grays as Pillow's 32-bit "I"; in other formats its range is unknown.
+DEEP_GRAY_KINDS: Final = frozenset(["png", "ppm"])
+EXIF_ORIENTATION: Final = 0x0112
+ORIENTATIONS: Final = {
+    2: Orientation(flip_x=True),
+    3: Orientation(flip_x=True, flip_y=True),
+    4: Orientation(flip_y=True),
+    5: Orientation(transpose=True),
+    6: Orientation(transpose=True, flip_x=True),
+    7: Orientation(transpose=True, flip_x=True, flip_y=True),
+    8: Orientation(transpose=True, flip_y=True),
+}
+TIFF_SUBFILE_TYPE: Final = 254
+REDUCED_SIZE: Final = 1
+
+
+def picture_kind(head: bytes) -> str | None:
+    """Return the format of a picture, a key of `DECODERS`, by the first bytes of its file; None if it is no picture.
+
+    GIF is none: FFmpeg reads it as the video that it mostly is. HEIC and AVIF are known by their boxes.
+    """
+    return next((kind for kind, magic in MAGIC.items() if magic.match(head)), None)
+
+
+def open_picture(
+    file: BinaryIO, kind: str, *, damage: str | None = None, limits: Limits = DEFAULT_LIMITS
+) -> PictureReader:
+    """Decode the first picture of an open file; the file is not needed afterwards.
+
+    Args:
+        file: at any position.
+        kind: its format, as `picture_kind` or `HeifFacts.kind` gives it.
+        damage: what to say of it if nothing else is odd.
+        limits: of pixels.
+
+    Raises:
+        OverLimit: it has too many pixels.
+        UnreadableInput: it is damaged or cut short.
+        UnsupportedInput: it is too large, a mere preview, or its numbers mean nothing known.
+    """
+    with decoding(kind):
+        remarks = []
+        if kind in HEIF_KINDS:
+            facts = heif_facts(file)
+            image, count = heif_image(file, facts, kind, limits)
+            declared = declared_hdr(transfer=facts.transfer, primaries=facts.primaries)
+            hdr = hdr_of_picture(image, declared=declared)
+            motion = facts.has_motion or facts.movies
+            remarks += ["the video or sequence that comes with the picture was not scanned"] if motion else []
+        else:
+            file.seek(0)
+            image = DECODERS[kind](file)
+            check_size(image, limits)
+            if isinstance(image, TiffImageFile) and int(image.tag_v2.get(TIFF_SUBFILE_TYPE, 0)) & REDUCED_SIZE:
+                raise UnsupportedInput(
+                    "It begins with a mere preview of its picture: convert it from camera raw to PNG."
+                )
+            image.load()
+            count, hdr = getattr(image, "n_frames", 1), hdr_of_picture(image, file if kind == "png" else None)
+        frame = frame_of(image, kind, hdr=hdr)
+    if count > 1:
+        remarks.append(f"only the first of {count} pictures was scanned")
+    if hdr is not None:
+        remarks.append(hdr.remark)
+    return PictureReader(frame, codec=kind, damage="; ".join(remarks) or damage)
+
+
+@contextmanager
+def decoding(kind: str) -> Iterator[None]:
+    """Turn whatever Pillow raises for a damaged picture of this format into `UnreadableInput`."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise _too_large("too many") from error
+    except Exception as error:  # for damaged files Pillow raises nearly everything
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UnreachableInput(f"Reading the file failed ({error.strerror}): check the disk.") from error
+        reason = str(error) or type(error).__name__
+        message = f"This {kind.upper()} picture cannot be decoded ({reason}): it is damaged, copy it again."
+        raise UnreadableInput(message) from error
+
+
+def check_size(image: Image.Image, limits: Limits) -> None:
+    """Refuse a picture that is too large, before it is decoded.
+
+    Raises:
+        OverLimit: it is larger than the limits say.
+        UnsupportedInput: it is larger than Pillow itself allows.
+    """
+    limits.check_pixels(image.width, image.height)
+    if image.width * image.height > MOST_PIXELS:
+        raise _too_large(f"{image.width} x {image.height}")
+
+
+def frame_of(image: Image.Image, kind: str, *, index: int = 0, seconds: float = 0.0, hdr: Hdr | None = None) -> Frame:
+    """Return a loaded picture as a frame, to be turned upright as its Exif data say."""
+    planes = _planes(image, kind)
+    color = Color(IDENTITY if len(planes) == 3 else BT709, full_range=True, hdr=hdr)
+    height, width = planes[0].shape
+    geometry = Geometry(width, height, orientation=_orientation(image))
+    picture = Picture(planes, bit_depth=8, color=color, left_chroma=False)
+    return Frame(index, seconds, picture, geometry, native=None)
+
+
+def shrunk_picture(frame: Frame, longest_side: int) -> NDArray[np.uint8]:
+    """Return the upright picture as BGR [h, w, 3], scaled down so that its longer side fits; area filter."""
+    geometry, hdr = frame.geometry, frame.picture.color.hdr
+    scale = min(1.0, longest_side / max(geometry.width, geometry.height))
+    upright = max(1, round(geometry.width * scale)), max(1, round(geometry.height * scale))
+    size = upright[::-1] if geometry.orientation.transpose else upright
+    small = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in frame.picture.planes]
+    blue, green, red = (1, 0, 2) if len(small) == 3 else (0, 0, 0)
+    rgb = np.asarray(np.dstack([small[red], small[green], small[blue]]), dtype=np.uint8)
+    if hdr is not None:
+        rgb = hdr.tone_mapped(rgb)
+    return geometry.orientation.apply(rgb[..., ::-1])
+
+
+class PictureReader:
+    """A decoded picture; see `deepscan.runtime.media.frames.Reader` for the contract.
+
+    Args:
+        frame: its planes are G, B and R, or gray alone, 8 bits each.
+        codec: the picture's format.
+        damage: what of the file was not scanned.
+    """
+
+    def __init__(self, frame: Frame, *, codec: str, damage: str | None) -> None:
+        self._frame = frame
+        self._damage = damage
+        self.info = VideoInfo(
+            codec=codec,
+            width=frame.geometry.width,
+            height=frame.geometry.height,
+            duration_seconds=None,
+            frame_seconds=FRAME_SECONDS,
+            still=True,
+        )
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the picture."""
+        yield self._frame
+
+    def frames_at(self, seconds: Sequence[float], *, tolerance_seconds: float) -> Iterator[Frame]:  # noqa: ARG002
+        """Yield the picture, once, whatever the times."""
+        yield self._frame
+
+    def windows(
+        self,
+        starts: Sequence[float],  # noqa: ARG002
+        frames_each: int,  # noqa: ARG002
+        *,
+        tolerance_seconds: float,  # noqa: ARG002
+    ) -> Iterator[tuple[int, Frame]]:
+        """Yield the picture, once, as all that the first window holds."""
+        yield 0, self._frame
+
+    def duration_seconds(self) -> float:
+        """Return the length of one frame, which no picture has but callers divide by."""
+        return self.info.frame_seconds
+
+    def shrink(self, frame: Frame, longest_side: int) -> NDArray[np.uint8]:
+        """Return the upright picture as BGR [h, w, 3], scaled down so that its longer side fits; area filter."""
+        return shrunk_picture(frame, longest_side)
+
+    def damage(self) -> str | None:
+        """Say what of the file was not scanned, or None."""
+        return self._damage
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Do nothing: no file is open any more."""
+
+
+def _too_large(size: str) -> UnsupportedInput:
+    return UnsupportedInput(f"The picture has {size} pixels, more than {MOST_PIXELS:,} are refused: scale it down.")
+
+
+def _planes(image: Image.Image, kind: str) -> tuple[NDArray[np.uint8], ...]:
+    """Return G, B and R, or gray alone; of 16-bit grays the upper 8 bits, as Pillow does with 16-bit colors."""
+    image.info.pop("transparency", None)  # of palettes: Pillow would warn that it is lost
+    if image.mode.startswith("I;16") or (image.mode == "I" and kind in DEEP_GRAY_KINDS):
+        return ((np.asarray(image) >> 8).astype(np.uint8),)
+    if image.mode in ("I", "F"):
+        raise UnsupportedInput("Its pixels are numbers without a known range: convert it to 8 bits per channel.")
+    if image.mode in GRAY_MODES:
+        return (np.asarray(image.convert("L")),)
+    rgb = image if image.mode in ("RGB", "RGBA") else image.convert("RGB")
+    return tuple(np.asarray(rgb.getchannel(name)) for name in "GBR")
+
+
+def _orientation(image: Image.Image) -> Orientation:
+    """Return how a loaded picture's Exif data want it turned; a TIFF has been turned by Pillow, and says so."""
+    try:
+        return ORIENTATIONS.get(image.getexif().get(EXIF_ORIENTATION, 1), Orientation())
+    except Exception:  # damaged Exif data are no reason to refuse a picture
+        return Orientation()

@@ -1,0 +1,203 @@
+"""Opening files with FFmpeg (PyAV) safely: only the file itself, only formats that refer to no other, only videos."""
+
+from __future__ import annotations
+
+import errno
+from functools import cache
+from typing import TYPE_CHECKING, BinaryIO
+
+import av
+from av.codec.hwaccel import HWDeviceType
+
+from deepscan.errors import OverLimit, UnreadableInput
+from deepscan.runtime.media.decoder_choice import DecoderLost, StreamFacts
+from deepscan.runtime.media.frames import VideoInfo
+from deepscan.runtime.media.hdr import CURVES
+from deepscan.runtime.media.main_stream import main_stream
+from deepscan.runtime.media.stream_length import start_seconds, stated_length
+
+if TYPE_CHECKING:
+    from av.codec.hwaccel import HWAccel
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+# Demuxers that open other files, talk to networks or devices, or make video out of text and of single pictures; also
+# those that only other builds of FFmpeg have.
+REFUSED_DEMUXERS = frozenset(
+    "adf alsa ass avfoundation avisynth bin codec2raw concat dash data decklink dshow dvdvideo fbdev ffmetadata "
+    "gdigrab hls idf iec61883 image2 image2pipe imf jack kmsgrab lavfi libcdio mpjpeg openal oss pulse rtp rtsp "
+    "sap sdp smoothstreaming sndio srt tee tty v4l2 vapoursynth vfwcap video4linux2 vobsub webm_dash_manifest "
+    "webvtt x11grab xbin xcbgrab".split()
+)
+DEFAULT_RATE = 25.0
+TOO_HIGH_RATE = 1000
+ALLOCATED_SHARE = 1.1
+FFMPEG_MOST = 2**31 - 1  # the largest `max_pixels` that FFmpeg takes
+PROGRESSIVE = 1  # FFmpeg's AVFieldOrder: 0 unknown, 1 progressive, from 2 on kinds of interlacing
+
+
+def open_container(file: BinaryIO, *, most_pixels: int | None = None) -> InputContainer:
+    """Let FFmpeg recognize an open file; it gets no protocol, and no format that refers to other files.
+
+    Args:
+        file: at its start.
+        most_pixels: of a frame that FFmpeg decodes to learn what a video is; larger ones are errors to it. Frames are
+            decoded before anybody can look at their size, and 13 KB can ask for one of a gigabyte.
+
+    Raises:
+        UnreadableInput: it recognizes none of its formats.
+        OverLimit: its header asks for more than FFmpeg itself allows.
+    """
+    try:
+        return _opened(file, None, most_pixels)
+    except av.error.MemoryError as error:
+        raise OverLimit(
+            "FFmpeg refuses it, as its header asks for more than 1,000 streams or for too much memory: "
+            "convert the file if you trust it."
+        ) from error
+    except (av.FFmpegError, ValueError, EOFError) as error:
+        message = (
+            f"FFmpeg finds no video in it ({plain(error)}): it is neither video nor picture, or damaged at its start."
+        )
+        raise UnreadableInput(message) from error
+
+
+def reopen_accelerated(
+    file: BinaryIO, acceleration: HWAccel, *, index: int | None = None, most_pixels: int | None = None
+) -> InputContainer:
+    """Open a file once more that `open_container` could open, to be decoded by a device.
+
+    Raises:
+        DecoderLost: the device cannot.
+    """
+    file.seek(0)
+    try:
+        container = _opened(file, acceleration, most_pixels)
+    except (av.FFmpegError, ValueError, RuntimeError) as error:
+        raise DecoderLost(f"no decoder on the GPU ({plain(error)})") from error
+    # PyAV is content if any stream is accelerated, were it the cover picture.
+    if not main_video_stream(container, index).codec_context.is_hwaccel:
+        container.close()
+        raise DecoderLost("no decoder on the GPU (FFmpeg does not use it for the main video stream)")
+    return container
+
+
+def main_video_stream(container: InputContainer, index: int | None = None) -> VideoStream:
+    """Return the main video stream; a cover picture is none.
+
+    Args:
+        container: open.
+        index: its number among all streams, where it is known from before.
+
+    Raises:
+        UnsupportedInput: there is none, or no decoder for it.
+    """
+    number = main_stream(container).index if index is None else index
+    return next(stream for stream in container.streams.video if stream.index == number)
+
+
+def stated_info(container: InputContainer, stream: VideoStream) -> VideoInfo:
+    """Return what the file says of its video; width and height as coded."""
+    # A clock's ticks are sometimes taken for frames.
+    rate = next((rate for rate in (stream.average_rate, stream.guessed_rate) if rate and rate < TOO_HIGH_RATE), None)
+    return VideoInfo(
+        codec=stream.codec_context.codec.canonical_name,
+        width=stream.codec_context.width,
+        height=stream.codec_context.height,
+        duration_seconds=stated_length(container, stream, start_seconds(stream)).seconds,
+        frame_seconds=1 / float(rate) if rate else 1 / DEFAULT_RATE,
+    )
+
+
+def video_for_threads(
+    container: InputContainer, threads: int, *, index: int | None = None, most_pixels: int | None = None
+) -> VideoStream:
+    """Return the main video stream, to be decoded by so many threads; where there is none, close the container.
+
+    Raises:
+        UnsupportedInput: see `main_video_stream`.
+    """
+    try:
+        stream = main_video_stream(container, index)
+    except BaseException:
+        container.close()
+        raise
+    context = stream.codec_context
+    context.options = _options(most_pixels)
+    context.thread_count = threads
+    context.thread_type = "AUTO" if threads > 1 else "NONE"
+    return stream
+
+
+def stream_facts(stream: VideoStream) -> StreamFacts:
+    """Return what decides which decoder takes a video, of a stream that is not accelerated yet."""
+    context = stream.codec_context
+    return StreamFacts(
+        codec=context.codec.canonical_name,
+        profile=context.profile,
+        pixel_format=context.pix_fmt,
+        width=context.width,
+        height=context.height,
+        interlaced=context.field_order > PROGRESSIVE,
+        nvdec_in_ffmpeg=any(known.device_type == HWDeviceType.cuda for known in context.codec.hardware_configs),
+        hdr=context.color_trc in CURVES,
+    )
+
+
+def plain(error: BaseException) -> str:
+    """Return FFmpeg's own words for an error, without Python's decoration."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def ffmpeg_versions() -> dict[str, str]:
+    """Return the versions of PyAV and of FFmpeg's libraries inside it."""
+    libraries = {name: ".".join(map(str, version)) for name, version in sorted(av.library_versions.items())}
+    return {"PyAV": av.__version__, "FFmpeg": av.ffmpeg_version_info, **libraries}
+
+
+def has_nvdec() -> bool:
+    """Tell whether this FFmpeg was built with NVIDIA's hardware decoder (a GPU may still be missing)."""
+    return "cuda" in av.codec.hwaccel.hwdevices_available()
+
+
+def _opened(file: BinaryIO, acceleration: HWAccel | None, most_pixels: int | None) -> InputContainer:
+    return av.open(
+        _Seeking(file),
+        "r",
+        options=_options(most_pixels),
+        container_options={"protocol_whitelist": "none", "format_whitelist": _accepted_demuxers()},
+        metadata_errors="replace",
+        hwaccel=acceleration,
+    )
+
+
+def _options(most_pixels: int | None) -> dict[str, str]:
+    """Return the options of decoders: they count what they allocate, up to a block more than what they show."""
+    return {} if not most_pixels else {"max_pixels": str(min(round(most_pixels * ALLOCATED_SHARE), FFMPEG_MOST))}
+
+
+class _Seeking:
+    """An open file that tells FFmpeg, as a number, that it cannot go to where hostile files want.
+
+    An exception would be kept by PyAV and raised later as if the disk had failed, or printed.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.name, self.read, self.tell, self._file = file.name, file.read, file.tell, file
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError):
+            return -errno.EINVAL
+
+
+@cache
+def _accepted_demuxers() -> str:
+    return ",".join(
+        sorted(
+            name
+            for name in av.formats_available
+            if not name.endswith("_pipe") and REFUSED_DEMUXERS.isdisjoint(name.split(","))
+        )
+    )

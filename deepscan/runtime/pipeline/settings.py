@@ -1,0 +1,216 @@
+"""From what the caller asks for to what the pipeline does: detectors, sampling, and the hash of all that counts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from deepscan.errors import UsageError
+from deepscan.limits import DEFAULT_LIMITS, Limits
+from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
+from deepscan.runtime.artifacts.weights_store import HASH_DIGITS
+from deepscan.runtime.faces.face_detectors import DETECTION_SIDE, FaceDetectorChoice, face_detector
+from deepscan.runtime.media.sampling import DETECT_EVERY, Sampling, SamplingMode
+from deepscan.runtime.pipeline.infer_stage import ScoringSettings
+from deepscan.runtime.pipeline.scoring import MIN_SIGHTINGS, Aggregate, band_with_threshold
+
+if TYPE_CHECKING:
+    from deepscan.runtime.artifacts.artifacts import Precision
+    from deepscan.runtime.backends.sessions import Device
+    from deepscan.runtime.pipeline.stages import FaceDetector
+    from deepscan.spec import DetectorSpec
+
+# Goes into `settings_sha256`: raised whenever the same settings begin to mean other scores or labels.
+SCORING_VERSION: Final = 4
+# Fields of a spec that change neither scores nor labels, or are in force in another form.
+NOT_SCORING: Final = frozenset(["schema", "title", "paper"])
+QUICK_FRAMES: Final = 32
+QUICK_CLIPS: Final = 4
+# Frames that make a track decisive; shorter ones are pooled. Of clip detectors, as many as make a clip.
+DECISIVE_CROPS_DENSE: Final = 12
+DECISIVE_CROPS_SPARSE: Final = 3
+# Larger than any picture: faces are searched for at the video's own size.
+FULL_SIDE: Final = 1 << 20
+UNTRAINED: Final = " (untrained)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What the caller of `deepscan.scan` asks for; see there. None leaves it to the detector or the mode."""
+
+    mode: SamplingMode = "full"
+    frames: int | None = None
+    clips: int | None = None
+    detect_every: int = DETECT_EVERY
+    min_face: int | None = None
+    mirror: bool | None = None
+    aggregate: Aggregate | None = None
+    threshold: float | None = None
+    face_detector: FaceDetectorChoice = "yunet"
+    limits: Limits = DEFAULT_LIMITS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanSettings:
+    """What a scan does.
+
+    Attributes:
+        artifacts: the detectors.
+        verdicts: what each one's results share.
+        sampling: which frames.
+        face_detector: finds the faces.
+        detection_side: longer side of the pictures it searches, in pixels, at most.
+        stride: with unbroken tracks, frames between the starts of two clips.
+        largest_face: only the largest face of each frame counts.
+        whole_pictures: every picture is the crop of a face already.
+        limits: how much one input may ask for.
+    """
+
+    artifacts: tuple[Artifact, ...]
+    verdicts: tuple[ScoringSettings, ...]
+    sampling: Sampling
+    face_detector: FaceDetector
+    detection_side: int
+    stride: int
+    largest_face: bool
+    whole_pictures: bool
+    limits: Limits
+
+
+def resolve_settings(models: Sequence[str], wishes: Wishes, *, device: Device) -> ScanSettings:
+    """Load the detectors and settle everything.
+
+    Raises:
+        UsageError: the wishes contradict each other or the detectors.
+        ModelError: a detector cannot be loaded.
+        MachineError: the device cannot be used.
+    """
+    if not models or not all(models) or len(set(models)) < len(models):
+        raise UsageError(f"--model {','.join(models)!r} must name each detector once, with commas between them.")
+    artifacts = tuple(load_artifact(name) for name in models)
+    if len({artifact.manifest.sha256 for artifact in artifacts}) < len(artifacts):
+        raise UsageError(f"--model {','.join(models)!r} names one detector with the same weights twice.")
+    specs = [artifact.manifest.spec for artifact in artifacts]
+    _refuse_contradictions(specs, wishes)
+    paper = specs[0].paper if wishes.mode == "paper" else None
+    sampling = _sampling(specs, wishes)
+    detector = face_detector(wishes.face_detector, device=device, as_authors=sampling.twice)
+    as_authors = paper is not None and wishes.face_detector == "retinaface"
+    partial = ScanSettings(
+        artifacts=artifacts,
+        verdicts=(),
+        sampling=sampling,
+        face_detector=detector,
+        detection_side=FULL_SIDE if as_authors else DETECTION_SIDE,
+        stride=paper.stride if paper else 1,
+        largest_face=paper is not None and paper.tracks == "largest",
+        whole_pictures=wishes.face_detector == "none",
+        limits=wishes.limits,
+    )
+    pairs = zip(_models(artifacts), artifacts, strict=True)
+    return replace(partial, verdicts=tuple(_verdict(model, artifact, partial, wishes) for model, artifact in pairs))
+
+
+def _refuse_contradictions(specs: Sequence[DetectorSpec], wishes: Wishes) -> None:
+    clip_detectors = [spec.name for spec in specs if spec.kind == "clip"]
+    if wishes.mode == "paper" and len(specs) > 1:
+        raise UsageError("--sampling paper follows the rules of one detector's authors: give one --model.")
+    if wishes.frames is not None and wishes.mode == "full":
+        raise UsageError("--frames goes with --sampling quick or --sampling paper: full scores every frame.")
+    if wishes.clips is not None and (wishes.mode != "quick" or not clip_detectors):
+        raise UsageError(
+            "--clips goes with --sampling quick and a detector that takes clips: use --frames, or neither."
+        )
+    if wishes.frames is not None and wishes.mode == "quick" and clip_detectors:
+        raise UsageError(f"--frames means single frames, but {clip_detectors[0]} takes clips: use --clips.")
+    if wishes.mirror and clip_detectors:
+        raise UsageError(f"--mirror is for detectors of single frames, and {clip_detectors[0]} takes clips.")
+    if wishes.face_detector == "none" and wishes.min_face is not None:
+        raise UsageError("--min-face has no meaning with --face-detector none, which looks for no faces: leave it out.")
+    if wishes.face_detector == "none" and clip_detectors:
+        raise UsageError(
+            f"--face-detector none is for detectors of single frames, and {clip_detectors[0]} takes clips."
+        )
+
+
+def _models(artifacts: Sequence[Artifact]) -> list[str]:
+    """Return what results call the detectors: with the hash where one detector is there with several weights."""
+    names = [artifact.manifest.spec.name for artifact in artifacts]
+    models = []
+    for name, artifact in zip(names, artifacts, strict=True):
+        manifest = artifact.manifest
+        weights = f"@{manifest.weights_sha256[:HASH_DIGITS]}" if names.count(name) > 1 else ""
+        models.append(f"{name}{weights}{'' if manifest.trained else UNTRAINED}")
+    return models
+
+
+def _sampling(specs: Sequence[DetectorSpec], wishes: Wishes) -> Sampling:
+    if wishes.mode == "full":
+        return Sampling("all", detect_every=wishes.detect_every)
+    if wishes.mode == "paper":
+        paper = specs[0].paper
+        return Sampling(paper.choice, count=wishes.frames or paper.frames, twice=paper.tracks == "unbroken")
+    longest = max(spec.frames for spec in specs)
+    if longest == 1:
+        return Sampling("middles", count=wishes.frames or QUICK_FRAMES, nearby=True)
+    return Sampling(
+        "windows", count=wishes.clips or QUICK_CLIPS, window_frames=longest, detect_every=wishes.detect_every
+    )
+
+
+def _verdict(model: str, artifact: Artifact, settings: ScanSettings, wishes: Wishes) -> ScoringSettings:
+    manifest = artifact.manifest
+    spec = _in_force(manifest.spec, wishes)
+    mirrors = spec.mirror if wishes.mirror is None else wishes.mirror
+    aggregate = wishes.aggregate or (spec.paper.aggregate if wishes.mode == "paper" else "max")
+    decisive = DECISIVE_CROPS_SPARSE if settings.sampling.sparse else DECISIVE_CROPS_DENSE
+    return ScoringSettings(
+        model=model,
+        spec=spec,
+        aggregate=aggregate,
+        decisive_frames=spec.frames if spec.kind == "clip" else decisive,
+        sampling=settings.sampling,
+        mirror=mirrors,
+        weights_sha256=manifest.weights_sha256,
+        settings_sha256=_settings_sha256(
+            spec, settings, precision=manifest.precision, mirror=mirrors, aggregate=aggregate
+        ),
+    )
+
+
+def _in_force(spec: DetectorSpec, wishes: Wishes) -> DetectorSpec:
+    """Return the spec with what the mode and the caller want otherwise."""
+    smallest, shortest = spec.min_face_pixels, spec.min_frames
+    if wishes.mode == "paper":
+        smallest, shortest = spec.paper.min_face_pixels, spec.paper.min_frames
+    return msgspec.structs.replace(
+        spec,
+        band=band_with_threshold(spec.band, wishes.threshold),
+        min_face_pixels=wishes.min_face or smallest,
+        min_frames=shortest,
+    )
+
+
+def _settings_sha256(
+    spec: DetectorSpec, settings: ScanSettings, *, precision: Precision, mirror: bool, aggregate: Aggregate
+) -> str:
+    """Hash all that a score and its label depend on, besides the video and the weights."""
+    counted = {
+        "version": SCORING_VERSION,
+        "spec": {name: value for name, value in json.loads(spec.to_json()).items() if name not in NOT_SCORING},
+        "sampling": asdict(settings.sampling),
+        "mirror": mirror,
+        "aggregate": aggregate,
+        "face_detector": [*settings.face_detector.identity, settings.detection_side],
+        "stride": settings.stride,
+        "largest_face": settings.largest_face,
+        "precision": precision,
+        "limits": settings.limits.scoring(),
+        "min_sightings": MIN_SIGHTINGS,
+    }
+    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,305 @@
+"""results.csv and results.jsonl: finished files are there at once, and a scan that ended goes on where it was.
+
+The JSONL is the journal of all scans with this output; see `journal.py` for when its lines are on the disk. The CSV is
+made from it, whole or not at all: during the scan now and then, and at its end. It shows the newest record of every row
+that the journal knows, see `rows.py`: first the rows of earlier inputs and detectors, then those of this scan, in the
+order of its inputs. The CSV of a scan that ended early and was continued is, byte for byte, that of an undisturbed one,
+apart from `elapsed_seconds`, which is measured and not computed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from deepscan.errors import OutputError
+from deepscan.results import VideoResult
+from deepscan.runtime.store.journal import Journal
+from deepscan.runtime.store.journal_content import read_journal
+from deepscan.runtime.store.journal_lines import Entry, Place, decoded, encoded, line_of
+from deepscan.runtime.store.ordered_records import OrderedRecords
+from deepscan.runtime.store.output_lock import OutputLock
+from deepscan.runtime.store.output_paths import (
+    checked_jsonl_path,
+    keep_orphan,
+    make_folder,
+    refuse_other_files,
+    writing_results,
+)
+from deepscan.runtime.store.result_records import BOM, COLUMNS, CSV_HEADER, csv_line, record_of, result_of
+from deepscan.runtime.store.resume import DetectorKey, ResumePlan, plan_resume
+from deepscan.runtime.store.rows import OtherRows, rows_of
+from deepscan.runtime.system.atomic_files import atomic_write, check_replaceable, remove_partials
+
+__all__ = ["COLUMNS", "CSV_HEADER", "OrderedRecords", "ResultFiles", "csv_line", "plan_without_writing", "record_of"]
+
+# Between two CSVs during a scan: at least this, and so long that writing them takes at most this share of the time.
+RENDER_SECONDS: Final = 30.0
+RENDER_SHARE: Final = 0.02
+LINES_AT_ONCE: Final = 256
+MEASURED: Final = {"elapsed_seconds": 0.0}  # which differs from run to run
+
+
+class ResultFiles:
+    """The results of one scan: those of earlier runs with the same output, and those that come.
+
+    Args:
+        csv_path: of the CSV; the journal gets the same name with another ending. Its folder is made if it is missing.
+        inputs: paths of the inputs, in order; none of them is written to.
+        contents: their content ids; None where there is none.
+        detectors: of the scan, in order.
+        fresh: whether to forget what earlier runs have found; their journal is kept under another name.
+        retry_failed: whether to scan again what could not be scanned.
+        bom: whether the CSV begins with a byte order mark, which tells Excel that it is UTF-8.
+        prune: whether the CSV has the rows of this scan only.
+
+    Attributes:
+        plan: what is done and what is to be scanned.
+        notes: sentences about an earlier journal that was damaged or kept aside, and about rows left out.
+
+    Raises:
+        UsageError: the path cannot be that of a CSV, is an input, is that of a file that deepscan has not written, or
+            another scan is writing to it.
+        OutputError: the folder cannot be written to, or the journal cannot be read.
+    """
+
+    def __init__(
+        self,
+        csv_path: Path,
+        *,
+        inputs: Sequence[str],
+        contents: Sequence[str | None],
+        detectors: Sequence[DetectorKey],
+        fresh: bool = False,
+        retry_failed: bool = False,
+        bom: bool = False,
+        prune: bool = False,
+    ) -> None:
+        self.csv_path, self._bom = csv_path, bom
+        self._inputs, self._contents, self._detectors = inputs, contents, len(detectors)
+        with ExitStack() as stack, writing_results(csv_path):
+            self.jsonl_path = checked_jsonl_path(csv_path, inputs, fresh=fresh)
+            make_folder(csv_path)
+            stack.enter_context(OutputLock([self.csv_path, self.jsonl_path]))
+            refuse_other_files(csv_path, fresh=fresh)  # once more, now that no other scan writes there
+            for path in (self.csv_path, self.jsonl_path):
+                remove_partials(path)
+            check_replaceable(csv_path)
+            self._journal = Journal(self.jsonl_path, fresh=fresh)
+            stack.callback(self._journal.close)
+            orphan = None if self._journal.entries or fresh else keep_orphan(csv_path)
+            entries = self._journal.entries
+            self.plan = plan_resume(contents, detectors, entries, retry_failed=retry_failed)
+            newest, others = rows_of(entries, inputs, [key.model for key in detectors])
+            self._journal.entries = ()  # only planning needs them, and there may be many
+            self._others = OtherRows() if prune else others
+            self._places = {row: entry.place for row, entry in newest.items()}
+            self._append_again(newest)
+            self._held = stack.pop_all()
+        self.notes = _notes(self._journal)
+        if orphan is not None:
+            self.notes.append(f"The earlier {csv_path}, whose journal is gone, is kept as {orphan.name}.")
+        if prune:
+            self.notes += pruning_note(len(others), csv_path, self.jsonl_path)
+        self._copies = dict(self.plan.copies)
+        self._taken_up: list[int] = []
+        self._waiting: dict[int, dict[int, VideoResult]] = {}
+        self._next_rendering = time.monotonic() + RENDER_SECONDS
+
+    @property
+    def done(self) -> frozenset[int]:
+        """Indices of the inputs that must not be scanned: done before, or the same as another one."""
+        copies = (index for others in self.plan.copies.values() for index in others)
+        return frozenset([*self.plan.done, *copies])
+
+    def results_done(self) -> Iterator[VideoResult]:
+        """Yield the results of earlier runs in the order of the inputs, with today's paths, without track details.
+
+        Raises:
+            OutputError: the journal cannot be read.
+        """
+        for index in self.plan.done:
+            for number in range(self._detectors):
+                row = self._row(index, number)
+                with writing_results(self.csv_path):
+                    head = self._journal.head(self._places[row])
+                yield result_of(head, index=index, row=row, path=self._inputs[index])
+
+    def add(self, result: VideoResult) -> list[VideoResult]:
+        """Take a result; they may come in any order.
+
+        When the last detector's result of an input is there, all of them are written to the journal together, and those
+        of the inputs that hold the same, if what was read is what they hold; else see `take_up`. Now and then the CSV
+        is written, too.
+
+        Returns:
+            The result, and with the last one of an input the results of those that hold the same.
+
+        Raises:
+            OutputError: it cannot be written; what was written before is kept.
+        """
+        finished = self._waiting.setdefault(result.index, {})
+        finished[result.row] = result
+        if len(finished) < self._detectors:
+            return [result]
+        results = [finished[row] for row in sorted(self._waiting.pop(result.index))]
+        copies = [self._copied(results, index) for index in self._same_as(result)]
+        with writing_results(self.csv_path):
+            for written in (results, *copies):
+                new = [one for one in written if not self._is_known(one)]
+                lines = [line_of(one, one.content) for one in new]
+                self._places.update(zip((one.row for one in new), self._journal.append(lines), strict=True))
+            if time.monotonic() >= self._next_rendering:
+                self._render()
+        return [result, *(copy for results_of_one in copies for copy in results_of_one)]
+
+    def take_up(self) -> list[int]:
+        """Return, once, which of the inputs in `done` must be scanned after all.
+
+        They seemed to hold the same as another one, which could not be reached in its turn or held something else then.
+        """
+        taken_up, self._taken_up = self._taken_up, []
+        return taken_up
+
+    def commit(self) -> Path | None:
+        """Write the CSV of what there is and flush the journal.
+
+        Returns:
+            The path of the CSV, or None if there are inputs but no result at all: then an earlier CSV stays.
+
+        Raises:
+            OutputError: it cannot be written; the journal stays as it was.
+        """
+        if self._inputs and not self._places and not self._others:
+            return None
+        with writing_results(self.csv_path):
+            self._journal.sync()
+            self._render()
+        return self.csv_path
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        try:
+            with writing_results(self.csv_path):
+                self._held.close()
+        except OutputError:
+            if error is None:  # else what went wrong first is what people should read
+                raise
+
+    def _row(self, index: int, number: int) -> int:
+        return index * self._detectors + number
+
+    def _same_as(self, result: VideoResult) -> tuple[int, ...]:
+        """Return which inputs a finished one's results are copied to."""
+        others = self._copies.pop(result.index, ())
+        if not others or (result.content is not None and result.content == self._contents[result.index]):
+            return others
+        first, *rest = others
+        self._taken_up.append(first)
+        if rest:
+            self._copies[first] = tuple(rest)
+        return ()
+
+    def _is_known(self, result: VideoResult) -> bool:
+        """Tell whether a row shows the very same failure already: what is tried in every run would fill the disk."""
+        place = self._places.get(result.row)
+        if result.succeeded or place is None:
+            return False
+        before, now = decoded(self._journal.line(place)), decoded(line_of(result, result.content))
+        return before | MEASURED == now | MEASURED
+
+    def _copied(self, results: Sequence[VideoResult], index: int) -> list[VideoResult]:
+        return [
+            replace(result, index=index, row=self._row(index, number), path=self._inputs[index])
+            for number, result in enumerate(results)
+        ]
+
+    def _append_again(self, newest: dict[int, Entry]) -> None:
+        """Write known results anew whose row shows another record or another path, so that it shows these."""
+        stale: list[tuple[int, Place]] = []
+        for index, places in self.plan.done.items():
+            for number, place in enumerate(places):
+                shown = newest.get(self._row(index, number))
+                if shown is None or shown.place != place or shown.path != self._inputs[index]:
+                    stale.append((self._row(index, number), place))
+        for start in range(0, len(stale), LINES_AT_ONCE):
+            chunk = stale[start : start + LINES_AT_ONCE]
+            lines = [self._moved(place, self._inputs[row // self._detectors]) for row, place in chunk]
+            self._places.update(zip((row for row, _ in chunk), self._journal.append(lines), strict=True))
+
+    def _moved(self, place: Place, path: str) -> bytes:
+        return encoded(decoded(self._journal.line(place)) | {"path": path})
+
+    def _render(self) -> None:
+        begin = time.monotonic()
+        atomic_write({self.csv_path: self._csv()})
+        now = time.monotonic()
+        self._next_rendering = now + max(RENDER_SECONDS, (now - begin) / RENDER_SHARE)
+
+    def _csv(self) -> Iterator[bytes]:
+        yield (BOM if self._bom else "").encode() + CSV_HEADER.encode("ascii")
+        for record in self._records():
+            # The bytes of a name that is not valid UTF-8 are written as they are.
+            yield csv_line(record).encode("utf-8", "surrogateescape")
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        for offset, head in self._others:
+            yield self._journal.head_at(offset, head)
+        for row in sorted(self._places):
+            yield self._journal.head(self._places[row])
+
+
+def plan_without_writing(
+    csv_path: Path,
+    *,
+    inputs: Sequence[str],
+    contents: Sequence[str | None],
+    detectors: Sequence[DetectorKey],
+    fresh: bool = False,
+    retry_failed: bool = False,
+) -> tuple[ResumePlan, int]:
+    """Return what a scan with this output would do, without touching anything; see `ResultFiles`.
+
+    Returns:
+        The plan, and how many rows the journal knows of other inputs and detectors.
+
+    Raises:
+        UsageError: the path cannot be that of a CSV, is an input, or is that of a file that deepscan has not written.
+        OutputError: the journal cannot be read.
+    """
+    with writing_results(csv_path):
+        jsonl_path = checked_jsonl_path(csv_path, inputs, fresh=fresh)
+        entries = [] if fresh else read_journal(jsonl_path).entries
+    _, others = rows_of(entries, inputs, [key.model for key in detectors])
+    return plan_resume(contents, detectors, entries, retry_failed=retry_failed), len(others)
+
+
+def pruning_note(others: int, csv_path: Path, jsonl_path: Path) -> list[str]:
+    """Say, if there is anything to say, that `--prune` leaves rows of earlier inputs and detectors out of a CSV."""
+    if not others:
+        return []
+    rows, they = ("1 row", "it stays") if others == 1 else (f"{others:,} rows", "they stay")
+    note = (
+        f"--prune leaves {rows} of other inputs or detectors out of {csv_path}; {they} in {jsonl_path}, and a scan "
+        "without --prune brings them back."
+    )
+    return [note]
+
+
+def _notes(journal: Journal) -> list[str]:
+    notes = []
+    if journal.damaged:
+        notes.append(
+            f"{journal.path} has damaged lines ({journal.damaged}), which are passed over: the files they were about "
+            "are scanned again."
+        )
+    if journal.set_aside is not None:
+        notes.append(f"The earlier {journal.path} is kept as {journal.set_aside.name} and not continued.")
+    return notes

@@ -1,0 +1,168 @@
+"""Reading back the JSONL of a scan, for people: whatever of it is whole, and only the latest word on each row."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Final
+
+import msgspec
+
+from deepscan.errors import UsageError
+from deepscan.results import Label, Status, TrackResult
+from deepscan.runtime.media.inputs import normalized_path
+from deepscan.runtime.store.journal_lines import entry_of
+
+CHECKED: Final = b'"check": "'
+NAMES_SHOWN: Final = 3
+
+
+class StoredResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of the results as its record has it, tracks left out; see `VideoResult`. Other fields are passed over."""
+
+    path: str
+    status: Status
+    reason: str
+    score: float | None
+    label: Label | None
+    real_below: float | None = None
+    fake_from: float | None = None
+    model: str
+    faces: int
+    tracks: int
+    clips: int
+    frames: int
+    duration_seconds: float | None
+    width: int | None
+    height: int | None
+    codec: str | None
+    peak_start_seconds: float | None
+    peak_end_seconds: float | None
+    peak_score: float | None
+    backend: str
+    precision: str
+    weights_sha256: str
+    settings_sha256: str
+    elapsed_seconds: float
+
+
+class _Tracks(msgspec.Struct):
+    track_details: list[TrackResult]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResults:
+    """What a JSONL holds.
+
+    Attributes:
+        path: of the JSONL.
+        rows: the latest record of each path and detector, in the order of their first ones, and where its line begins.
+        damaged: how many lines are torn, altered or no records at all.
+    """
+
+    path: str
+    rows: list[tuple[StoredResult, int]]
+    damaged: int
+
+    def of_video(self, name: str) -> list[tuple[StoredResult, int]]:
+        """Return the rows of one video, one for each detector.
+
+        Args:
+            name: its path, or enough of the end of it.
+
+        Raises:
+            UsageError: none is called so, or several are.
+        """
+        paths = dict.fromkeys(row.path for row, _ in self.rows)
+        found: list[str] = []
+        for matches in (str.__eq__, lambda path, end: path.endswith(f"/{end.lstrip('/')}"), str.endswith):
+            found = found or [path for path in paths if matches(path, name)]
+        if not found:
+            raise UsageError(f"No row of {self.path} is about {name}: run `deepscan show` without it to see the rows.")
+        if len(found) > 1:
+            listed = ", ".join(found[:NAMES_SHOWN]) + (", ..." if len(found) > NAMES_SHOWN else "")
+            raise UsageError(f"{len(found)} videos have names that end in {name} ({listed}): give more of the path.")
+        return [(row, offset) for row, offset in self.rows if row.path == found[0]]
+
+    def tracks_at(self, offset: int) -> list[TrackResult]:
+        """Return the tracks of the row whose line begins there; none if the line is not there any more.
+
+        Raises:
+            UsageError: the file cannot be read any more.
+        """
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(offset)
+                return msgspec.convert(json.loads(file.readline()), _Tracks).track_details
+        except OSError as error:
+            raise _cannot_read(self.path, error) from error
+        except (ValueError, RecursionError):
+            return []
+
+
+def stored_results(path: str) -> StoredResults:
+    """Read the rows of a JSONL, line by line; it may be growing meanwhile.
+
+    Raises:
+        UsageError: it cannot be read, or not one of its lines is a record.
+    """
+    rows: dict[tuple[str, str], tuple[StoredResult, int]] = {}
+    damaged = 0
+    try:
+        with open(path, "rb") as file:
+            for line, offset in _lines(file):
+                row = _row_of(line)
+                if row is None:
+                    damaged += 1
+                else:
+                    rows[normalized_path(row.path), row.model] = row, offset
+    except OSError as error:
+        raise _cannot_read(path, error) from error
+    if damaged and not rows:
+        raise UsageError(f"{path} holds no results of a scan: give the .jsonl that `deepscan scan` has written.")
+    return StoredResults(path, list(rows.values()), damaged)
+
+
+def jsonl_path(path: str) -> str:
+    """Return the JSONL that is meant: the one beside the CSV, where that was given.
+
+    Raises:
+        UsageError: it is a CSV, and there is no JSONL beside it.
+    """
+    stem, ending = os.path.splitext(path)
+    if ending.lower() != ".csv":
+        return path
+    beside = f"{stem}.jsonl"
+    if os.path.exists(beside):
+        return beside
+    if not os.path.exists(path):
+        return path  # and the message about it is the usual one
+    raise UsageError(
+        f"{path} is a CSV, and there is no {os.path.basename(beside)} beside it: give the .jsonl that `deepscan scan` "
+        "wrote, as the CSV does not hold everything."
+    )
+
+
+def _lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Yield each line that is not blank, and where it begins."""
+    offset = 0
+    for line in file:
+        if line.strip():
+            yield line, offset
+        offset += len(line)
+
+
+def _row_of(line: bytes) -> StoredResult | None:
+    """Return a line's row, or None if it is damaged; a checksum is looked at where there is one."""
+    if CHECKED in line and entry_of(line, 0) is None:
+        return None
+    try:
+        return msgspec.convert(json.loads(line), StoredResult)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _cannot_read(path: str, error: OSError) -> UsageError:
+    return UsageError(f"{path} cannot be read ({error.strerror}): give the .jsonl that `deepscan scan` has written.")

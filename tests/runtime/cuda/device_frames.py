@@ -1,0 +1,59 @@
+"""Frames in the memory of a device, laid out as decoders leave them there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from deepscan.runtime.cuda.cuda_device import CudaDevice
+from deepscan.runtime.cuda.device import DeviceArray, packed_strides
+from tests.runtime.cuda.host_device import HostDevice
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from deepscan.runtime.cuda.device import Queue
+    from deepscan.runtime.media.device_work import DeviceWork
+    from deepscan.runtime.media.frames import Frame
+
+DEVICES = [pytest.param(HostDevice, id="host"), pytest.param(CudaDevice, id="cuda", marks=pytest.mark.gpu)]
+ROW_GAP_BYTES = 24
+
+
+def on_device(queue: Queue, numbers: NDArray[Any], *, row_gap: int = 0) -> DeviceArray:
+    """Return a copy of an array that lies in the device's memory once somebody waits.
+
+    Args:
+        queue: of the device.
+        numbers: [rows, ...].
+        row_gap: bytes that lie unused behind each row.
+    """
+    row_bytes = numbers.nbytes // len(numbers) + row_gap
+    rows = np.zeros((len(numbers), row_bytes), np.uint8)
+    rows[:, : row_bytes - row_gap] = np.ascontiguousarray(numbers).view(np.uint8).reshape(len(numbers), -1)
+    memory = queue.empty(rows.shape, rows.dtype)
+    queue.upload(memory.address, rows)
+    strides = (row_bytes, *packed_strides(numbers.shape[1:], numbers.dtype))
+    return DeviceArray(memory.owner, memory.address, numbers.shape, numbers.dtype, strides)
+
+
+def frame_on_device(work: DeviceWork, frame: Frame, *, interleaved: bool = False) -> Frame:
+    """Return a frame whose planes are copies on the device, for `work` to make crops of.
+
+    Args:
+        work: of the thread that uses the frame.
+        frame: decoded on the CPU.
+        interleaved: Cb and Cr take turns in one plane, as in NV12 and P010.
+    """
+    luma, *chroma = frame.picture.planes
+    planes = [on_device(work.queue, luma, row_gap=ROW_GAP_BYTES)]
+    if interleaved:
+        both = on_device(work.queue, np.dstack(chroma), row_gap=ROW_GAP_BYTES)
+        shape, strides, step = both.shape[:2], both.strides[:2], both.strides[2]
+        planes += [replace(both, address=both.address + step * each, shape=shape, strides=strides) for each in (0, 1)]
+    else:
+        planes += [on_device(work.queue, plane, row_gap=ROW_GAP_BYTES) for plane in chroma]
+    return replace(frame, picture=replace(frame.picture, planes=tuple(planes), work=work))

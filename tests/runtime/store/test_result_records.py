@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepscan.results import VideoResult
+from deepscan.runtime.store.result_files import (
+    COLUMNS,
+    CSV_HEADER,
+    OrderedRecords,
+    csv_line,
+    record_of,
+)
+from deepscan.runtime.store.result_records import result_of
+from tests.runtime.result_rows import LITE, OTHER, PEAK, files_of, row, scanned, write
+
+# As in the design, written out: other programs rely on the names and their order.
+DESIGNED = (
+    "path,status,reason,score,label,model,faces,tracks,clips,frames,duration_seconds,width,height,codec,"
+    "peak_start_seconds,peak_end_seconds,peak_score,backend,precision,weights_sha256,settings_sha256,elapsed_seconds"
+)
+# What spreadsheets execute.
+FORMULA_STARTS = "=+-@\t\r"
+
+# Names as the system gives them, undecodable bytes included, and names that begin like a formula.
+texts = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"])),
+    st.binary().map(os.fsdecode),
+    st.tuples(st.sampled_from(FORMULA_STARTS + "'\n"), st.text("=+'\"\r\n,; aé")).map("".join),
+)
+
+
+def cells(result: VideoResult) -> dict[str, str]:
+    (read,) = csv.reader(io.StringIO(csv_line(record_of(result)), newline=""))
+    return dict(zip(COLUMNS, read, strict=True))
+
+
+def test_the_columns_are_those_of_the_design(tmp_path: Path) -> None:
+    header, line = write(tmp_path / "r.csv", row())
+    assert header == DESIGNED.split(",")
+    assert CSV_HEADER == DESIGNED + "\n"
+    assert len(line) == len(header)
+
+
+@settings(deadline=None)
+@given(texts, texts)
+def test_any_text_comes_back_once_an_added_apostrophe_is_taken_away(path: str, reason: str) -> None:
+    read = cells(row(path=path, reason=reason))
+    for text, cell in zip((path, reason), (read["path"], read["reason"]), strict=True):
+        assert cell[:1] not in tuple(FORMULA_STARTS)
+        assert (cell[1:] if cell.startswith("'") else cell) == text
+
+
+@pytest.mark.parametrize("start", list(FORMULA_STARTS + "'"))
+def test_a_cell_that_a_spreadsheet_would_execute_becomes_text(start: str) -> None:
+    assert cells(row(path=f"{start}1+1"))["path"] == f"'{start}1+1"
+
+
+def test_numbers_are_not_taken_for_formulas() -> None:
+    assert cells(row(duration_seconds=-1.5))["duration_seconds"] == "-1.5"
+
+
+@given(st.permutations(range(8)))
+def test_records_become_ready_in_order_each_once_and_as_soon_as_possible(order: list[int]) -> None:
+    seen: list[int] = []
+    with OrderedRecords() as records:
+        for count, index in enumerate(order, 1):
+            records.add(index, {"index": index})
+            seen += [record["index"] for record in records.ready()]
+            waiting = next(number for number in range(9) if number not in order[:count])
+            assert seen == list(range(waiting))
+
+
+floats = st.floats(0, 1)
+results = st.builds(
+    scanned, st.integers(0, 9), texts, st.sampled_from([LITE, OTHER]), number=st.integers(0, 1), of=st.just(2)
+)
+
+
+@given(results, floats, st.floats(0, 1e6), texts)
+def test_a_record_gives_the_result_back_as_it_is_rounded(
+    result: VideoResult, score: float, seconds: float, reason: str
+) -> None:
+    result = replace(result, score=score, duration_seconds=seconds, reason=reason)
+    record = json.loads(json.dumps(record_of(result) | {"peak_clips": PEAK.clips}))
+    again = result_of(record, index=result.index, row=result.row, path=result.path)
+    assert record_of(again) == record_of(result)
+    assert again.peak is not None
+    assert (again.peak.clips, again.index, again.row, again.path) == (7, result.index, result.row, result.path)
+
+
+@pytest.mark.parametrize(
+    ("score", "cell"),
+    [(1.23456789e-12, "1.23457e-12"), (0.000123456789, "0.000123457"), (0.5, "0.5"), (0.0, "0.0"), (1.0, "1.0")],
+)
+def test_probabilities_keep_six_digits_however_small(score: float, cell: str) -> None:
+    assert cells(row(status="scored", score=score, label="real"))["score"] == cell
+
+
+def test_what_does_not_apply_is_an_empty_cell_and_no_score_is_made_up() -> None:
+    read = cells(row(status="unreadable", reason="The file is empty."))
+    assert {name for name, cell in read.items() if cell == ""} == {
+        *("score", "label", "duration_seconds", "width", "height", "codec"),
+        *("peak_start_seconds", "peak_end_seconds", "peak_score"),
+    }
+    assert "0.5" not in read.values()
+
+
+@settings(deadline=None, max_examples=30)
+@given(texts.filter(lambda text: "\0" not in text), texts)
+def test_any_name_and_reason_survive_both_files(path: str, reason: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "r.csv"
+        _, read = write(out, row(path=path, reason=reason))
+        with files_of(out, [path]) as files:
+            (again,) = files.results_done()
+        assert (again.path, again.reason) == (path, reason)
+    assert [cell[1:] if cell.startswith("'") else cell for cell in (read[0], read[2])] == [path, reason]
+
+
+def test_the_thresholds_of_a_label_are_in_the_record_and_not_in_the_csv() -> None:
+    result = replace(row(), score=0.5, label="uncertain", real_below=0.35, fake_from=0.8)
+    record = record_of(result)
+    assert (record["real_below"], record["fake_from"]) == (0.35, 0.8)
+    assert not {"real_below", "fake_from"} & set(COLUMNS)
+    older = {name: value for name, value in record.items() if name not in ("real_below", "fake_from")}
+    again = result_of(older | {"peak_clips": None}, index=0, row=0, path="a.mp4")
+    assert (again.real_below, again.fake_from) == (None, None)
