@@ -35,9 +35,7 @@ from benchmarks.gpu_works import NAMES, Measuring, say, works
 from deepscan.errors import ModelError
 from deepscan.export.install import add_random_weights
 from deepscan.runtime.artifacts.artifacts import load_artifact
-from deepscan.runtime.backends.sessions import Device
-from deepscan.runtime.system.environment import environment
-from deepscan.runtime.system.machine import installed_version, nvidia_gpus
+from deepscan.runtime.system.machine import Device, environment, installed_version, nvidia_gpus
 
 MODELS: Final = ("lite", "altfreezing", "ftcn")
 ROUNDS: Final = 3

@@ -29,7 +29,6 @@ from deepscan.models.registry import BUILDERS
 from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.artifacts.weights_store import WEIGHTS, find_installed
 from deepscan.runtime.backends.contract_graph import checked_graph
-from deepscan.runtime.backends.sessions import Device
 from deepscan.runtime.backends.torch_graph import module_from_onnx
 from deepscan.runtime.faces.alignment import IntBox, clip_similarity, enlarged_box, target_points
 from deepscan.runtime.faces.clips import paper_windows
@@ -38,7 +37,7 @@ from deepscan.runtime.faces.crops import crop_square
 from deepscan.runtime.faces.face_detectors import AUTHORS_FACE_SCORE
 from deepscan.runtime.faces.unbroken_tracks import UnbrokenTrack, unbroken_tracks
 from deepscan.runtime.faces.yunet import Faces, YuNet
-from deepscan.runtime.system.machine import cpu_count
+from deepscan.runtime.system.machine import Device, cpu_count
 from deepscan.spec import ClipCrop, DetectorSpec, SquareCrop
 
 

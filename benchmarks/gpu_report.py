@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from benchmarks.gpu_check import Check
-from deepscan.runtime.system.environment import Environment
+from deepscan.runtime.system.machine import Environment
 
 
 class StageFigure(msgspec.Struct, frozen=True, kw_only=True):

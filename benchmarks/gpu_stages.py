@@ -11,7 +11,6 @@ from typing import Any, Final, cast
 from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.backend_choice import BackendChoice, PrecisionChoice, resolve_backend
 from deepscan.runtime.backends.backends import BACKEND_VARIABLE
-from deepscan.runtime.backends.sessions import Device
 from deepscan.runtime.faces.cropping import Detection, Timed, clip_of, cuts_for, piece_of
 from deepscan.runtime.faces.yunet import Faces
 from deepscan.runtime.media.decoder_choice import DecoderCounts, DeviceDecoding
@@ -21,7 +20,7 @@ from deepscan.runtime.pipeline.pipeline import Pipeline
 from deepscan.runtime.pipeline.pipeline_scan import ON_CPU, ON_GPU, Decoders, PipelineScan
 from deepscan.runtime.pipeline.settings import Wishes, resolve_settings
 from deepscan.runtime.pipeline.stages import FacesStage
-from deepscan.runtime.system.machine import cpu_count
+from deepscan.runtime.system.machine import Device, cpu_count
 
 PARTS: Final = ("detect", "preprocess", "infer")
 

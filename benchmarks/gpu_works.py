@@ -17,8 +17,7 @@ from benchmarks.gpu_reference import AuthorsWay, network_of
 from benchmarks.gpu_report import Figure, Sample, StageFigure, rate_of
 from benchmarks.gpu_stages import PARTS, StagesAlone
 from deepscan.runtime.artifacts.artifacts import load_artifact
-from deepscan.runtime.backends.sessions import Device
-from deepscan.runtime.system.machine import cpu_count
+from deepscan.runtime.system.machine import Device, cpu_count
 
 NAMES: Final = ("decode", *PARTS, "scan", "reference")
 # Files and frames of each; short ones are long enough for windows at stride 1.

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from deepscan.runtime.artifacts.weights_store import HOME_VARIABLE
 from deepscan.runtime.backends.backends import BACKEND_VARIABLE
 from deepscan.runtime.backends.sessions import PROVIDERS, available_providers
+from deepscan.runtime.system.files import HOME_VARIABLE
 from deepscan.runtime.system.machine import nvidia_gpus
 
 # No wall-clock limits on examples, and the same ones every time: the suite is a gate.

@@ -146,7 +146,8 @@ def _what_and_how(
     from deepscan.export.bench.bench_records import Setup
     from deepscan.export.bench.benching import subjects_of
     from deepscan.models.specs import spec_of
-    from deepscan.runtime.system.machine import cpu_count, resolve_device
+    from deepscan.runtime.backends.devices import resolve_device
+    from deepscan.runtime.system.machine import cpu_count
 
     if threads is not None:
         whole_number("--threads", threads, most=MOST_THREADS)
@@ -182,7 +183,7 @@ def _refuse_bad_outputs(json: str | None, plot: Path | None) -> None:
 
     from deepscan.errors import MachineError, OutputError, UsageError
     from deepscan.installing import install_extra
-    from deepscan.runtime.system.other_files import holds, json_with, refuse_other_file
+    from deepscan.runtime.system.files import holds, json_with, refuse_other_file
 
     files = [*([Path(json)] if json not in (None, STDOUT) else []), *([plot] if plot else [])]
     for file in files:
@@ -208,7 +209,7 @@ def _run(subjects: list[Subject], setup: Setup, console: Console) -> BenchReport
     from deepscan.cli.spinner import shown
     from deepscan.export.bench.bench_records import BenchReport, BenchResult, Failure, MatmulRate, Measurement
     from deepscan.export.bench.benching import Event, benchmarked
-    from deepscan.runtime.system.environment import environment
+    from deepscan.runtime.system.machine import environment
 
     events: list[Event] = []
     complete = True
@@ -236,7 +237,7 @@ def _write_json(report: BenchReport, target: str) -> None:
     import msgspec
 
     from deepscan.errors import OutputError
-    from deepscan.runtime.system.atomic_files import atomic_write
+    from deepscan.runtime.system.files import atomic_write
 
     data = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
     try:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from deepscan.cli.bench import PLOT_MARKER
 from deepscan.cli.printable import printable
 from deepscan.errors import OutputError
-from deepscan.runtime.system.atomic_files import atomic_write
+from deepscan.runtime.system.files import atomic_write
 from deepscan.wording import counted
 
 if TYPE_CHECKING:

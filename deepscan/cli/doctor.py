@@ -81,7 +81,8 @@ def _show_below_each_other(console: Console, width: int, findings: list[Finding]
 
 
 def _device() -> str:
-    from deepscan.runtime.system.machine import cpu_count, resolve_device
+    from deepscan.runtime.backends.devices import resolve_device
+    from deepscan.runtime.system.machine import cpu_count
     from deepscan.wording import counted
 
     return "CUDA" if resolve_device("auto") == "cuda" else f"CPU, {counted(cpu_count(), 'processor')}"

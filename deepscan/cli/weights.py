@@ -83,7 +83,8 @@ def list_() -> None:
     from rich.text import Text
 
     from deepscan.cli.printable import printable
-    from deepscan.runtime.artifacts.weights_store import damaged_folders, data_folder, installed
+    from deepscan.runtime.artifacts.weights_store import damaged_folders, installed
+    from deepscan.runtime.system.files import data_folder
 
     console = Console()
     entries = installed()

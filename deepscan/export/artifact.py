@@ -44,8 +44,7 @@ from deepscan.runtime.artifacts.artifacts import (
 )
 from deepscan.runtime.artifacts.weights_store import WEIGHTS, find_installed
 from deepscan.runtime.backends.sessions import onnxruntime_version
-from deepscan.runtime.system.atomic_files import atomic_write
-from deepscan.runtime.system.other_files import holds, json_with, refuse_other_file
+from deepscan.runtime.system.files import atomic_write, holds, json_with, refuse_other_file
 from deepscan.spec import DetectorSpec
 
 # What the gate looks at when nobody gives more: enough to see a graph that is wrong, few enough for clips.

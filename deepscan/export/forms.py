@@ -24,7 +24,8 @@ from deepscan.export.wrappers import ArtifactGraph
 from deepscan.runtime.artifacts.artifacts import Form
 from deepscan.runtime.backends.backend_choice import auto_candidates, open_backend
 from deepscan.runtime.backends.backends import Backend
-from deepscan.runtime.system.machine import cpu_count, resolve_device
+from deepscan.runtime.backends.devices import resolve_device
+from deepscan.runtime.system.machine import cpu_count
 from deepscan.spec import DetectorSpec
 from deepscan.wording import counted
 

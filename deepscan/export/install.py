@@ -27,9 +27,10 @@ from deepscan.models.registry import BUILDERS, FACE_DETECTORS
 from deepscan.models.specs import SPECS
 from deepscan.models.untrained import untrained_network
 from deepscan.runtime.artifacts.artifacts import EMBEDDED, load_artifact
-from deepscan.runtime.artifacts.weights_store import PRIVATE, RECORD, WEIGHTS, Installed, Record, weights_folder
+from deepscan.runtime.artifacts.weights_store import RECORD, WEIGHTS, Installed, Record, weights_folder
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.faces.retinaface import RetinaFace
+from deepscan.runtime.system.files import PRIVATE
 from deepscan.runtime.system.machine import cpu_count
 
 GRAY: Final = 128

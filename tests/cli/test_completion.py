@@ -16,7 +16,8 @@ from deepscan.cli.completion import (
 )
 from deepscan.models.specs import SPECS
 from deepscan.results import Status
-from deepscan.runtime.artifacts.weights_store import HOME_VARIABLE, RECORD, Record, weights_folder
+from deepscan.runtime.artifacts.weights_store import RECORD, Record, weights_folder
+from deepscan.runtime.system.files import HOME_VARIABLE
 from tests.cli.console import deepscan
 
 

@@ -26,11 +26,11 @@ from deepscan.export.packing import packed
 from deepscan.models.registry import BUILDERS
 from deepscan.models.specs import SPECS
 from deepscan.runtime.artifacts.artifacts import load_artifact
-from deepscan.runtime.artifacts.weights_store import HOME_VARIABLE
 from deepscan.runtime.backends.tensorrt.engine_store import MANIFEST, Engine, engine_folder, find_engine, read_plan
 from deepscan.runtime.backends.tensorrt.tensorrt_files import LOCK, make_private
 from deepscan.runtime.backends.tensorrt.tensorrt_manifest import BatchProfile, Target
 from deepscan.runtime.backends.tensorrt.tensorrt_packages import Package, load_package
+from deepscan.runtime.system.files import HOME_VARIABLE
 from tests.export.engine_building import ARCHITECTURES, WORKSPACE, build, tiny
 from tests.runtime.engines import contents, stored
 from tests.runtime.tiny_detectors import ORIGIN

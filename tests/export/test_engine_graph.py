@@ -13,9 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from deepscan.errors import ModelError
 from deepscan.export.packing import packed
 from deepscan.runtime.artifacts.artifacts import Artifact
-from deepscan.runtime.artifacts.weights_store import HOME_VARIABLE
 from deepscan.runtime.backends.tensorrt.engine_store import MANIFEST
 from deepscan.runtime.backends.tensorrt.tensorrt_packages import load_package
+from deepscan.runtime.system.files import HOME_VARIABLE
 from deepscan.spec import DetectorSpec
 from tests.export.engine_building import ARCHITECTURES, build, tiny
 from tests.runtime.engines import contents

@@ -24,7 +24,7 @@ from deepscan.export.simplify import folded_batch_norm
 from deepscan.models.registry import BUILDERS
 from deepscan.models.specs import SPECS
 from deepscan.runtime.artifacts.artifacts import Artifact
-from deepscan.runtime.artifacts.weights_store import HOME_VARIABLE
+from deepscan.runtime.system.files import HOME_VARIABLE
 from deepscan.spec import DetectorSpec
 from tests.runtime.tiny_detectors import ORIGIN
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from deepscan.errors import ModelError, UsageError
 from deepscan.export.install import add_random_weights, add_weights
 from deepscan.models import retinaface
-from deepscan.runtime.artifacts.weights_store import HOME_VARIABLE
+from deepscan.runtime.system.files import HOME_VARIABLE
 
 LINES: list[str] = []
 

@@ -19,13 +19,13 @@ from deepscan.errors import ModelError, UsageError
 from deepscan.models.specs import LITE
 from deepscan.naming import in_callers_words
 from deepscan.runtime.artifacts.artifacts import METADATA_PREFIX, Manifest, manifest_name
-from deepscan.runtime.artifacts.weights_store import HOME_VARIABLE
 from deepscan.runtime.faces import yunet
 from deepscan.runtime.faces.face_detectors import AUTHORS_FACE_SCORE, DETECTION_SIDE, WholePicture, face_detector
 from deepscan.runtime.faces.retinaface import RetinaFace
 from deepscan.runtime.faces.yunet import YuNet
 from deepscan.runtime.media.sampling import Sampling
 from deepscan.runtime.pipeline.settings import FULL_SIDE, ScanSettings, Wishes, resolve_settings
+from deepscan.runtime.system.files import HOME_VARIABLE
 from deepscan.spec import DetectorSpec, LabelBand
 from tests.runtime.tiny_detectors import (
     TINY_CLIP,

@@ -7,17 +7,16 @@ import pytest
 
 from deepscan.errors import ModelError, UsageError
 from deepscan.runtime.artifacts.weights_store import (
-    HOME_VARIABLE,
     RECORD,
     Kind,
     Record,
     damaged_folders,
-    data_folder,
     find_installed,
     installed,
     remove_installed,
     weights_folder,
 )
+from deepscan.runtime.system.files import HOME_VARIABLE, data_folder
 
 
 @pytest.fixture(autouse=True)

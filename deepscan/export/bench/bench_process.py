@@ -14,7 +14,7 @@ from typing import IO, Final
 import msgspec
 
 from deepscan.export.bench.bench_records import END, MACHINE_AT_FAULT, Answer, Failure, Task, failure_of
-from deepscan.runtime.system.child_processes import describe_exit
+from deepscan.runtime.system.processes import describe_exit
 
 WORKER: Final = "deepscan.export.bench.bench_worker"
 # For its libraries to give back what they hold; then it is ended.

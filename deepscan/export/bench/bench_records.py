@@ -11,8 +11,7 @@ from deepscan.export.bench.latency import Latency
 from deepscan.export.bench.matmul_rate import RatePrecision
 from deepscan.runtime.artifacts.artifacts import Form, Precision
 from deepscan.runtime.backends.backends import Arithmetic, BackendName
-from deepscan.runtime.backends.sessions import Device
-from deepscan.runtime.system.environment import Environment
+from deepscan.runtime.system.machine import Device, Environment
 
 MATRIX_PRODUCTS: Final = "matrix products"
 # What a process writes when it has said everything.

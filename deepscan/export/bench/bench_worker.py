@@ -36,7 +36,7 @@ from deepscan.export.bench.memory_use import gpu_memory_used, peak_resident_byte
 from deepscan.naming import speak_as_command_line
 from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.backend_choice import Candidate, open_backend
-from deepscan.runtime.system.child_processes import die_with_parent
+from deepscan.runtime.system.processes import die_with_parent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

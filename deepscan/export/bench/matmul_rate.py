@@ -8,7 +8,8 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from deepscan.export.bench.latency import measured_latency
-from deepscan.runtime.backends.sessions import Device, Session
+from deepscan.runtime.backends.sessions import Session
+from deepscan.runtime.system.machine import Device
 
 RatePrecision: TypeAlias = Literal["fp32", "fp16"]
 # Large enough that arithmetic is nearly all that counts, small enough for a measurement of seconds.

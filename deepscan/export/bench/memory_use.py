@@ -6,11 +6,9 @@ import ctypes
 from pathlib import Path
 from typing import Final
 
-from deepscan.runtime.system.machine import CUDA_DRIVER
+from deepscan.runtime.system.machine import CUDA_DRIVER, NVML, TEXT_BYTES
 
 STATUS: Final = Path("/proc/self/status")
-NVML: Final = "libnvidia-ml.so.1"
-TEXT_BYTES: Final = 96
 
 
 class _NvmlMemory(ctypes.Structure):
@@ -51,15 +49,3 @@ def gpu_memory_used() -> int | None:
         and nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)) == 0
     )
     return int(memory.used) if done else None
-
-
-def gpu_driver_version() -> str | None:
-    """Return the version of NVIDIA's driver; None where there is none."""
-    try:
-        nvml = ctypes.CDLL(NVML)
-    except OSError:
-        return None
-    text = ctypes.create_string_buffer(TEXT_BYTES)
-    if nvml.nvmlInit_v2() != 0 or nvml.nvmlSystemGetDriverVersion(text, TEXT_BYTES) != 0:
-        return None
-    return text.value.decode(errors="replace")

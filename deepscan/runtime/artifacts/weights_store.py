@@ -8,7 +8,6 @@ it. Putting weights there takes torch and is done by `deepscan.export.install`; 
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,11 @@ import msgspec
 
 from deepscan.detector_names import DETECTORS, unknown_detector
 from deepscan.errors import ModelError, OutputError
+from deepscan.runtime.system.files import data_folder
 
-HOME_VARIABLE: Final = "DEEPSCAN_HOME"
-NOWHERE: Final = Path("/nonexistent/deepscan")  # nothing is found there, and nothing can be kept
 RECORD: Final = "record.json"
 WEIGHTS: Final = "weights.safetensors"
 HASH_DIGITS: Final = 12  # of a hash, shown to people
-PRIVATE: Final = 0o700
 
 
 Kind: TypeAlias = Literal["detector", "face detector"]
@@ -74,18 +71,6 @@ class Installed:
     def size_bytes(self) -> int:
         """Return how much room it takes on the disk."""
         return sum(file.stat().st_size for file in self.folder.iterdir())
-
-
-def data_folder() -> Path:
-    """Return the folder for what deepscan keeps between runs; it may not exist yet."""
-    given = os.environ.get(HOME_VARIABLE)
-    if given:
-        return Path(given)
-    shared = os.environ.get("XDG_DATA_HOME")
-    try:
-        return (Path(shared) if shared else Path.home() / ".local" / "share") / "deepscan"
-    except RuntimeError:  # a user whom the system does not know, without $HOME, as in containers
-        return NOWHERE
 
 
 def weights_folder(name: str, sha256: str) -> Path:

@@ -14,12 +14,12 @@ from deepscan.export.parity.conversion import Report, silence
 from deepscan.runtime.backends.backend_trials import fastest
 from deepscan.runtime.backends.backends import Arithmetic, BackendName
 from deepscan.runtime.backends.choice_records import choice_path, recall, remember
-from deepscan.runtime.system.environment import Environment, environment
+from deepscan.runtime.system.machine import Environment, environment
 
 if TYPE_CHECKING:
     from deepscan.runtime.artifacts.artifacts import Artifact, Precision
     from deepscan.runtime.backends.backends import Backend
-    from deepscan.runtime.backends.sessions import Device
+    from deepscan.runtime.system.machine import Device
 
 BackendChoice: TypeAlias = Literal["auto", "onnxruntime", "openvino", "torch", "tensorrt"]
 PrecisionChoice: TypeAlias = Literal["auto", "fp32", "bf16", "fp16", "int8"]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from deepscan.runtime.artifacts.artifacts import Artifact
     from deepscan.runtime.backends.backend_choice import Candidate
     from deepscan.runtime.backends.backends import Backend
-    from deepscan.runtime.system.environment import Environment
+    from deepscan.runtime.system.machine import Environment
     from deepscan.spec import DetectorSpec
 
 ROUNDS: Final = 5

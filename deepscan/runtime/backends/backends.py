@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.runtime.artifacts.artifacts import Manifest
-    from deepscan.runtime.backends.sessions import Device
     from deepscan.runtime.cuda.device import Pixels
+    from deepscan.runtime.system.machine import Device
 
 # What computes: an artifact of one precision may be computed in another (float32 in bfloat16, half in float32).
 Arithmetic: TypeAlias = Literal["fp32", "bf16", "fp16", "int8"]

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from deepscan.runtime.artifacts.weights_store import PRIVATE, data_folder
 from deepscan.runtime.backends.backends import Arithmetic, BackendName
-from deepscan.runtime.system.atomic_files import atomic_write
-from deepscan.runtime.system.environment import Environment
+from deepscan.runtime.system.files import PRIVATE, atomic_write, data_folder
+from deepscan.runtime.system.machine import Environment
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast, get_args
+from importlib.util import find_spec
+from pathlib import Path
+from typing import cast, get_args
 
 from deepscan.errors import MachineError, UsageError
-from deepscan.runtime.system.machine import DeviceChoice, nvidia_gpus, resolve_device
-
-if TYPE_CHECKING:
-    from deepscan.runtime.backends.sessions import Device
+from deepscan.runtime.system.machine import Device, DeviceChoice, nvidia_gpus
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +48,30 @@ def parse_gpus(wish: str) -> tuple[DeviceChoice, tuple[int, ...] | None]:
     if kind == "cuda" and re.fullmatch(r"\d{1,4}(,\d{1,4})*", numbers, re.ASCII):
         return "cuda", tuple(sorted({int(number) for number in numbers.split(",")}))
     raise UsageError(f"--device {wish!r} is not known: use auto, cpu, cuda, cuda:all, or cuda:0,1 with GPU numbers.")
+
+
+def resolve_device(choice: DeviceChoice) -> Device:
+    """Turn a choice into a device: `auto` is CUDA where both a GPU and ONNX Runtime's provider for it are there.
+
+    Raises:
+        MachineError: CUDA was asked for and cannot be had.
+    """
+    if choice == "cpu":
+        return "cpu"
+    built = onnxruntime_has_cuda()
+    if built and nvidia_gpus():
+        return "cuda"
+    if choice == "auto":
+        return "cpu"
+    lacking = "no NVIDIA GPU is visible to the CUDA driver" if built else "this ONNX Runtime was built without CUDA"
+    raise MachineError(f"--device cuda cannot be used ({lacking}): run `deepscan doctor`, or use --device cpu.")
+
+
+def onnxruntime_has_cuda() -> bool:
+    """Tell whether the installed ONNX Runtime was built with CUDA, without importing it: its library lies there."""
+    found = find_spec("onnxruntime")
+    folders = found.submodule_search_locations if found is not None else None
+    return any(any(Path(folder).glob("capi/*onnxruntime_providers_cuda.*")) for folder in folders or ())
 
 
 def resolve_devices(wish: str) -> Devices:

@@ -12,10 +12,10 @@ from deepscan.runtime.backends.backends import finite, refuse_device_items
 from deepscan.runtime.backends.batch_input import batch_input_on_cuda
 from deepscan.runtime.backends.batch_sizes import batch_sizes, fill, size_for
 from deepscan.runtime.backends.contract_graph import LOGIT
-from deepscan.runtime.backends.sessions import PROVIDERS, Bound, Device, Session, available_providers
+from deepscan.runtime.backends.sessions import PROVIDERS, Bound, Session, available_providers
 from deepscan.runtime.backends.streams import streams_for
 from deepscan.runtime.backends.tensor_sizes import most_on_cuda
-from deepscan.runtime.system.machine import nvidia_gpus
+from deepscan.runtime.system.machine import Device, nvidia_gpus
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

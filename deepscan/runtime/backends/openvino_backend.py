@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from deepscan.runtime.artifacts.artifacts import Artifact, Precision
     from deepscan.runtime.backends.backends import Arithmetic, Items
-    from deepscan.runtime.backends.sessions import Device
+    from deepscan.runtime.system.machine import Device
 
 PACKAGE: Final = "openvino"
 DEVICE: Final = "CPU"

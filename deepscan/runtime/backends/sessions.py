@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +23,8 @@ if LOADED_BEFORE:
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Device = Literal["cpu", "cuda"]
+    from deepscan.runtime.system.machine import Device
+
 PROVIDERS: dict[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 ERRORS_ONLY = 3
 # What its allocator says, and CUDA, cuBLAS and cuDNN behind it.

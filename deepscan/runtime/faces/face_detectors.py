@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from deepscan.runtime.backends.sessions import Device
     from deepscan.runtime.media.frames import DeviceFrame
     from deepscan.runtime.pipeline.stages import FaceDetector
+    from deepscan.runtime.system.machine import Device
 
 FaceDetectorChoice = Literal["yunet", "retinaface", "none"]
 # Faces are searched for in a picture whose longer side is this many pixels: those of 1/60 of it are still found.

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from deepscan.errors import ModelError
-from deepscan.runtime.backends.sessions import Device, Session
+from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.faces.yunet import Faces
+from deepscan.runtime.system.machine import Device
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -19,8 +19,9 @@ from onnx import numpy_helper
 
 from deepscan.errors import MachineError
 from deepscan.installing import install_packages
-from deepscan.runtime.backends.sessions import Device, Session
+from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.faces.frame_inputs import FrameInputs
+from deepscan.runtime.system.machine import Device
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -21,8 +21,8 @@ from deepscan.runtime.pipeline.scoring import MIN_SIGHTINGS, Aggregate, band_wit
 
 if TYPE_CHECKING:
     from deepscan.runtime.artifacts.artifacts import Precision
-    from deepscan.runtime.backends.sessions import Device
     from deepscan.runtime.pipeline.stages import FaceDetector
+    from deepscan.runtime.system.machine import Device
     from deepscan.spec import DetectorSpec
 
 # Goes into `settings_sha256`: raised whenever the same settings begin to mean other scores or labels.

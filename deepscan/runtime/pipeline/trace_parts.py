@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from deepscan.runtime.pipeline.trace import HEAD, TraceWriter, joined
-from deepscan.runtime.system.own_files import refuse_unwritable
+from deepscan.runtime.system.files import refuse_unwritable
 
 
 class Trace:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 from deepscan.errors import OutputError
-from deepscan.runtime.system.own_files import refuse_unwritable
+from deepscan.runtime.system.files import refuse_unwritable
 
 Event = Literal[
     "scan_started",

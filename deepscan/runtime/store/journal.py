@@ -21,7 +21,7 @@ from typing import Any, Final
 from deepscan.runtime.store.journal_content import JournalContent, read_journal
 from deepscan.runtime.store.journal_lines import Entry, Place, decoded_head
 from deepscan.runtime.store.output_paths import backup_path, refuse_other_journal
-from deepscan.runtime.system.atomic_files import flush_folder
+from deepscan.runtime.system.files import flush_folder
 
 SYNC_SECONDS: Final = 1.0
 

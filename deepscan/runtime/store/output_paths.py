@@ -14,7 +14,7 @@ from deepscan.errors import OutputError, UsageError
 from deepscan.runtime.store.journal_content import read_journal
 from deepscan.runtime.store.output_lock import lock_path
 from deepscan.runtime.store.result_records import CSV_HEADER
-from deepscan.runtime.system.atomic_files import atomic_write, is_partial_of
+from deepscan.runtime.system.files import atomic_write, is_partial_of
 
 CSV_SUFFIXES: Final = frozenset(["", ".csv"])
 JOURNAL_SUFFIX: Final = ".jsonl"

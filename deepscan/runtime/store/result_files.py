@@ -34,7 +34,7 @@ from deepscan.runtime.store.output_paths import (
 from deepscan.runtime.store.result_records import BOM, COLUMNS, CSV_HEADER, csv_line, record_of, result_of
 from deepscan.runtime.store.resume import DetectorKey, ResumePlan, plan_resume
 from deepscan.runtime.store.rows import OtherRows, rows_of
-from deepscan.runtime.system.atomic_files import atomic_write, check_replaceable, remove_partials
+from deepscan.runtime.system.files import atomic_write, check_replaceable, remove_partials
 
 __all__ = ["COLUMNS", "CSV_HEADER", "OrderedRecords", "ResultFiles", "csv_line", "plan_without_writing", "record_of"]
 

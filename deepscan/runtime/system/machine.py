@@ -1,21 +1,38 @@
-"""What this machine can do: processors, GPUs, the libraries that decode and infer."""
+"""What this machine is and can do: processors, GPUs, the libraries that decode and infer."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
 
-from deepscan.errors import MachineError
-from deepscan.runtime.artifacts.weights_store import data_folder
-from deepscan.runtime.backends.sessions import PROVIDERS, Device, available_providers
+import msgspec
 
-DeviceChoice = Literal["auto", "cpu", "cuda"]
-CUDA_DRIVER = "libcuda.so.1"
-NVDEC_LIBRARY = "libnvcuvid.so.1"
-NAME_BYTES = 256
+from deepscan.installing import DISTRIBUTION
+from deepscan.runtime.system.files import data_folder
+from deepscan.wording import counted
+
+Device: TypeAlias = Literal["cpu", "cuda"]
+DeviceChoice: TypeAlias = Literal["auto", "cpu", "cuda"]
+CUDA_DRIVER: Final = "libcuda.so.1"
+NVDEC_LIBRARY: Final = "libnvcuvid.so.1"
+NVML: Final = "libnvidia-ml.so.1"
+TEXT_BYTES: Final = 256
+PROCESSORS: Final = Path("/proc/cpuinfo")
+PACKAGES: Final = (
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "torch",
+    "tensorrt",
+    "tensorrt-rtx",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +64,9 @@ def nvidia_gpus() -> list[Gpu]:
         return []
     gpus = []
     for ordinal in range(count.value):
-        device, name, memory = ctypes.c_int(), ctypes.create_string_buffer(NAME_BYTES), ctypes.c_size_t()
+        device, name, memory = ctypes.c_int(), ctypes.create_string_buffer(TEXT_BYTES), ctypes.c_size_t()
         driver.cuDeviceGet(ctypes.byref(device), ordinal)
-        driver.cuDeviceGetName(name, NAME_BYTES, device)
+        driver.cuDeviceGetName(name, TEXT_BYTES, device)
         driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
         gpus.append(Gpu(name.value.decode(errors="replace"), memory.value))
     return gpus
@@ -72,18 +89,65 @@ def installed_version(package: str) -> str | None:
         return None
 
 
-def resolve_device(choice: DeviceChoice) -> Device:
-    """Turn a choice into a device: `auto` is CUDA where both a GPU and ONNX Runtime's provider for it are there.
+def gpu_driver_version() -> str | None:
+    """Return the version of NVIDIA's driver; None where there is none."""
+    try:
+        nvml = ctypes.CDLL(NVML)
+    except OSError:
+        return None
+    text = ctypes.create_string_buffer(TEXT_BYTES)
+    if nvml.nvmlInit_v2() != 0 or nvml.nvmlSystemGetDriverVersion(text, TEXT_BYTES) != 0:
+        return None
+    return text.value.decode(errors="replace")
 
-    Raises:
-        MachineError: CUDA was asked for and cannot be had.
+
+class Environment(msgspec.Struct, frozen=True, kw_only=True):
+    """What a figure depends on besides the detector.
+
+    Attributes:
+        processor: name of the CPU.
+        processors: how many this process may use.
+        gpus: names of the GPUs.
+        gpu_driver: version of NVIDIA's driver; None where there is none.
+        system: name and version of the operating system.
+        packages: name and version of what takes part, Python included.
     """
-    if choice == "cpu":
-        return "cpu"
-    built = PROVIDERS["cuda"] in available_providers()
-    if built and nvidia_gpus():
-        return "cuda"
-    if choice == "auto":
-        return "cpu"
-    lacking = "no NVIDIA GPU is visible to the CUDA driver" if built else "this ONNX Runtime was built without CUDA"
-    raise MachineError(f"--device cuda cannot be used ({lacking}): run `deepscan doctor`, or use --device cpu.")
+
+    processor: str
+    processors: int
+    gpus: tuple[str, ...]
+    gpu_driver: str | None
+    system: str
+    packages: dict[str, str]
+
+    def __str__(self) -> str:
+        gpus = f"; {', '.join(self.gpus)}, driver {self.gpu_driver or 'unknown'}" if self.gpus else ""
+        versions = ", ".join(f"{name} {version}" for name, version in self.packages.items())
+        return f"{self.processor}, {counted(self.processors, 'processor')}{gpus}; {self.system}; {versions}"
+
+
+def environment() -> Environment:
+    """Describe this machine."""
+    found = {name: installed_version(name) for name in PACKAGES}
+    return Environment(
+        processor=_processor(),
+        processors=cpu_count(),
+        gpus=tuple(gpu.name for gpu in nvidia_gpus()),
+        gpu_driver=gpu_driver_version(),
+        system=f"{platform.system()} {platform.release()}",
+        packages={
+            "python": platform.python_version(),
+            "deepscan": version(DISTRIBUTION),
+            **{name: number for name, number in found.items() if number},
+        },
+    )
+
+
+def _processor() -> str:
+    """Return the name that Linux gives on most processors, else what Python knows."""
+    try:
+        lines = PROCESSORS.read_text().splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())

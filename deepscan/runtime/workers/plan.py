@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from deepscan.runtime.backends.sessions import Device
     from deepscan.runtime.media.decoder_choice import DecoderName
+    from deepscan.runtime.system.machine import Device
 
 MOST_NVDEC_PROCESSES: Final = 8
 NVDEC_DECODERS_EACH: Final = 2

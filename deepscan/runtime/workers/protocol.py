@@ -12,11 +12,11 @@ import msgspec
 
 from deepscan.results import VideoResult
 from deepscan.runtime.backends.backend_choice import BackendChoice, PrecisionChoice
-from deepscan.runtime.backends.sessions import Device
 from deepscan.runtime.media.content import PlannedContent
 from deepscan.runtime.media.decoder_choice import DecoderName
 from deepscan.runtime.pipeline.pipeline import StageTimes
 from deepscan.runtime.pipeline.settings import Wishes
+from deepscan.runtime.system.machine import Device
 
 LENGTH: Final = struct.Struct("<I")
 

@@ -22,7 +22,6 @@ from deepscan.results import Status, VideoResult
 from deepscan.runtime.media.content import signature_of
 from deepscan.runtime.pipeline.pipeline import StageTimes
 from deepscan.runtime.pipeline.stages import Progress
-from deepscan.runtime.system.awake_clock import LONGEST_GAP_SECONDS, AwakeClock
 from deepscan.runtime.workers.plan import needed_for
 from deepscan.runtime.workers.protocol import (
     Detector,
@@ -37,7 +36,15 @@ from deepscan.runtime.workers.protocol import (
     Problem,
     Ready,
 )
-from deepscan.runtime.workers.worker_slots import STALLED_SECONDS, WorkerSlot, standings, summed_decoders, summed_times
+from deepscan.runtime.workers.worker_slots import (
+    LONGEST_GAP_SECONDS,
+    STALLED_SECONDS,
+    AwakeClock,
+    WorkerSlot,
+    standings,
+    summed_decoders,
+    summed_times,
+)
 from deepscan.wording import plural
 
 if TYPE_CHECKING:

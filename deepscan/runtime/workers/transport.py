@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
-from deepscan.runtime.system.child_processes import describe_exit
+from deepscan.runtime.system.processes import describe_exit
 from deepscan.runtime.workers.protocol import FromWorker, ToWorker, from_worker, receive_bytes, send
 
 MODULE: Final = "deepscan.runtime.workers.worker"

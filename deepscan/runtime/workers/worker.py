@@ -30,8 +30,7 @@ from deepscan.runtime.pipeline.pipeline_scan import ON_CPU, ON_GPU, Decoders, Pi
 from deepscan.runtime.pipeline.settings import resolve_settings
 from deepscan.runtime.pipeline.stages import DeviceFaceDetector
 from deepscan.runtime.pipeline.trace import TraceWriter
-from deepscan.runtime.system.child_processes import die_with_parent
-from deepscan.runtime.system.memory_limit import limit_memory
+from deepscan.runtime.system.processes import die_with_parent, limit_memory
 from deepscan.runtime.workers.protocol import (
     Detector,
     Failed,

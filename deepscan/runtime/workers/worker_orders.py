@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deepscan.runtime.backends.devices import visible_gpu
-from deepscan.runtime.system.memory_limit import usual_memory
+from deepscan.runtime.system.processes import usual_memory
 from deepscan.runtime.workers.protocol import Setup
 from deepscan.runtime.workers.transport import WorkerProcess
 
 if TYPE_CHECKING:
     from deepscan.runtime.backends.backend_choice import BackendChoice, PrecisionChoice
-    from deepscan.runtime.backends.sessions import Device
     from deepscan.runtime.media.decoder_choice import DecoderName
     from deepscan.runtime.pipeline.settings import Wishes
     from deepscan.runtime.pipeline.trace_parts import Trace
+    from deepscan.runtime.system.machine import Device
     from deepscan.runtime.workers.plan import WorkerPlan
     from deepscan.runtime.workers.protocol import FromWorker
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,31 @@ if TYPE_CHECKING:
 # A worker with files in which nothing moves for so long hangs: it decodes no frame, searches none, cuts no crop and
 # scores none. The slowest detector on a slow processor takes seconds for a clip.
 STALLED_SECONDS: Final = 300.0
+# Whoever measures with an `AwakeClock` reads it more often than this.
+LONGEST_GAP_SECONDS: Final = 5.0
+
+
+class AwakeClock:
+    """Seconds that pass while it is read regularly; of a longer gap between two readings only the beginning counts.
+
+    A process that was stopped, frozen with its container, suspended with its machine or kept busy by its caller has
+    heard nothing of its workers meanwhile: that time says nothing about them.
+
+    Args:
+        now: the clock below it.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._read = now()
+        self._awake = 0.0
+
+    def __call__(self) -> float:
+        """Return the seconds so far."""
+        now = self._now()
+        self._awake += min(now - self._read, LONGEST_GAP_SECONDS)
+        self._read = now
+        return self._awake
 
 
 @dataclass(slots=True, eq=False)

@@ -19,7 +19,6 @@ from deepscan.errors import MachineError, ModelError
 from deepscan.export.parity.samples import Samples, packaged_samples
 from deepscan.installing import install_extra
 from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
-from deepscan.runtime.artifacts.weights_store import HOME_VARIABLE
 from deepscan.runtime.backends import backend_choice, backend_trials
 from deepscan.runtime.backends.backend_choice import (
     BackendChoice,
@@ -34,7 +33,8 @@ from deepscan.runtime.backends.backend_choice import (
 from deepscan.runtime.backends.backend_trials import ROUNDS, WORTH_A_CHANGE
 from deepscan.runtime.backends.backends import Backend
 from deepscan.runtime.backends.choice_records import Choice
-from deepscan.runtime.system.environment import environment
+from deepscan.runtime.system.files import HOME_VARIABLE
+from deepscan.runtime.system.machine import environment
 from deepscan.spec import DetectorSpec
 from tests.runtime.graphs import (
     brightness_artifact,

@@ -21,10 +21,10 @@ from deepscan.export.engine_builder import build_engine
 from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
 from deepscan.runtime.backends.backend_choice import Candidate, candidates, open_backend
 from deepscan.runtime.backends.backends import Arithmetic, Backend, BackendName
-from deepscan.runtime.backends.sessions import Device, Session
+from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.backends.tensorrt.tensorrt_backend import usable_packages
 from deepscan.runtime.backends.tensorrt.tensorrt_gpu import present_target
-from deepscan.runtime.system.machine import nvidia_gpus
+from deepscan.runtime.system.machine import Device, nvidia_gpus
 from tests.runtime.graphs import (
     brightness_artifact,
     frame_artifact,

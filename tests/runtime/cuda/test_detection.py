@@ -12,7 +12,6 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from deepscan.runtime.backends.sessions import Device as DeviceName
 from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.cuda.device import Device
 from deepscan.runtime.faces.crops import crop_rgb
@@ -22,6 +21,7 @@ from deepscan.runtime.faces.yunet import Faces, YuNet, aligned
 from deepscan.runtime.media.device_work import DeviceWork
 from deepscan.runtime.media.frames import DeviceFrame, Frame
 from deepscan.runtime.media.pyav_reader import PyAVReader, open_video
+from deepscan.runtime.system.machine import Device as DeviceName
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES
 from tests.runtime.cuda.device_frames import DEVICES, frame_on_device
 from tests.runtime.cuda.host_device import HostDevice

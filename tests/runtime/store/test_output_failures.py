@@ -16,7 +16,7 @@ from deepscan.errors import OutputError, UsageError
 from deepscan.runtime.store.output_lock import OutputLock, lock_path
 from deepscan.runtime.store.result_files import plan_without_writing
 from deepscan.runtime.store.result_records import CSV_HEADER
-from deepscan.runtime.system.atomic_files import atomic_write
+from deepscan.runtime.system.files import atomic_write
 from tests.runtime.result_rows import LITE, files_of, paths, row, scanned, write
 
 ROOT = Path(__file__).parents[3]

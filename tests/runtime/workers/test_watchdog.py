@@ -22,13 +22,12 @@ from deepscan.runtime.media.frames import Frame
 from deepscan.runtime.media.pyav_reader import PyAVReader
 from deepscan.runtime.pipeline.messages import VideoJob
 from deepscan.runtime.pipeline.settings import Wishes
-from deepscan.runtime.system.awake_clock import LONGEST_GAP_SECONDS, AwakeClock
 from deepscan.runtime.workers import worker, worker_orders
 from deepscan.runtime.workers.plan import WorkerPlan
 from deepscan.runtime.workers.protocol import FromWorker, Heartbeat, ToWorker, from_worker, receive_bytes, send
 from deepscan.runtime.workers.supervisor import Supervisor
 from deepscan.runtime.workers.worker_orders import WorkerOrder, started_worker
-from deepscan.runtime.workers.worker_slots import STALLED_SECONDS, WorkerSlot
+from deepscan.runtime.workers.worker_slots import LONGEST_GAP_SECONDS, STALLED_SECONDS, AwakeClock, WorkerSlot
 from tests.footage import portrait, write_video
 from tests.runtime.tiny_detectors import tiny_clip_artifact
 from tests.runtime.watchdog import within_patience

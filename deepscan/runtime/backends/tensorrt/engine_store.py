@@ -22,10 +22,10 @@ import msgspec
 
 from deepscan.errors import MachineError, ModelError
 from deepscan.runtime.artifacts.artifacts import Manifest
-from deepscan.runtime.artifacts.weights_store import HASH_DIGITS, data_folder
+from deepscan.runtime.artifacts.weights_store import HASH_DIGITS
 from deepscan.runtime.backends.tensorrt.tensorrt_files import LOCK, read_own, refuse_open
 from deepscan.runtime.backends.tensorrt.tensorrt_manifest import TITLES, EngineManifest, Flavor, Target, mismatch
-from deepscan.runtime.system.atomic_files import atomic_write
+from deepscan.runtime.system.files import atomic_write, data_folder
 
 MANIFEST: Final = "manifest.json"
 

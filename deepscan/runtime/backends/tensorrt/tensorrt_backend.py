@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from deepscan.runtime.artifacts.artifacts import Artifact, Manifest, Precision
     from deepscan.runtime.backends.backends import Arithmetic, Items
-    from deepscan.runtime.backends.sessions import Device
     from deepscan.runtime.backends.tensorrt.tensorrt_manifest import Target
+    from deepscan.runtime.system.machine import Device
 
 
 def arithmetic(precision: Precision, device: Device) -> tuple[Arithmetic, ...]:

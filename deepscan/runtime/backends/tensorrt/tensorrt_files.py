@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from deepscan.errors import ModelError
-from deepscan.runtime.artifacts.weights_store import PRIVATE
-from deepscan.runtime.system.atomic_files import atomic_write
+from deepscan.runtime.system.files import PRIVATE, atomic_write
 
 LOCK: Final = "lock"
 OPEN_TO_OTHERS: Final = 0o077

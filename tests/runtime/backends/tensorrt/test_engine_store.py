@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepscan.errors import MachineError, ModelError
-from deepscan.runtime.artifacts.weights_store import HOME_VARIABLE
 from deepscan.runtime.backends.tensorrt.engine_store import (
     MANIFEST,
     Engine,
@@ -36,6 +35,7 @@ from deepscan.runtime.backends.tensorrt.tensorrt_files import (
     write_sealed,
 )
 from deepscan.runtime.backends.tensorrt.tensorrt_manifest import Flavor, Target, mismatch
+from deepscan.runtime.system.files import HOME_VARIABLE
 from tests.runtime.engines import PLAN, TARGET, VERSION, contents, lite, record, remedy, rewrite, stored
 from tests.runtime.watchdog import wait_until
 

@@ -21,7 +21,6 @@ from deepscan.export.engine_builder import build_engine
 from deepscan.export.half import halved
 from deepscan.export.packing import WeightsOrigin, packed
 from deepscan.runtime.artifacts.artifacts import Artifact, Precision, load_artifact
-from deepscan.runtime.artifacts.weights_store import HOME_VARIABLE
 from deepscan.runtime.backends.batch_sizes import Memory, batch_sizes, fill, memory_for, size_for
 from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.backends.tensorrt.engine_store import Engine
@@ -35,6 +34,7 @@ from deepscan.runtime.backends.tensorrt.tensorrt_gpu import present_target
 from deepscan.runtime.backends.tensorrt.tensorrt_manifest import Flavor, Target
 from deepscan.runtime.backends.tensorrt.tensorrt_packages import Message, Package, heard, load_package, plain
 from deepscan.runtime.cuda.cuda_runtime import called, cuda_runtime
+from deepscan.runtime.system.files import HOME_VARIABLE
 from deepscan.runtime.system.machine import nvidia_gpus
 from tests.runtime.engines import TARGET, VERSION, lite, rewrite, stored
 
