@@ -36,10 +36,10 @@ from deepscan.errors import ModelError
 from deepscan.export.parity.parity import BUDGETS, compared, misses
 from deepscan.export.parity.samples import Samples, packaged_samples
 from deepscan.models.specs import SPECS
+from deepscan.options import Arithmetic
 from deepscan.runtime.artifacts.artifacts import Form, load_artifact
 from deepscan.runtime.artifacts.weights_store import WEIGHTS, find_installed
 from deepscan.runtime.backends.backend_choice import Candidate, candidates, open_backend
-from deepscan.runtime.backends.backends import Arithmetic
 from deepscan.runtime.system.machine import cpu_count, installed_version
 
 # Only one contender is to have torch in its process, and each imports this file: torch is imported where it is needed.

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, cast
 
+from deepscan.options import BackendChoice, PrecisionChoice, ScanOptions
 from deepscan.runtime.artifacts.artifacts import load_artifact
-from deepscan.runtime.backends.backend_choice import BackendChoice, PrecisionChoice, resolve_backend
+from deepscan.runtime.backends.backend_choice import resolve_backend
 from deepscan.runtime.backends.backends import BACKEND_VARIABLE
 from deepscan.runtime.faces.cropping import Detection, Timed, clip_of, cuts_for, piece_of
 from deepscan.runtime.faces.yunet import Faces
@@ -18,7 +19,7 @@ from deepscan.runtime.media.device_work import DeviceWork
 from deepscan.runtime.pipeline.messages import Look, VideoJob
 from deepscan.runtime.pipeline.pipeline import Pipeline
 from deepscan.runtime.pipeline.pipeline_scan import ON_CPU, ON_GPU, Decoders, PipelineScan
-from deepscan.runtime.pipeline.settings import Wishes, resolve_settings
+from deepscan.runtime.pipeline.settings import resolve_settings
 from deepscan.runtime.pipeline.stages import FacesStage
 from deepscan.runtime.system.machine import Device, cpu_count
 
@@ -84,7 +85,7 @@ def worker_pipeline(
     model: str, *, device: Device, backend: BackendChoice | None = None, precision: PrecisionChoice = "auto"
 ) -> Pipeline:
     """Return the pipeline of one worker, in this process; on a GPU it decodes there, so that the frames are there."""
-    settings = resolve_settings([model], Wishes(), device=device)
+    settings = resolve_settings(ScanOptions(model=model), device=device)
     wanted = backend or cast("BackendChoice", os.environ.get(BACKEND_VARIABLE) or "auto")
     backends = [
         resolve_backend(artifact, backend=wanted, precision=precision, device=device, threads=cpu_count())

@@ -26,6 +26,7 @@ from benchmarks.footage import SIZES, copies, make_video
 from benchmarks.measure import Cost, cost_of, machine
 from benchmarks.processes import memory_watched
 from benchmarks.yardstick import gigaflops_of, matmul_gigaflops
+from deepscan.options import DETECT_EVERY, ScanOptions
 from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.faces.cropping import cuts_for
@@ -34,11 +35,11 @@ from deepscan.runtime.faces.following import FaceFollower
 from deepscan.runtime.faces.tracking import Tracker
 from deepscan.runtime.faces.yunet import YuNet
 from deepscan.runtime.media.open_input import open_input
-from deepscan.runtime.media.sampling import DETECT_EVERY, Sampling
+from deepscan.runtime.media.sampling import Sampling
 from deepscan.runtime.pipeline.infer_stage import InferStage, ScoringSettings
 from deepscan.runtime.pipeline.messages import VideoJob
 from deepscan.runtime.pipeline.pipeline_scan import MAX_GAP_SECONDS, ON_CPU, Decoders, PipelineScan
-from deepscan.runtime.pipeline.settings import Wishes, resolve_settings
+from deepscan.runtime.pipeline.settings import resolve_settings
 from deepscan.runtime.pipeline.stages import DecodeStage, FacesStage, Progress
 from deepscan.runtime.system.machine import cpu_count
 
@@ -77,7 +78,7 @@ class Stages:
         )
         backend = OnnxRuntimeBackend(artifact, device="cpu", threads=cpu_count(), precision="fp32")
         self._infer = partial(InferStage, [(backend, verdict)], progress=Progress())
-        self._settings = resolve_settings(["lite"], Wishes(), device="cpu")
+        self._settings = resolve_settings(ScanOptions(), device="cpu")
         self._artifact = artifact
 
     def together(self, videos: list[Path]) -> PipelineScan:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     __version__: str
     from deepscan.limits import Limits
+    from deepscan.options import ScanOptions
     from deepscan.results import Segment, TrackResult, VideoResult
     from deepscan.runtime.scan import Scan, scan
 
@@ -46,6 +47,7 @@ __all__ = [
     "OutputError",
     "OverLimit",
     "Scan",
+    "ScanOptions",
     "Segment",
     "TrackResult",
     "UnreachableInput",
@@ -62,6 +64,7 @@ _HOMES = {
     "Limits": "deepscan.limits",
     "Scan": "deepscan.runtime.scan",
     "scan": "deepscan.runtime.scan",
+    "ScanOptions": "deepscan.options",
     "Segment": "deepscan.results",
     "TrackResult": "deepscan.results",
     "VideoResult": "deepscan.results",

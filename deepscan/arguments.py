@@ -7,11 +7,18 @@ FFmpeg and ONNX Runtime (often 32), or by a clock.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
 from numbers import Integral, Real
-from typing import Any, Final, TypeVar
+from types import NoneType
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args, get_origin, get_type_hints
+
+import msgspec
 
 from deepscan.errors import UsageError
+
+Panel: TypeAlias = Literal["Inputs", "What is scored", "Speed", "Limits", "Results", "Going on"]
 
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 MOST_COUNT: Final = 2**31 - 1
@@ -21,7 +28,105 @@ MOST_SECONDS: Final = 1e9  # 31 years
 MOST_THREADS: Final = 1024
 MOST_SEED: Final = 2**63 - 1
 MOST_SHOWN: Final = 40  # characters of a value in a message
-T = TypeVar("T")
+MEBIBYTE: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """Metadata of a field of an options Struct: `name: Annotated[int, Option(...)] = 3`.
+
+    Attributes:
+        help: sentence for the help and the documentation.
+        check: takes the option's name and a value, and returns the value in Python's own type; raises UsageError. Of a
+            field with a `Literal` type it is always `one_of`.
+        panel: of the help; None for what is needed every day.
+        metavar: placeholder for the value in the help.
+        shown_default: default for the help, where the default value itself says too little.
+        name: on the command line, where it is not the field's.
+        unit: in which the command line and configuration files give the value, as a multiple of the field's own.
+        zero_is_none: whether 0 on the command line stands for None.
+        bounds: keyword arguments of `check`.
+    """
+
+    help: str
+    check: Callable[..., Any]
+    panel: Panel | None = None
+    metavar: str | None = None
+    shown_default: str | None = None
+    name: str | None = None
+    unit: int = 1
+    zero_is_none: bool = False
+    bounds: Mapping[str, Any] = field(default_factory=dict)
+
+    def from_command_line(self, label: str, value: object) -> Any:
+        """Return the value of the field for a value in the command line's unit.
+
+        Raises:
+            UsageError: the value has the wrong kind, or is out of range.
+        """
+        if self.zero_is_none and value == 0 and not isinstance(value, bool):
+            return None
+        if self.unit == 1:
+            return self.check(label, value, **self.bounds)
+        bounds = {name: -(-bound // self.unit) for name, bound in self.bounds.items()}
+        return self.check(label, value, **bounds) * self.unit
+
+
+@dataclass(frozen=True, slots=True)
+class OptionField:
+    """A field of an options Struct with its metadata.
+
+    Attributes:
+        name: of the field: the keyword for programs.
+        kind: its type, without None.
+        optional: whether it may be None.
+        default: its default value.
+        option: its metadata; `check` and `bounds` are complete.
+    """
+
+    name: str
+    kind: Any
+    optional: bool
+    default: Any
+    option: Option
+
+    @property
+    def flag(self) -> str:
+        """The option on the command line: `--min-face`."""
+        return f"--{self.option.name or self.name.replace('_', '-')}"
+
+
+@cache
+def option_fields(options: type[msgspec.Struct]) -> tuple[OptionField, ...]:
+    """Return the fields of a Struct that are annotated with an `Option`, in order."""
+    hints = get_type_hints(options, include_extras=True)
+    found = []
+    for each in msgspec.structs.fields(options):
+        hint = hints[each.name]
+        if get_origin(hint) is not Annotated:
+            continue
+        outer, option = get_args(hint)
+        kinds = [kind for kind in get_args(outer) if kind is not NoneType]
+        optional = len(kinds) < len(get_args(outer)) and get_origin(outer) is not Literal
+        kind = kinds[0] if optional else outer
+        if get_origin(kind) is Literal:
+            option = replace(option, check=one_of, bounds={"accepted": get_args(kind)})
+        found.append(OptionField(each.name, kind, optional, each.default, option))
+    return tuple(found)
+
+
+def check_options(options: msgspec.Struct) -> None:
+    """Check every annotated field of a frozen Struct, and convert it to Python's own type.
+
+    Raises:
+        UsageError: a value has the wrong kind, or is out of range.
+    """
+    for each in option_fields(type(options)):
+        value = getattr(options, each.name)
+        if value is not None or not each.optional:
+            label = each.name if each.kind is bool else each.flag
+            value = each.option.check(label, value, **each.option.bounds)
+            msgspec.structs.force_setattr(options, each.name, value)
 
 
 def whole_number(option: str, value: object, *, least: int = 1, most: int = MOST_COUNT) -> int:
@@ -79,11 +184,6 @@ def seconds(option: str, value: object) -> float:
     return real_number(option, value, least=0, most=MOST_SECONDS, above=True)
 
 
-def optional(check: Callable[..., T], option: str, value: object, **bounds: int) -> T | None:
-    """Return None as it is, and anything else checked."""
-    return None if value is None else check(option, value, **bounds)
-
-
 def truth(option: str, value: object) -> bool:
     """Return True or False.
 
@@ -95,14 +195,15 @@ def truth(option: str, value: object) -> bool:
     return bool(value)
 
 
-def one_of(option: str, value: object, accepted: Sequence[str]) -> None:
-    """Refuse a word that is not among those accepted.
+def one_of(option: str, value: object, *, accepted: Sequence[str]) -> str:
+    """Return one of the accepted words.
 
     Raises:
-        UsageError: it is not.
+        UsageError: it is something else.
     """
     if not isinstance(value, str) or value not in accepted:
         raise UsageError(f"{option} {_shown(value)} is not known: use one of {', '.join(accepted)}.")
+    return value
 
 
 def text(option: str, value: object) -> str:
@@ -157,16 +258,16 @@ def paths(option: str, value: object) -> tuple[str, ...]:
     return tuple(path(option, each) for each in _each(option, value, singly, "a path, or a list of paths"))
 
 
-def detectors(value: object) -> list[str]:
+def detectors(option: str, value: object) -> tuple[str, ...]:
     """Return the names of detectors: one text with commas between them, or several texts or paths.
 
     Raises:
         UsageError: they are something else.
     """
     if isinstance(value, str):
-        return [name.strip() for name in value.split(",")]
+        return tuple(name.strip() for name in value.split(","))
     what = "the name of a detector, or a list of names"
-    return [path("--model", each) for each in _each("--model", value, (bytes, os.PathLike), what)]
+    return tuple(path(option, each) for each in _each(option, value, (bytes, os.PathLike), what))
 
 
 def _each(option: str, value: object, singly: tuple[type, ...], what: str) -> Iterable[object]:

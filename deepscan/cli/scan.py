@@ -106,7 +106,7 @@ def scan(
     from deepscan.cli.scan_run import Continuing, run_to_files, run_to_stdout, say, show_plan
     from deepscan.errors import UsageError
     from deepscan.export.parity.conversion import silence
-    from deepscan.runtime.scan import MOST_SECONDS
+    from deepscan.options import TIMEOUT_SECONDS
     from deepscan.runtime.store.event_log import EventLog
     from deepscan.runtime.workers.supervisor import unnoted
 
@@ -152,7 +152,7 @@ def scan(
             tracks=max_tracks,
             on_limit=on_limit,
         ),
-        timeout=MOST_SECONDS if timeout is None else timeout or None,
+        timeout=TIMEOUT_SECONDS if timeout is None else timeout or None,
         memory=_bytes("--memory", memory, least=1),
         trace=trace,
         report=silence if quiet else say,
@@ -193,10 +193,9 @@ def _refuse_bad_records(log: str | None, trace: str | None) -> None:
 
 def _bytes(option: str, mebibytes: int | None, *, least: int) -> int | None:
     """Return a size in bytes."""
-    from deepscan.arguments import MOST_BYTES, optional, whole_number
+    from deepscan.arguments import MOST_BYTES, whole_number
 
-    size = optional(whole_number, option, mebibytes, least=least, most=MOST_BYTES >> 20)
-    return size if size is None else size << 20
+    return None if mebibytes is None else whole_number(option, mebibytes, least=least, most=MOST_BYTES >> 20) << 20
 
 
 def _limits(**wished: Any) -> Limits:

@@ -7,26 +7,25 @@ from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, cast, get_args
+from typing import Final, Unpack, cast
+
+from msgspec import structs
 
 from deepscan import arguments as check
+from deepscan.arguments import AnyPath
 from deepscan.errors import MachineError, UsageError
 from deepscan.export.parity.conversion import Report, silence
-from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.naming import in_callers_words
+from deepscan.options import ScanKeywords, ScanOptions
 from deepscan.results import VideoResult
-from deepscan.runtime.backends.backend_choice import BackendChoice, PrecisionChoice, accepted_computations
+from deepscan.runtime.backends.backend_choice import accepted_computations
 from deepscan.runtime.backends.backends import BACKEND_VARIABLE
 from deepscan.runtime.backends.devices import Devices, resolve_devices
-from deepscan.runtime.faces.face_detectors import FaceDetectorChoice
 from deepscan.runtime.media.content import Contents
-from deepscan.runtime.media.decoder_choice import DecoderName
 from deepscan.runtime.media.inputs import InputPlan, plan_inputs
-from deepscan.runtime.media.sampling import DETECT_EVERY, SamplingMode
 from deepscan.runtime.pipeline.messages import VideoJob
 from deepscan.runtime.pipeline.pipeline import StageTimes
-from deepscan.runtime.pipeline.scoring import Aggregate
-from deepscan.runtime.pipeline.settings import Wishes, resolve_settings
+from deepscan.runtime.pipeline.settings import resolve_settings
 from deepscan.runtime.pipeline.stages import Progress
 from deepscan.runtime.pipeline.trace_parts import Trace
 from deepscan.runtime.store.resume import DetectorKey
@@ -37,39 +36,16 @@ from deepscan.runtime.workers.worker_orders import WorkerOrder, started_worker
 from deepscan.spec import LabelBand
 
 MOST_DEFAULT_JOBS: Final = 8
-# No video that is worth it takes longer, and none holds up a scan for ever; one that stands still is noticed earlier.
-MOST_SECONDS: Final = 24 * 3600.0
 
 
 def scan(
-    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    paths: AnyPath | Iterable[AnyPath],
+    options: ScanOptions | None = None,
     *,
-    model: str | Sequence[str] = "lite",
-    recursive: bool = True,
-    include: str | Sequence[str] = (),
-    exclude: str | Sequence[str] = (),
-    follow_links: bool = False,
     allow_empty: bool = False,
-    sampling: SamplingMode | None = None,
-    frames: int | None = None,
-    clips: int | None = None,
-    detect_every: int = DETECT_EVERY,
-    min_face: int | None = None,
-    mirror: bool | None = None,
-    aggregate: Aggregate | None = None,
-    threshold: float | None = None,
-    face_detector: FaceDetectorChoice = "yunet",
-    jobs: int | None = None,
-    device: str = "auto",
-    decoder: DecoderName = "auto",
-    backend: BackendChoice | None = None,
-    precision: PrecisionChoice = "auto",
-    limits: Limits = DEFAULT_LIMITS,
-    timeout: float | None = MOST_SECONDS,
-    memory: int | None = None,
-    trace: str | os.PathLike[str] | None = None,
     report: Report = silence,
     note: Note = unnoted,
+    **keywords: Unpack[ScanKeywords],
 ) -> Scan:
     """Prepare a scan; iterate over it to run it.
 
@@ -81,117 +57,65 @@ def scan(
 
     Args:
         paths: one or several files and folders.
-        model: one or several detectors (or one string with commas): names of embedded ones or of those whose weights
-            were added, or paths of exported .onnx files. All of them share one decoding and one search for faces.
-        recursive: whether to descend into folders inside the given ones.
-        include: in folders only files like one of these patterns; see `deepscan.runtime.media.inputs.plan_inputs`.
-        exclude: in folders nothing like one of these patterns.
-        follow_links: whether to follow links inside folders; paths that are given are followed anyway.
+        options: of the scan, instead of keywords or beside them; keywords win.
         allow_empty: whether an empty list of paths is a scan without results, and no mistake.
-        sampling: `full` (the default) scores every frame, `quick` a part (the default when `frames` or `clips` is
-            given): single frames, or stretches of them if one of the detectors takes clips; `paper` follows the one
-            detector's authors.
-        frames: how many frames per video, for `quick` without clip detectors (32 if not given) and `paper` (the
-            authors' number).
-        clips: how many stretches of one clip's length per video, for `quick` with a clip detector (4 if not given).
-        detect_every: search every n-th frame for faces where frames follow each other; boxes between are interpolated.
-        min_face: faces whose longer side is below this many pixels are not scored; by default as the detector's spec
-            says, because smaller ones tell it too little.
-        mirror: average each crop with its mirror image, at twice the cost; by default as the detector's spec says.
-        aggregate: `max` takes the highest track, `mean` the mean over all crops or clips; by default `max`, in `paper`
-            what the authors do.
-        threshold: the score from which a video is called fake, instead of the detector's own.
-        face_detector: `yunet`; `retinaface`, whose weights must have been added; or `none` where every picture is the
-            crop of a face already.
-        jobs: videos decoded at once, by each process; by default one per processor, at most 8, and on a GPU what was
-            measured to be fast (see `deepscan.runtime.workers.plan`).
-        device: `auto`, `cpu`, `cuda`, some of the GPUs (`cuda:0,1`), or all of them (`cuda:all`).
-        decoder: on a GPU, what decodes: `nvdec` where it can, the `cpu`, or by default both, each what it is faster at.
-        backend: what executes the detectors; by default what $DEEPSCAN_BACKEND says, else `auto`: what is there is
-            measured once and remembered; see `deepscan.runtime.backends.backend_choice`.
-        precision: of the arithmetic; `auto` takes the detector's own, or a lower one that was measured to agree.
-        limits: how much one input may ask for, and what happens to one that asks for more.
-        timeout: seconds that one video may take; None for as long as it goes on.
-        memory: bytes that a process on the CPU may take; by default nine tenths of what is there.
-        trace: file for a record of who did what when, which chrome://tracing and ui.perfetto.dev show.
-        report: takes a line for people when backends are measured, which is done once and takes a while, and when a
-            process ends that should not.
+        report: takes a line when backends are measured, which is done once and takes a while, and when a process ends
+            that should not.
         note: takes what happens, by name and with its details, for a log.
+        keywords: fields of `ScanOptions`: every one is described there.
 
     Raises:
         UsageError: the arguments contradict each other, or no path is given.
         ModelError: the detector cannot be loaded.
         MachineError: the device cannot be used.
     """
-    backend = backend or cast("BackendChoice", os.environ.get(BACKEND_VARIABLE) or "auto")
-    for option, value, accepted in (
-        ("--sampling", sampling or "full", SamplingMode),
-        ("--aggregate", aggregate or "max", Aggregate),
-        ("--face-detector", face_detector, FaceDetectorChoice),
-        ("--decoder", decoder, DecoderName),
-        ("--backend", backend, BackendChoice),
-        ("--precision", precision, PrecisionChoice),
-    ):
-        check.one_of(option, value, get_args(accepted))
-    frames = check.optional(check.whole_number, "--frames", frames, most=check.MOST_SAMPLES)
-    clips = check.optional(check.whole_number, "--clips", clips, most=check.MOST_SAMPLES)
-    detect_every = check.whole_number("--detect-every", detect_every)
-    min_face = check.optional(check.whole_number, "--min-face", min_face)
-    jobs = check.optional(check.whole_number, "--jobs", jobs, most=check.MOST_THREADS)
-    mirror = check.optional(check.truth, "--mirror", mirror)
-    threshold = check.optional(check.probability, "--threshold", threshold)
-    timeout = check.optional(check.seconds, "--timeout", timeout)
-    memory = check.optional(check.whole_number, "--memory", memory, most=check.MOST_BYTES)
-    if not isinstance(limits, Limits):
-        raise UsageError("limits must be made with deepscan.Limits(...).")
-    names = check.detectors(model)
+    options = _resolve_options(options, keywords)
     plan = plan_inputs(
         check.paths("paths", paths),
-        recursive=check.truth("--recursive", recursive),
-        include=check.texts("--include", include),
-        exclude=check.texts("--exclude", exclude),
-        follow_links=check.truth("follow_links", follow_links),
+        recursive=options.recursive,
+        include=options.include,
+        exclude=options.exclude,
+        follow_links=options.follow_links,
         allow_empty=check.truth("allow_empty", allow_empty),
     )
-    used = resolve_devices(check.text("--device", device))
-    if decoder == "nvdec" and used.kind == "cpu":
+    used = resolve_devices(options.device)
+    if options.decoder == "nvdec" and used.kind == "cpu":
         raise MachineError("--decoder nvdec needs an NVIDIA GPU, and the scan is to run on the CPU: use --device cuda.")
-    wishes = Wishes(
-        mode=sampling or ("full" if frames is None and clips is None else "quick"),
-        frames=frames,
-        clips=clips,
-        detect_every=detect_every,
-        min_face=min_face,
-        mirror=mirror,
-        aggregate=aggregate,
-        threshold=threshold,
-        face_detector=face_detector,
-        limits=limits,
-    )
     # This only finds out, before processes start, whether they will take what is asked for, and what results are of.
-    settings = resolve_settings(names, wishes, device="cpu")
+    settings = resolve_settings(options, device="cpu")
+    backend = options.backend or "auto"
     keys = [
         DetectorKey(
             verdict.model,
             verdict.weights_sha256,
             verdict.settings_sha256,
-            accepted_computations(artifact, backend, precision, used.kind),
+            accepted_computations(artifact, backend, options.precision, used.kind),
         )
         for artifact, verdict in zip(settings.artifacts, settings.verdicts, strict=True)
     ]
-    traced = Trace(check.path("--trace", trace)) if trace is not None else None
+    traced = Trace(options.trace) if options.trace is not None else None
     if traced is not None:
         traced.check()
     crew = Crew(
-        order=WorkerOrder(names, wishes, used.kind, backend, precision, decoder, memory_bytes=memory),
+        order=WorkerOrder(options, used.kind),
         devices=used,
-        jobs=jobs,
-        timeout_seconds=timeout,
         trace=traced,
         report=check.function("report", report),
         note=check.function("note", note),
     )
     return Scan(plan, keys, [verdict.spec.band for verdict in settings.verdicts], crew)
+
+
+def _resolve_options(options: ScanOptions | None, keywords: ScanKeywords) -> ScanOptions:
+    """Return the options with the keywords and the backend of the environment in them."""
+    if options is None:
+        options = ScanOptions(**keywords)  # type: ignore[arg-type]  # paths become text
+    elif not isinstance(options, ScanOptions):
+        raise UsageError("options must be made with deepscan.ScanOptions(...).")
+    elif keywords:
+        options = structs.replace(options, **keywords)
+    backend = options.backend or os.environ.get(BACKEND_VARIABLE) or "auto"
+    return structs.replace(options, backend=backend)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,8 +125,6 @@ class Crew:
     Attributes:
         order: what all of them are told.
         devices: where they infer.
-        jobs: videos decoded at once by each, if that was asked for.
-        timeout_seconds: how long a file may take.
         trace: of the scan, if one is wanted.
         report: takes a line for people.
         note: takes what happens, for a log.
@@ -210,28 +132,26 @@ class Crew:
 
     order: WorkerOrder
     devices: Devices
-    jobs: int | None
-    timeout_seconds: float | None
     trace: Trace | None
     report: Report
     note: Note
 
     def supervisor(self, videos: Sequence[VideoJob]) -> Supervisor:
         """Return what scans these files."""
-        cores = cpu_count()
+        options, cores = self.order.options, cpu_count()
         if self.devices.kind == "cpu":
-            plans = [cpu_worker(jobs=self.jobs, cores=cores, most=MOST_DEFAULT_JOBS, inputs=len(videos))]
+            plans = [cpu_worker(jobs=options.jobs, cores=cores, most=MOST_DEFAULT_JOBS, inputs=len(videos))]
         else:
             there = nvidia_gpus()
             gpus = [(number, there[number].memory_bytes) for number in self.devices.gpus]
-            plans = gpu_workers(gpus, cores=cores, wish=self.order.decoder, jobs=self.jobs, inputs=len(videos))
+            plans = gpu_workers(gpus, cores=cores, wish=options.decoder, jobs=options.jobs, inputs=len(videos))
         return Supervisor(
             videos,
             plans,
             alone=cpu_worker(jobs=1, cores=cores, most=1, inputs=1),
             start=partial(started_worker, self.order, self.trace),
             report=self.report,
-            timeout_seconds=self.timeout_seconds,
+            timeout_seconds=options.timeout,
             note=self.note,
         )
 

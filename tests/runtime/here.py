@@ -6,16 +6,17 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from deepscan.options import ScanOptions
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.pipeline.messages import VideoJob
 from deepscan.runtime.pipeline.pipeline_scan import ON_CPU, Decoders, PipelineScan
-from deepscan.runtime.pipeline.settings import Wishes, resolve_settings
+from deepscan.runtime.pipeline.settings import resolve_settings
 from deepscan.runtime.system.machine import cpu_count
 
 
-def scan_here(paths: Sequence[str | os.PathLike[str]], *, model: str = "lite", **wished: Any) -> PipelineScan:
-    """Return a scan of files with one decoder, as `Wishes` says what is wished for."""
-    settings = resolve_settings([model], Wishes(**wished), device="cpu")
+def scan_here(paths: Sequence[str | os.PathLike[str]], *, model: str = "lite", **given: Any) -> PipelineScan:
+    """Return a scan of files with one decoder, with these fields of `ScanOptions`."""
+    settings = resolve_settings(ScanOptions(model=model, **given), device="cpu")
     (artifact,) = settings.artifacts
     return PipelineScan(
         [VideoJob(index, os.fspath(path)) for index, path in enumerate(paths)],

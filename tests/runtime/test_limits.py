@@ -6,7 +6,6 @@ import json
 import os
 import struct
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from functools import partial
 from io import FileIO
 from itertools import pairwise
@@ -15,10 +14,11 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pytest
+from msgspec import structs
 from PIL import Image
 
 from deepscan.errors import OverLimit, UsageError
-from deepscan.limits import CUT_BY_TRUNCATING, OPTIONS, CrowdLimit, LengthLimit, Limits, OnLimit
+from deepscan.limits import CUT_BY_TRUNCATING, OPTIONS, Limits, OnLimit
 from deepscan.models.specs import LITE
 from deepscan.runtime.faces.cropping import CropSpec, cuts_for
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
@@ -29,6 +29,7 @@ from deepscan.runtime.faces.yunet import YuNet
 from deepscan.runtime.media.open_input import open_input
 from deepscan.runtime.media.pyav_reader import PyAVReader
 from deepscan.runtime.media.sampling import Sampling, sampled_frames
+from deepscan.runtime.media.video_limits import CrowdLimit, LengthLimit
 from deepscan.runtime.pipeline.messages import (
     FaceInput,
     Look,
@@ -89,8 +90,9 @@ def states_seconds(path: Path, seconds: float) -> Path:
 
 def test_limits_are_plain_numbers_and_each_has_an_option() -> None:
     limits = Limits(seconds=1.5, tracks=None, on_limit="truncate")
-    assert Limits(**json.loads(json.dumps(asdict(limits)))) == limits
-    assert set(asdict(limits)) == {*OPTIONS, "on_limit"}
+    plain = structs.asdict(limits)
+    assert Limits(**json.loads(json.dumps(plain))) == limits
+    assert set(plain) == {*OPTIONS, "on_limit"}
 
 
 @pytest.mark.parametrize(
@@ -124,7 +126,7 @@ def test_scores_depend_on_the_limits_only_where_videos_are_cut() -> None:
     for name in OPTIONS:
         other: dict[str, Any] = {"on_limit": "truncate", name: 7}
         assert (Limits(**other).scoring() != cut.scoring()) == (name in CUT_BY_TRUNCATING)
-    assert replace(cut, faces=0).scoring() == replace(cut, faces=None).scoring()
+    assert structs.replace(cut, faces=0).scoring() == structs.replace(cut, faces=None).scoring()
 
 
 @pytest.mark.parametrize("on_limit", ["skip", "truncate"])
@@ -261,7 +263,7 @@ def test_a_video_that_goes_on_too_long_is_refused_or_cut_there(tmp_path: Path, s
     limits = Limits(seconds=seconds)
     if ending == "h264" or sampling.choice == "all":
         assert refusal_of(path, limits, sampling)[0] <= seconds * rate + 1
-    messages, end = decoded(path, sampling, replace(limits, on_limit="truncate"))
+    messages, end = decoded(path, sampling, structs.replace(limits, on_limit="truncate"))
     times = [message.frame.seconds for message in messages if isinstance(message, Look)]
     assert end.failure is None
     assert 0 < len(times) <= (seconds * rate + 1) * (2 if sampling.twice else 1)
@@ -392,7 +394,7 @@ def test_unbroken_tracks_keep_to_the_limits_too(limits: Limits, said: str) -> No
         return sorted({clip.track for clip in clips if isinstance(clip, FaceInput)}), follower.left_out()
 
     assert followed(Limits()) == ([0, 1], SkipSummary())
-    tracks, left_out = followed(replace(limits, on_limit="truncate"))
+    tracks, left_out = followed(structs.replace(limits, on_limit="truncate"))
     assert (tracks, len(left_out.cut)) == ([0], 1)
     tracks, left_out = followed(limits)
     assert said in str(left_out.over_limit)

@@ -1,4 +1,4 @@
-"""From wishes to what a scan does: contradictions, sampling, what is in force, and the hash of what counts."""
+"""From options to what a scan does: contradictions, sampling, what is in force, and the hash of what counts."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from onnx import helper
 from deepscan.errors import ModelError, UsageError
 from deepscan.models.specs import LITE
 from deepscan.naming import in_callers_words
+from deepscan.options import ScanOptions
 from deepscan.runtime.artifacts.artifacts import METADATA_PREFIX, Manifest, manifest_name
 from deepscan.runtime.faces import yunet
 from deepscan.runtime.faces.face_detectors import AUTHORS_FACE_SCORE, DETECTION_SIDE, WholePicture, face_detector
 from deepscan.runtime.faces.retinaface import RetinaFace
 from deepscan.runtime.faces.yunet import YuNet
 from deepscan.runtime.media.sampling import Sampling
-from deepscan.runtime.pipeline.settings import FULL_SIDE, ScanSettings, Wishes, resolve_settings
+from deepscan.runtime.pipeline.settings import FULL_SIDE, ScanSettings, resolve_settings
 from deepscan.runtime.system.files import HOME_VARIABLE
 from deepscan.spec import DetectorSpec, LabelBand
 from tests.runtime.tiny_detectors import (
@@ -35,8 +36,8 @@ from tests.runtime.tiny_detectors import (
     tiny_frame_artifact,
 )
 
-PLAIN = Wishes(
-    mode="full",
+PLAIN = ScanOptions(
+    sampling="full",
     frames=None,
     clips=None,
     detect_every=5,
@@ -58,8 +59,8 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tiny_frame_artifact(tmp_path_factory.mktemp("frame")))
 
 
-def chosen(*models: str, **wishes: Any) -> ScanSettings:
-    return resolve_settings(models, dataclasses.replace(PLAIN, **wishes), device="cpu")
+def chosen(*models: str, **options: Any) -> ScanSettings:
+    return resolve_settings(msgspec.structs.replace(PLAIN, model=models, **options), device="cpu")
 
 
 def respecced(path: str, folder: Path, spec: DetectorSpec, **changes: Any) -> str:
@@ -86,49 +87,49 @@ def test_each_detector_is_named_once(models: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("detectors", "wishes", "message"),
+    ("detectors", "options", "message"),
     [
-        ("frame", {"mode": "full", "frames": 5}, "--frames goes with"),
-        ("clip", {"mode": "full", "frames": 5}, "--frames goes with"),
-        ("clip", {"mode": "full", "clips": 5}, "--clips goes with"),
-        ("clip", {"mode": "paper", "clips": 5}, "--clips goes with"),
-        ("frame", {"mode": "quick", "clips": 5}, "--clips goes with"),
-        ("frame", {"mode": "paper", "clips": 5}, "--clips goes with"),
-        ("clip", {"mode": "quick", "frames": 5}, "use --clips"),
-        ("frame clip", {"mode": "quick", "frames": 5}, "use --clips"),
-        ("clip", {"mode": "full", "mirror": True}, "--mirror is for"),
-        ("frame clip", {"mode": "full", "mirror": True}, "--mirror is for"),
-        ("clip", {"mode": "full", "face_detector": "none"}, "--face-detector none is for"),
-        ("frame clip", {"mode": "quick", "face_detector": "none"}, "--face-detector none is for"),
-        ("frame clip", {"mode": "paper"}, "give one --model"),
-        ("frame lite", {"mode": "paper"}, "give one --model"),
+        ("frame", {"sampling": "full", "frames": 5}, "--frames goes with"),
+        ("clip", {"sampling": "full", "frames": 5}, "--frames goes with"),
+        ("clip", {"sampling": "full", "clips": 5}, "--clips goes with"),
+        ("clip", {"sampling": "paper", "clips": 5}, "--clips goes with"),
+        ("frame", {"sampling": "quick", "clips": 5}, "--clips goes with"),
+        ("frame", {"sampling": "paper", "clips": 5}, "--clips goes with"),
+        ("clip", {"sampling": "quick", "frames": 5}, "use --clips"),
+        ("frame clip", {"sampling": "quick", "frames": 5}, "use --clips"),
+        ("clip", {"sampling": "full", "mirror": True}, "--mirror is for"),
+        ("frame clip", {"sampling": "full", "mirror": True}, "--mirror is for"),
+        ("clip", {"sampling": "full", "face_detector": "none"}, "--face-detector none is for"),
+        ("frame clip", {"sampling": "quick", "face_detector": "none"}, "--face-detector none is for"),
+        ("frame clip", {"sampling": "paper"}, "give one --model"),
+        ("frame lite", {"sampling": "paper"}, "give one --model"),
     ],
 )
-def test_wishes_that_contradict_each_other_are_refused(
-    clip: str, frame: str, detectors: str, wishes: dict[str, Any], message: str
+def test_options_that_contradict_each_other_are_refused(
+    clip: str, frame: str, detectors: str, options: dict[str, Any], message: str
 ) -> None:
     known = {"clip": clip, "frame": frame, "lite": "lite"}
     with pytest.raises(UsageError, match=re.escape(in_callers_words(message))):
-        chosen(*(known[name] for name in detectors.split()), **wishes)
+        chosen(*(known[name] for name in detectors.split()), **options)
 
 
 @pytest.mark.parametrize(
-    ("detectors", "wishes"),
+    ("detectors", "options"),
     [
-        ("frame", {"mode": "quick", "frames": 5}),
-        ("frame", {"mode": "paper", "frames": 5}),
-        ("clip", {"mode": "paper", "frames": 5}),
-        ("clip", {"mode": "quick", "clips": 5}),
-        ("frame clip", {"mode": "quick", "clips": 5}),
-        ("frame", {"mode": "full", "mirror": True}),
-        ("clip", {"mode": "full", "mirror": False}),
-        ("frame lite", {"mode": "full", "face_detector": "none"}),
+        ("frame", {"sampling": "quick", "frames": 5}),
+        ("frame", {"sampling": "paper", "frames": 5}),
+        ("clip", {"sampling": "paper", "frames": 5}),
+        ("clip", {"sampling": "quick", "clips": 5}),
+        ("frame clip", {"sampling": "quick", "clips": 5}),
+        ("frame", {"sampling": "full", "mirror": True}),
+        ("clip", {"sampling": "full", "mirror": False}),
+        ("frame lite", {"sampling": "full", "face_detector": "none"}),
     ],
 )
-def test_wishes_that_fit_are_not_refused(clip: str, frame: str, detectors: str, wishes: dict[str, Any]) -> None:
+def test_options_that_fit_are_not_refused(clip: str, frame: str, detectors: str, options: dict[str, Any]) -> None:
     known = {"clip": clip, "frame": frame, "lite": "lite"}
     names = [known[name] for name in detectors.split()]
-    settings = chosen(*names, **wishes)
+    settings = chosen(*names, **options)
     assert len(settings.artifacts) == len(settings.verdicts) == len(names)
 
 
@@ -140,27 +141,27 @@ def test_full_takes_all_frames(clip: str, frame: str) -> None:
 def test_quick_takes_single_frames_or_windows_as_long_as_the_longest_clip(
     clip: str, frame: str, tmp_path: Path
 ) -> None:
-    assert chosen(frame, "lite", mode="quick").sampling == Sampling("middles", count=32, nearby=True)
-    assert chosen(frame, mode="quick", frames=7).sampling == Sampling("middles", count=7, nearby=True)
+    assert chosen(frame, "lite", sampling="quick").sampling == Sampling("middles", count=32, nearby=True)
+    assert chosen(frame, sampling="quick", frames=7).sampling == Sampling("middles", count=7, nearby=True)
     windows = Sampling("windows", count=4, window_frames=8, detect_every=5)
-    assert chosen(clip, mode="quick").sampling == windows
-    assert chosen(frame, clip, mode="quick", clips=6).sampling == dataclasses.replace(windows, count=6)
+    assert chosen(clip, sampling="quick").sampling == windows
+    assert chosen(frame, clip, sampling="quick", clips=6).sampling == dataclasses.replace(windows, count=6)
     longer = respecced(clip, tmp_path / "longer", msgspec.structs.replace(TINY_CLIP, name="longer", frames=12))
-    assert chosen(clip, longer, mode="quick").sampling == dataclasses.replace(windows, window_frames=12)
+    assert chosen(clip, longer, sampling="quick").sampling == dataclasses.replace(windows, window_frames=12)
 
 
 def test_paper_follows_the_authors(clip: str, frame: str) -> None:
-    settings = chosen(clip, mode="paper")
+    settings = chosen(clip, sampling="paper")
     assert settings.sampling == Sampling("first", count=20, twice=True)
     assert (settings.stride, settings.largest_face, settings.whole_pictures) == (1, False, False)
     assert settings.verdicts[0].aggregate == "mean"
     assert (settings.verdicts[0].spec.min_frames, settings.verdicts[0].spec.min_face_pixels) == (2, 1)
-    settings = chosen(frame, mode="paper")
+    settings = chosen(frame, sampling="paper")
     assert settings.sampling == Sampling("ends", count=6)
     assert settings.largest_face
     assert settings.verdicts[0].spec.min_face_pixels == 1
-    assert chosen(frame, mode="paper", frames=9).sampling.count == 9
-    settings = chosen("lite", mode="paper")
+    assert chosen(frame, sampling="paper", frames=9).sampling.count == 9
+    settings = chosen("lite", sampling="paper")
     assert settings.sampling == Sampling("middles", count=16)
     assert not settings.largest_face
     assert settings.verdicts[0].aggregate == "max"
@@ -169,8 +170,8 @@ def test_paper_follows_the_authors(clip: str, frame: str) -> None:
 def test_the_stride_is_that_of_the_authors_in_paper_only(clip: str, tmp_path: Path) -> None:
     paper = msgspec.structs.replace(TINY_CLIP.paper, stride=3)
     wider = respecced(clip, tmp_path / "wider", msgspec.structs.replace(TINY_CLIP, paper=paper))
-    assert chosen(wider, mode="paper").stride == 3
-    assert chosen(wider).stride == chosen(wider, mode="quick").stride == 1
+    assert chosen(wider, sampling="paper").stride == 3
+    assert chosen(wider).stride == chosen(wider, sampling="quick").stride == 1
 
 
 def test_what_the_caller_wants_comes_before_what_the_detector_and_the_authors_say(frame: str) -> None:
@@ -178,10 +179,10 @@ def test_what_the_caller_wants_comes_before_what_the_detector_and_the_authors_sa
     assert (verdict.mirror, verdict.aggregate, verdict.spec.min_face_pixels) == (False, "max", 64)
     assert verdict.spec.band == TINY_FRAME.band
     for mode in ("full", "paper"):
-        [verdict] = chosen(frame, mode=mode, mirror=True, aggregate="mean", min_face=33, threshold=0.7).verdicts
+        [verdict] = chosen(frame, sampling=mode, mirror=True, aggregate="mean", min_face=33, threshold=0.7).verdicts
         assert (verdict.mirror, verdict.aggregate, verdict.spec.min_face_pixels) == (True, "mean", 33)
         assert verdict.spec.band == LabelBand(real_below=0.5, fake_from=0.7)
-    [verdict] = chosen(frame, mode="paper", aggregate="max").verdicts
+    [verdict] = chosen(frame, sampling="paper", aggregate="max").verdicts
     assert verdict.aggregate == "max"
     [verdict] = chosen("lite", mirror=False).verdicts
     assert (LITE.mirror, verdict.mirror) == (True, False)
@@ -189,9 +190,9 @@ def test_what_the_caller_wants_comes_before_what_the_detector_and_the_authors_sa
 
 def test_how_many_crops_decide(clip: str, frame: str) -> None:
     assert [one.decisive_frames for one in chosen(frame, clip).verdicts] == [12, 8]
-    assert [one.decisive_frames for one in chosen(frame, clip, mode="quick").verdicts] == [12, 8]
-    assert [one.decisive_frames for one in chosen(frame, mode="quick").verdicts] == [3]
-    assert [one.decisive_frames for one in chosen(frame, mode="paper").verdicts] == [3]
+    assert [one.decisive_frames for one in chosen(frame, clip, sampling="quick").verdicts] == [12, 8]
+    assert [one.decisive_frames for one in chosen(frame, sampling="quick").verdicts] == [3]
+    assert [one.decisive_frames for one in chosen(frame, sampling="paper").verdicts] == [3]
 
 
 def test_untrained_detectors_say_so(frame: str, tmp_path: Path) -> None:
@@ -204,12 +205,12 @@ def test_untrained_detectors_say_so(frame: str, tmp_path: Path) -> None:
 # The hash.
 
 
-def hashed(*models: str, **wishes: Any) -> list[str]:
-    return [verdict.settings_sha256 for verdict in chosen(*models, **wishes).verdicts]
+def hashed(*models: str, **options: Any) -> list[str]:
+    return [verdict.settings_sha256 for verdict in chosen(*models, **options).verdicts]
 
 
 def test_all_that_a_score_or_its_label_depends_on_is_in_the_hash(frame: str) -> None:
-    wishes: list[dict[str, Any]] = [
+    options: list[dict[str, Any]] = [
         {},
         {"detect_every": 6},
         {"min_face": 65},
@@ -217,37 +218,37 @@ def test_all_that_a_score_or_its_label_depends_on_is_in_the_hash(frame: str) -> 
         {"aggregate": "mean"},
         {"threshold": 0.6},
         {"face_detector": "none"},
-        {"mode": "quick"},
-        {"mode": "quick", "frames": 31},
-        {"mode": "paper"},
-        {"mode": "paper", "frames": 7},
+        {"sampling": "quick"},
+        {"sampling": "quick", "frames": 31},
+        {"sampling": "paper"},
+        {"sampling": "paper", "frames": 7},
     ]
-    hashes = [hashed(frame, **wish)[0] for wish in wishes]
-    for (first, one), (second, other) in combinations(zip(wishes, hashes, strict=True), 2):
+    hashes = [hashed(frame, **each)[0] for each in options]
+    for (first, one), (second, other) in combinations(zip(options, hashes, strict=True), 2):
         assert one != other, (first, second)
     assert all(len(one) == 64 for one in hashes)
 
 
 @pytest.mark.parametrize(
-    ("model", "wishes", "same"),
+    ("model", "options", "same"),
     [
         ("lite", {}, {"mirror": True}),
         ("lite", {}, {"min_face": 100}),
         ("lite", {}, {"aggregate": "max"}),
         ("lite", {}, {"threshold": 0.85}),
-        ("lite", {"mode": "quick"}, {"mode": "quick", "frames": 32}),
-        ("lite", {"mode": "quick"}, {"mode": "quick", "detect_every": 9}),
-        ("lite", {"mode": "paper"}, {"mode": "paper", "frames": 16, "detect_every": 9, "aggregate": "max"}),
-        ("clip", {"mode": "quick"}, {"mode": "quick", "clips": 4}),
-        ("clip", {"mode": "paper"}, {"mode": "paper", "frames": 20, "detect_every": 9, "aggregate": "mean"}),
+        ("lite", {"sampling": "quick"}, {"sampling": "quick", "frames": 32}),
+        ("lite", {"sampling": "quick"}, {"sampling": "quick", "detect_every": 9}),
+        ("lite", {"sampling": "paper"}, {"sampling": "paper", "frames": 16, "detect_every": 9, "aggregate": "max"}),
+        ("clip", {"sampling": "quick"}, {"sampling": "quick", "clips": 4}),
+        ("clip", {"sampling": "paper"}, {"sampling": "paper", "frames": 20, "detect_every": 9, "aggregate": "mean"}),
         ("clip", {}, {"mirror": False}),
     ],
 )
 def test_what_says_the_same_in_other_words_has_the_same_hash(
-    clip: str, model: str, wishes: dict[str, Any], same: dict[str, Any]
+    clip: str, model: str, options: dict[str, Any], same: dict[str, Any]
 ) -> None:
     name = clip if model == "clip" else model
-    assert hashed(name, **wishes) == hashed(name, **same)
+    assert hashed(name, **options) == hashed(name, **same)
 
 
 def test_in_full_the_hash_of_a_detector_is_that_of_the_detector_alone(clip: str, frame: str) -> None:
@@ -257,8 +258,8 @@ def test_in_full_the_hash_of_a_detector_is_that_of_the_detector_alone(clip: str,
 
 
 def test_windows_for_another_detector_change_the_hash(clip: str, frame: str) -> None:
-    assert hashed(frame, clip, mode="quick")[0] != hashed(frame, mode="quick")[0]
-    assert hashed(frame, clip, mode="quick")[1] == hashed(clip, mode="quick")[0]
+    assert hashed(frame, clip, sampling="quick")[0] != hashed(frame, sampling="quick")[0]
+    assert hashed(frame, clip, sampling="quick")[1] == hashed(clip, sampling="quick")[0]
 
 
 @pytest.mark.parametrize(
@@ -301,14 +302,14 @@ def test_the_rules_of_the_authors_are_in_the_hash_where_they_are_followed(
     paper = msgspec.structs.replace(TINY_CLIP.paper, **changes)
     changed = respecced(clip, tmp_path / "changed", msgspec.structs.replace(TINY_CLIP, paper=paper))
     assert hashed(changed) == hashed(clip)
-    assert hashed(changed, mode="paper") != hashed(clip, mode="paper")
+    assert hashed(changed, sampling="paper") != hashed(clip, sampling="paper")
 
 
 def test_whose_face_counts_is_in_the_hash(frame: str, tmp_path: Path) -> None:
     paper = msgspec.structs.replace(TINY_FRAME.paper, tracks="overlap")
     tracked = respecced(frame, tmp_path / "tracked", msgspec.structs.replace(TINY_FRAME, paper=paper))
-    assert not chosen(tracked, mode="paper").largest_face
-    assert hashed(tracked, mode="paper") != hashed(frame, mode="paper")
+    assert not chosen(tracked, sampling="paper").largest_face
+    assert hashed(tracked, sampling="paper") != hashed(frame, sampling="paper")
     assert hashed(tracked) == hashed(frame)
 
 
@@ -339,8 +340,8 @@ def test_unbroken_tracks_want_less_certain_faces_too(clip: str, frame: str) -> N
         assert settings.detection_side == DETECTION_SIDE
         return settings.face_detector.identity[1]
 
-    assert certainty(chosen(clip, mode="paper")) == AUTHORS_FACE_SCORE == 0.5
-    assert certainty(chosen(clip)) == certainty(chosen(frame, mode="paper")) == yunet.SCORE_THRESHOLD
+    assert certainty(chosen(clip, sampling="paper")) == AUTHORS_FACE_SCORE == 0.5
+    assert certainty(chosen(clip)) == certainty(chosen(frame, sampling="paper")) == yunet.SCORE_THRESHOLD
 
 
 def test_without_its_weights_retinaface_is_refused(frame: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,7 +356,7 @@ def test_retinaface_searches_at_full_size_where_its_authors_rules_are_followed(
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
     model = install_retinaface(tmp_path)
     for name in (clip, frame):
-        settings = chosen(name, mode="paper", face_detector="retinaface")
+        settings = chosen(name, sampling="paper", face_detector="retinaface")
         assert isinstance(settings.face_detector, RetinaFace)
         assert settings.detection_side == FULL_SIDE
         assert chosen(name, face_detector="retinaface").detection_side == DETECTION_SIDE
@@ -367,6 +368,6 @@ def test_retinaface_searches_at_full_size_where_its_authors_rules_are_followed(
 
 def test_the_smallest_face_that_the_caller_wants_is_in_force_with_unbroken_tracks_too(clip: str) -> None:
     """Their rules know no smallest face; whoever wants one has it in the spec in force."""
-    assert chosen(clip, mode="paper").verdicts[0].spec.min_face_pixels == 1
-    assert chosen(clip, mode="paper", min_face=50).verdicts[0].spec.min_face_pixels == 50
-    assert hashed(clip, mode="paper", min_face=50) != hashed(clip, mode="paper")
+    assert chosen(clip, sampling="paper").verdicts[0].spec.min_face_pixels == 1
+    assert chosen(clip, sampling="paper", min_face=50).verdicts[0].spec.min_face_pixels == 50
+    assert hashed(clip, sampling="paper", min_face=50) != hashed(clip, sampling="paper")

@@ -9,8 +9,8 @@ import msgspec
 from deepscan.errors import MachineError
 from deepscan.export.bench.latency import Latency
 from deepscan.export.bench.matmul_rate import RatePrecision
+from deepscan.options import Arithmetic, BackendName
 from deepscan.runtime.artifacts.artifacts import Form, Precision
-from deepscan.runtime.backends.backends import Arithmetic, BackendName
 from deepscan.runtime.system.machine import Device, Environment
 
 MATRIX_PRODUCTS: Final = "matrix products"

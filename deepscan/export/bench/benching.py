@@ -28,9 +28,9 @@ from deepscan.export.bench.bench_records import (
 from deepscan.export.bench.graph_costs import flop_of
 from deepscan.export.parity.conversion import Report
 from deepscan.export.parity.samples import samples_to_measure
+from deepscan.options import Arithmetic, BackendName
 from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
 from deepscan.runtime.backends.backend_choice import Candidate, candidates
-from deepscan.runtime.backends.backends import Arithmetic, BackendName
 
 BackendWish: TypeAlias = Literal["all"] | BackendName
 PrecisionWish: TypeAlias = Literal["all"] | Arithmetic

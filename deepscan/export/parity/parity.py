@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.export.parity.samples import Samples
-    from deepscan.runtime.backends.backends import Arithmetic
+    from deepscan.options import Arithmetic
     from deepscan.spec import DetectorSpec
 
 WORST_SHOWN: Final = 10

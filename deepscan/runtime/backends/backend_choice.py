@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
 from deepscan.errors import DeepscanError, ModelError
 from deepscan.export.parity.conversion import Report, silence
+from deepscan.options import Arithmetic, BackendChoice, BackendName, PrecisionChoice
 from deepscan.runtime.backends.backend_trials import fastest
-from deepscan.runtime.backends.backends import Arithmetic, BackendName
 from deepscan.runtime.backends.choice_records import choice_path, recall, remember
 from deepscan.runtime.system.machine import Environment, environment
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from deepscan.runtime.backends.backends import Backend
     from deepscan.runtime.system.machine import Device
 
-BackendChoice: TypeAlias = Literal["auto", "onnxruntime", "openvino", "torch", "tensorrt"]
-PrecisionChoice: TypeAlias = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 NAMES: Final[tuple[BackendName, ...]] = ("onnxruntime", "openvino", "torch", "tensorrt")
 FLOATS_ON_CPU: Final[tuple[Arithmetic, ...]] = ("fp32", "bf16")
 # How results call a backend, where that is not its name here.

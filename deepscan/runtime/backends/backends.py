@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import numpy as np
 
@@ -14,15 +14,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from deepscan.options import Arithmetic
     from deepscan.runtime.artifacts.artifacts import Manifest
     from deepscan.runtime.cuda.device import Pixels
     from deepscan.runtime.system.machine import Device
 
-# What computes: an artifact of one precision may be computed in another (float32 in bfloat16, half in float32).
-Arithmetic: TypeAlias = Literal["fp32", "bf16", "fp16", "int8"]
 # What stands in for `auto`, for a whole machine or session.
 BACKEND_VARIABLE: Final = "DEEPSCAN_BACKEND"
-BackendName: TypeAlias = Literal["onnxruntime", "openvino", "torch", "tensorrt"]
 # A batch: one array [N, ...], or N crops or clips, of which each lies in the host's memory or on the device.
 Items: TypeAlias = "NDArray[np.uint8] | Sequence[Pixels]"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from deepscan.runtime.backends.backends import Arithmetic, BackendName
+from deepscan.options import Arithmetic, BackendName
 from deepscan.runtime.system.files import PRIVATE, atomic_write, data_folder
 from deepscan.runtime.system.machine import Environment
 

@@ -20,8 +20,9 @@ from deepscan.runtime.system.machine import Device, nvidia_gpus
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from deepscan.options import Arithmetic
     from deepscan.runtime.artifacts.artifacts import Artifact, Precision
-    from deepscan.runtime.backends.backends import Arithmetic, Items
+    from deepscan.runtime.backends.backends import Items
     from deepscan.runtime.backends.batch_input import BatchInput
 
 # Name of the free axis in the graphs that deepscan exports.

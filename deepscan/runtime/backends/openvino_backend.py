@@ -20,8 +20,9 @@ from deepscan.wording import counted
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from deepscan.options import Arithmetic
     from deepscan.runtime.artifacts.artifacts import Artifact, Precision
-    from deepscan.runtime.backends.backends import Arithmetic, Items
+    from deepscan.runtime.backends.backends import Items
     from deepscan.runtime.system.machine import Device
 
 PACKAGE: Final = "openvino"

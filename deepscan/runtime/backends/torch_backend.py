@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from deepscan.options import Arithmetic
     from deepscan.runtime.artifacts.artifacts import Artifact, Precision
-    from deepscan.runtime.backends.backends import Arithmetic, Items
+    from deepscan.runtime.backends.backends import Items
     from deepscan.runtime.system.machine import Device
 
 PACKAGE: Final = "torch"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from deepscan.options import FaceDetectorChoice
     from deepscan.runtime.media.frames import DeviceFrame
     from deepscan.runtime.pipeline.stages import FaceDetector
     from deepscan.runtime.system.machine import Device
 
-FaceDetectorChoice = Literal["yunet", "retinaface", "none"]
 # Faces are searched for in a picture whose longer side is this many pixels: those of 1/60 of it are still found.
 DETECTION_SIDE: Final = 640
 # FTCN and AltFreezing: test_tools/ct/detection/utils.py:75-89. Tracks still begin with surer faces only.

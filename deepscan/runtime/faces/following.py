@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from deepscan.limits import DEFAULT_LIMITS, CrowdLimit, Limits
+from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.faces.cropping import Cropper, CropSpec, Detection
 from deepscan.runtime.faces.glimpses import Glimpses
 from deepscan.runtime.faces.small_faces import SmallFaces
+from deepscan.runtime.media.video_limits import CrowdLimit
 from deepscan.runtime.pipeline.messages import FaceInput, Look, SkipSummary, TracksEnded, VideoJob
 
 if TYPE_CHECKING:

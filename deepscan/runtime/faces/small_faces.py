@@ -11,7 +11,7 @@ from deepscan.runtime.pipeline.messages import SkipSummary
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepscan.limits import CrowdLimit
+    from deepscan.runtime.media.video_limits import CrowdLimit
 
 # A real face, shrunk, is found with a confidence of 0.85 or more down to 20 pixels of the searched picture, and of
 # 0.7 to 0.8 at 15. In 38 videos without a face YuNet never was surer than 0.6, and that of specks of 13 to 15 pixels.

@@ -10,13 +10,14 @@ from itertools import accumulate
 
 import numpy as np
 
-from deepscan.limits import DEFAULT_LIMITS, CrowdLimit, Limits
+from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.faces.clips import paper_windows
 from deepscan.runtime.faces.cropping import CropSpec, Detection, Timed, clip_input, piece_of
 from deepscan.runtime.faces.small_faces import SmallFaces
 from deepscan.runtime.faces.unbroken_tracks import UnbrokenTrack, unbroken_tracks
 from deepscan.runtime.faces.yunet import Faces
 from deepscan.runtime.media.frames import nobody_watches
+from deepscan.runtime.media.video_limits import CrowdLimit
 from deepscan.runtime.pipeline.messages import FaceInput, Look, SkipSummary, TracksEnded, VideoJob
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
+from deepscan.options import DecoderChoice
 from deepscan.runtime.cuda.nvdec import CODECS, MACROBLOCK, Nvdec
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from deepscan.runtime.cuda.device import Device, Queue
     from deepscan.runtime.media.device_work import DeviceWork
 
-DecoderName = Literal["auto", "cpu", "nvdec"]
 
 # Up to so many pixels the CPU decodes in `auto`. Measured on an H200 (7 engines) with 16 CPU cores, H.264, frames/s on
 # the CPU and on NVDEC: 360p 12,470 and 3,710, 720p 5,600 and 3,150, 1080p 2,290 and 2,530.
@@ -72,7 +72,7 @@ class Choice:
     reason: str
 
 
-def resolve_decoder(facts: StreamFacts, nvdec: Nvdec, wish: DecoderName) -> Choice:
+def resolve_decoder(facts: StreamFacts, nvdec: Nvdec, wish: DecoderChoice) -> Choice:
     """Return which decoder takes a video: the one that was asked for if it can, in `auto` the faster one."""
     obstacle = "the CPU was asked for" if wish == "cpu" else _obstacle(facts, nvdec)
     if obstacle is None and wish == "auto":
@@ -170,7 +170,7 @@ class DeviceDecoding:
     device: Device
     work: DeviceWork
     nvdec: Nvdec
-    wish: DecoderName
+    wish: DecoderChoice
     counts: DecoderCounts
     _of_thread: threading.local = field(default_factory=threading.local)
 

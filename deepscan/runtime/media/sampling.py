@@ -8,20 +8,16 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Literal
 
-from deepscan.limits import LengthLimit
 from deepscan.runtime.media.frames import Frame, Reader, VideoInfo
 from deepscan.runtime.media.shots import is_cut, luma_signature
+from deepscan.runtime.media.video_limits import LengthLimit
 
 # Boxes are interpolated over no longer than this, whatever the frame rate and however rarely faces are searched.
 LONGEST_LOOK_GAP_SECONDS = 0.5
 
-# Chosen by measurement: see "Detecting every n-th frame" in benchmarks/README.md.
-DETECT_EVERY: Final = 5
-
 # Files of these with a single picture are still pictures.
 STILL_CODECS: Final = frozenset(["apng", "gif", "webp", "png", "mjpeg"])
 
-SamplingMode = Literal["full", "quick", "paper"]
 Choice = Literal["all", "first", "middles", "ends", "windows"]
 
 

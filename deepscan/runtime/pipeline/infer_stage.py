@@ -27,10 +27,10 @@ from deepscan.runtime.pipeline.scoring import ScoreAggregator, label_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from deepscan.options import Aggregate
     from deepscan.runtime.backends.backends import Backend
     from deepscan.runtime.cuda.device import Pixels
     from deepscan.runtime.media.sampling import Sampling
-    from deepscan.runtime.pipeline.scoring import Aggregate
     from deepscan.runtime.pipeline.stages import Progress
     from deepscan.spec import DetectorSpec
 

@@ -7,13 +7,13 @@ import statistics
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Final, Literal
+from typing import Final
 
+from deepscan.options import Aggregate
 from deepscan.results import Label, Segment, TrackResult
 from deepscan.runtime.pipeline.timeline import Bin, Timeline
 from deepscan.spec import DetectorSpec, LabelBand
 
-Aggregate = Literal["max", "mean"]
 TRACKS_DETAILED = 64
 # Frames in which a face must have been found for a label to rest on it; one or two may be a dark profile, or no face.
 MIN_SIGHTINGS: Final = 3

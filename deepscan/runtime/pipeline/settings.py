@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from deepscan.errors import UsageError
-from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
 from deepscan.runtime.artifacts.weights_store import HASH_DIGITS
-from deepscan.runtime.faces.face_detectors import DETECTION_SIDE, FaceDetectorChoice, face_detector
-from deepscan.runtime.media.sampling import DETECT_EVERY, Sampling, SamplingMode
+from deepscan.runtime.faces.face_detectors import DETECTION_SIDE, face_detector
+from deepscan.runtime.media.sampling import Sampling
 from deepscan.runtime.pipeline.infer_stage import ScoringSettings
-from deepscan.runtime.pipeline.scoring import MIN_SIGHTINGS, Aggregate, band_with_threshold
+from deepscan.runtime.pipeline.scoring import MIN_SIGHTINGS, band_with_threshold
 
 if TYPE_CHECKING:
+    from deepscan.limits import Limits
+    from deepscan.options import Aggregate, ScanOptions
     from deepscan.runtime.artifacts.artifacts import Precision
     from deepscan.runtime.pipeline.stages import FaceDetector
     from deepscan.runtime.system.machine import Device
@@ -37,22 +38,6 @@ DECISIVE_CROPS_SPARSE: Final = 3
 # Larger than any picture: faces are searched for at the video's own size.
 FULL_SIDE: Final = 1 << 20
 UNTRAINED: Final = " (untrained)"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
-    """What the caller of `deepscan.scan` asks for; see there. None leaves it to the detector or the mode."""
-
-    mode: SamplingMode = "full"
-    frames: int | None = None
-    clips: int | None = None
-    detect_every: int = DETECT_EVERY
-    min_face: int | None = None
-    mirror: bool | None = None
-    aggregate: Aggregate | None = None
-    threshold: float | None = None
-    face_detector: FaceDetectorChoice = "yunet"
-    limits: Limits = DEFAULT_LIMITS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,25 +67,26 @@ class ScanSettings:
     limits: Limits
 
 
-def resolve_settings(models: Sequence[str], wishes: Wishes, *, device: Device) -> ScanSettings:
+def resolve_settings(options: ScanOptions, *, device: Device) -> ScanSettings:
     """Load the detectors and settle everything.
 
     Raises:
-        UsageError: the wishes contradict each other or the detectors.
+        UsageError: the options contradict each other or the detectors.
         ModelError: a detector cannot be loaded.
         MachineError: the device cannot be used.
     """
+    models = options.model
     if not models or not all(models) or len(set(models)) < len(models):
         raise UsageError(f"--model {','.join(models)!r} must name each detector once, with commas between them.")
     artifacts = tuple(load_artifact(name) for name in models)
     if len({artifact.manifest.sha256 for artifact in artifacts}) < len(artifacts):
         raise UsageError(f"--model {','.join(models)!r} names one detector with the same weights twice.")
     specs = [artifact.manifest.spec for artifact in artifacts]
-    _refuse_contradictions(specs, wishes)
-    paper = specs[0].paper if wishes.mode == "paper" else None
-    sampling = _sampling(specs, wishes)
-    detector = face_detector(wishes.face_detector, device=device, as_authors=sampling.twice)
-    as_authors = paper is not None and wishes.face_detector == "retinaface"
+    _refuse_contradictions(specs, options)
+    paper = specs[0].paper if options.mode == "paper" else None
+    sampling = _sampling(specs, options)
+    detector = face_detector(options.face_detector, device=device, as_authors=sampling.twice)
+    as_authors = paper is not None and options.face_detector == "retinaface"
     partial = ScanSettings(
         artifacts=artifacts,
         verdicts=(),
@@ -109,30 +95,30 @@ def resolve_settings(models: Sequence[str], wishes: Wishes, *, device: Device) -
         detection_side=FULL_SIDE if as_authors else DETECTION_SIDE,
         stride=paper.stride if paper else 1,
         largest_face=paper is not None and paper.tracks == "largest",
-        whole_pictures=wishes.face_detector == "none",
-        limits=wishes.limits,
+        whole_pictures=options.face_detector == "none",
+        limits=options.limits,
     )
     pairs = zip(_models(artifacts), artifacts, strict=True)
-    return replace(partial, verdicts=tuple(_verdict(model, artifact, partial, wishes) for model, artifact in pairs))
+    return replace(partial, verdicts=tuple(_verdict(model, artifact, partial, options) for model, artifact in pairs))
 
 
-def _refuse_contradictions(specs: Sequence[DetectorSpec], wishes: Wishes) -> None:
+def _refuse_contradictions(specs: Sequence[DetectorSpec], options: ScanOptions) -> None:
     clip_detectors = [spec.name for spec in specs if spec.kind == "clip"]
-    if wishes.mode == "paper" and len(specs) > 1:
+    if options.mode == "paper" and len(specs) > 1:
         raise UsageError("--sampling paper follows the rules of one detector's authors: give one --model.")
-    if wishes.frames is not None and wishes.mode == "full":
+    if options.frames is not None and options.mode == "full":
         raise UsageError("--frames goes with --sampling quick or --sampling paper: full scores every frame.")
-    if wishes.clips is not None and (wishes.mode != "quick" or not clip_detectors):
+    if options.clips is not None and (options.mode != "quick" or not clip_detectors):
         raise UsageError(
             "--clips goes with --sampling quick and a detector that takes clips: use --frames, or neither."
         )
-    if wishes.frames is not None and wishes.mode == "quick" and clip_detectors:
+    if options.frames is not None and options.mode == "quick" and clip_detectors:
         raise UsageError(f"--frames means single frames, but {clip_detectors[0]} takes clips: use --clips.")
-    if wishes.mirror and clip_detectors:
+    if options.mirror and clip_detectors:
         raise UsageError(f"--mirror is for detectors of single frames, and {clip_detectors[0]} takes clips.")
-    if wishes.face_detector == "none" and wishes.min_face is not None:
+    if options.face_detector == "none" and options.min_face is not None:
         raise UsageError("--min-face has no meaning with --face-detector none, which looks for no faces: leave it out.")
-    if wishes.face_detector == "none" and clip_detectors:
+    if options.face_detector == "none" and clip_detectors:
         raise UsageError(
             f"--face-detector none is for detectors of single frames, and {clip_detectors[0]} takes clips."
         )
@@ -149,25 +135,25 @@ def _models(artifacts: Sequence[Artifact]) -> list[str]:
     return models
 
 
-def _sampling(specs: Sequence[DetectorSpec], wishes: Wishes) -> Sampling:
-    if wishes.mode == "full":
-        return Sampling("all", detect_every=wishes.detect_every)
-    if wishes.mode == "paper":
+def _sampling(specs: Sequence[DetectorSpec], options: ScanOptions) -> Sampling:
+    if options.mode == "full":
+        return Sampling("all", detect_every=options.detect_every)
+    if options.mode == "paper":
         paper = specs[0].paper
-        return Sampling(paper.choice, count=wishes.frames or paper.frames, twice=paper.tracks == "unbroken")
+        return Sampling(paper.choice, count=options.frames or paper.frames, twice=paper.tracks == "unbroken")
     longest = max(spec.frames for spec in specs)
     if longest == 1:
-        return Sampling("middles", count=wishes.frames or QUICK_FRAMES, nearby=True)
+        return Sampling("middles", count=options.frames or QUICK_FRAMES, nearby=True)
     return Sampling(
-        "windows", count=wishes.clips or QUICK_CLIPS, window_frames=longest, detect_every=wishes.detect_every
+        "windows", count=options.clips or QUICK_CLIPS, window_frames=longest, detect_every=options.detect_every
     )
 
 
-def _verdict(model: str, artifact: Artifact, settings: ScanSettings, wishes: Wishes) -> ScoringSettings:
+def _verdict(model: str, artifact: Artifact, settings: ScanSettings, options: ScanOptions) -> ScoringSettings:
     manifest = artifact.manifest
-    spec = _in_force(manifest.spec, wishes)
-    mirrors = spec.mirror if wishes.mirror is None else wishes.mirror
-    aggregate = wishes.aggregate or (spec.paper.aggregate if wishes.mode == "paper" else "max")
+    spec = _in_force(manifest.spec, options)
+    mirrors = spec.mirror if options.mirror is None else options.mirror
+    aggregate = options.aggregate or (spec.paper.aggregate if options.mode == "paper" else "max")
     decisive = DECISIVE_CROPS_SPARSE if settings.sampling.sparse else DECISIVE_CROPS_DENSE
     return ScoringSettings(
         model=model,
@@ -183,15 +169,15 @@ def _verdict(model: str, artifact: Artifact, settings: ScanSettings, wishes: Wis
     )
 
 
-def _in_force(spec: DetectorSpec, wishes: Wishes) -> DetectorSpec:
+def _in_force(spec: DetectorSpec, options: ScanOptions) -> DetectorSpec:
     """Return the spec with what the mode and the caller want otherwise."""
     smallest, shortest = spec.min_face_pixels, spec.min_frames
-    if wishes.mode == "paper":
+    if options.mode == "paper":
         smallest, shortest = spec.paper.min_face_pixels, spec.paper.min_frames
     return msgspec.structs.replace(
         spec,
-        band=band_with_threshold(spec.band, wishes.threshold),
-        min_face_pixels=wishes.min_face or smallest,
+        band=band_with_threshold(spec.band, options.threshold),
+        min_face_pixels=options.min_face or smallest,
         min_frames=shortest,
     )
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from deepscan.errors import DeepscanError, InputError, UnreachableInput, UnreadableInput
-from deepscan.limits import DEFAULT_LIMITS, LengthLimit, Limits
+from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.faces.yunet import Faces
 from deepscan.runtime.media.decoder_choice import DecoderLost
 from deepscan.runtime.media.frames import DeviceFrame, nobody_watches
 from deepscan.runtime.media.sampling import marked_frames, sampled_frames, shortfall
+from deepscan.runtime.media.video_limits import LengthLimit
 from deepscan.runtime.pipeline.file_watch import CHANGED, FileWatch
 from deepscan.runtime.pipeline.messages import (
     Look,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from deepscan.runtime.media.decoder_choice import DecoderName
+    from deepscan.options import DecoderChoice
     from deepscan.runtime.system.machine import Device
 
 MOST_NVDEC_PROCESSES: Final = 8
@@ -61,7 +61,7 @@ def cpu_worker(*, jobs: int | None, cores: int, most: int, inputs: int) -> Worke
 
 
 def gpu_workers(
-    gpus: Sequence[tuple[int, int]], *, cores: int, wish: DecoderName, jobs: int | None, inputs: int
+    gpus: Sequence[tuple[int, int]], *, cores: int, wish: DecoderChoice, jobs: int | None, inputs: int
 ) -> list[WorkerPlan]:
     """Return the processes that serve some GPUs; the first ones of each GPU come first.
 
@@ -100,7 +100,7 @@ def needed_for(engines: int | None, plans: Sequence[WorkerPlan]) -> list[bool]:
     return needed
 
 
-def _for_one(gpu: int, memory_bytes: int, cores: int, wish: DecoderName, jobs: int | None) -> list[WorkerPlan]:
+def _for_one(gpu: int, memory_bytes: int, cores: int, wish: DecoderChoice, jobs: int | None) -> list[WorkerPlan]:
     most = max(1, memory_bytes // GPU_BYTES_PER_PROCESS)
     hard = 0 if wish == "cpu" else min(MOST_NVDEC_PROCESSES, max(1, cores // CORES_PER_NVDEC_PROCESS))
     decoders = 0 if wish == "nvdec" else max(1, round(cores * (SOFTWARE_SHARE if hard else 1.0)))

@@ -11,11 +11,8 @@ from typing import BinaryIO, Final, TypeAlias
 import msgspec
 
 from deepscan.results import VideoResult
-from deepscan.runtime.backends.backend_choice import BackendChoice, PrecisionChoice
 from deepscan.runtime.media.content import PlannedContent
-from deepscan.runtime.media.decoder_choice import DecoderName
 from deepscan.runtime.pipeline.pipeline import StageTimes
-from deepscan.runtime.pipeline.settings import Wishes
 from deepscan.runtime.system.machine import Device
 
 LENGTH: Final = struct.Struct("<I")
@@ -25,27 +22,19 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The first message to a worker.
 
     Attributes:
-        models: what `load_artifact` takes.
-        wishes: of whoever scans.
+        options: of the scan, see `ScanOptions.to_json`.
         device: where it infers; of GPUs it sees one alone.
-        decoder: what decodes; `auto` is the GPU where it can and is faster.
         decoders: videos decoded at once.
         threads: of the processor.
-        backend: what executes the detectors.
-        precision: of the arithmetic.
         trace: file for the part of the trace that this worker writes.
         name: of the worker, for people.
         memory_bytes: what the process may take; None for no limit of its own.
     """
 
-    models: list[bytes]
-    wishes: Wishes
+    options: bytes
     device: Device
-    decoder: DecoderName
     decoders: int
     threads: int
-    backend: BackendChoice
-    precision: PrecisionChoice
     trace: bytes | None
     name: str
     memory_bytes: int | None

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from deepscan import errors
 from deepscan.errors import DeepscanError, InputError, MachineError
 from deepscan.naming import speak_as_command_line
+from deepscan.options import DecoderChoice, ScanOptions
 from deepscan.runtime.backends.backend_choice import resolve_backend
 from deepscan.runtime.backends.batch_input import first_gpu
 from deepscan.runtime.cuda.nvdec import nvdec
@@ -120,14 +121,15 @@ def work(supervisor: Supervisor) -> None:
         if setup.trace is not None:
             trace = TraceWriter(os.fsdecode(setup.trace), pid=os.getpid(), name=setup.name)
             held.callback(trace.close)
-        settings = resolve_settings([os.fsdecode(name) for name in setup.models], setup.wishes, device=setup.device)
+        options = ScanOptions.from_json(setup.options)
+        settings = resolve_settings(options, device=setup.device)
         counts = DecoderCounts()
-        on_gpu = _decoding(setup, settings, counts, supervisor)
+        on_gpu = _decoding(setup, options.decoder, settings, counts, supervisor)
         backends = [
             resolve_backend(
                 artifact,
-                backend=setup.backend,
-                precision=setup.precision,
+                backend=options.backend or "auto",
+                precision=options.precision,
                 device=setup.device,
                 threads=setup.threads,
                 report=lambda line: supervisor.tell(LogLine(line)),
@@ -177,7 +179,7 @@ def _hand_over(scan: PipelineScan, supervisor: Supervisor, taken: dict[int, Vide
 
 
 def _decoding(
-    setup: Setup, settings: ScanSettings, counts: DecoderCounts, supervisor: Supervisor
+    setup: Setup, decoder: DecoderChoice, settings: ScanSettings, counts: DecoderCounts, supervisor: Supervisor
 ) -> DeviceDecoding | None:
     """Return what decodes on the GPU, where that was asked for and can be used all the way.
 
@@ -185,18 +187,18 @@ def _decoding(
         MachineError: it must be the GPU, and a package is missing for that.
     """
     searchable = isinstance(settings.face_detector, DeviceFaceDetector)
-    if setup.device == "cpu" or setup.decoder == "cpu" or settings.sampling.twice or not searchable:
+    if setup.device == "cpu" or decoder == "cpu" or settings.sampling.twice or not searchable:
         return None
     try:
         device = first_gpu()
         queue = device.queue()
         device.prepare()
     except MachineError as error:
-        if setup.decoder == "nvdec":
+        if decoder == "nvdec":
             raise
         supervisor.tell(LogLine(f"{setup.name} decodes on the CPU: {error}"))
         return None
-    return DeviceDecoding(FIRST, device, DeviceWork(queue), nvdec(), setup.decoder, counts)
+    return DeviceDecoding(FIRST, device, DeviceWork(queue), nvdec(), decoder, counts)
 
 
 def _stand(

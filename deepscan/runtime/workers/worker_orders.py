@@ -7,15 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from deepscan.runtime.backends.devices import visible_gpu
 from deepscan.runtime.system.processes import usual_memory
 from deepscan.runtime.workers.protocol import Setup
 from deepscan.runtime.workers.transport import WorkerProcess
 
 if TYPE_CHECKING:
-    from deepscan.runtime.backends.backend_choice import BackendChoice, PrecisionChoice
-    from deepscan.runtime.media.decoder_choice import DecoderName
-    from deepscan.runtime.pipeline.settings import Wishes
+    from deepscan.options import ScanOptions
     from deepscan.runtime.pipeline.trace_parts import Trace
     from deepscan.runtime.system.machine import Device
     from deepscan.runtime.workers.plan import WorkerPlan
@@ -29,17 +29,12 @@ class WorkerOrder:
     """What all workers of a scan share; see `deepscan.scan`.
 
     Attributes:
+        options: of the scan.
         device: what backend and precision are meant for.
-        memory_bytes: what a process on a CPU may take; None for nine tenths of what is there.
     """
 
-    models: list[str]
-    wishes: Wishes
+    options: ScanOptions
     device: Device
-    backend: BackendChoice
-    precision: PrecisionChoice
-    decoder: DecoderName
-    memory_bytes: int | None = None
 
 
 def started_worker(
@@ -61,24 +56,24 @@ def started_worker(
         name: of the worker, for people.
         hear: gets its messages, see `WorkerProcess`.
     """
-    as_asked = plan.device == order.device
+    options = order.options
+    if plan.device != order.device:
+        options = replace(options, backend="auto", precision="auto")
+    if not plan.nvdec:
+        options = replace(options, decoder="cpu")
     environment = {}
     if plan.gpu is not None:
         environment = {GPU_VARIABLE: visible_gpu(plan.gpu, os.environ.get(GPU_VARIABLE))}
     process = WorkerProcess(hear, environment=environment)
     process.tell(
         Setup(
-            models=[os.fsencode(model) for model in order.models],
-            wishes=order.wishes,
+            options=options.to_json(),
             device=plan.device,
-            decoder=order.decoder if plan.nvdec else "cpu",
             decoders=plan.decoders,
             threads=plan.threads,
-            backend=order.backend if as_asked else "auto",
-            precision=order.precision if as_asked else "auto",
             trace=os.fsencode(trace.part()) if trace is not None else None,
             name=name,
-            memory_bytes=(order.memory_bytes or usual_memory()) if plan.device == "cpu" else None,
+            memory_bytes=(options.memory or usual_memory()) if plan.device == "cpu" else None,
         )
     )
     return process

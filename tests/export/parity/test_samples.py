@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import inspect
 import shutil
 import threading
 from collections import Counter
@@ -16,7 +15,7 @@ import deepscan
 from deepscan.errors import UsageError
 from deepscan.export.parity.samples import PACKAGED_SEED, PACKAGED_VIDEO, gather_samples, packaged_samples, read_labels
 from deepscan.models.specs import LITE, SPECS
-from deepscan.runtime.media.sampling import DETECT_EVERY
+from deepscan.options import DETECT_EVERY
 from deepscan.runtime.pipeline import infer_stage, pipeline_scan
 from deepscan.runtime.pipeline.messages import FaceInput, ToInfer, VideoScored
 from deepscan.spec import DetectorSpec
@@ -91,7 +90,7 @@ def test_all_clips_of_a_short_video_are_those_of_a_full_scan(
     clips = scanned(films["d"], model=model)
     assert [item.tobytes() for item in gathered.items] == [face.pixels.tobytes() for face in clips]
     assert len(clips) == 2
-    assert inspect.signature(deepscan.scan).parameters["detect_every"].default == DETECT_EVERY
+    assert deepscan.ScanOptions().detect_every == DETECT_EVERY
 
 
 def test_videos_give_alike_and_what_a_short_one_lacks_comes_from_the_others(films: dict[str, str]) -> None:

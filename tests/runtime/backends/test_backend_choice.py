@@ -18,12 +18,11 @@ from onnx import helper
 from deepscan.errors import MachineError, ModelError
 from deepscan.export.parity.samples import Samples, packaged_samples
 from deepscan.installing import install_extra
+from deepscan.options import BackendChoice, PrecisionChoice
 from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
 from deepscan.runtime.backends import backend_choice, backend_trials
 from deepscan.runtime.backends.backend_choice import (
-    BackendChoice,
     Candidate,
-    PrecisionChoice,
     accepted_computations,
     auto_candidates,
     candidates,

@@ -18,9 +18,10 @@ from onnx import TensorProto
 
 from deepscan.errors import DeepscanError, ModelError
 from deepscan.export.engine_builder import build_engine
+from deepscan.options import Arithmetic, BackendName
 from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
 from deepscan.runtime.backends.backend_choice import Candidate, candidates, open_backend
-from deepscan.runtime.backends.backends import Arithmetic, Backend, BackendName
+from deepscan.runtime.backends.backends import Backend
 from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.backends.tensorrt.tensorrt_backend import usable_packages
 from deepscan.runtime.backends.tensorrt.tensorrt_gpu import present_target

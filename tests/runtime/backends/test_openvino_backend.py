@@ -16,10 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 from deepscan.errors import MachineError, ModelError
 from deepscan.export.packing import packed
 from deepscan.installing import install_extra
+from deepscan.options import Arithmetic
 from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
 from deepscan.runtime.artifacts.external_data import refuse_external_data
 from deepscan.runtime.backends import openvino_backend
-from deepscan.runtime.backends.backends import Arithmetic
 from deepscan.runtime.backends.openvino_backend import OpenVinoBackend, arithmetic
 from tests.runtime.graphs import ORIGIN, graph_from, small_clip_artifact
 from tests.runtime.tiny_detectors import TINY_FRAME

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deepscan.options import BackendName
 from deepscan.runtime.backends.backend_choice import Candidate, open_backend
-from deepscan.runtime.backends.backends import BackendName
 from deepscan.runtime.backends.streams import CROPS_AT_ONCE, MOST_STREAMS, Streams, streams_for
 from tests.runtime.graphs import brightness_artifact
 from tests.runtime.tiny_detectors import TINY_CLIP, TINY_FRAME

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from deepscan.models.specs import LITE
+from deepscan.options import BackendName
 from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
 from deepscan.runtime.backends.backend_choice import Candidate, open_backend
-from deepscan.runtime.backends.backends import Backend, BackendName
+from deepscan.runtime.backends.backends import Backend
 from deepscan.runtime.backends.batch_input import BatchInput, first_gpu
 from deepscan.runtime.backends.onnxruntime_backend import FixedBatches
 from deepscan.runtime.backends.sessions import Session

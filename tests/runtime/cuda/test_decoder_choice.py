@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deepscan.options import DecoderChoice
 from deepscan.runtime.cuda.nvdec import CHROMAS, CODECS, DEPTHS, SURFACES, DecodeCaps, Nvdec
 from deepscan.runtime.media.decoder_choice import (
     SMALL_PIXELS,
     Choice,
     DecoderCounts,
-    DecoderName,
     DeviceDecoding,
     StreamFacts,
     resolve_decoder,
@@ -130,7 +130,7 @@ streams = st.builds(
 
 @given(facts=streams, gpu=gpus)
 def test_nvdec_gets_only_what_the_gpu_can(facts: StreamFacts, gpu: Nvdec) -> None:
-    wishes: list[DecoderName] = ["auto", "cpu", "nvdec"]
+    wishes: list[DecoderChoice] = ["auto", "cpu", "nvdec"]
     auto, cpu, asked = (resolve_decoder(facts, gpu, wish) for wish in wishes)
     assert cpu.decoder == "cpu"
     if auto.decoder == "nvdec":

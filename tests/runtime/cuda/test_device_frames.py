@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from deepscan.errors import DeviceMemoryError
+from deepscan.options import DecoderChoice
 from deepscan.runtime.cuda.cuda_device import CudaDevice
 from deepscan.runtime.cuda.device import DeviceArray
 from deepscan.runtime.cuda.nvdec import DecodeCaps, Nvdec, nvdec
-from deepscan.runtime.media.decoder_choice import Choice, DecoderCounts, DecoderLost, DecoderName, DeviceDecoding
+from deepscan.runtime.media.decoder_choice import Choice, DecoderCounts, DecoderLost, DeviceDecoding
 from deepscan.runtime.media.device_work import DeviceWork
 from deepscan.runtime.media.frames import DeviceFrame, Frame
 from deepscan.runtime.media.open_input import open_input
@@ -70,7 +71,7 @@ def scribble(native: av.VideoFrame) -> None:
         ctypes.memset(plane.buffer_ptr, 0x5A, plane.buffer_size)
 
 
-def decoding_on(device: Device, *, ordinal: int = NO_GPU, wish: DecoderName = "nvdec") -> DeviceDecoding:
+def decoding_on(device: Device, *, ordinal: int = NO_GPU, wish: DecoderChoice = "nvdec") -> DeviceDecoding:
     return DeviceDecoding(ordinal, device, DeviceWork(device.queue()), EVERYTHING, wish, DecoderCounts())
 
 
@@ -237,7 +238,7 @@ def test_without_nvdec_the_cpu_decodes_and_the_reason_is_counted() -> None:
         (ASTRONAUT, "cpu", "the CPU was asked for"),
     ],
 )
-def test_what_is_the_cpus_is_never_reopened(path: Path, wish: DecoderName, reason: str) -> None:
+def test_what_is_the_cpus_is_never_reopened(path: Path, wish: DecoderChoice, reason: str) -> None:
     decoding = decoding_on(HostDevice(), wish=wish)
     with open_input(str(path), threads=1, decoding=decoding) as reader:
         assert next(iter(reader.frames())).picture.work is None

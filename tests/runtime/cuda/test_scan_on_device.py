@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from deepscan.limits import Limits
+from deepscan.options import ScanOptions
 from deepscan.results import VideoResult
 from deepscan.runtime.backends.batch_input import BatchInput
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
@@ -23,7 +25,7 @@ from deepscan.runtime.media.open_input import open_input
 from deepscan.runtime.pipeline import pipeline_scan
 from deepscan.runtime.pipeline.messages import VideoJob
 from deepscan.runtime.pipeline.pipeline_scan import ON_CPU, ON_GPU, Decoders, PipelineScan
-from deepscan.runtime.pipeline.settings import Wishes, resolve_settings
+from deepscan.runtime.pipeline.settings import resolve_settings
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED
 from tests.runtime.cuda.host_device import HostDevice
 from tests.runtime.cuda.test_device_frames import SoftwareNvdec, decoding_on, stand_in
@@ -32,12 +34,13 @@ from tests.runtime.tiny_detectors import tiny_clip_artifact
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from deepscan.options import Arithmetic
     from deepscan.runtime.artifacts.artifacts import Artifact
-    from deepscan.runtime.backends.backends import Arithmetic, Items
+    from deepscan.runtime.backends.backends import Items
     from deepscan.runtime.media.frames import Frame, Reader
 
 VIDEOS = [ASTRONAUT, NO_FACE, PHONE, SWAPPED]
-EVERY_FRAME = Wishes(mirror=True)
+EVERY_FRAME = ScanOptions(mirror=True)
 ALLOWED = 0.01
 
 
@@ -80,13 +83,13 @@ def opened(
 def results(
     videos: list[Path],
     model: str,
-    wishes: Wishes,
+    options: ScanOptions,
     *,
     on: HostDevice | None,
     backends: list[DeviceBackend] | None = None,
 ) -> list[VideoResult]:
     """Scan; without what differs by nature from run to run and device to device."""
-    settings = resolve_settings([model], wishes, device="cpu")
+    settings = resolve_settings(structs.replace(options, model=model), device="cpu")
     (artifact,) = settings.artifacts
     decoding = decoding_on(on) if on is not None else None
     backend = OnnxRuntimeBackend(artifact, device="cpu", threads=2, precision="fp32") if on is None else None
@@ -137,10 +140,10 @@ def test_scores_of_frames_agree_with_those_of_the_cpu(device: HostDevice) -> Non
 @pytest.mark.parametrize("clips", [None, 2], ids=["full", "quick"])
 def test_scores_of_clips_agree_with_those_of_the_cpu(device: HostDevice, tmp_path: Path, clips: int | None) -> None:
     model = str(tiny_clip_artifact(tmp_path))
-    wishes = replace(EVERY_FRAME, mirror=None, clips=clips, mode="full" if clips is None else "quick")
+    options = structs.replace(EVERY_FRAME, mirror=None, clips=clips, sampling="full" if clips is None else "quick")
     backends: list[DeviceBackend] = []
-    found = results(VIDEOS, model, wishes, on=device, backends=backends)
-    assert_agree(found, results(VIDEOS, model, wishes, on=None))
+    found = results(VIDEOS, model, options, on=device, backends=backends)
+    assert_agree(found, results(VIDEOS, model, options, on=None))
     assert backends[0].on_device == sum(result.clips for result in found) > 0
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deepscan.limits import CrowdLimit
 from deepscan.runtime.faces.small_faces import PLAIN_CONFIDENCE, PLAIN_PIXELS, SmallFaces
+from deepscan.runtime.media.video_limits import CrowdLimit
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.errors import UnsupportedInput
+from deepscan.options import Aggregate, Arithmetic
 from deepscan.results import VideoResult
-from deepscan.runtime.backends.backends import Arithmetic, Items
+from deepscan.runtime.backends.backends import Items
 from deepscan.runtime.cuda.device import DeviceArray, Pixels
 from deepscan.runtime.media.frames import VideoInfo
 from deepscan.runtime.media.sampling import Sampling
@@ -22,7 +23,6 @@ from deepscan.runtime.pipeline.messages import (
     VideoFollowed,
     VideoJob,
 )
-from deepscan.runtime.pipeline.scoring import Aggregate
 from deepscan.runtime.pipeline.stages import Progress
 from tests.runtime.cuda.device_frames import on_device as copied_to
 from tests.runtime.cuda.host_device import HostDevice

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from deepscan.options import Aggregate
 from deepscan.results import Segment
 from deepscan.runtime.pipeline.scoring import (
     MIN_SIGHTINGS,
     TRACKS_DETAILED,
-    Aggregate,
     ScoreAggregator,
     VideoScore,
     band_with_threshold,

@@ -12,14 +12,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 from PIL import Image
 
 from deepscan import scan
 from deepscan.errors import MachineError, ModelError, UnreadableInput
+from deepscan.options import ScanOptions
 from deepscan.results import VideoResult
 from deepscan.runtime.media.content import content_ids
 from deepscan.runtime.pipeline.messages import VideoJob
-from deepscan.runtime.pipeline.settings import Wishes
 from deepscan.runtime.pipeline.trace_parts import Trace
 from deepscan.runtime.workers import supervisor as supervisor_module
 from deepscan.runtime.workers import worker_slots as worker_seats
@@ -32,8 +33,8 @@ from tests.footage import ASTRONAUT, NO_FACE, TWO_FACES, portrait, write_video
 from tests.runtime.tiny_detectors import tiny_frame_artifact
 from tests.runtime.watchdog import children
 
-WISHES = Wishes(mode="quick", frames=3, mirror=False)
-ORDER = WorkerOrder(["lite"], WISHES, "cpu", "onnxruntime", "fp32", "auto")
+OPTIONS = ScanOptions(sampling="quick", frames=3, mirror=False, backend="onnxruntime", precision="fp32")
+ORDER = WorkerOrder(OPTIONS, "cpu")
 ONE = WorkerPlan("cpu", None, nvdec=False, decoders=1, threads=1)
 TWO_AT_ONCE = WorkerPlan("cpu", None, nvdec=False, decoders=2, threads=1)
 VIDEOS = [ASTRONAUT, NO_FACE, TWO_FACES]
@@ -143,7 +144,7 @@ def test_a_file_that_kills_its_worker_twice_costs_one_row(
 
 
 def test_two_detectors_give_their_rows_once_though_a_worker_dies_between_them(tmp_path: Path) -> None:
-    order = WorkerOrder(["lite", str(tiny_frame_artifact(tmp_path))], WISHES, "cpu", "onnxruntime", "fp32", "auto")
+    order = WorkerOrder(structs.replace(OPTIONS, model=["lite", str(tiny_frame_artifact(tmp_path))]), "cpu")
     died: list[int] = []
 
     def start(plan: WorkerPlan, name: str, hear: Callable[[FromWorker | None], None]) -> WorkerProcess:
@@ -178,7 +179,7 @@ def test_leaving_early_ends_all_processes() -> None:
 
 
 def test_what_a_worker_cannot_do_is_raised_as_if_it_had_happened_here() -> None:
-    order = WorkerOrder(["none.onnx"], WISHES, "cpu", "auto", "auto", "auto")
+    order = WorkerOrder(ScanOptions(model="none.onnx"), "cpu")
     with pytest.raises(ModelError, match=r"none\.onnx does not exist"):
         list(supervisor(VIDEOS, [ONE, ONE], order=order))
     assert children() == []
@@ -286,12 +287,12 @@ def test_what_happens_is_noted() -> None:
 def test_a_process_that_may_take_little_memory_costs_the_file_that_needs_more(tmp_path: Path) -> None:
     large = tmp_path / "large.png"
     Image.new("RGB", (12_000, 10_000)).save(large, compress_level=1)
-    little = replace(ORDER, memory_bytes=700 << 20)
+    little = WorkerOrder(structs.replace(OPTIONS, memory=700 << 20), "cpu")
     running = supervisor([NO_FACE, large], [ONE], start=partial(started_worker, little, None))
     small, needy = sorted(running, key=index_of)
     assert small.status == "no_face"
     assert needy.status in ("crashed", "unreadable")
-    enough = replace(ORDER, memory_bytes=8 << 30)
+    enough = WorkerOrder(structs.replace(OPTIONS, memory=8 << 30), "cpu")
     (scanned,) = supervisor([large], [ONE], start=partial(started_worker, enough, None))
     assert scanned.status == "no_face"
 

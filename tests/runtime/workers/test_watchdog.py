@@ -13,15 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 from numpy.typing import NDArray
 
+from deepscan.options import Arithmetic, ScanOptions
 from deepscan.results import VideoResult
-from deepscan.runtime.backends.backends import Arithmetic, Items
+from deepscan.runtime.backends.backends import Items
 from deepscan.runtime.faces.yunet import Faces, YuNet
 from deepscan.runtime.media.frames import Frame
 from deepscan.runtime.media.pyav_reader import PyAVReader
 from deepscan.runtime.pipeline.messages import VideoJob
-from deepscan.runtime.pipeline.settings import Wishes
 from deepscan.runtime.workers import worker, worker_orders
 from deepscan.runtime.workers.plan import WorkerPlan
 from deepscan.runtime.workers.protocol import FromWorker, Heartbeat, ToWorker, from_worker, receive_bytes, send
@@ -149,8 +150,8 @@ def video(tmp_path: Path) -> Path:
     return write_video(tmp_path / "video.mp4", [portrait()] * FRAMES)
 
 
-def scanned(clock: Turned, video: Path, wishes: Wishes, model: str = "lite") -> VideoResult:
-    order = WorkerOrder([model], wishes, "cpu", "onnxruntime", "fp32", "auto")
+def scanned(clock: Turned, video: Path, options: ScanOptions, model: str = "lite") -> VideoResult:
+    order = WorkerOrder(structs.replace(options, model=model, backend="onnxruntime", precision="fp32"), "cpu")
     running = Supervisor(
         [VideoJob(0, str(video))],
         [PLAN],
@@ -202,7 +203,7 @@ def test_what_is_slow_is_waited_for(
     frames: int | None,
 ) -> None:
     slow(monkeypatch, clock)
-    result = scanned(clock, video, Wishes(mode=mode, frames=frames, detect_every=1, mirror=False))
+    result = scanned(clock, video, ScanOptions(sampling=mode, frames=frames, detect_every=1, mirror=False))
     assert (result.status, result.reason) == ("scored", "")
     assert clock.seconds > STALLED_SECONDS
 
@@ -216,7 +217,7 @@ def test_the_authors_way_may_take_long_in_its_second_pass_and_for_every_clip(
 ) -> None:
     slow(monkeypatch, clock)
     video = write_video(tmp_path / "longer.mp4", [portrait()] * (FRAMES + 5))
-    result = scanned(clock, video, Wishes(mode="paper"), str(tiny_clip_artifact(tmp_path)))
+    result = scanned(clock, video, ScanOptions(sampling="paper"), str(tiny_clip_artifact(tmp_path)))
     assert (result.status, result.clips) == ("scored", 6)
     assert clock.seconds >= STEP_SECONDS * result.clips
 
@@ -225,7 +226,7 @@ def test_what_hangs_is_noticed_though_its_process_goes_on_to_say_that_it_is_ther
     clock: Turned, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "resolve_backend", lambda *_, **__: Backend(clock.hang))
-    result = scanned(clock, video, Wishes(mode="full", mirror=False))
+    result = scanned(clock, video, ScanOptions(sampling="full", mirror=False))
     assert (result.status, result.score) == ("timeout", None)
     assert "nothing in it moved for 300 seconds" in result.reason
 

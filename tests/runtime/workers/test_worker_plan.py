@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepscan.runtime.media.decoder_choice import DecoderName
+from deepscan.options import DecoderChoice
 from deepscan.runtime.workers.plan import GPU_BYTES_PER_PROCESS, WorkerPlan, cpu_worker, gpu_workers, needed_for
 
 GIB = 1 << 30
@@ -63,7 +63,7 @@ def test_several_gpus_share_the_cores_and_the_first_files_go_to_all_of_them() ->
     st.integers(1, 200),
 )
 def test_every_gpu_is_served_within_its_memory_as_far_as_there_are_files(
-    gibibytes: list[int], cores: int, wish: DecoderName, jobs: int | None, inputs: int
+    gibibytes: list[int], cores: int, wish: DecoderChoice, jobs: int | None, inputs: int
 ) -> None:
     gpus = [(number, size * GIB) for number, size in enumerate(gibibytes)]
     plans = gpu_workers(gpus, cores=cores, wish=wish, jobs=jobs, inputs=inputs)

@@ -32,8 +32,9 @@ from deepscan.runtime.cuda.cuda_runtime import Stream, cuda_is_installed
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from deepscan.options import Arithmetic
     from deepscan.runtime.artifacts.artifacts import Artifact, Manifest, Precision
-    from deepscan.runtime.backends.backends import Arithmetic, Items
+    from deepscan.runtime.backends.backends import Items
     from deepscan.runtime.backends.tensorrt.tensorrt_manifest import Target
     from deepscan.runtime.system.machine import Device
 

@@ -1,0 +1,274 @@
+"""Options of a scan: every one once, with its type, default, check and description.
+
+Keywords of `deepscan.scan`, options of `deepscan scan`, configuration files and the first message to a worker are all
+made of this.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from types import MappingProxyType
+from typing import Annotated, Final, Literal, Self, TypeAlias, TypedDict
+
+import msgspec
+
+from deepscan.arguments import (
+    MEBIBYTE,
+    MOST_BYTES,
+    MOST_SAMPLES,
+    MOST_THREADS,
+    Option,
+    check_options,
+    detectors,
+    path,
+    probability,
+    seconds,
+    text,
+    texts,
+    truth,
+    whole_number,
+)
+from deepscan.errors import UsageError
+from deepscan.limits import DEFAULT_LIMITS, Limits
+
+SamplingMode: TypeAlias = Literal["full", "quick", "paper"]
+Aggregate: TypeAlias = Literal["max", "mean"]
+FaceDetectorChoice: TypeAlias = Literal["yunet", "retinaface", "none"]
+DecoderChoice: TypeAlias = Literal["auto", "cpu", "nvdec"]
+BackendName: TypeAlias = Literal["onnxruntime", "openvino", "torch", "tensorrt"]
+BackendChoice: TypeAlias = Literal["auto", BackendName]
+# What computes: an artifact of one precision may be computed in another (float32 in bfloat16, half in float32).
+Arithmetic: TypeAlias = Literal["fp32", "bf16", "fp16", "int8"]
+PrecisionChoice: TypeAlias = Literal["auto", Arithmetic]
+HashChoice: TypeAlias = Literal["fast", "full"]
+
+# Chosen by measurement: see "Detecting every n-th frame" in benchmarks/README.md.
+DETECT_EVERY: Final = 5
+# No video that is worth it takes longer, and none holds up a scan for ever; one that stands still is noticed earlier.
+TIMEOUT_SECONDS: Final = 24 * 3600.0
+_SAMPLES: Final = MappingProxyType({"most": MOST_SAMPLES})
+
+
+class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a scan is asked to do; the `help` of each field says what it means.
+
+    None leaves a value to the detector, the sampling mode or the machine. Values of other types that say the same
+    (NumPy's numbers, paths, one name where several are possible) are converted.
+
+    Raises:
+        UsageError: a value has the wrong kind, or is out of range.
+    """
+
+    model: Annotated[
+        Sequence[str],
+        Option(
+            "Detectors, separated by commas: names from `deepscan models`, or exported .onnx files.",
+            detectors,
+            metavar="NAME,...",
+            shown_default="lite",
+        ),
+    ] = ("lite",)
+    sampling: Annotated[
+        SamplingMode | None,
+        Option(
+            "full: every frame; quick: a few of them; paper: the ones the detector's authors used.",
+            text,
+            metavar="MODE",
+            shown_default="full",
+        ),
+    ] = None
+    recursive: Annotated[bool, Option("Descend into subfolders.", truth, "Inputs")] = True
+    include: Annotated[
+        Sequence[str],
+        Option(
+            "In folders, scan only files that match this pattern, whatever their extension. May be repeated.",
+            texts,
+            "Inputs",
+            "GLOB",
+        ),
+    ] = ()
+    exclude: Annotated[
+        Sequence[str],
+        Option(
+            "In folders, skip files and subfolders that match this pattern. May be repeated.", texts, "Inputs", "GLOB"
+        ),
+    ] = ()
+    follow_links: Annotated[bool, Option("Follow symbolic links inside folders.", truth, "Inputs")] = False
+    threshold: Annotated[
+        float | None,
+        Option("Score from which a video is labeled fake.", probability, "What is scored", "P", "the detector's"),
+    ] = None
+    frames: Annotated[
+        int | None,
+        Option(
+            "Frames per video, for quick and paper; implies --sampling quick if none is given.",
+            whole_number,
+            "What is scored",
+            "N",
+            "32, or the authors'",
+            bounds=_SAMPLES,
+        ),
+    ] = None
+    clips: Annotated[
+        int | None,
+        Option(
+            "Stretches per video, for quick with clip detectors; implies --sampling quick if none is given.",
+            whole_number,
+            "What is scored",
+            "N",
+            "4",
+            bounds=_SAMPLES,
+        ),
+    ] = None
+    aggregate: Annotated[
+        Aggregate | None,
+        Option(
+            "Score of a video: max, that of its highest track, or mean, the average over all tracks.",
+            text,
+            "What is scored",
+            "HOW",
+            "max; for paper the authors'",
+        ),
+    ] = None
+    min_face: Annotated[
+        int | None,
+        Option(
+            "Smallest face to score, by its longer side.", whole_number, "What is scored", "PIXELS", "the detector's"
+        ),
+    ] = None
+    face_detector: Annotated[
+        FaceDetectorChoice,
+        Option(
+            "yunet, retinaface, or none if every picture is already a cropped face.", text, "What is scored", "NAME"
+        ),
+    ] = "yunet"
+    mirror: Annotated[
+        bool | None,
+        Option(
+            "Average the scores of each crop and its mirror image, at twice the cost.",
+            truth,
+            "What is scored",
+            shown_default="the detector's",
+        ),
+    ] = None
+    jobs: Annotated[
+        int | None,
+        Option(
+            "Videos to decode at once.",
+            whole_number,
+            "Speed",
+            "N",
+            "one per processor",
+            bounds=MappingProxyType({"most": MOST_THREADS}),
+        ),
+    ] = None
+    device: Annotated[
+        str,
+        Option(
+            "Where detectors run: auto, cpu, cuda, some GPUs (cuda:0,1) or all of them (cuda:all).",
+            text,
+            "Speed",
+            "DEVICE",
+        ),
+    ] = "auto"
+    decoder: Annotated[
+        DecoderChoice,
+        Option(
+            "Video decoder when a GPU is used: cpu, nvdec, or auto, whichever is faster for the video.",
+            text,
+            "Speed",
+            "NAME",
+        ),
+    ] = "auto"
+    backend: Annotated[
+        BackendChoice | None,
+        Option(
+            "What runs detectors: onnxruntime, openvino, torch, tensorrt, or auto, the fastest here (measured once).",
+            text,
+            "Speed",
+            "NAME",
+            "auto",
+        ),
+    ] = None
+    precision: Annotated[
+        PrecisionChoice,
+        Option(
+            "Arithmetic: fp32, bf16, fp16, int8, or auto, the fastest that gives the same scores.",
+            text,
+            "Speed",
+            "TYPE",
+        ),
+    ] = "auto"
+    detect_every: Annotated[int, Option("Search every Nth frame for faces.", whole_number, "Speed", "N")] = DETECT_EVERY
+    memory: Annotated[
+        int | None,
+        Option(
+            "Most memory that the scanning process may use, in MiB.",
+            whole_number,
+            "Speed",
+            "MIB",
+            "90 % of the machine's",
+            unit=MEBIBYTE,
+            bounds=MappingProxyType({"least": 1, "most": MOST_BYTES}),
+        ),
+    ] = None
+    timeout: Annotated[
+        float | None,
+        Option(
+            "Most time that one file may take; 0: no limit.", seconds, "Limits", "SECONDS", "a day", zero_is_none=True
+        ),
+    ] = TIMEOUT_SECONDS
+    limits: Limits = DEFAULT_LIMITS
+    trace: Annotated[
+        str | None, Option("File for a timeline of all stages, for ui.perfetto.dev.", path, "Results", "FILE")
+    ] = None
+
+    def __post_init__(self) -> None:
+        """Check each value by itself, and convert it to Python's own type."""
+        check_options(self)
+        if not isinstance(self.limits, Limits):
+            raise UsageError("limits must be made with deepscan.Limits(...).")
+
+    @property
+    def mode(self) -> SamplingMode:
+        """Sampling in force: `quick` where only a number of frames or clips is given."""
+        return self.sampling or ("full" if self.frames is None and self.clips is None else "quick")
+
+    def to_json(self) -> bytes:
+        """Return the options for another process; names of files that are no valid text survive."""
+        return json.dumps(msgspec.to_builtins(self)).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Return what `to_json` was given."""
+        return msgspec.convert(json.loads(data), cls)
+
+
+class ScanKeywords(TypedDict, total=False):
+    """Keywords of `deepscan.scan`: the fields of `ScanOptions`, with all types that are converted."""
+
+    model: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+    sampling: SamplingMode | None
+    recursive: bool
+    include: str | Sequence[str]
+    exclude: str | Sequence[str]
+    follow_links: bool
+    threshold: float | None
+    frames: int | None
+    clips: int | None
+    aggregate: Aggregate | None
+    min_face: int | None
+    face_detector: FaceDetectorChoice
+    mirror: bool | None
+    jobs: int | None
+    device: str
+    decoder: DecoderChoice
+    backend: BackendChoice | None
+    precision: PrecisionChoice
+    detect_every: int
+    memory: int | None
+    timeout: float | None
+    limits: Limits
+    trace: str | os.PathLike[str] | None
