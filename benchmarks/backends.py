@@ -35,7 +35,7 @@ from benchmarks.measure import cost_of, machine, peak_megabytes
 from deepscan.errors import ModelError
 from deepscan.export.parity.parity import BUDGETS, compared, misses
 from deepscan.export.parity.samples import Samples, packaged_samples
-from deepscan.models.specs import SPECS
+from deepscan.models.registry import find_detector
 from deepscan.options import Arithmetic
 from deepscan.runtime.artifacts.artifacts import Form, load_artifact
 from deepscan.runtime.artifacts.weights_store import WEIGHTS, find_installed
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from deepscan.export.packing import WeightsOrigin
 
 DETECTOR = "altfreezing"
-SPEC = SPECS[DETECTOR]
+SPEC = find_detector(DETECTOR).spec
 FORMS: tuple[Form, ...] = ("3d", "2d")
 EAGER = "torch, eager, fp32, 3d"
 ROUNDS = 7
@@ -138,7 +138,7 @@ def _serve(contender: Contender, clips: NDArray[np.uint8], pipe: Connection) -> 
 def _eager() -> Scoring:
     import torch
 
-    from deepscan.export.wrappers import ArtifactGraph
+    from deepscan.models.networks.artifact_graph import ArtifactGraph
 
     torch.set_num_threads(cpu_count())
     network, _ = _network()
@@ -171,16 +171,15 @@ def _through_backend(contender: Contender) -> Scoring:
 
 def _network() -> tuple[nn.Module, WeightsOrigin]:
     """Build the detector with the weights that were added, else with random ones."""
+    from deepscan.export.install import untrained_network
     from deepscan.export.packing import WeightsOrigin
-    from deepscan.models.checkpoints import load_state
-    from deepscan.models.registry import BUILDERS
-    from deepscan.models.untrained import untrained_network
+    from deepscan.models.checkpoints.checkpoints import load_state
 
     try:
         entry = find_installed(DETECTOR)
     except ModelError:
         return untrained_network(DETECTOR, seed=SEED), WeightsOrigin(f"random, seed {SEED}", "", trained=False)
-    network = BUILDERS[DETECTOR]()
+    network = find_detector(DETECTOR).build()
     load_state(network, entry.folder / WEIGHTS)
     record = entry.record
     return network.eval(), WeightsOrigin(record.file, record.sha256, record.trained)

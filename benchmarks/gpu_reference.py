@@ -23,9 +23,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from deepscan.export.wrappers import ArtifactGraph
-from deepscan.models.checkpoints import load_state
-from deepscan.models.registry import BUILDERS
+from deepscan.models.checkpoints.checkpoints import load_state
+from deepscan.models.networks.artifact_graph import ArtifactGraph
+from deepscan.models.registry import BUILTIN, find_detector
 from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.artifacts.weights_store import WEIGHTS, find_installed
 from deepscan.runtime.backends.contract_graph import checked_graph
@@ -167,11 +167,11 @@ def network_of(model: str) -> tuple[DetectorSpec, nn.Module]:
     """Return a detector in float32: the network's own class with added weights, or the packaged graph."""
     artifact = load_artifact(model)
     spec = artifact.manifest.spec
-    if spec.name not in BUILDERS or spec.frames == 1:
+    if spec.name not in BUILTIN or spec.frames == 1:
         graph = checked_graph(artifact)
         assert [output.name for output in graph.graph.output] == ["logit", "score"]
         return spec, module_from_onnx(graph, source=artifact.manifest.file, widen=True)
-    network = BUILDERS[spec.name]()
+    network = find_detector(spec.name).build()
     load_state(network, find_installed(model).folder / WEIGHTS)
     return spec, ArtifactGraph(network.eval(), spec).eval()
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.installing import install_packages
-from deepscan.models.specs import caddm_target, deepfakebench_target
+from deepscan.models import caddm, deepfakebench
 from deepscan.runtime.faces.alignment import moved, similarity, target_points
 from deepscan.runtime.faces.crops import crop_square
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
@@ -254,8 +254,8 @@ def main() -> None:
         raise SystemExit("Both detectors found faces in fewer than two files: give more videos or pictures of people.")
     print(f"{len(faces)} faces in {len({face.file for face in faces})} files")
     for name, points_of, target, size in (
-        ("CADDM", caddm_points, caddm_target(), 224),
-        ("DeepfakeBench", deepfakebench_points, deepfakebench_target(), 256),
+        ("CADDM", caddm_points, caddm.authors_target(), 224),
+        ("DeepfakeBench", deepfakebench_points, deepfakebench.authors_target(), 256),
     ):
         authors = [similarity(points_of(face.landmarks), target_points(target, size)) for face in faces]
         report_template(name, faces, authors, target, size)

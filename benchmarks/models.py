@@ -21,10 +21,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import cost_of, machine
 from deepscan.export.forms import exported
+from deepscan.export.install import untrained_network
 from deepscan.export.packing import WeightsOrigin, packed
-from deepscan.export.wrappers import ArtifactGraph
-from deepscan.models.specs import DEEPFAKEBENCH, SPECS
-from deepscan.models.untrained import untrained_network
+from deepscan.models.deepfakebench import VARIANT as DEEPFAKEBENCH
+from deepscan.models.networks.artifact_graph import ArtifactGraph
+from deepscan.models.registry import BUILTIN, find_detector
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.system.machine import cpu_count
 
@@ -49,7 +50,7 @@ class Speed:
 
 def measured(name: str, rounds: int) -> Speed:
     """Measure one detector."""
-    spec = SPECS[name]
+    spec = find_detector(name).spec
     network = untrained_network(name, seed=SEED)
     plain = ArtifactGraph(network, spec).eval()
     traced = exported(network, spec, "auto")
@@ -96,9 +97,9 @@ def _normalized(pixels: torch.Tensor, graph: ArtifactGraph) -> torch.Tensor:
 
 
 def main() -> None:
-    names = [name for name in SPECS if not name.endswith(DEEPFAKEBENCH)]
+    names = [name for name in BUILTIN if not name.endswith(DEEPFAKEBENCH)]
     parser = argparse.ArgumentParser(description="Time every detector's network in torch and in ONNX Runtime.")
-    parser.add_argument("detectors", nargs="*", help=f"among {', '.join(SPECS)}")
+    parser.add_argument("detectors", nargs="*", help=f"among {', '.join(BUILTIN)}")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args()
     torch.set_num_threads(cpu_count())

@@ -17,14 +17,15 @@ import deepscan
 from deepscan.export.artifact import store_artifact
 from deepscan.export.forms import graph_of
 from deepscan.export.packing import WeightsOrigin, packed
-from deepscan.models.specs import SPECS, VIDEO_TARGET
+from deepscan.models.ftcn import TARGET as VIDEO_TARGET
+from deepscan.models.registry import find_detector
 from deepscan.runtime.faces.crops import region_rgb
 from deepscan.runtime.faces.yunet import YuNet
 from deepscan.runtime.media.pyav_reader import open_video
 from tests.footage import ASTRONAUT, PHONE
 
 LENGTH, SIZE, FRAMES = 32, 224, 40
-SPEC = msgspec.structs.replace(SPECS["altfreezing"], name="linear")
+SPEC = msgspec.structs.replace(find_detector("altfreezing").spec, name="linear")
 
 
 class Linear(nn.Module):

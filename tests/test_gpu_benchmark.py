@@ -22,7 +22,7 @@ from benchmarks.gpu_works import NAMES, Job, Measuring
 from deepscan.export.artifact import store_artifact
 from deepscan.export.forms import graph_of
 from deepscan.export.packing import WeightsOrigin, packed
-from deepscan.export.wrappers import ArtifactGraph
+from deepscan.models.networks.artifact_graph import ArtifactGraph
 from deepscan.runtime.media.pyav_reader import open_video
 from deepscan.runtime.system.machine import nvidia_gpus
 from tests.footage import ASTRONAUT

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepscan.errors import ModelError
-from deepscan.models.specs import LITE, SPECS
+from deepscan.models.lite import LITE
+from deepscan.models.registry import BUILTIN, find_detector
 from deepscan.spec import (
     Calibration,
     ClipCrop,
@@ -90,14 +91,14 @@ def test_a_spec_survives_json_in_one_line(spec: DetectorSpec) -> None:
     assert spec_from_json(text, source="x.onnx") == spec
 
 
-@pytest.mark.parametrize("spec", SPECS.values(), ids=list(SPECS))
+@pytest.mark.parametrize("spec", [detector.spec for detector in BUILTIN.values()], ids=list(BUILTIN))
 def test_the_specs_of_all_detectors_survive_json(spec: DetectorSpec) -> None:
     assert spec_from_json(spec.to_json(), source="x.onnx") == spec
 
 
 def test_the_form_of_an_items_pixels_follows_from_the_kind() -> None:
     assert (LITE.input_name, LITE.item_shape) == ("faces", (224, 224, 3))
-    clips = SPECS["ftcn"]
+    clips = find_detector("ftcn").spec
     assert (clips.input_name, clips.item_shape) == ("clips", (32, 224, 224, 3))
 
 

@@ -145,7 +145,7 @@ def _what_and_how(
     from deepscan.arguments import seconds as checked_seconds
     from deepscan.export.bench.bench_records import Setup
     from deepscan.export.bench.benching import subjects_of
-    from deepscan.models.specs import spec_of
+    from deepscan.models.registry import find_detector
     from deepscan.runtime.backends.devices import resolve_device
     from deepscan.runtime.system.machine import cpu_count
 
@@ -155,7 +155,7 @@ def _what_and_how(
     models = [name.strip() for name in detector.split(",")]
     for name in models:
         if name and not name.endswith(".onnx"):
-            spec_of(name.partition("@")[0])  # tells a misspelt detector from one whose weights are missing
+            find_detector(name.partition("@")[0])  # tells a misspelt detector from one whose weights are missing
     setup = Setup(
         device=resolve_device(device),
         threads=threads or cpu_count(),

@@ -22,16 +22,16 @@ def complete_models(incomplete: str) -> list[str]:
 
 def complete_detector(incomplete: str) -> list[str]:
     """Offer every detector that there is, with and without weights."""
-    from deepscan.models.specs import SPECS
+    from deepscan.models.registry import detector_names
 
-    return _beginning(incomplete, SPECS)
+    return _beginning(incomplete, detector_names())
 
 
 def complete_publication(incomplete: str) -> list[str]:
     """Offer everything that `deepscan models` knows, face detectors included."""
-    from deepscan.models.publications import PUBLICATIONS
+    from deepscan.models.registry import FACE_DETECTORS, detector_names
 
-    return _beginning(incomplete, PUBLICATIONS)
+    return _beginning(incomplete, [*detector_names(), *FACE_DETECTORS])
 
 
 def complete_exportable(incomplete: str) -> list[str]:

@@ -170,8 +170,8 @@ def export(
 
     from deepscan.arguments import MOST_BYTES, MOST_COUNT, MOST_SAMPLES, MOST_SEED, whole_number
     from deepscan.cli.spinner import shown
-    from deepscan.detector_names import refuse_missing_artifact
     from deepscan.errors import UsageError
+    from deepscan.runtime.artifacts.artifacts import refuse_missing_artifact
 
     if fp32 + fp16 + int8 > 1:
         raise UsageError("--fp32, --fp16 and --int8 exclude each other: give one.")
@@ -208,7 +208,7 @@ def export(
                 from deepscan.export.artifact import export_artifact
                 from deepscan.export.parity_report import ParityMiss
             from deepscan.cli.export_display import say_made, say_missed, say_skipped
-            from deepscan.models.specs import spec_of
+            from deepscan.models.registry import find_detector
 
             wishes = ExportWishes(
                 precision="fp16" if fp16 else "int8" if int8 else "fp32",
@@ -222,7 +222,7 @@ def export(
                 accept_parity_loss=accept_parity_loss,
                 seed=seed,
             )
-            order = order_of(spec_of(detector, variant), wishes, report)
+            order = order_of(find_detector(detector, variant).spec, wishes, report)
             if order.samples is not None:
                 say_skipped(console, order.samples.skipped)
             try:

@@ -14,11 +14,10 @@ from deepscan.cli.labels import thresholds_in_words
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from deepscan.models.publications import Figure, Publication
+    from deepscan.models.detector import Figure, Publication
     from deepscan.spec import DetectorSpec
 
 NAME_WIDTH = 18
-FACE_DETECTORS = {"retinaface": "RetinaFace, MobileNet-0.25, for --face-detector retinaface"}
 
 
 def models(
@@ -33,17 +32,19 @@ def models(
     from rich.console import Console
     from rich.text import Text
 
-    from deepscan.models.publications import PUBLICATIONS
-    from deepscan.models.specs import spec_of
+    from deepscan.models.detector import Detector, FaceDetector
+    from deepscan.models.registry import FACE_DETECTORS, detectors, find_detector
 
     console = Console()
-    for name in PUBLICATIONS if detector is None else [detector]:
-        spec = None if name in FACE_DETECTORS else spec_of(name)
-        publication = PUBLICATIONS[name]
-        facts = [("weights here", _weights_here(name))]
-        facts += [(what, Text(value)) for what, value in [*_input(spec), *_facts(publication)]]
-        title = spec.title if spec else FACE_DETECTORS[name]
-        console.print(Text.assemble((name, "bold"), f"  {title}"), soft_wrap=True)
+    if detector is None:
+        shown: list[Detector | FaceDetector] = [*detectors().values(), *FACE_DETECTORS.values()]
+    else:
+        shown = [FACE_DETECTORS.get(detector) or find_detector(detector)]
+    for model in shown:
+        spec = model.spec if isinstance(model, Detector) else None
+        facts = [("weights here", _weights_here(model.name))]
+        facts += [(what, Text(value)) for what, value in [*_input(spec), *_facts(model.publication)]]
+        console.print(Text.assemble((model.name, "bold"), f"  {model.title}"), soft_wrap=True)
         for what, value in facts:  # not folded: addresses stay whole
             console.print(Text.assemble(f"  {what:<{NAME_WIDTH}}", value), soft_wrap=True)
         console.print()

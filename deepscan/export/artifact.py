@@ -30,9 +30,8 @@ from deepscan.export.parity_report import REPORT_TITLE, ParityMiss, ParityReport
 from deepscan.export.real_data import joined
 from deepscan.export.simplify import folded_batch_norm
 from deepscan.export.steps import Steps
-from deepscan.models.checkpoints import load_state, load_weights
-from deepscan.models.registry import BUILDERS
-from deepscan.models.specs import spec_of
+from deepscan.models.checkpoints.checkpoints import load_state, load_weights
+from deepscan.models.registry import find_detector
 from deepscan.runtime.artifacts.artifacts import (
     EMBEDDED,
     METADATA_PREFIX,
@@ -128,10 +127,11 @@ def export_artifact(
         ParityMiss: the artifact differs from the original by more than its budget.
         OutputError: the files cannot be written.
     """
-    spec = spec_of(name, variant)
+    detector = find_detector(name, variant)
+    spec = detector.spec
     _refuse_other_files(folder, Path(file_name(spec, (order or Order()).precision)).stem)
     _refuse_unwritable(folder)
-    network = BUILDERS[spec.name]()
+    network = detector.build()
     refuse_form(network, spec.name, order.form if order else "auto")  # before minutes of work
     if weights is None and spec.name in EMBEDDED:
         origin = load_embedded(network, spec.name)

@@ -11,10 +11,10 @@ from torch import nn
 from deepscan.errors import ModelError
 from deepscan.export.half_weights import HALF_SUFFIX
 from deepscan.export.packing import WeightsOrigin
-from deepscan.models.matching import COUNTER
+from deepscan.models.checkpoints.matching import COUNTER
 from deepscan.runtime.artifacts.artifacts import load_artifact
 
-# What the traced wrapper calls the network in it; see `deepscan.export.wrappers`.
+# What the traced wrapper calls the network in it; see `deepscan.models.networks.artifact_graph`.
 NETWORK = "network."
 
 

@@ -17,10 +17,10 @@ import onnx
 from torch import nn
 
 from deepscan.errors import UsageError
-from deepscan.export.lowering import can_be_lowered, lowered
 from deepscan.export.onnx_from_module import onnx_from_module
 from deepscan.export.packing import WeightsOrigin, packed
-from deepscan.export.wrappers import ArtifactGraph
+from deepscan.models.networks.artifact_graph import ArtifactGraph
+from deepscan.models.networks.lowering import can_be_lowered, lowered
 from deepscan.runtime.artifacts.artifacts import Form
 from deepscan.runtime.backends.backend_choice import auto_candidates, open_backend
 from deepscan.runtime.backends.backends import Backend

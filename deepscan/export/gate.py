@@ -13,7 +13,7 @@ from torch import nn
 
 from deepscan.export.parity.parity import Parity, compared
 from deepscan.export.parity.samples import Samples
-from deepscan.export.wrappers import ArtifactGraph
+from deepscan.models.networks.artifact_graph import ArtifactGraph
 from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.system.machine import cpu_count
 from deepscan.spec import DetectorSpec

@@ -14,6 +14,7 @@ import onnx
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from deepscan.errors import OutputError, UsageError
 from deepscan.export.artifact import Order, make_artifact, store_artifact
@@ -21,11 +22,9 @@ from deepscan.export.forms import FormChoice, refuse_form
 from deepscan.export.packing import WeightsOrigin
 from deepscan.export.parity.conversion import Report
 from deepscan.export.retinaface import export_retinaface
-from deepscan.models.checkpoints import load_checkpoint, read_tensors
-from deepscan.models.recognize import recognize
-from deepscan.models.registry import BUILDERS, FACE_DETECTORS
-from deepscan.models.specs import SPECS
-from deepscan.models.untrained import untrained_network
+from deepscan.models.checkpoints.checkpoints import load_checkpoint, read_tensors
+from deepscan.models.checkpoints.recognize import recognize
+from deepscan.models.registry import FACE_DETECTORS, detector_names, find_detector
 from deepscan.runtime.artifacts.artifacts import EMBEDDED, load_artifact
 from deepscan.runtime.artifacts.weights_store import RECORD, WEIGHTS, Installed, Record, weights_folder
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
@@ -35,6 +34,8 @@ from deepscan.runtime.system.machine import cpu_count
 
 GRAY: Final = 128
 TRIED_SIZE: Final = (96, 128)
+# Batch normalization needs more than one item where maps are of a single place.
+NOISE_ITEMS: Final = 2
 
 
 def add_weights(path: Path, *, variant: str | None = None, form: FormChoice = "auto", report: Report) -> Installed:
@@ -55,7 +56,7 @@ def add_weights(path: Path, *, variant: str | None = None, form: FormChoice = "a
     name = recognize(checkpoint.tensors, path, variant=variant)
     if name in EMBEDDED:
         raise UsageError(f"{path} holds the weights of {name}, which comes inside deepscan: there is nothing to add.")
-    network = {**BUILDERS, **FACE_DETECTORS}[name]()
+    network = (FACE_DETECTORS.get(name) or find_detector(name)).build()
     refuse_form(network, name, form)
     loaded = load_checkpoint(network, checkpoint, name=name, path=path)
     note = " ".join(part for part in (_unwrapped(loaded.wrapping), _dropped(loaded.dropped)) if part)
@@ -78,12 +79,35 @@ def add_random_weights(name: str, *, seed: int, report: Report) -> Installed:
     """
     if name in EMBEDDED:
         raise UsageError(f"{name} comes inside deepscan with its trained weights: there is nothing to add.")
-    names = [known for known in BUILDERS if known not in EMBEDDED]
+    names = [known for known in detector_names() if known not in EMBEDDED]
     if name not in names:
         raise UsageError(f"No detector that takes weights is called {name!r}: use one of {', '.join(names)}.")
     file = f"random-{seed}"
     identity = hashlib.sha256(f"deepscan {name} {file} torch {torch.__version__}".encode()).hexdigest()
     return _store(untrained_network(name, seed=seed), name, WeightsOrigin(file, identity, trained=False), "", report)
+
+
+def untrained_network(name: str, *, seed: int) -> nn.Module:
+    """Build a detector with random weights, in evaluation mode; on one machine, equal seeds give equal weights.
+
+    The statistics of batch normalization are taken from one pass over noise. Without them numbers shrink from layer to
+    layer until they are denormal, which processors are very slow with.
+
+    Args:
+        name: of the detector.
+        seed: of the weights and the noise.
+    """
+    detector = find_detector(name)
+    spec = detector.spec
+    steps = (spec.frames,) if spec.kind == "clip" else ()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        network = detector.build()
+        for module in network.modules():
+            if isinstance(module, _BatchNorm):
+                module.momentum = None  # the mean over all passes, which is one
+        network.train()(torch.randn(NOISE_ITEMS, 3, *steps, spec.size, spec.size))
+    return network.eval()
 
 
 def _store(
@@ -93,7 +117,7 @@ def _store(
     folder = weights_folder(name, origin.sha256)
     record = Record(
         name=name,
-        kind="detector" if name in SPECS else "face detector",
+        kind="face detector" if name in FACE_DETECTORS else "detector",
         sha256=origin.sha256,
         file=origin.file,
         trained=origin.trained,
@@ -109,7 +133,7 @@ def _store(
             if record.kind == "detector":
                 # Deep networks with random weights can turn the last digit of a number into another score.
                 order = Order(form=form, accept_parity_loss=not origin.trained)
-                exported = make_artifact(network, SPECS[name], origin, order, report=report)
+                exported = make_artifact(network, find_detector(name).spec, origin, order, report=report)
                 store_artifact(exported.artifact, made, report=exported.report)
             else:
                 onnx.save_model(export_retinaface(network), made / f"{name}.onnx")

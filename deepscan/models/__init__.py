@@ -1,1 +1,1 @@
-"""Forgery detectors as torch modules; torch is imported here and in `export` only."""
+"""Forgery detectors: one module for each, with its spec and its publication; the networks need torch, these do not."""

@@ -1,52 +1,72 @@
-"""AltFreezing: a plain I3D ResNet-50 with one output. The name is that of its training schedule.
+"""AltFreezing: a 3-D ResNet-50 with one output. The name is that of its training schedule.
 
-Wang et al. 2023, "AltFreezing for more general video face forgery detection" (CVPR). The network:
-`model/classifier/i3d_ori.py` with `setting/i3d_ori.yaml`; the head: `slowfast/models/head_helper.py:74-95`.
+Wang et al. 2023, "AltFreezing for more general video face forgery detection" (CVPR).
 """
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Final
 
-from deepscan.models.i3d import EXPANSION, I3D, STAGES
+from deepscan.models import deepfakebench, ftcn
+from deepscan.models.detector import HALF, Detector, Publication, clip_spec, even_protocol, figures
+from deepscan.spec import LabelBand
 
-
-class Head(nn.Module):
-    """The mean over time and space, then one linear output."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.projection = nn.Linear(channels, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[N, channels, T, H, W] -> logit [N]."""
-        logit: torch.Tensor = self.projection(x.mean((2, 3, 4)))[:, 0]
-        return logit
-
-
-class AltFreezing(nn.Module):
-    """The network; what the authors call `resnet` is all of it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.resnet = I3D(Head(STAGES[-1].inner * EXPANSION))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalized RGB clips [N, 3, T, 224, 224] -> logit of *fake* [N]."""
-        logit: torch.Tensor = self.resnet(x)
-        return logit
+if TYPE_CHECKING:
+    from deepscan.models.networks.altfreezing import AltFreezing
 
 
 def build() -> AltFreezing:
-    """Return the untrained network, for clips of 32 frames."""
-    return AltFreezing()
+    """Return the untrained network.
 
-
-def build_deepfakebench() -> AltFreezing:
-    """Return the untrained network as DeepfakeBench has it, for clips of 16 frames.
-
-    Its head pools 8 steps of time where the authors' pools 16, all there are in both cases, so the layers are the same.
-    The sigmoid that it holds is not part of the network here.
+    DeepfakeBench's head pools 8 steps of time where the authors' pools 16, all there are in both cases, so the layers
+    are the same. The sigmoid that it holds is not part of the network here.
     """
+    from deepscan.models.networks.altfreezing import AltFreezing
+
     return AltFreezing()
+
+
+DETECTOR: Final = Detector(
+    spec=clip_spec(
+        "altfreezing",
+        "AltFreezing, 3-D ResNet-50, clips of 32 frames",
+        crop=ftcn.CROP,
+        paper=ftcn.first_frames(400, min_frames=1),
+        # Below the first, the authors' demonstration (demo.py) draws a face as genuine.
+        band=LabelBand(real_below=0.04, fake_from=0.5),
+    ),
+    build=build,
+    publication=Publication(
+        title="AltFreezing for More General Video Face Forgery Detection",
+        authors="Zhendong Wang et al.",
+        venue="CVPR",
+        year=2023,
+        paper_url="https://openaccess.thecvf.com/content/CVPR2023/papers/"
+        "Wang_AltFreezing_for_More_General_Video_Face_Forgery_Detection_CVPR_2023_paper.pdf",
+        code_url="https://github.com/ZhendongWang6/AltFreezing",
+        code_license="MIT",
+        weights_at="README of the code: links to RecDrive and BaiduDrive, with the password for both.",
+        weights_files=("model.pth",),
+        trained_on="FaceForensics++",
+        figures=figures(
+            "video AUC",
+            "table 1 of arXiv 2307.08317, as others repeat it",
+            {"Celeb-DF v2": 89.5, "DeepFakeDetection": 98.5, "FaceShifter": 99.4, "DeeperForensics": 99.3},
+        ),
+    ),
+)
+DEEPFAKEBENCH: Final = Detector(
+    spec=clip_spec(
+        "altfreezing-deepfakebench",
+        "AltFreezing as trained by DeepfakeBench, clips of 16 frames",
+        crop=deepfakebench.CROP,
+        paper=even_protocol(32, stride=16, min_frames=16),
+        frames=16,
+        mean=HALF,
+        std=HALF,
+    ),
+    build=build,
+    publication=deepfakebench.publication(
+        "An earlier README of the code linked a Google Drive file; the later one and the releases have none."
+    ),
+)

@@ -1,147 +1,116 @@
-"""CADDM: a detector that looks for the places of artifacts, so as not to learn whose face it sees.
+"""CADDM: a detector that looks for the places of artifacts, so as not to learn whose face it sees; three backbones.
 
 Dong et al., CVPR 2023, "Implicit Identity Leakage: The Stumbling Block to Improving Deepfake Detection
-Generalization", figure 5. Names and layers follow the authors' code (backbones/caddm.py, backbones/adm.py).
-The artifact detection module (ADM) narrows the trunk's 7x7 map to one place. In training, heads on each of its maps
-(7x7, 5x5, 3x3, 1x1) locate the artifacts by anchors; at test time nothing reads those heads.
+Generalization".
 """
 
 from __future__ import annotations
 
-import math
+from typing import TYPE_CHECKING, Final
 
-import torch
-from torch import nn
-from torch.nn import functional
+from deepscan.models.detector import Detector, Publication, even_protocol, figures, frame_spec
+from deepscan.spec import DetectorSpec, Points, SimilarityCrop
 
-from deepscan.models.efficientnet import EfficientNet
-from deepscan.models.resnet import ResNet34
-
-CROP_SIDE = 224
-# Of each map of the heads: places on a side, and shorter and longer side of its two anchors, in pixels of the crop.
-ANCHOR_MAPS = ((7, 40, 80), (5, 80, 120), (3, 120, 160), (1, CROP_SIDE, CROP_SIDE))
-ANCHORS_A_PLACE = 2
+if TYPE_CHECKING:
+    from deepscan.models.networks.caddm import Caddm
 
 
-class NarrowingBlock(nn.Module):
-    """A residual block whose first convolution, and the shortcut's, have no padding: a kernel of 3 costs 2 places."""
+def authors_target() -> Points:
+    """Return where CADDM places the five landmarks (lib/data_preprocess/cropface.py), in units of the side.
 
-    def __init__(self, channels: int, *, kernel: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, kernel)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-        shortcut = nn.Conv2d(channels, channels, kernel, bias=False)
-        self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(channels))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[N, C, H, W] -> [N, C, H - kernel + 1, W - kernel + 1]."""
-        y = functional.relu(self.bn1(self.conv1(x)))
-        return functional.relu(self.bn2(self.conv2(y)) + self.downsample(x))
-
-
-class EndBlock(nn.Module):
-    """The last step, from 3x3 places to one, without batch normalization."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3)
-        self.conv2 = nn.Conv2d(channels, channels, 1)
-        self.downsample = nn.Conv2d(channels, channels, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[N, C, 3, 3] -> [N, C, 1, 1]."""
-        return functional.relu(self.conv2(functional.relu(self.conv1(x))) + self.downsample(x))
-
-
-class AnchorHeads(nn.Module):
-    """Offsets (4 an anchor) and classes (2 an anchor) on every map; weights of checkpoints only, never run."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.ms_dets = nn.ModuleList(_heads(channels, 4 * ANCHORS_A_PLACE))
-        self.ms_cls = nn.ModuleList(_heads(channels, 2 * ANCHORS_A_PLACE))
-
-
-class ArtifactDetection(nn.Module):
-    """The ADM; what it finds at four scales ends in one place."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.adm_extra_layers = nn.Sequential(
-            nn.Sequential(NarrowingBlock(channels, kernel=1)),
-            nn.Sequential(NarrowingBlock(channels, kernel=3)),
-            nn.Sequential(NarrowingBlock(channels, kernel=3)),
-            EndBlock(channels),
-        )
-        self.multi_scale_detection_module = AnchorHeads(channels)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[N, C, 7, 7] -> [N, C]."""
-        found: torch.Tensor = self.adm_extra_layers(x)
-        return found.squeeze((2, 3))
-
-
-class Caddm(nn.Module):
-    """Trunk and ADM; their sum tells genuine (class 0) from fake (class 1).
-
-    Args:
-        trunk: turns [N, 3, 224, 224] into a map [N, C, 7, 7].
-        channels: C.
+    The mean face is given relative to the face's width; the rule stretches it so that the face is 80 of 224 pixels
+    wide between two marks 0.34967 apart, and moves it down so that the eyes lie at 1/2.42 of the height.
     """
+    mean_face = (
+        (-0.17607, -0.172844),
+        (0.1736, -0.17356),
+        (-0.00182, 0.0357164),
+        (-0.14617, 0.20185),
+        (0.14496, 0.19943),
+    )
+    ratio = 0.9 * 80 / (224 * 0.34967)
+    down = (mean_face[0][1] * ratio + 0.5) * 2.42
+    return tuple((x * ratio + 0.5, (y * ratio + 0.5) / down) for x, y in mean_face)
 
-    def __init__(self, trunk: nn.Module, channels: int) -> None:
-        super().__init__()
-        self.base_model = trunk
-        self.adm = ArtifactDetection(channels)
-        self.fc = nn.Linear(channels, 2)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """BGR [N, 3, 224, 224] in 0..255 -> logit of *fake* [N]; its sigmoid is the softmax's second class."""
-        places = self.base_model(x)
-        classes: torch.Tensor = self.fc(places.mean((2, 3)) + self.adm(places))
-        return classes[:, 1] - classes[:, 0]
+# The authors' places are for landmarks that dlib finds. These are the places of deepscan's five landmarks in the
+# authors' own crops, on average over 170 faces (`python -m benchmarks.landmarks`; docs/detectors.md).
+TARGET: Final[Points] = (
+    (0.3247, 0.4289),
+    (0.6803, 0.4331),
+    (0.4974, 0.6435),
+    (0.3482, 0.8027),
+    (0.6531, 0.8095),
+)
 
 
 def build_resnet34() -> Caddm:
     """Return the untrained network on a ResNet-34; 44.0 M parameters."""
-    trunk = ResNet34()
-    return Caddm(trunk, trunk.channels)
+    from deepscan.models.networks.caddm import on_resnet34
+
+    return on_resnet34()
 
 
 def build_efficientnet_b3() -> Caddm:
-    """Return the untrained network on an EfficientNet-b3; 211 M parameters, of which 199 M are the ADM's."""
-    trunk = EfficientNet(width=1.2, depth=1.4)
-    return Caddm(trunk, trunk.channels)
+    """Return the untrained network on an EfficientNet-b3; 211 M parameters."""
+    from deepscan.models.networks.caddm import on_efficientnet
+
+    return on_efficientnet(width=1.2, depth=1.4)
 
 
 def build_efficientnet_b4() -> Caddm:
-    """Return the untrained network on an EfficientNet-b4; 290 M parameters, of which 270 M are the ADM's."""
-    trunk = EfficientNet(width=1.4, depth=1.8)
-    return Caddm(trunk, trunk.channels)
+    """Return the untrained network on an EfficientNet-b4; 290 M parameters."""
+    from deepscan.models.networks.caddm import on_efficientnet
+
+    return on_efficientnet(width=1.4, depth=1.8)
 
 
-def anchor_priors() -> torch.Tensor:
-    """Return the anchors that the heads of the ADM refer to; training only.
-
-    Map by map, row by row, two anchors at each place: one upright, one lying. The places of a map are
-    `ceil(224 / places on a side)` pixels apart, the first half of that from the corner. The anchors of the last map
-    cover the crop; it is not known by how much, since upstream clips at the crop's size.
-
-    Returns:
-        float32 [168, 4]: center x and y, width and height, in units of the crop's side.
-    """
-    anchors: list[tuple[float, float, int, int]] = []
-    for side, short, long in ANCHOR_MAPS:
-        step = math.ceil(CROP_SIDE / side)
-        for place in range(side * side):
-            x, y = (place % side + 0.5) * step, (place // side + 0.5) * step
-            anchors += [(x, y, short, long), (x, y, long, short)]
-    return torch.tensor(anchors) / CROP_SIDE
+def _spec(backbone: str, title: str) -> DetectorSpec:
+    return frame_spec(
+        f"caddm-{backbone}",
+        f"CADDM, {title}, single frame",
+        size=224,
+        crop=SimilarityCrop(target=TARGET),
+        paper=even_protocol(32),  # an author, in the issues 15 and 37 of the repository
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        channel_order="BGR",
+    )
 
 
-def _heads(channels: int, outputs: int) -> list[nn.Conv2d]:
-    """Return one convolution for each map; a map of one place needs no more than 1x1."""
-    kernels = [1 if side == 1 else 3 for side, _, _ in ANCHOR_MAPS]
-    return [nn.Conv2d(channels, outputs, kernel, padding=kernel // 2) for kernel in kernels]
+def _publication(weights_file: str, *, faceforensics: float, celeb_df: float, dfdc: float) -> Publication:
+    """Return the publication of one backbone; the three lie in one download."""
+    return Publication(
+        title="Implicit Identity Leakage: The Stumbling Block to Improving Deepfake Detection Generalization",
+        authors="Shichao Dong et al.",
+        venue="CVPR",
+        year=2023,
+        paper_url="https://arxiv.org/abs/2210.14457",
+        code_url="https://github.com/megvii-research/CADDM",
+        code_license="Apache-2.0",
+        weights_at="https://drive.google.com/file/d/1JNMI4RGssgCOl9t05jkUa6imnw5XR5id/view (linked in the README).",
+        weights_files=(weights_file,),
+        trained_on="FaceForensics++",
+        figures=figures(
+            "video AUC",
+            "README of the code, Results",
+            {"FaceForensics++": faceforensics, "Celeb-DF": celeb_df, "DFDC": dfdc},
+        ),
+    )
+
+
+RESNET34: Final = Detector(
+    spec=_spec("resnet34", "ResNet-34"),
+    build=build_resnet34,
+    publication=_publication("resnet34.pkl", faceforensics=99.70, celeb_df=91.15, dfdc=71.49),
+)
+EFFICIENTNET_B3: Final = Detector(
+    spec=_spec("efficientnet-b3", "EfficientNet-b3"),
+    build=build_efficientnet_b3,
+    publication=_publication("efficientnet-b3.pkl", faceforensics=99.78, celeb_df=93.08, dfdc=73.34),
+)
+EFFICIENTNET_B4: Final = Detector(
+    spec=_spec("efficientnet-b4", "EfficientNet-b4"),
+    build=build_efficientnet_b4,
+    publication=_publication("efficientnet-b4.pkl", faceforensics=99.79, celeb_df=93.88, dfdc=73.85),
+)

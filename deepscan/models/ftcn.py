@@ -1,55 +1,47 @@
-"""FTCN: an I3D ResNet-50 that looks along time only, with a temporal transformer on top.
+"""FTCN: a 3-D ResNet-50 that looks along time only, with a temporal transformer on top.
 
-Zheng et al. 2021, "Exploring temporal coherence for more general video face forgery detection" (ICCV). The network:
-`model/classifier/i3d_temporal_var_fix_dropout_tt_cfg.py` with `setting/ftcn_tt.yaml`. Places are mixed by
-max-pools and the final mean alone, so the network cannot answer from what a single frame looks like.
+Zheng et al. 2021, "Exploring temporal coherence for more general video face forgery detection" (ICCV).
 """
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Final
 
-from deepscan.models.i3d import EXPANSION, I3D, STAGES
-from deepscan.models.temporal_transformer import TimeTransformer
+from deepscan.models import deepfakebench
+from deepscan.models.detector import HALF, Detector, Publication, clip_spec, even_protocol, figures
+from deepscan.spec import ClipCrop, LabelBand, PaperProtocol, Points
 
-STEPS = 16  # of time, at the transformer
-LAST_STAGE = 3  # the authors' `stop_point`: the trunk's fourth stage is left out
+if TYPE_CHECKING:
+    from deepscan.models.networks.ftcn import FTCN
 
-
-class Head(nn.Module):
-    """The mean over space, then the transformer over time."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.time_T = TimeTransformer(steps=STEPS, channels=channels)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[N, channels, 16, H, W] -> logit [N]."""
-        logit: torch.Tensor = self.time_T(x.mean((3, 4)).transpose(1, 2))
-        return logit
+# Mean face in a picture of 256, the same for AltFreezing: test_tools/warp_for_xray.py:531-549.
+TARGET: Final[Points] = (
+    (85.82991 / 256, 85.7792 / 256),
+    (169.0532 / 256, 84.3381 / 256),
+    (127.574 / 256, 137.0006 / 256),
+    (90.6964 / 256, 174.7014 / 256),
+    (167.3069 / 256, 173.3733 / 256),
+)
+CROP: Final = ClipCrop(target=TARGET, reach=0.5)
 
 
-class FTCN(nn.Module):
-    """The network; what the authors call `resnet` is all of it. Their sigmoid at its end is left out.
-
-    Args:
-        frame_pool: of how many neighboring frames the trunk takes the maximum: T / 16.
-    """
-
-    def __init__(self, *, frame_pool: int) -> None:
-        super().__init__()
-        stages = STAGES[:LAST_STAGE]
-        self.resnet = I3D(Head(stages[-1].inner * EXPANSION), stages=stages, frame_pool=frame_pool, temporal_only=True)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalized RGB clips [N, 3, T, 224, 224] -> logit of *fake* [N]."""
-        logit: torch.Tensor = self.resnet(x)
-        return logit
+def first_frames(frames: int, *, min_frames: int) -> PaperProtocol:
+    """Return the protocol of FTCN and AltFreezing: the first frames, every window, the mean over all windows."""
+    return PaperProtocol(
+        choice="first",
+        frames=frames,
+        tracks="unbroken",
+        stride=1,
+        min_frames=min_frames,
+        min_face_pixels=1,
+        aggregate="mean",
+    )
 
 
 def build() -> FTCN:
     """Return the untrained network, for clips of 32 frames."""
+    from deepscan.models.networks.ftcn import FTCN
+
     return FTCN(frame_pool=2)
 
 
@@ -59,4 +51,50 @@ def build_deepfakebench() -> FTCN:
     The names and shapes of the weights are the same as the authors', so a checkpoint does not tell which it is for
     (`training/detectors/ftcn_detector.py`, `no_time_pool`).
     """
+    from deepscan.models.networks.ftcn import FTCN
+
     return FTCN(frame_pool=1)
+
+
+DETECTOR: Final = Detector(
+    spec=clip_spec(
+        "ftcn",
+        "FTCN and temporal transformer, clips of 32 frames",
+        crop=CROP,
+        paper=first_frames(768, min_frames=9),
+        # Below the first, the authors' demonstration (test_on_raw_video.py) draws a face as genuine.
+        band=LabelBand(real_below=0.002584857167676091, fake_from=0.5),
+    ),
+    build=build,
+    publication=Publication(
+        title="Exploring Temporal Coherence for More General Video Face Forgery Detection",
+        authors="Yinglin Zheng et al.",
+        venue="ICCV",
+        year=2021,
+        paper_url="https://arxiv.org/abs/2108.06693",
+        code_url="https://github.com/yinglinzheng/FTCN",
+        weights_at="https://github.com/yinglinzheng/FTCN/releases/download/weights/ftcn_tt.pth",
+        weights_files=("ftcn_tt.pth",),
+        trained_on="FaceForensics++",
+        figures=figures(
+            "video AUC",
+            "table 4 of arXiv 2108.06693, as others repeat it",
+            {"Celeb-DF v2": 86.9, "DFDC (some say: its preview)": 74.0, "FaceShifter": 98.8, "DeeperForensics": 98.8},
+        ),
+    ),
+)
+DEEPFAKEBENCH: Final = Detector(
+    spec=clip_spec(
+        "ftcn-deepfakebench",
+        "FTCN as trained by DeepfakeBench, clips of 16 frames",
+        crop=deepfakebench.CROP,
+        paper=even_protocol(32, stride=16, min_frames=16),
+        frames=16,
+        mean=HALF,
+        std=HALF,
+    ),
+    build=build_deepfakebench,
+    publication=deepfakebench.publication(
+        "No trained weights found: release v1.0.3 has only those to start the training from."
+    ),
+)

@@ -1,30 +1,153 @@
-"""How the network of each detector is built; importing this imports torch."""
+"""The detectors that there are: those of this package, and those that other packages bring; no torch here.
+
+Another package brings a detector by an entry point of the group `deepscan.detectors`, whose name is the detector's and
+whose value leads to a `Detector`. Its module is imported only when the detector is asked for, or all are listed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+import logging
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Final
 
-from torch import nn
-
+from deepscan.errors import ModelError, UsageError
 from deepscan.models import altfreezing, caddm, ftcn, hff, lite, recce, retinaface
+from deepscan.models.detector import Detector, FaceDetector
 
-# Each builds the untrained network, which maps normalized pictures [N, 3, H, W], or clips [N, 3, T, H, W], to the
-# logit of *fake* [N]. Its parameters have the names of the authors' checkpoints.
-BUILDERS: Final[dict[str, Callable[[], nn.Module]]] = {
-    "lite": lite.build,
-    "altfreezing": altfreezing.build,
-    "ftcn": ftcn.build,
-    "hff": hff.build,
-    "caddm-resnet34": caddm.build_resnet34,
-    "caddm-efficientnet-b3": caddm.build_efficientnet_b3,
-    "caddm-efficientnet-b4": caddm.build_efficientnet_b4,
-    "recce": recce.build,
-    "altfreezing-deepfakebench": altfreezing.build_deepfakebench,
-    "ftcn-deepfakebench": ftcn.build_deepfakebench,
-    "hff-deepfakebench": hff.build_deepfakebench,
-    "recce-deepfakebench": recce.build_deepfakebench,
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+log = logging.getLogger(__name__)
+
+GROUP: Final = "deepscan.detectors"
+BUILTIN: Final[dict[str, Detector]] = {
+    detector.name: detector
+    for detector in (
+        lite.DETECTOR,
+        altfreezing.DETECTOR,
+        ftcn.DETECTOR,
+        hff.DETECTOR,
+        caddm.RESNET34,
+        caddm.EFFICIENTNET_B3,
+        caddm.EFFICIENTNET_B4,
+        recce.DETECTOR,
+        altfreezing.DEEPFAKEBENCH,
+        ftcn.DEEPFAKEBENCH,
+        hff.DEEPFAKEBENCH,
+        recce.DEEPFAKEBENCH,
+    )
 }
+# Face detectors whose weights can be added, to be used instead of the built-in one.
+FACE_DETECTORS: Final[dict[str, FaceDetector]] = {"retinaface": retinaface.FACE_DETECTOR}
+BUILTIN_FACE_DETECTOR: Final = "yunet"
+# Endings of what somebody may have meant as the path of a detector.
+FILE_ENDINGS: Final = frozenset(
+    ".pth .pt .pkl .bin .ckpt .safetensors .tar .zip .onnx .plan .engine .trt .json".split()
+)
 
-# Face detectors that can be used instead of the built-in one, likewise.
-FACE_DETECTORS: Final[dict[str, Callable[[], nn.Module]]] = {"retinaface": retinaface.build}
+
+def detector_names() -> tuple[str, ...]:
+    """Return the names of all detectors; nothing of other packages is imported."""
+    return tuple(dict.fromkeys([*BUILTIN, *(entry.name for entry in _entry_points())]))
+
+
+def detectors() -> dict[str, Detector]:
+    """Return all detectors by name; one of another package that cannot be loaded is left out, with a warning."""
+    found = dict(BUILTIN)
+    for entry in _entry_points():
+        try:
+            found.setdefault(entry.name, _loaded(entry))
+        except ModelError as error:
+            log.warning("%s", error)
+    return found
+
+
+def find_detector(name: str, variant: str | None = None) -> Detector:
+    """Return a detector.
+
+    Args:
+        name: of the detector.
+        variant: `deepfakebench` for that project's training of it; None for the authors'.
+
+    Raises:
+        UsageError: there is no such detector, or no such variant of it.
+        ModelError: it is another package's, and cannot be loaded.
+    """
+    full = f"{name}-{variant}" if variant else name
+    if full in BUILTIN:
+        return BUILTIN[full]
+    for entry in _entry_points():
+        if entry.name == full:
+            return _loaded(entry)
+    names = detector_names()
+    if variant and name in names:
+        having = ", ".join(known.removesuffix(f"-{variant}") for known in names if known.endswith(f"-{variant}"))
+        raise UsageError(f"{name} has no variant {variant!r}: leave out --variant (it exists for {having or 'none'}).")
+    raise unknown_detector(name)
+
+
+def unknown_detector(name: str) -> UsageError:
+    """Return the error that says what is wrong with the name of a detector."""
+    path = Path(name)
+    names = detector_names()
+    use = f"use the name of a detector ({', '.join(names)}), or an exported .onnx file"
+    # A folder that happens to have the name that was meant for a detector is no path.
+    looks_like_path = "/" in name or path.suffix.lower() in FILE_ENDINGS
+    if looks_like_path and _is(path, folder=True):
+        return UsageError(f"{name} is a folder and no detector: {use}.")
+    if looks_like_path and _is(path, folder=False):
+        return UsageError(
+            f"{name} is a file and no detector: if it holds weights, run `deepscan weights add {quote(name)}`, and use "
+            "the name of the detector that this finds."
+        )
+    if looks_like_path:
+        return UsageError(f"{name} does not exist, and no detector is called that: {use}.")
+    if name in (BUILTIN_FACE_DETECTOR, *FACE_DETECTORS):
+        what = f"{name} finds faces and detects no forgeries: name it with --face-detector {name}, and as a detector"
+        return UsageError(f"{what} one of {', '.join(names)}.")
+    guesses = _near(name, names)
+    guess = f" (did you mean {' or '.join(guesses)}?)" if guesses else ""
+    return UsageError(f"No detector is called {name!r}{guess}: use one of {', '.join(names)}.")
+
+
+def _entry_points() -> Iterable[EntryPoint]:
+    from importlib.metadata import entry_points  # takes 20 ms, which a scan with a built-in detector does not need
+
+    return entry_points(group=GROUP)
+
+
+def _loaded(entry: EntryPoint) -> Detector:
+    """Return the detector of another package.
+
+    Raises:
+        ModelError: its module cannot be imported, or has no detector of this name there.
+    """
+    try:
+        found = entry.load()
+    except Exception as error:  # whatever a module of somebody else raises
+        reason = " ".join(str(error).split())
+        message = (
+            f"The detector {entry.name} ({entry.value}) cannot be loaded ({reason}): update or remove its package."
+        )
+        raise ModelError(message) from error
+    if not isinstance(found, Detector) or found.name != entry.name:
+        raise ModelError(
+            f"The entry point {entry.name} ({entry.value}) does not lead to a Detector of that name: update or remove "
+            "its package."
+        )
+    return found
+
+
+def _near(name: str, names: tuple[str, ...]) -> list[str]:
+    near = get_close_matches(name.lower(), names, n=2, cutoff=0.5)
+    return near or [known for known in names if name and known.startswith(name.lower())][:2]
+
+
+def _is(path: Path, *, folder: bool) -> bool:
+    try:
+        return path.is_dir() if folder else path.exists()
+    except (OSError, ValueError):
+        return False

@@ -13,12 +13,12 @@ from deepscan.errors import ModelError, UsageError
 from deepscan.export.parity.conversion import ConversionResult
 from deepscan.export.parity.parity import BUDGETS, Parity, compared
 from deepscan.export.parity.samples import Samples
-from deepscan.models.specs import SPECS
+from deepscan.models.registry import find_detector
 from deepscan.runtime.artifacts.artifacts import Activations, CalibrationMethod
 from deepscan.runtime.backends.sessions import Session
 from tests.calibration.networks import Network, faces, residual_network
 
-SPEC = SPECS["hff"]
+SPEC = find_detector("hff").spec
 LIMIT = BUDGETS["int8"].mean_difference or 0.0
 methods: list[CalibrationMethod] = ["minmax", "percentile", "entropy"]
 schemes: list[Activations] = ["affine", "symmetric"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from deepscan.installing import install_extra
-from deepscan.models.specs import SPECS
+from deepscan.models.registry import BUILTIN
 from deepscan.runtime.artifacts.artifacts import embedded_manifest
 from deepscan.runtime.system.machine import nvidia_gpus
 from tests.cli.console import ENVIRONMENT, assert_one_line, deepscan
@@ -70,7 +70,7 @@ def test_models_says_what_the_embedded_detector_is() -> None:
 
 def test_models_lists_every_detector_and_shows_one_alone() -> None:
     listed = deepscan("models").text
-    assert [spec.title for spec in SPECS.values() if spec.title not in listed] == []
+    assert [detector.title for detector in BUILTIN.values() if detector.title not in listed] == []
     alone = deepscan("models", "ftcn")
     assert alone.code == 0
     assert alone.text in listed
@@ -81,7 +81,7 @@ def test_models_lists_every_detector_and_shows_one_alone() -> None:
 def test_models_refuses_an_unknown_name_with_the_known_ones() -> None:
     ran = deepscan("models", "heavy")
     assert_one_line(ran, 2)
-    assert all(name in ran.err for name in SPECS)
+    assert all(name in ran.err for name in BUILTIN)
 
 
 def test_doctor_names_what_a_scan_can_use_and_how_to_add_what_is_missing() -> None:

@@ -14,7 +14,7 @@ from deepscan.cli.completion import (
     complete_publication,
     complete_status,
 )
-from deepscan.models.specs import SPECS
+from deepscan.models.registry import BUILTIN
 from deepscan.results import Status
 from deepscan.runtime.artifacts.weights_store import RECORD, Record, weights_folder
 from deepscan.runtime.system.files import HOME_VARIABLE
@@ -56,7 +56,7 @@ def test_models_are_those_that_can_scan_here(typed: str, offered: list[str]) -> 
 
 
 def test_detectors_that_are_not_here_are_offered_where_they_can_be_named() -> None:
-    assert complete_detector("") == list(SPECS)
+    assert complete_detector("") == list(BUILTIN)
     assert complete_publication("re") == ["recce", "recce-deepfakebench", "retinaface"]
     assert complete_exportable("l") == ["lite", "lean.onnx"]
     assert complete_added("") == ["ftcn", "ftcn@aaaaaaaaaaaa", "hff@bbbbbbbbbbbb", "hff@cccccccccccc"]

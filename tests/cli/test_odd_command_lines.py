@@ -277,7 +277,7 @@ def test_a_width_that_is_none_is_not_taken(
 
 def test_an_interrupt_while_the_commands_are_loaded_ends_at_once() -> None:
     """The signal is sent from inside an import, which is the place that a clock would have to hit."""
-    for module in ("typer", "deepscan.cli.app", "rich.console", "deepscan.models.publications"):
+    for module in ("typer", "deepscan.cli.app", "rich.console", "deepscan.models.registry"):
         ran = subprocess.run(
             [sys.executable, "-c", INTERRUPTED_IMPORT.format(module)], capture_output=True, text=True, check=False
         )

@@ -17,10 +17,10 @@ from safetensors.numpy import load_file
 
 from deepscan.errors import ModelError, OutputError, UsageError
 from deepscan.export.artifact import export_artifact, store_artifact
-from deepscan.export.wrappers import ArtifactGraph
 from deepscan.models import lite
-from deepscan.models.checkpoints import load_weights
-from deepscan.models.specs import LITE
+from deepscan.models.checkpoints.checkpoints import load_weights
+from deepscan.models.lite import LITE
+from deepscan.models.networks.artifact_graph import ArtifactGraph
 from deepscan.runtime.artifacts.artifacts import Manifest, load_artifact
 
 ROOT = Path(__file__).parents[2]

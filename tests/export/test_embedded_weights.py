@@ -12,8 +12,8 @@ from deepscan.export.artifact import Order, make_artifact
 from deepscan.export.embedded_weights import load_embedded
 from deepscan.export.packing import WeightsOrigin
 from deepscan.models import lite
-from deepscan.models.checkpoints import load_weights
-from deepscan.models.specs import LITE
+from deepscan.models.checkpoints.checkpoints import load_weights
+from deepscan.models.lite import LITE
 
 WEIGHTS = Path(__file__).parents[2] / "weights" / "lite2.safetensors"
 LINES: list[str] = []

@@ -23,8 +23,7 @@ from deepscan.export.engine_builder import build_engine, compute_capabilities, s
 from deepscan.export.forms import graph_of
 from deepscan.export.half import halved
 from deepscan.export.packing import packed
-from deepscan.models.registry import BUILDERS
-from deepscan.models.specs import SPECS
+from deepscan.models.registry import find_detector
 from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.tensorrt.engine_store import MANIFEST, Engine, engine_folder, find_engine, read_plan
 from deepscan.runtime.backends.tensorrt.tensorrt_files import LOCK, make_private
@@ -101,8 +100,8 @@ def test_lite_is_built_without_a_complaint(architecture: str, capfd: pytest.Capt
 
 
 def test_a_detector_with_random_weights_is_built_in_half_precision_for_each_architecture() -> None:
-    spec = SPECS["caddm-resnet34"]
-    graph = halved(graph_of(BUILDERS[spec.name]().eval(), spec), islands=())
+    spec = find_detector("caddm-resnet34").spec
+    graph = halved(graph_of(find_detector(spec.name).build().eval(), spec), islands=())
     artifact = packed(graph, spec, ORIGIN, precision="fp16")
     engines = [build(artifact, architecture) for architecture in ARCHITECTURES]
     assert [engine.manifest.warnings for engine in engines] == [()] * 4

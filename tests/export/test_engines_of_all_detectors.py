@@ -21,8 +21,7 @@ from deepscan.export.forms import FormChoice, exported
 from deepscan.export.half import halved
 from deepscan.export.packing import packed
 from deepscan.export.simplify import folded_batch_norm
-from deepscan.models.registry import BUILDERS
-from deepscan.models.specs import SPECS
+from deepscan.models.registry import BUILTIN, find_detector
 from deepscan.runtime.artifacts.artifacts import Artifact
 from deepscan.runtime.system.files import HOME_VARIABLE
 from deepscan.spec import DetectorSpec
@@ -34,7 +33,7 @@ ARCHITECTURES = ("8.0", "8.6", "8.9", "12.0")
 LARGEST_BATCH = 4
 WORKSPACE = 8 << 30
 # Others' trainings of a detector, such as hff-deepfakebench, have the same layers.
-DETECTORS = [name for name in BUILDERS if not name.endswith("-deepfakebench")]
+DETECTORS = [name for name in BUILTIN if not name.endswith("-deepfakebench")]
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +46,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def graph(name: str, form: FormChoice) -> onnx.ModelProto:
     """Trace a detector as an export for an engine does."""
-    return folded_batch_norm(exported(BUILDERS[name]().eval(), SPECS[name], form, for_engine=True).model)
+    detector = find_detector(name)
+    return folded_batch_norm(exported(detector.build().eval(), detector.spec, form, for_engine=True).model)
 
 
 def in_half(model: onnx.ModelProto, spec: DetectorSpec) -> Artifact:
@@ -80,11 +80,11 @@ def refuse_complaints(artifact: Artifact) -> None:
 @pytest.mark.parametrize("name", DETECTORS)
 def test_in_half_precision_and_in_int8(name: str) -> None:
     model = graph(name, "auto")
-    refuse_complaints(in_half(model, SPECS[name]))
+    refuse_complaints(in_half(model, find_detector(name).spec))
     if name != "caddm-efficientnet-b4":  # as b3, only larger, which takes half a minute
-        refuse_complaints(in_int8(model, SPECS[name]))
+        refuse_complaints(in_int8(model, find_detector(name).spec))
 
 
-@pytest.mark.parametrize("name", [name for name in DETECTORS if SPECS[name].kind == "clip"])
+@pytest.mark.parametrize("name", [name for name in DETECTORS if find_detector(name).spec.kind == "clip"])
 def test_clip_detectors_in_their_3d_form_in_half_precision(name: str) -> None:
-    refuse_complaints(in_half(graph(name, "3d"), SPECS[name]))
+    refuse_complaints(in_half(graph(name, "3d"), find_detector(name).spec))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deepscan.export.artifact import Order, make_artifact
-from deepscan.models.registry import BUILDERS
-from deepscan.models.specs import SPECS
+from deepscan.models.registry import find_detector
 from deepscan.runtime.artifacts.artifacts import Precision
 from tests.models.goldens import golden
 from tests.runtime.tiny_detectors import ORIGIN
@@ -20,10 +19,10 @@ PRECISIONS: list[Precision] = ["fp32", "fp16"]
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_with_weights_by_recipe(name: str) -> None:
-    network = BUILDERS[name]().eval()
+    network = find_detector(name).build().eval()
     network.load_state_dict(golden(name.replace("-", "_")).tensors())
     for precision in PRECISIONS:
-        made = make_artifact(network, SPECS[name], ORIGIN, Order(precision=precision), report=print)
+        made = make_artifact(network, find_detector(name).spec, ORIGIN, Order(precision=precision), report=print)
         assert made.report.misses == ()
         assert made.report.parity.items >= 4
         assert made.artifact.manifest.precision == precision

@@ -25,15 +25,15 @@ from deepscan.export.onnx_from_module import onnx_from_module
 from deepscan.export.parity.conversion import ConversionResult
 from deepscan.export.parity.parity import BUDGETS, Parity, compared, misses
 from deepscan.export.parity.samples import Samples, packaged_samples
-from deepscan.models.hff import CrossAttention
-from deepscan.models.specs import SPECS
-from deepscan.models.temporal_transformer import TimeTransformer
+from deepscan.models.networks.ftcn import TimeTransformer
+from deepscan.models.networks.hff import CrossAttention
+from deepscan.models.registry import find_detector
 from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.sessions import Session
 from deepscan.spec import DetectorSpec
 
 WIDTH = 8
-SPEC = SPECS["lite"]
+SPEC = find_detector("lite").spec
 Edit = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 

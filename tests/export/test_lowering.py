@@ -13,14 +13,13 @@ from torch import nn
 
 from deepscan.errors import UsageError
 from deepscan.export.forms import exported, graph_of
-from deepscan.export.lowering import lowered
+from deepscan.export.install import untrained_network
 from deepscan.export.packing import WeightsOrigin, packed
-from deepscan.export.wrappers import ArtifactGraph
-from deepscan.models.altfreezing import AltFreezing
-from deepscan.models.ftcn import FTCN
-from deepscan.models.registry import BUILDERS
-from deepscan.models.specs import SPECS
-from deepscan.models.untrained import untrained_network
+from deepscan.models.networks.altfreezing import AltFreezing
+from deepscan.models.networks.artifact_graph import ArtifactGraph
+from deepscan.models.networks.ftcn import FTCN
+from deepscan.models.networks.lowering import lowered
+from deepscan.models.registry import find_detector
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from tests.models.goldens import golden
 from tests.runtime.tiny_detectors import TINY_CLIP, Brightness
@@ -33,7 +32,7 @@ def network(request: pytest.FixtureRequest) -> AltFreezing | FTCN:
     """A clip detector with its golden weights."""
     name: str = request.param
     with torch.device("meta"):
-        built = BUILDERS[name]()
+        built = find_detector(name).build()
     built.load_state_dict(golden(name).tensors(), assign=True)
     assert isinstance(built, (AltFreezing, FTCN))
     return built.eval()
@@ -45,13 +44,13 @@ def name_of(network: nn.Module) -> str:
 
 def probabilities(network: nn.Module, name: str, clips: torch.Tensor) -> torch.Tensor:
     with torch.inference_mode():
-        score: torch.Tensor = ArtifactGraph(network, SPECS[name]).eval()(clips)[1]
+        score: torch.Tensor = ArtifactGraph(network, find_detector(name).spec).eval()(clips)[1]
     return score
 
 
 def test_both_forms_give_the_authors_numbers(network: AltFreezing | FTCN) -> None:
     name = name_of(network)
-    spec, clips = SPECS[name], golden(name).inputs()
+    spec, clips = find_detector(name).spec, golden(name).inputs()
     flat = probabilities(lowered(network, frames=spec.frames), name, torch.from_numpy(clips)).numpy()
     np.testing.assert_allclose(flat, golden(name).fake(), rtol=0, atol=SAME)
     graph = graph_of(lowered(network, frames=spec.frames), spec)
@@ -77,7 +76,7 @@ def test_the_variants_of_sixteen_frames_are_lowered_too(name: str) -> None:
     network = untrained_network(name, seed=1)
     assert isinstance(network, (AltFreezing, FTCN))
     draws = torch.Generator().manual_seed(2)
-    clips = torch.randint(0, 256, (2, *SPECS[name].item_shape), dtype=torch.uint8, generator=draws)
+    clips = torch.randint(0, 256, (2, *find_detector(name).spec.item_shape), dtype=torch.uint8, generator=draws)
     flat = probabilities(lowered(network, frames=16), name, clips)
     torch.testing.assert_close(flat, probabilities(network, name, clips), rtol=0, atol=SAME)
 
@@ -91,7 +90,7 @@ def test_the_network_itself_is_not_changed(network: AltFreezing | FTCN) -> None:
 @pytest.mark.slow  # exports a clip detector in both forms
 def test_auto_says_what_it_measured() -> None:
     network = untrained_network("ftcn-deepfakebench", seed=0)
-    made = exported(network, SPECS["ftcn-deepfakebench"], "auto")
+    made = exported(network, find_detector("ftcn-deepfakebench").spec, "auto")
     assert made.form in ("2d", "3d")
     for form in ("3d", "2d"):
         assert re.search(rf"{form} \d+\.\d+ s per clip on onnxruntime-cpu fp32", made.reason)

@@ -11,10 +11,10 @@ from PIL import Image
 from deepscan.errors import UsageError
 from deepscan.export.parity.samples import Samples
 from deepscan.export.real_data import calibration_data, gathered_data, joined
-from deepscan.models.specs import SPECS
+from deepscan.models.registry import find_detector
 from tests.footage import ASTRONAUT, EXAMPLES, NO_FACE, PHONE, TWO_FACES, example_frames
 
-SPEC = SPECS["recce"]
+SPEC = find_detector("recce").spec
 LINES: list[str] = []
 
 

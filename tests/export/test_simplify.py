@@ -17,12 +17,12 @@ from torch import nn
 
 from deepscan.export.forms import graph_of
 from deepscan.export.half_weights import store_exact_halves
-from deepscan.export.lowering import can_be_lowered, lowered
+from deepscan.export.install import untrained_network
 from deepscan.export.onnx_from_module import OPSET
 from deepscan.export.simplify import folded_batch_norm
-from deepscan.export.wrappers import ArtifactGraph
-from deepscan.models.specs import SPECS
-from deepscan.models.untrained import untrained_network
+from deepscan.models.networks.artifact_graph import ArtifactGraph
+from deepscan.models.networks.lowering import can_be_lowered, lowered
+from deepscan.models.registry import find_detector
 from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.spec import DetectorSpec
 
@@ -68,7 +68,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     """A detector with random weights, as torch computes it, and its graph."""
     chosen: str = request.param
     name = chosen.removesuffix("-2d").removesuffix("-3d")
-    spec, network = SPECS[name], untrained_network(name, seed=3)
+    spec, network = find_detector(name).spec, untrained_network(name, seed=3)
     count = 3 if spec.kind == "clip" else 5  # not what was traced
     draws = np.random.default_rng(4)
     # From dark to bright, for items of the same noise all score the same.

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from deepscan.export.wrappers import ArtifactGraph
+from deepscan.models.networks.artifact_graph import ArtifactGraph
 from deepscan.spec import DetectorSpec
 from tests.goldens import golden_inputs, golden_weights
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from deepscan.export.onnx_from_module import onnx_from_module
-from deepscan.export.wrappers import ArtifactGraph
 from deepscan.models import altfreezing
-from deepscan.models.altfreezing import AltFreezing
-from deepscan.models.specs import SPECS
+from deepscan.models.networks.altfreezing import AltFreezing
+from deepscan.models.networks.artifact_graph import ArtifactGraph
+from deepscan.models.registry import find_detector
 from tests.models.goldens import FOLDER, check_activations, check_scores, golden
 
-SPEC = SPECS["altfreezing"]
+SPEC = find_detector("altfreezing").spec
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +55,14 @@ def test_the_exported_graph_gives_the_authors_scores_at_any_batch(network: AltFr
 def test_weights_of_deepfakebench_have_the_same_names() -> None:
     expected = json.loads((FOLDER / "other_keys" / "deepfakebench_altfreezing.json").read_text())
     with torch.device("meta"):
-        network = altfreezing.build_deepfakebench()
+        network = altfreezing.build()
     held = [[name, list(value.shape), str(value.dtype)[6:]] for name, value in network.state_dict().items()]
     assert held == expected
 
 
 def test_deepfakebench_scores_clips_of_sixteen_frames(network: AltFreezing) -> None:
-    spec = SPECS["altfreezing-deepfakebench"]
-    other = altfreezing.build_deepfakebench()
+    spec = find_detector("altfreezing-deepfakebench").spec
+    other = altfreezing.build()
     other.load_state_dict(network.state_dict())
     seen: dict[str, torch.Tensor] = {}
     last, projection = (other.resnet.get_submodule(name) for name in ("s5", "head.projection"))

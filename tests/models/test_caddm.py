@@ -14,16 +14,16 @@ from torch import nn
 from torch.nn import functional
 
 from deepscan.export.onnx_from_module import onnx_from_module
-from deepscan.export.wrappers import ArtifactGraph
 from deepscan.models import caddm
-from deepscan.models.caddm import Caddm
-from deepscan.models.efficientnet import FixedSameConv2d
-from deepscan.models.specs import SPECS
+from deepscan.models.networks.artifact_graph import ArtifactGraph
+from deepscan.models.networks.caddm import Caddm, anchor_priors
+from deepscan.models.networks.efficientnet import FixedSameConv2d
+from deepscan.models.registry import find_detector
 from deepscan.spec import DetectorSpec
 from tests.goldens import golden_weights
 from tests.models.goldens import FOLDER, Golden, check_activations, check_scores, golden
 
-BUILDERS: dict[str, Callable[[], Caddm]] = {
+BACKBONES: dict[str, Callable[[], Caddm]] = {
     "resnet34": caddm.build_resnet34,
     "efficientnet-b3": caddm.build_efficientnet_b3,
     "efficientnet-b4": caddm.build_efficientnet_b4,
@@ -52,7 +52,7 @@ class Exported:
 def untrained(backbone: str) -> Caddm:
     """The network without any numbers in it, which takes no time."""
     with torch.device("meta"):
-        return BUILDERS[backbone]()
+        return BACKBONES[backbone]()
 
 
 def golden_of(backbone: str) -> Golden:
@@ -64,7 +64,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     backbone: str = request.param
     network, expected = untrained(backbone), golden_of(backbone)
     network.load_state_dict(expected.tensors(), strict=True, assign=True)
-    return Case(network.eval(), SPECS[f"caddm-{backbone}"], expected)
+    return Case(network.eval(), find_detector(f"caddm-{backbone}").spec, expected)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def exported(case: Case) -> Exported:
     return Exported(session, operators, weights, len(data))
 
 
-@pytest.mark.parametrize("backbone", BUILDERS)
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_the_tensors_are_those_of_the_published_checkpoint(backbone: str) -> None:
     keys = json.loads((FOLDER / golden_of(backbone).name / "keys.json").read_text())
     held = untrained(backbone).state_dict()
@@ -99,7 +99,7 @@ def test_activations_are_those_of_the_authors(case: Case) -> None:
 @pytest.mark.parametrize("backbone", EFFICIENTNETS)
 def test_the_first_activations_are_those_of_the_authors(backbone: str, tmp_path: Path) -> None:
     """The trunk and the first step of the ADM: a sixth of the weights, so they are made quickly."""
-    expected, spec = golden_of(backbone), SPECS[f"caddm-{backbone}"]
+    expected, spec = golden_of(backbone), find_detector(f"caddm-{backbone}").spec
     ours = {"base_model": "0", "adm.adm_extra_layers.0": "1"}
     shutil.copytree(FOLDER / expected.name, tmp_path / expected.name)
     keys_file = tmp_path / expected.name / "keys.json"
@@ -155,6 +155,6 @@ def test_padding_is_the_same_whatever_the_picture(
 def test_anchors_are_those_that_the_authors_train_with() -> None:
     with np.load(FOLDER / "preprocessing" / "caddm_priors.npz") as archive:
         expected = archive["priors"]
-    anchors = caddm.anchor_priors().numpy()
+    anchors = anchor_priors().numpy()
     assert anchors.dtype == expected.dtype
     np.testing.assert_allclose(anchors, expected, rtol=0, atol=1e-7)

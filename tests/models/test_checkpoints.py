@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from deepscan.errors import ModelError
-from deepscan.models.checkpoints import Checkpoint, fitted, load_weights, read_tensors
-from deepscan.models.recognize import places
-from deepscan.models.registry import BUILDERS
+from deepscan.models.checkpoints.checkpoints import Checkpoint, fitted, load_weights, read_tensors
+from deepscan.models.checkpoints.recognize import places
+from deepscan.models.registry import find_detector
 
 Tensors = dict[str, torch.Tensor]
 
@@ -211,7 +211,7 @@ def test_vectors_of_one_number_are_in_working_checkpoints_and_are_taken(tmp_path
 
 @pytest.mark.parametrize("name", ["lite", "altfreezing", "recce", "caddm-resnet34"])
 def test_a_detectors_file_of_nothing_but_zeros_is_refused(tmp_path: Path, name: str) -> None:
-    build = BUILDERS[name]
+    build = find_detector(name).build
     empty = {place: torch.zeros(value.shape, dtype=value.dtype) for place, value in places(build).items()}
     with pytest.raises(ModelError, match="is 0 everywhere"):
         fitted(Checkpoint(empty, "", "", "torch"), places(build), name=name, path=tmp_path / "zeros.pth")

@@ -10,10 +10,10 @@ from torch.nn import functional
 
 from deepscan.errors import UsageError
 from deepscan.models import lite
-from deepscan.models.checkpoints import load_weights
-from deepscan.models.efficientnet_lite import EfficientNetLite, SameConv2d, scaled_channels
-from deepscan.models.registry import BUILDERS
-from deepscan.models.specs import LITE, SPECS, spec_of
+from deepscan.models.checkpoints.checkpoints import load_weights
+from deepscan.models.lite import LITE
+from deepscan.models.networks.efficientnet_lite import EfficientNetLite, SameConv2d, scaled_channels
+from deepscan.models.registry import BUILTIN, find_detector
 
 WEIGHTS = Path(__file__).parents[2] / "weights" / "lite2.safetensors"
 # Computed by another implementation from the same weights; see the detector's model card.
@@ -95,20 +95,19 @@ def test_same_padding_is_that_of_tensorflow(kernel: int, stride: int, shape: tup
 
 
 def test_a_detector_is_found_by_its_name() -> None:
-    assert spec_of("lite") is LITE
-    assert isinstance(BUILDERS["lite"](), nn.Module)
-    assert all(name == spec.name for name, spec in SPECS.items())
-    assert BUILDERS.keys() == SPECS.keys()
+    assert find_detector("lite").spec is LITE
+    assert isinstance(find_detector("lite").build(), nn.Module)
+    assert all(name == detector.spec.name for name, detector in BUILTIN.items())
 
 
 def test_an_unknown_detector_is_wrong_usage() -> None:
     with pytest.raises(UsageError, match="No detector is called 'x': use one of lite"):
-        spec_of("x")
+        find_detector("x")
 
 
 def test_another_training_of_a_detector_is_a_variant_of_it() -> None:
-    assert spec_of("recce", "deepfakebench") is SPECS["recce-deepfakebench"]
+    assert find_detector("recce", "deepfakebench").spec is find_detector("recce-deepfakebench").spec
     with pytest.raises(UsageError, match=r"^lite has no variant 'deepfakebench': leave out --variant .*altfreezing"):
-        spec_of("lite", "deepfakebench")
+        find_detector("lite", "deepfakebench")
     with pytest.raises(UsageError, match="No detector is called 'x': use one of lite"):
-        spec_of("x", "deepfakebench")
+        find_detector("x", "deepfakebench")

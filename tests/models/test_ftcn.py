@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from deepscan.export.onnx_from_module import onnx_from_module
-from deepscan.export.wrappers import ArtifactGraph
 from deepscan.models import ftcn
-from deepscan.models.ftcn import FTCN
-from deepscan.models.i3d import layer
-from deepscan.models.specs import SPECS
+from deepscan.models.networks.artifact_graph import ArtifactGraph
+from deepscan.models.networks.ftcn import FTCN
+from deepscan.models.networks.i3d import layer
+from deepscan.models.registry import find_detector
 from tests.models.goldens import FOLDER, check_activations, check_scores, golden
 
-SPEC = SPECS["ftcn"]
+SPEC = find_detector("ftcn").spec
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_weights_of_deepfakebench_have_the_same_names() -> None:
 
 
 def test_deepfakebench_pools_no_frames(network: FTCN) -> None:
-    spec = SPECS["ftcn-deepfakebench"]
+    spec = find_detector("ftcn-deepfakebench").spec
     other = ftcn.build_deepfakebench()
     other.load_state_dict(network.state_dict())
     seen: dict[str, torch.Tensor] = {}

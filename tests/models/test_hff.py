@@ -11,14 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from deepscan.export.onnx_from_module import onnx_from_module
-from deepscan.export.wrappers import ArtifactGraph
 from deepscan.models import hff
-from deepscan.models.hff import Hff
-from deepscan.models.specs import SPECS
-from deepscan.models.srm import FeatureNoise, NoiseAttention, PictureNoise
+from deepscan.models.networks.artifact_graph import ArtifactGraph
+from deepscan.models.networks.hff import FeatureNoise, Hff, NoiseAttention, PictureNoise
+from deepscan.models.registry import find_detector
 from tests.models.goldens import FOLDER, check_activations, check_scores, golden
 
-SPEC = SPECS["hff"]
+SPEC = find_detector("hff").spec
 DEEPFAKEBENCH_KEYS: list[tuple[str, list[int], str]] = json.loads(
     (FOLDER / "other_keys" / "deepfakebench_srm.json").read_text()
 )
@@ -97,7 +96,7 @@ def test_weights_of_the_authors_do_not_load_as_those_of_deepfakebench(network: H
 
 
 def test_deepfakebench_fuses_without_the_residual(network: Hff) -> None:
-    spec = SPECS["hff-deepfakebench"]
+    spec = find_detector("hff-deepfakebench").spec
     other = hff.build_deepfakebench()
     other.load_state_dict(network.state_dict())
     seen: dict[str, torch.Tensor] = {}

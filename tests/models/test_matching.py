@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepscan.models.matching import compare
+from deepscan.models.checkpoints.matching import compare
 
 Tensors = dict[str, torch.Tensor]
 

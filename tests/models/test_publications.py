@@ -10,9 +10,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from deepscan.models.publications import PUBLICATIONS, Publication
-from deepscan.models.specs import DEEPFAKEBENCH, SPECS
+from deepscan.models.deepfakebench import VARIANT as DEEPFAKEBENCH
+from deepscan.models.detector import Detector, FaceDetector, Publication
+from deepscan.models.registry import BUILTIN, FACE_DETECTORS
 
+MODELS: list[Detector | FaceDetector] = [*BUILTIN.values(), *FACE_DETECTORS.values()]
+PUBLICATIONS = {model.name: model.publication for model in MODELS}
 each = pytest.mark.parametrize(("name", "publication"), PUBLICATIONS.items(), ids=list(PUBLICATIONS))
 
 
@@ -27,11 +30,11 @@ def texts(publication: Publication) -> list[str]:
 
 
 def test_every_detector_and_the_other_face_detector_have_one() -> None:
-    assert set(PUBLICATIONS) == set(SPECS) | {"retinaface"}
+    assert set(PUBLICATIONS) == set(BUILTIN) | {"retinaface"}
 
 
 def test_they_can_be_listed_where_torch_is_not_installed() -> None:
-    listing = "import sys; sys.modules['torch'] = None; from deepscan.models.publications import PUBLICATIONS"
+    listing = "import sys; sys.modules['torch'] = None; from deepscan.models.registry import detectors; detectors()"
     subprocess.run([sys.executable, "-c", listing], check=True)
 
 
@@ -76,7 +79,7 @@ def test_trainings_by_deepfakebench_carry_its_license() -> None:
         for name, publication in PUBLICATIONS.items()
         if "BY-NC" in publication.code_license
     }
-    assert set(licenses) == {name for name in SPECS if name.endswith(f"-{DEEPFAKEBENCH}")}
+    assert set(licenses) == {name for name in BUILTIN if name.endswith(f"-{DEEPFAKEBENCH}")}
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ import torch
 from torch.nn import functional
 
 from deepscan.export.onnx_from_module import onnx_from_module
-from deepscan.export.wrappers import ArtifactGraph
 from deepscan.models import recce
-from deepscan.models.recce import GraphReasoning, Recce
-from deepscan.models.specs import SPECS
+from deepscan.models.networks.artifact_graph import ArtifactGraph
+from deepscan.models.networks.recce import GraphReasoning, Recce
+from deepscan.models.registry import find_detector
 from tests.models.goldens import FOLDER, check_activations, check_scores, golden
 
-SPEC = SPECS["recce"]
+SPEC = find_detector("recce").spec
 DEEPFAKEBENCH_KEYS: list[tuple[str, list[int], str]] = json.loads(
     (FOLDER / "other_keys" / "deepfakebench_recce.json").read_text()
 )
@@ -120,7 +120,7 @@ def test_every_key_of_deepfakebench_is_a_parameter_or_dropped_on_purpose() -> No
 
 
 def test_deepfakebench_has_two_classes_and_pictures_of_256(network: Recce) -> None:
-    spec = SPECS["recce-deepfakebench"]
+    spec = find_detector("recce-deepfakebench").spec
     torch.manual_seed(0)
     other = recce.build_deepfakebench().eval()
     head = {f"fc.{name}": value for name, value in other.fc.state_dict().items()}

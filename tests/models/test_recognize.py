@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from functools import cache
 from pathlib import Path
@@ -9,9 +10,9 @@ import torch
 from torch import nn
 
 from deepscan.errors import ModelError, UsageError
-from deepscan.models.checkpoints import load_weights, read_tensors
-from deepscan.models.recognize import likeness, places, recognize
-from deepscan.models.registry import BUILDERS, FACE_DETECTORS
+from deepscan.models.checkpoints.checkpoints import load_weights, read_tensors
+from deepscan.models.checkpoints.recognize import likeness, places, recognize
+from deepscan.models.registry import BUILTIN, FACE_DETECTORS
 from tests.models.goldens import FOLDER
 
 PATH = Path("w.pth")
@@ -88,14 +89,15 @@ def test_trained_weights_are_recognized_by_a_module_of_the_same_shapes() -> None
 
 
 def test_networks_are_not_built_in_memory_to_be_compared() -> None:
-    tensors = [value for build in BUILDERS.values() for value in places(build).values()]
+    tensors = [value for detector in BUILTIN.values() for value in places(detector.build).values()]
     assert sum(value.numel() for value in tensors) > 700e6
     assert sum(value.numel() for value in tensors if not value.is_meta) < 1e6
 
 
 def test_weights_that_fit_two_detectors_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("one", "two"):
-        monkeypatch.setitem(BUILDERS, name, lambda: nn.Linear(3, 7))
+        linear = dataclasses.replace(BUILTIN["lite"], build=lambda: nn.Linear(3, 7))
+        monkeypatch.setitem(BUILTIN, name, linear)
     with pytest.raises(ModelError, match=r"w\.pth fits several detectors \(one, two\): "):
         recognize(nn.Linear(3, 7).state_dict(), PATH)
 
@@ -200,4 +202,4 @@ def test_a_file_of_another_detector_is_refused_by_its_name() -> None:
 
 
 def test_all_face_detectors_differ_from_all_detectors() -> None:
-    assert not FACE_DETECTORS.keys() & BUILDERS.keys()
+    assert not FACE_DETECTORS.keys() & BUILTIN.keys()

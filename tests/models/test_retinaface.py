@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from deepscan.export.retinaface import export_retinaface
 from deepscan.models import retinaface
-from deepscan.models.retinaface import Head, RetinaFace, enlarged
+from deepscan.models.networks.retinaface import Head, RetinaFace, enlarged
 from deepscan.runtime.faces.retinaface import INPUT_NAME, OUTPUT_NAMES, anchors_of
 from tests.goldens.golden_weights import recipe
 from tests.models.goldens import FOLDER

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from deepscan.errors import ModelError
-from deepscan.models.checkpoints import read_tensors
-from deepscan.models.torch_files import HARMLESS, Ignored, read_archive, read_pickle
+from deepscan.models.checkpoints.checkpoints import read_tensors
+from deepscan.models.checkpoints.torch_files import HARMLESS, Ignored, read_archive, read_pickle
 
 
 class Calls:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from deepscan.errors import ModelError
-from deepscan.models.unwrapping import unwrapped
+from deepscan.models.checkpoints.unwrapping import unwrapped
 
 WEIGHTS = {"conv.weight": torch.ones(2), "conv.bias": torch.tensor(1.0)}
 OPTIMIZER = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1).state_dict()

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from deepscan.models.specs import LITE
+from deepscan.models.lite import LITE
 from deepscan.runtime.faces.crops import crop_square
 from deepscan.runtime.faces.yunet import Faces
 from deepscan.runtime.media.color import Color

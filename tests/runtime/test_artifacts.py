@@ -12,8 +12,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from deepscan.errors import MachineError, ModelError, UsageError
-from deepscan.models.specs import LITE
-from deepscan.runtime.artifacts.artifacts import Artifact, embedded_manifest, load_artifact
+from deepscan.models.lite import LITE
+from deepscan.runtime.artifacts.artifacts import Artifact, embedded_manifest, load_artifact, refuse_missing_artifact
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.backends.sessions import PROVIDERS, Session, available_providers
 from deepscan.spec import spec_from_json
@@ -251,3 +251,15 @@ def test_a_device_that_the_runtime_lacks_is_refused() -> None:
     with pytest.raises(MachineError, match="no CUDAExecutionProvider here") as error:
         Session(load_artifact("lite").model, source="lite.onnx", device="cuda", threads=1)
     assert_one_sentence(error)
+
+
+def test_an_exported_detector_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "folder.onnx"
+    folder.mkdir()
+    (tmp_path / "there.onnx").write_bytes(b"")
+    refuse_missing_artifact(str(tmp_path / "there.onnx"))
+    with pytest.raises(ModelError, match=r"folder\.onnx is a folder: give the \.onnx file in it"):
+        refuse_missing_artifact(str(folder))
+    for path in (tmp_path / "gone.onnx", tmp_path / "there.onnx" / "below.onnx"):
+        with pytest.raises(ModelError, match=r"\.onnx does not exist: check the path"):
+            refuse_missing_artifact(str(path))

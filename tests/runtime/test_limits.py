@@ -19,7 +19,7 @@ from PIL import Image
 
 from deepscan.errors import OverLimit, UsageError
 from deepscan.limits import CUT_BY_TRUNCATING, OPTIONS, Limits, OnLimit
-from deepscan.models.specs import LITE
+from deepscan.models.lite import LITE
 from deepscan.runtime.faces.cropping import CropSpec, cuts_for
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
 from deepscan.runtime.faces.following import FaceFollower

@@ -16,7 +16,7 @@ import pytest
 from onnx import helper
 
 from deepscan.errors import ModelError, UsageError
-from deepscan.models.specs import LITE
+from deepscan.models.lite import LITE
 from deepscan.naming import in_callers_words
 from deepscan.options import ScanOptions
 from deepscan.runtime.artifacts.artifacts import METADATA_PREFIX, Manifest, manifest_name

@@ -13,13 +13,14 @@ from torch import nn
 from deepscan.export.artifact import store_artifact
 from deepscan.export.forms import graph_of
 from deepscan.export.packing import WeightsOrigin, packed
-from deepscan.models.specs import HALF, SPECS
+from deepscan.models.detector import HALF
+from deepscan.models.registry import find_detector
 from deepscan.runtime.artifacts.weights_store import RECORD, Record
 from deepscan.runtime.faces.retinaface import INPUT_NAME, OUTPUT_NAMES
 from deepscan.spec import DetectorSpec
 
 ORIGIN = WeightsOrigin("tiny.pth", "0" * 64)
-FTCN, HFF = SPECS["ftcn"], SPECS["hff"]
+FTCN, HFF = find_detector("ftcn").spec, find_detector("hff").spec
 
 TINY_CLIP = msgspec.structs.replace(
     FTCN,

@@ -12,7 +12,6 @@ import msgspec
 import onnx
 from google.protobuf.message import DecodeError
 
-from deepscan.detector_names import refuse_missing_artifact
 from deepscan.errors import ModelError
 from deepscan.runtime.artifacts.external_data import refuse_external_data
 from deepscan.runtime.artifacts.weights_store import HASH_DIGITS, find_installed
@@ -127,6 +126,23 @@ def load_artifact(name: str) -> Artifact:
     except OSError as error:
         message = f"{error.filename} cannot be read ({error.strerror}): an artifact is an .onnx file and its manifest."
         raise ModelError(message) from error
+
+
+def refuse_missing_artifact(name: str) -> None:
+    """Refuse the path of an exported detector where there is no file.
+
+    Raises:
+        ModelError: it does not exist, or is a folder.
+    """
+    path = Path(name)
+    try:
+        if path.is_dir():
+            raise ModelError(f"{name} is a folder: give the .onnx file in it.")
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ModelError(f"{name} does not exist: check the path of the exported detector.") from error
+    except (OSError, ValueError):  # the reader says more
+        return
 
 
 def _refuse_other_weights(detector: str, at: str, digits: str) -> None:

@@ -15,8 +15,8 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from deepscan.detector_names import DETECTORS, unknown_detector
 from deepscan.errors import ModelError, OutputError
+from deepscan.models.registry import detector_names, unknown_detector
 from deepscan.runtime.system.files import data_folder
 
 RECORD: Final = "record.json"
@@ -107,7 +107,7 @@ def find_installed(name: str, kind: Kind = "detector") -> Installed:
     """
     detector, at, prefix = name.partition("@")
     entries = [entry for entry in installed() if entry.record.name == detector and entry.record.kind == kind]
-    if not entries and kind == "detector" and detector not in DETECTORS:
+    if not entries and kind == "detector" and detector not in detector_names():
         raise unknown_detector(detector)
     if not entries:
         raise ModelError(

@@ -12,12 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from deepscan.errors import ModelError
 from deepscan.export.bench.graph_costs import flop_of
-from deepscan.export.lowering import lowered
 from deepscan.export.onnx_from_module import onnx_from_module
-from deepscan.export.wrappers import ArtifactGraph
-from deepscan.models.altfreezing import AltFreezing
-from deepscan.models.registry import BUILDERS
-from deepscan.models.specs import SPECS
+from deepscan.models.networks.altfreezing import AltFreezing
+from deepscan.models.networks.artifact_graph import ArtifactGraph
+from deepscan.models.networks.lowering import lowered
+from deepscan.models.registry import find_detector
 from deepscan.runtime.artifacts.artifacts import load_artifact
 
 Axes = Sequence[int | str]
@@ -92,16 +91,16 @@ def test_a_quantized_graph_needs_what_the_plain_one_does() -> None:
 
 
 def test_lite_needs_what_torch_counts() -> None:
-    spec = SPECS["lite"]
+    spec = find_detector("lite").spec
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        BUILDERS["lite"]().eval()(torch.zeros(1, 3, spec.size, spec.size))
+        find_detector("lite").build().eval()(torch.zeros(1, 3, spec.size, spec.size))
     assert flop_of(load_artifact("lite").model, source="lite") == counter.get_total_flops() == 1_150_461_408
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["3d", "2d"])
 def test_altfreezing_needs_what_its_layers_add_up_to_in_both_forms(form: str) -> None:
-    spec, network = SPECS["altfreezing"], AltFreezing().eval()
+    spec, network = find_detector("altfreezing").spec, AltFreezing().eval()
     module = network if form == "3d" else lowered(network, frames=spec.frames)
     made = onnx_from_module(ArtifactGraph(module, spec), spec.item_shape, input_name=spec.input_name)
     assert flop_of(made.SerializeToString(), source=form) == i3d_flop() == 227_254_734_848

@@ -25,7 +25,7 @@ from deepscan.export.parity.parity import (
     rank_correlation,
 )
 from deepscan.export.parity.samples import Samples
-from deepscan.models.specs import LITE
+from deepscan.models.lite import LITE
 from deepscan.spec import Calibration, LabelBand
 
 SPEC = msgspec.structs.replace(

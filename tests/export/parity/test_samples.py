@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 import deepscan
 from deepscan.errors import UsageError
 from deepscan.export.parity.samples import PACKAGED_SEED, PACKAGED_VIDEO, gather_samples, packaged_samples, read_labels
-from deepscan.models.specs import LITE, SPECS
+from deepscan.models.lite import LITE
+from deepscan.models.registry import BUILTIN, find_detector
 from deepscan.options import DETECT_EVERY
 from deepscan.runtime.pipeline import infer_stage, pipeline_scan
 from deepscan.runtime.pipeline.messages import FaceInput, ToInfer, VideoScored
@@ -245,12 +246,13 @@ def small_spec(spec: DetectorSpec) -> DetectorSpec:
 
 
 # One detector for each way of cutting faces.
-CUTS = {(type(spec.crop), spec.frames, spec.min_face_pixels): name for name, spec in SPECS.items()}
+SPECS = [detector.spec for detector in BUILTIN.values()]
+CUTS = {(type(spec.crop), spec.frames, spec.min_face_pixels): spec.name for spec in SPECS}
 
 
 @pytest.mark.parametrize("name", CUTS.values())
 def test_the_packaged_video_has_faces_for_every_detector(name: str) -> None:
-    spec = small_spec(SPECS[name])
+    spec = small_spec(find_detector(name).spec)
     wanted = 16 if spec.kind == "clip" else 48
     gathered = packaged_samples(spec, count=wanted)
     assert gathered.items.shape == (wanted, *spec.item_shape)
@@ -263,7 +265,7 @@ def test_the_packaged_video_has_faces_for_every_detector(name: str) -> None:
 
 
 def test_a_few_packaged_samples_are_of_both_people_wherever_the_package_lies(tmp_path: Path) -> None:
-    spec = small_spec(SPECS["recce"])
+    spec = small_spec(find_detector("recce").spec)
     gathered = packaged_samples(spec, count=5)
     elsewhere = shutil.copy(PACKAGED, tmp_path / "elsewhere.mp4")
     assert gather_samples(elsewhere, spec, count=5, seed=PACKAGED_SEED).sha256 == gathered.sha256

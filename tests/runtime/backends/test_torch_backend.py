@@ -22,11 +22,10 @@ from torch import fx, nn
 
 from deepscan.errors import MachineError
 from deepscan.export.forms import graph_of
-from deepscan.export.lowering import can_be_lowered, lowered
 from deepscan.export.packing import WeightsOrigin, packed
 from deepscan.installing import install_extra
-from deepscan.models.registry import BUILDERS
-from deepscan.models.specs import SPECS
+from deepscan.models.networks.lowering import can_be_lowered, lowered
+from deepscan.models.registry import find_detector
 from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
 from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.backends.torch_backend import TorchBackend, arithmetic
@@ -50,9 +49,9 @@ def same_number_of_threads() -> Iterator[None]:
 def recipe_artifact(name: str, form: Literal["3d", "2d"] | None) -> Artifact:
     """Export a detector with its golden weights."""
     with torch.device("meta"):
-        network: nn.Module = BUILDERS[name]()
+        network: nn.Module = find_detector(name).build()
     network.load_state_dict(golden(name.replace("-", "_")).tensors(), assign=True)
-    spec = SPECS[name]
+    spec = find_detector(name).spec
     if form == "2d":
         assert can_be_lowered(network)
         network = lowered(network, frames=spec.frames)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from deepscan.models.specs import VIDEO_TARGET, caddm_target, deepfakebench_target
+from deepscan.models import caddm, deepfakebench
+from deepscan.models.ftcn import TARGET as VIDEO_TARGET
 from deepscan.runtime.faces.aligned_crops import aligned_clip, face_region, similarity_crop
 from deepscan.runtime.faces.alignment import clip_similarity, enlarged_box, similarity, target_points
 from deepscan.runtime.media.color import BT709, IDENTITY, Color
@@ -25,7 +26,7 @@ from tests.footage import ACCURATE, portrait, write_video
 
 WIDTH, HEIGHT = 321, 181  # odd, so that planes of chroma are rounded up
 SIZE = 64
-TARGET = caddm_target()
+TARGET = caddm.authors_target()
 ORIENTATIONS = [Orientation(t, x, y) for t in (False, True) for x in (False, True) for y in (False, True)]
 # Where a face's eyes, nose and mouth are, around its middle, in units of its width.
 FACE = np.array([(-0.2, -0.2), (0.2, -0.2), (0.0, 0.05), (-0.16, 0.3), (0.16, 0.3)])
@@ -126,7 +127,9 @@ def picture() -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("face", FACES)
-@pytest.mark.parametrize("target", [caddm_target(), deepfakebench_target()], ids=["caddm", "deepfakebench"])
+@pytest.mark.parametrize(
+    "target", [caddm.authors_target(), deepfakebench.authors_target()], ids=["caddm", "deepfakebench"]
+)
 def test_a_crop_is_the_warp_of_the_whole_picture(picture: NDArray[np.uint8], face: str, target: Points) -> None:
     points = points_of(*FACES[face])
     crop = similarity_crop(rgb_frame(picture), points, target, SIZE)

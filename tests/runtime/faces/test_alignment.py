@@ -9,7 +9,9 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from deepscan.models.specs import SPECS, VIDEO_TARGET, caddm_target, deepfakebench_target
+from deepscan.models import caddm, deepfakebench
+from deepscan.models.ftcn import TARGET as VIDEO_TARGET
+from deepscan.models.registry import BUILTIN
 from deepscan.runtime.faces.alignment import (
     clip_similarity,
     enlarged_box,
@@ -23,8 +25,11 @@ from deepscan.runtime.media.frames import Box
 from deepscan.spec import ClipCrop, SimilarityCrop
 
 SIZE = 224
-ALIGNED = {name: spec.crop for name, spec in SPECS.items() if isinstance(spec.crop, (ClipCrop, SimilarityCrop))}
-TARGETS = [target_points(target, SIZE) for target in (VIDEO_TARGET, caddm_target(), deepfakebench_target())]
+CROPS = {name: detector.spec.crop for name, detector in BUILTIN.items()}
+ALIGNED = {name: crop for name, crop in CROPS.items() if isinstance(crop, (ClipCrop, SimilarityCrop))}
+TARGETS = [
+    target_points(target, SIZE) for target in (VIDEO_TARGET, caddm.authors_target(), deepfakebench.authors_target())
+]
 MIRROR = np.array([-1.0, 1.0])
 coordinates = st.floats(-500, 500)
 points = st.lists(st.tuples(coordinates, coordinates), min_size=5, max_size=5).map(np.array)

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from deepscan.models.specs import LITE, SPECS
+from deepscan.models.lite import LITE
+from deepscan.models.registry import BUILTIN, find_detector
 from deepscan.runtime.faces.aligned_crops import aligned_clip, face_region, similarity_crop
 from deepscan.runtime.faces.cropping import CropSpec, Detection, cuts_for, piece_of
 from deepscan.runtime.faces.crops import crop_rgb
@@ -103,7 +104,7 @@ def test_detectors_that_want_the_same_share_one_cut() -> None:
 
 
 def test_all_known_detectors_together() -> None:
-    specs = list(SPECS.values())
+    specs = [detector.spec for detector in BUILTIN.values()]
     cuts = cuts_for(specs, whole_pictures=False)
     assert sorted(number for cut in cuts for number in cut.detectors) == list(range(len(specs)))
     shared = [{specs[number].name for number in cut.detectors} for cut in cuts]
@@ -120,7 +121,7 @@ def test_all_known_detectors_together() -> None:
 
 
 def test_whole_pictures_are_cut_alike_for_all_of_one_size_and_none_is_too_small() -> None:
-    specs = [SPECS[name] for name in ("lite", "caddm-resnet34", "hff", "hff-deepfakebench")]
+    specs = [find_detector(name).spec for name in ("lite", "caddm-resnet34", "hff", "hff-deepfakebench")]
     assert cuts_for(specs, whole_pictures=True) == (
         CropSpec((0, 1), None, size=224, frames=1, min_frames=1, min_face_pixels=1),
         CropSpec((2, 3), None, size=256, frames=1, min_frames=1, min_face_pixels=1),

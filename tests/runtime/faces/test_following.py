@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from deepscan.models.specs import LITE
+from deepscan.models.lite import LITE
 from deepscan.runtime.faces.cropping import CropSpec, cuts_for
 from deepscan.runtime.faces.crops import crop_rgb
 from deepscan.runtime.faces.following import FaceFollower

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepscan.models.specs import SPECS
+from deepscan.models.registry import find_detector
 from deepscan.runtime.faces.aligned_crops import FaceRegion, aligned_clip, face_region
 from deepscan.runtime.faces.clips import paper_windows
 from deepscan.runtime.faces.cropping import CropSpec, cuts_for
@@ -274,7 +274,7 @@ def test_clips_are_the_authors_windows_of_the_tracks(
 
 @pytest.mark.parametrize(("name", "shortest"), [("ftcn", 9), ("altfreezing", 9)])
 def test_the_cuts_of_the_known_detectors_fit(name: str, shortest: int) -> None:
-    (cut,) = cuts_for([msgspec.structs.replace(SPECS[name], min_face_pixels=1)], whole_pictures=False)
+    (cut,) = cuts_for([msgspec.structs.replace(find_detector(name).spec, min_face_pixels=1)], whole_pictures=False)
     assert (cut.frames, cut.min_frames) == (T, shortest)
     clips, _ = clips_of([[LEFT]] * T, cut=cut)
     assert [clip.pixels.shape for _, clip in clips] == [(T, 224, 224, 3)]

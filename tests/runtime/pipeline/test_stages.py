@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from deepscan.errors import InputError, UnreadableInput
-from deepscan.models.specs import LITE
+from deepscan.models.lite import LITE
 from deepscan.runtime.faces.cropping import cuts_for
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
 from deepscan.runtime.faces.following import FaceFollower

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from deepscan.errors import DeviceMemoryError, OverLimit, UnsupportedInput
-from deepscan.models.specs import LITE
+from deepscan.models.lite import LITE
 from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.backends import Items
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from deepscan.models import altfreezing, ftcn
-from deepscan.models.altfreezing import AltFreezing
-from deepscan.models.ftcn import FTCN
-from deepscan.models.i3d import I3D, Block, Stem
+from deepscan.models.networks import altfreezing, ftcn
+from deepscan.models.networks.altfreezing import AltFreezing
+from deepscan.models.networks.ftcn import FTCN
+from deepscan.models.networks.i3d import I3D, Block, Stem
 
 NEIGHBORS: Final = 3
 

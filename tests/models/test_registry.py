@@ -4,13 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deepscan.detector_names import DETECTORS, refuse_missing_artifact, unknown_detector
-from deepscan.errors import ModelError
-from deepscan.models.specs import SPECS
-
-
-def test_the_names_are_those_of_the_specs() -> None:
-    assert tuple(SPECS) == DETECTORS
+from deepscan.models.registry import BUILTIN, unknown_detector
 
 
 @pytest.mark.parametrize(
@@ -21,7 +15,7 @@ def test_near_names_are_suggested_and_all_are_listed(name: str, near: str) -> No
     said = str(unknown_detector(name))
     assert said.startswith(f"No detector is called '{name}' (did you mean ")
     assert near in said.partition("?")[0]
-    assert ", ".join(DETECTORS) in said
+    assert ", ".join(BUILTIN) in said
 
 
 @pytest.mark.parametrize("name", ["", "qqqqqq", "\0"])
@@ -44,15 +38,3 @@ def test_files_folders_and_missing_paths_each_have_a_sentence(tmp_path: Path) ->
     )
     assert str(unknown_detector(str(tmp_path))).startswith(f"{tmp_path} is a folder and no detector: use the name")
     assert str(unknown_detector("gone.SafeTensors")).startswith("gone.SafeTensors does not exist, and no detector")
-
-
-def test_an_exported_detector_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "folder.onnx"
-    folder.mkdir()
-    (tmp_path / "there.onnx").write_bytes(b"")
-    refuse_missing_artifact(str(tmp_path / "there.onnx"))
-    with pytest.raises(ModelError, match=r"folder\.onnx is a folder: give the \.onnx file in it"):
-        refuse_missing_artifact(str(folder))
-    for path in (tmp_path / "gone.onnx", tmp_path / "there.onnx" / "below.onnx"):
-        with pytest.raises(ModelError, match=r"\.onnx does not exist: check the path"):
-            refuse_missing_artifact(str(path))

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from deepscan.models.efficientnet_lite import (
+from deepscan.models.networks.efficientnet_lite import (
     BATCH_NORM_EPS,
     HEAD_CHANNELS,
     STAGES,

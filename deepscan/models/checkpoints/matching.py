@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 
-# Turns a name of a file into that of a parameter; None for a tensor that is not needed on purpose.
-Rename = Callable[[str], str | None]
+from deepscan.models.detector import Rename
 
 # BatchNorm counts training steps: no detector uses the count, and published weights often leave it out.
 COUNTER: Final = ".num_batches_tracked"

@@ -1,8 +1,12 @@
-"""FTCN's temporal transformer: one transformer block over the steps of time, read at a class token.
+"""FTCN: an I3D ResNet-50 that looks along time only, with a temporal transformer on top.
 
-Zheng et al. 2021, section 3.3; FTCN `model/classifier/time_transformer.py:219-235` and the head's defaults in
-`i3d_temporal_var_fix_dropout_tt_cfg.py:160-166`. Dropout does nothing in use, so it is an identity here; it stays
-in the lists because the names of the weights count places.
+Zheng et al. 2021, "Exploring temporal coherence for more general video face forgery detection" (ICCV). The network:
+`model/classifier/i3d_temporal_var_fix_dropout_tt_cfg.py` with `setting/ftcn_tt.yaml`. Places are mixed by
+max-pools and the final mean alone, so the network cannot answer from what a single frame looks like.
+
+The transformer: section 3.3; `model/classifier/time_transformer.py:219-235` and the head's defaults in
+`i3d_temporal_var_fix_dropout_tt_cfg.py:160-166`. Dropout does nothing in use, so it is an identity here; it stays in
+the lists because the names of the weights count places.
 """
 
 from __future__ import annotations
@@ -11,6 +15,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from deepscan.models.networks.i3d import EXPANSION, I3D, STAGES
+
+STEPS = 16  # of time, at the transformer
+LAST_STAGE = 3  # the authors' `stop_point`: the trunk's fourth stage is left out
 HEADS = 16
 HEAD_CHANNELS = 64
 HIDDEN = 2048
@@ -112,4 +120,35 @@ class TimeTransformer(nn.Module):
         first, others = self.pos_embedding[:, :1], self.pos_embedding[:, 1:]
         tokens = functional.pad(x, (0, 0, 1, 0)) + torch.cat([self.cls_token + first, others], dim=1)
         logit: torch.Tensor = self.mlp_head(self.transformer(tokens)[:, 0])[:, 0]
+        return logit
+
+
+class Head(nn.Module):
+    """The mean over space, then the transformer over time."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.time_T = TimeTransformer(steps=STEPS, channels=channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[N, channels, 16, H, W] -> logit [N]."""
+        logit: torch.Tensor = self.time_T(x.mean((3, 4)).transpose(1, 2))
+        return logit
+
+
+class FTCN(nn.Module):
+    """The network; what the authors call `resnet` is all of it. Their sigmoid at its end is left out.
+
+    Args:
+        frame_pool: of how many neighboring frames the trunk takes the maximum: T / 16.
+    """
+
+    def __init__(self, *, frame_pool: int) -> None:
+        super().__init__()
+        stages = STAGES[:LAST_STAGE]
+        self.resnet = I3D(Head(stages[-1].inner * EXPANSION), stages=stages, frame_pool=frame_pool, temporal_only=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalized RGB clips [N, 3, T, 224, 224] -> logit of *fake* [N]."""
+        logit: torch.Tensor = self.resnet(x)
         return logit

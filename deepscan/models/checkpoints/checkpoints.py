@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from deepscan.errors import ModelError
-from deepscan.models.matching import Comparison, compare
-from deepscan.models.recognize import RENAMES, likeness
-from deepscan.models.torch_files import PICKLE_MAGIC, SAFE_FORMS, read_archive, read_pickle
-from deepscan.models.unwrapping import unwrapped
+from deepscan.models.checkpoints.matching import Comparison, compare
+from deepscan.models.checkpoints.recognize import likeness, rename_for
+from deepscan.models.checkpoints.torch_files import PICKLE_MAGIC, SAFE_FORMS, read_archive, read_pickle
+from deepscan.models.checkpoints.unwrapping import unwrapped
 
 HEAD_BYTES: Final = 512
 ZIP_MAGIC: Final = b"PK\x03\x04"
@@ -143,7 +143,7 @@ def fitted(
     Raises:
         ModelError: the tensors are not the network's, or hold numbers that no training leaves.
     """
-    comparison = compare(checkpoint.tensors, places, RENAMES.get(name))
+    comparison = compare(checkpoint.tensors, places, rename_for(name))
     if not comparison.fits:
         guess = likeness(checkpoint.tensors, name)
         raise ModelError(f"{path} does not hold the weights of {name}: {comparison.differences()} - {guess}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from deepscan.export.lowering import Lowered
+from deepscan.models.networks.lowering import Lowered
 from deepscan.spec import DetectorSpec
 
 

@@ -11,17 +11,11 @@ import torch
 from torch import nn
 
 from deepscan.errors import ModelError, UsageError
-from deepscan.models import hff, recce
-from deepscan.models.matching import COUNTER, Comparison, Rename, compare, leading_paths
-from deepscan.models.registry import BUILDERS, FACE_DETECTORS
-from deepscan.models.specs import DEEPFAKEBENCH
-
-# Where DeepfakeBench's names are not those of the authors. (Those of its ftcn and altfreezing are.)
-RENAMES: Final[dict[str, Rename]] = {
-    f"hff-{DEEPFAKEBENCH}": hff.deepfakebench_name,
-    f"recce-{DEEPFAKEBENCH}": recce.deepfakebench_name,
-}
-SUFFIX: Final = f"-{DEEPFAKEBENCH}"
+from deepscan.models.checkpoints.matching import COUNTER, Comparison, compare, leading_paths
+from deepscan.models.deepfakebench import SUFFIX
+from deepscan.models.deepfakebench import VARIANT as DEEPFAKEBENCH
+from deepscan.models.detector import Detector, FaceDetector, Rename
+from deepscan.models.registry import FACE_DETECTORS, detectors
 
 # Files that are found beside detectors, each told by two tensors and the beginnings of their shapes.
 Marks = dict[str, tuple[int, ...]]
@@ -110,17 +104,23 @@ def likeness(tensors: Mapping[str, torch.Tensor], asked: str | None = None) -> s
     best = comparisons[nearest]
     if not best.agreeing:
         return f"no detector has such names and shapes: {instead}"
-    wanted = sum(not place.endswith(COUNTER) for place in places(_builders()[nearest]))
+    wanted = sum(not place.endswith(COUNTER) for place in places(_known()[nearest].build))
     differences = f"; {best.differences()}" if nearest != asked else ""
     return f"the nearest is {nearest} ({best.agreeing} of {wanted} tensors agree{differences}): {instead}"
 
 
-def _builders() -> dict[str, Callable[[], nn.Module]]:
-    return {**BUILDERS, **FACE_DETECTORS}
+def rename_for(name: str) -> Rename | None:
+    """Return what turns the names in checkpoints of a detector, or face detector, into those of its parameters."""
+    known = _known().get(name)
+    return known.rename if known else None
+
+
+def _known() -> dict[str, Detector | FaceDetector]:
+    return {**detectors(), **FACE_DETECTORS}
 
 
 def _comparisons(tensors: Mapping[str, torch.Tensor]) -> dict[str, Comparison]:
-    return {name: compare(tensors, places(build), RENAMES.get(name)) for name, build in _builders().items()}
+    return {name: compare(tensors, places(known.build), known.rename) for name, known in _known().items()}
 
 
 def _named(name: str) -> str:
