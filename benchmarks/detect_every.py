@@ -17,7 +17,7 @@ import numpy as np
 import deepscan
 from benchmarks.footage import EXAMPLES
 from benchmarks.measure import machine
-from deepscan.runtime.faces.cropping import Detection
+from deepscan.runtime.faces.detections import Detection
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
 from deepscan.runtime.faces.following import interpolated
 from deepscan.runtime.faces.tracking import widened_iou

@@ -20,8 +20,9 @@ from benchmarks.footage import EXAMPLES
 from benchmarks.gpu_stages import worker_pipeline
 from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.cuda.device import DeviceArray
-from deepscan.runtime.faces.cropping import Detection, cuts_for, piece_of
-from deepscan.runtime.pipeline.messages import Look, VideoJob
+from deepscan.runtime.faces.cropping import cuts_for, piece_of
+from deepscan.runtime.faces.detections import Detection
+from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
 from deepscan.runtime.pipeline.stages import FacesStage
 
 MOST_MEAN_LEVELS: Final = 2.0
@@ -120,8 +121,8 @@ def crops_agree(model: str, example: str) -> Check:
     return Check(name=name, passed=all(each.small for each in apart), details=details)
 
 
-def _searched(messages: Any) -> list[Look]:
-    return [message for message in messages if isinstance(message, Look) and message.small is not None]
+def _searched(messages: Any) -> list[FrameTask]:
+    return [message for message in messages if isinstance(message, FrameTask) and message.small is not None]
 
 
 def checks(models: Sequence[str]) -> list[Check]:

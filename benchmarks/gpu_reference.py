@@ -32,11 +32,11 @@ from deepscan.runtime.backends.contract_graph import checked_graph
 from deepscan.runtime.backends.torch_graph import module_from_onnx
 from deepscan.runtime.faces.alignment import IntBox, clip_similarity, enlarged_box, target_points
 from deepscan.runtime.faces.clips import paper_windows
-from deepscan.runtime.faces.cropping import Detection
 from deepscan.runtime.faces.crops import crop_square
+from deepscan.runtime.faces.detections import Detection, Faces
 from deepscan.runtime.faces.face_detectors import AUTHORS_FACE_SCORE
 from deepscan.runtime.faces.unbroken_tracks import UnbrokenTrack, unbroken_tracks
-from deepscan.runtime.faces.yunet import Faces, YuNet
+from deepscan.runtime.faces.yunet import YuNet
 from deepscan.runtime.system.machine import Device, cpu_count
 from deepscan.spec import ClipCrop, DetectorSpec, SquareCrop
 

@@ -12,11 +12,11 @@ from deepscan.options import BackendChoice, PrecisionChoice, ScanOptions
 from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.backend_choice import resolve_backend
 from deepscan.runtime.backends.backends import BACKEND_VARIABLE
-from deepscan.runtime.faces.cropping import Detection, Timed, clip_of, cuts_for, piece_of
-from deepscan.runtime.faces.yunet import Faces
+from deepscan.runtime.faces.cropping import Timed, clip_of, cuts_for, piece_of
+from deepscan.runtime.faces.detections import Detection, Faces
 from deepscan.runtime.media.decoder_choice import DecoderCounts, DeviceDecoding
 from deepscan.runtime.media.device_work import DeviceWork
-from deepscan.runtime.pipeline.messages import Look, VideoJob
+from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
 from deepscan.runtime.pipeline.pipeline import Pipeline
 from deepscan.runtime.pipeline.pipeline_scan import ON_CPU, ON_GPU, Decoders, PipelineScan
 from deepscan.runtime.pipeline.settings import resolve_settings
@@ -39,7 +39,7 @@ class StagesAlone:
         pipeline = worker_pipeline(model, device=device)
         self._faces_stage, self._infer_stage = pipeline.stages
         self._looks: list[Any] = list(pipeline.source.function(VideoJob(0, str(path))))
-        self.frames = sum(isinstance(message, Look) for message in self._looks)
+        self.frames = sum(isinstance(message, FrameTask) for message in self._looks)
         self._found = list(self._searched())
         (self._cut,) = cuts_for([load_artifact(model).manifest.spec], whole_pictures=False)
         self._crops = list(_batched(self._faces_stage, self._looks))
@@ -58,7 +58,7 @@ class StagesAlone:
     def _searched(self) -> Iterator[Faces]:
         """Search the frames that a scan searches; shrinking them belongs to decoding, and on a GPU to this."""
         faces: FacesStage = self._faces_stage.function  # type: ignore[assignment]
-        wanted = [look for look in self._looks if isinstance(look, Look) and look.small is not None]
+        wanted = [look for look in self._looks if isinstance(look, FrameTask) and look.small is not None]
         for start in range(0, len(wanted), self._faces_stage.batch):
             yield from faces._detected(wanted[start : start + self._faces_stage.batch])
 
@@ -66,7 +66,7 @@ class StagesAlone:
         """Cut every frame's faces where the last searched frame has them, and join them to clips."""
         found, faces = iter(self._found), None
         waiting: list[Timed] = []
-        looks = [look for look in self._looks if isinstance(look, Look)]
+        looks = [look for look in self._looks if isinstance(look, FrameTask)]
         for number, look in enumerate(looks, 1):
             faces = faces if look.small is None else next(found)
             assert faces is not None

@@ -34,11 +34,12 @@ from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
 from deepscan.runtime.faces.following import FaceFollower
 from deepscan.runtime.faces.tracking import Tracker
 from deepscan.runtime.faces.yunet import YuNet
+from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.media.open_input import open_input
 from deepscan.runtime.media.sampling import Sampling
-from deepscan.runtime.pipeline.infer_stage import InferStage, ScoringSettings
-from deepscan.runtime.pipeline.messages import VideoJob
+from deepscan.runtime.pipeline.infer_stage import InferStage
 from deepscan.runtime.pipeline.pipeline_scan import MAX_GAP_SECONDS, ON_CPU, Decoders, PipelineScan
+from deepscan.runtime.pipeline.scoring import ScoringSettings
 from deepscan.runtime.pipeline.settings import resolve_settings
 from deepscan.runtime.pipeline.stages import DecodeStage, FacesStage, Progress
 from deepscan.runtime.system.machine import cpu_count

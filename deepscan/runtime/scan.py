@@ -22,8 +22,8 @@ from deepscan.runtime.backends.backend_choice import accepted_computations
 from deepscan.runtime.backends.backends import BACKEND_VARIABLE
 from deepscan.runtime.backends.devices import Devices, resolve_devices
 from deepscan.runtime.media.content import Contents
+from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.media.inputs import InputPlan, plan_inputs
-from deepscan.runtime.pipeline.messages import VideoJob
 from deepscan.runtime.pipeline.pipeline import StageTimes
 from deepscan.runtime.pipeline.settings import resolve_settings
 from deepscan.runtime.pipeline.stages import Progress

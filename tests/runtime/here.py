@@ -8,7 +8,7 @@ from typing import Any
 
 from deepscan.options import ScanOptions
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
-from deepscan.runtime.pipeline.messages import VideoJob
+from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.pipeline.pipeline_scan import ON_CPU, Decoders, PipelineScan
 from deepscan.runtime.pipeline.settings import resolve_settings
 from deepscan.runtime.system.machine import cpu_count

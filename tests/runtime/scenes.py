@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import msgspec
@@ -10,10 +11,11 @@ from numpy.typing import NDArray
 
 from deepscan.models.lite import LITE
 from deepscan.runtime.faces.crops import crop_square
-from deepscan.runtime.faces.yunet import Faces
+from deepscan.runtime.faces.detections import Faces
 from deepscan.runtime.media.color import Color
+from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob, frame_tasks
 from deepscan.runtime.media.frames import Box, Frame, Geometry, Picture
-from deepscan.runtime.pipeline.messages import Look, VideoJob
+from deepscan.runtime.media.sampling import Sampling
 from deepscan.spec import Calibration, CropPolicy, DetectorSpec, SquareCrop
 
 SIDE = 256
@@ -29,10 +31,15 @@ def ramp_frame(seconds: float, *, axis: Literal["x", "y"] = "x", index: int = 0)
     return Frame(index=index, seconds=seconds, picture=picture, geometry=Geometry(SIDE, SIDE), native=None)
 
 
-def look_at(frame: Frame, *, starts_shot: bool = False, searched: bool = True) -> Look:
+def look_at(frame: Frame, *, starts_shot: bool = False, searched: bool = True) -> FrameTask:
     """Return a frame that was searched for faces, or one between such frames."""
     small = np.zeros((1, 1, 3), dtype=np.uint8) if searched else None
-    return Look(VideoJob(0, "video"), frame, small, starts_shot, position=frame.index)
+    return FrameTask(VideoJob(0, "video"), frame, small, starts_shot, position=frame.index)
+
+
+def tasks_of(frames: Iterable[tuple[int, Frame]], sampling: Sampling) -> Iterator[FrameTask]:
+    """Return what becomes of frames and the numbers of their windows; no picture is really made for the search."""
+    return frame_tasks(VideoJob(0, "video"), frames, sampling, lambda _: np.zeros((1, 1, 3), dtype=np.uint8))
 
 
 def faces_at(*boxes: tuple[float, float, float, float]) -> Faces:

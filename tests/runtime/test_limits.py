@@ -20,27 +20,19 @@ from PIL import Image
 from deepscan.errors import OverLimit, UsageError
 from deepscan.limits import CUT_BY_TRUNCATING, OPTIONS, Limits, OnLimit
 from deepscan.models.lite import LITE
-from deepscan.runtime.faces.cropping import CropSpec, cuts_for
+from deepscan.runtime.faces.cropping import CropSpec, FaceInput, cuts_for
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
+from deepscan.runtime.faces.face_selection import SkipSummary
 from deepscan.runtime.faces.following import FaceFollower
 from deepscan.runtime.faces.tracking import LargestFace, Tracker
 from deepscan.runtime.faces.unbroken_follower import UnbrokenFollower
 from deepscan.runtime.faces.yunet import YuNet
+from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
 from deepscan.runtime.media.open_input import open_input
 from deepscan.runtime.media.pyav_reader import PyAVReader
 from deepscan.runtime.media.sampling import Sampling, sampled_frames
 from deepscan.runtime.media.video_limits import CrowdLimit, LengthLimit
-from deepscan.runtime.pipeline.messages import (
-    FaceInput,
-    Look,
-    Restarted,
-    SecondPass,
-    SkipSummary,
-    ToFaces,
-    VideoDecoded,
-    VideoFollowed,
-    VideoJob,
-)
+from deepscan.runtime.pipeline.messages import Restarted, SecondPass, ToFaces, VideoDecoded, VideoFollowed
 from deepscan.runtime.pipeline.stages import DecodeStage, FacesStage, Progress
 from tests.footage import TWO_FACES, counting, noise, write_video
 from tests.runtime.scenes import EXACT_CROP, faces_at, look_at, ramp_frame
@@ -264,7 +256,7 @@ def test_a_video_that_goes_on_too_long_is_refused_or_cut_there(tmp_path: Path, s
     if ending == "h264" or sampling.choice == "all":
         assert refusal_of(path, limits, sampling)[0] <= seconds * rate + 1
     messages, end = decoded(path, sampling, structs.replace(limits, on_limit="truncate"))
-    times = [message.frame.seconds for message in messages if isinstance(message, Look)]
+    times = [message.frame.seconds for message in messages if isinstance(message, FrameTask)]
     assert end.failure is None
     assert 0 < len(times) <= (seconds * rate + 1) * (2 if sampling.twice else 1)
     assert max(times) <= seconds + 1e-6
@@ -284,8 +276,8 @@ def test_too_many_frames_are_refused_or_cut_there(tmp_path: Path, sampling: Samp
     whole, _ = decoded(path, sampling, Limits())
     assert end.frames == 6
     assert end.damage == "only the first 6 frames were scanned (see --max-frames)"
-    kept = [message.frame.seconds for message in messages if isinstance(message, Look)]
-    everything = [message.frame.seconds for message in whole if isinstance(message, Look)]
+    kept = [message.frame.seconds for message in messages if isinstance(message, FrameTask)]
+    everything = [message.frame.seconds for message in whole if isinstance(message, FrameTask)]
     if sampling.twice:
         assert [isinstance(message, SecondPass) for message in messages] == [False] * 6 + [True] + [False] * 6
         assert kept == everything[:6] * 2
@@ -417,7 +409,7 @@ def test_decoding_stops_once_the_faces_of_a_video_are_too_many(restarts: bool) -
         waiting: list[ToFaces] = []
         looks = 0
         for message in DecodeStage(partial(open_input, threads=1), ALL, detection_side=DETECTION_SIDE)(job):
-            looks += isinstance(message, Look)
+            looks += isinstance(message, FrameTask)
             waiting.append(message)
             if looks == ahead and not job.abandoned:
                 list(faces(waiting))

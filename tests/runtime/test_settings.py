@@ -20,7 +20,7 @@ from deepscan.models.lite import LITE
 from deepscan.naming import in_callers_words
 from deepscan.options import ScanOptions
 from deepscan.runtime.artifacts.artifacts import METADATA_PREFIX, Manifest, manifest_name
-from deepscan.runtime.faces import yunet
+from deepscan.runtime.faces.detections import SCORE_THRESHOLD
 from deepscan.runtime.faces.face_detectors import AUTHORS_FACE_SCORE, DETECTION_SIDE, WholePicture, face_detector
 from deepscan.runtime.faces.retinaface import RetinaFace
 from deepscan.runtime.faces.yunet import YuNet
@@ -336,12 +336,12 @@ def test_no_face_detector_takes_pictures_whole(frame: str) -> None:
 
 def test_unbroken_tracks_want_less_certain_faces_too(clip: str, frame: str) -> None:
     def certainty(settings: ScanSettings) -> str | float:
-        assert isinstance(settings.face_detector, YuNet)
         assert settings.detection_side == DETECTION_SIDE
-        return settings.face_detector.identity[1]
+        return settings.face_detector_identity[1]
 
+    assert isinstance(chosen(clip).face_detector, YuNet)
     assert certainty(chosen(clip, sampling="paper")) == AUTHORS_FACE_SCORE == 0.5
-    assert certainty(chosen(clip)) == certainty(chosen(frame, sampling="paper")) == yunet.SCORE_THRESHOLD
+    assert certainty(chosen(clip)) == certainty(chosen(frame, sampling="paper")) == SCORE_THRESHOLD
 
 
 def test_without_its_weights_retinaface_is_refused(frame: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Final
 
 from deepscan.export.parity.stratified_sampler import Priority, StratifiedSampler, turns
 from deepscan.options import DETECT_EVERY
-from deepscan.runtime.faces.cropping import cuts_for
+from deepscan.runtime.faces.cropping import FaceInput, cuts_for
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE, face_detector
 from deepscan.runtime.faces.following import FaceFollower, Follower
 from deepscan.runtime.faces.tracking import Tracker
+from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.media.open_input import open_input
 from deepscan.runtime.media.sampling import Sampling
-from deepscan.runtime.pipeline.messages import FaceInput, VideoFollowed, VideoJob
+from deepscan.runtime.pipeline.messages import VideoFollowed
 from deepscan.runtime.pipeline.pipeline import Pipeline, Source, Stage
 from deepscan.runtime.pipeline.stages import DecodeStage, FacesStage, Progress
 from deepscan.runtime.system.machine import cpu_count

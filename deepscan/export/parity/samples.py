@@ -14,8 +14,8 @@ import numpy as np
 
 from deepscan.errors import UsageError
 from deepscan.export.parity.sample_collector import SampleCollector
+from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.media.inputs import PlannedInput, plan_inputs
-from deepscan.runtime.pipeline.messages import VideoJob
 from deepscan.wording import counted
 
 if TYPE_CHECKING:

@@ -12,14 +12,13 @@ from deepscan.runtime.cuda.device import maker
 from deepscan.runtime.faces.aligned_crops import FaceRegion, aligned_clip, face_region, similarity_crop
 from deepscan.runtime.faces.clips import ClipAssembler
 from deepscan.runtime.faces.crops import crop_rgb, crop_square
-from deepscan.runtime.pipeline.messages import FaceInput, VideoJob
 from deepscan.spec import ClipCrop, CropPolicy, DetectorSpec, SquareCrop
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from deepscan.runtime.cuda.device import Pixels
-    from deepscan.runtime.media.frames import Box, Frame
+    from deepscan.runtime.faces.detections import Detection
+    from deepscan.runtime.media.frame_tasks import VideoJob
+    from deepscan.runtime.media.frames import Frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +43,32 @@ class CropSpec:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Detection:
-    """A face in a frame: box (x0, y0, x1, y1) float32 [4] and points float32 [5, 2], in pixels of the upright frame."""
+class FaceInput:
+    """One face as detectors want to see it: a crop of one frame, or a clip.
 
-    box: NDArray[np.float32]
-    points: NDArray[np.float32]
+    Attributes:
+        detectors: numbers of the detectors that want it like this.
+        track: whose face it is.
+        start_seconds, end_seconds: times of its first and its last frame.
+        frames: how many frames of the video it shows; fewer than its length where a clip was mirrored.
+        pixels: RGB uint8 [size, size, 3] or [T, size, size, 3].
+        sightings: positions of those of its frames in which the face was found, ascending; not of those in which it
+            was interpolated.
+    """
+
+    job: VideoJob
+    detectors: tuple[int, ...]
+    track: int
+    start_seconds: float
+    end_seconds: float
+    frames: int
+    pixels: Pixels
+    sightings: tuple[int, ...]
 
     @property
-    def longer_side(self) -> float:
-        """Of its box, in pixels."""
-        return float(max(self.box[2] - self.box[0], self.box[3] - self.box[1]))
-
-    def corners(self) -> Box:
-        """Return the box as Python's numbers."""
-        x0, y0, x1, y1 = (float(value) for value in self.box)
-        return x0, y0, x1, y1
+    def nbytes(self) -> int:
+        """Memory that this message keeps alive."""
+        return int(self.pixels.nbytes)
 
 
 def cuts_for(specs: Sequence[DetectorSpec], *, whole_pictures: bool) -> tuple[CropSpec, ...]:

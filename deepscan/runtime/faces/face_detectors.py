@@ -1,16 +1,13 @@
-"""The face detectors that can be chosen."""
+"""The registry of face detectors. Importing it, or asking for an identity, loads neither models nor their libraries."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast
 
 import numpy as np
 
-from deepscan.errors import ModelError
-from deepscan.runtime.artifacts.weights_store import find_installed
-from deepscan.runtime.faces import yunet
-from deepscan.runtime.faces.retinaface import RetinaFace
-from deepscan.runtime.faces.yunet import Faces, YuNet
+from deepscan.runtime.faces.detections import SCORE_THRESHOLD, Faces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,20 +15,47 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.options import FaceDetectorChoice
+    from deepscan.runtime.faces.detections import FaceDetector
     from deepscan.runtime.media.frames import DeviceFrame
-    from deepscan.runtime.pipeline.stages import FaceDetector
     from deepscan.runtime.system.machine import Device
 
+# All that the answers of a face detector depend on: hashes and thresholds.
+Identity: TypeAlias = list[str | float]
+
+# The module and the class of each face detector; see `FaceDetectorClass`.
+FACE_DETECTORS: Final[dict[FaceDetectorChoice, str]] = {
+    "yunet": "deepscan.runtime.faces.yunet:YuNet",
+    "retinaface": "deepscan.runtime.faces.retinaface:RetinaFace",
+    "none": "deepscan.runtime.faces.face_detectors:WholePicture",
+}
 # Faces are searched for in a picture whose longer side is this many pixels: those of 1/60 of it are still found.
 DETECTION_SIDE: Final = 640
 # FTCN and AltFreezing: test_tools/ct/detection/utils.py:75-89. Tracks still begin with surer faces only.
 AUTHORS_FACE_SCORE: Final = 0.5
 
 
-class WholePicture:
-    """For pictures that are crops of a face already: each holds one face, which fills it."""
+class FaceDetectorClass(Protocol):
+    """What the class of a face detector offers besides its instances. Its module imports cheaply."""
 
-    identity: Final[list[str | float]] = ["none"]
+    def identity(self, *, score_threshold: float) -> Identity:
+        """Return all that the answers depend on, without loading the model."""
+
+    def load(self, *, device: Device, score_threshold: float) -> FaceDetector:
+        """Load the model onto a device; faces with less confidence than the threshold are dropped."""
+
+
+class WholePicture:
+    """The face detector for pictures that are crops of a face already: each holds one face, which fills it."""
+
+    @classmethod
+    def identity(cls, *, score_threshold: float) -> Identity:  # noqa: ARG003
+        """See `FaceDetectorClass.identity`."""
+        return ["none"]
+
+    @classmethod
+    def load(cls, *, device: Device, score_threshold: float) -> WholePicture:  # noqa: ARG003
+        """See `FaceDetectorClass.load`; there is no model."""
+        return cls()
 
     def detect(self, pictures: NDArray[np.uint8]) -> list[Faces]:
         """Return one face for each picture."""
@@ -43,32 +67,44 @@ class WholePicture:
         return [_filling(*frame.shape[:2]) for frame in frames]
 
 
-def _filling(height: int, width: int) -> Faces:
-    box = np.array([[0, 0, width, height]], dtype=np.float32)
-    return Faces(box, np.zeros((1, 5, 2), dtype=np.float32), np.ones(1, dtype=np.float32))
+def face_detector_identity(choice: FaceDetectorChoice, *, as_authors: bool) -> Identity:
+    """Return all that the answers of a face detector depend on, without loading it.
+
+    Args:
+        choice: name of the face detector.
+        as_authors: whether less certain faces are kept too, as the rules for unbroken tracks require.
+
+    Raises:
+        ModelError: the weights of RetinaFace were not added.
+    """
+    return _class_of(choice).identity(score_threshold=_score_threshold(as_authors=as_authors))
 
 
 def face_detector(choice: FaceDetectorChoice, *, device: Device, as_authors: bool) -> FaceDetector:
     """Load a face detector.
 
     Args:
-        choice: which one.
+        choice: name of the face detector.
         device: where it runs.
-        as_authors: keep less certain faces too, as the rules for unbroken tracks want.
+        as_authors: whether less certain faces are kept too, as the rules for unbroken tracks require.
 
     Raises:
         ModelError: the weights of RetinaFace were not added.
         MachineError: the device cannot be used, or YuNet's package is broken.
     """
-    if choice == "none":
-        return WholePicture()
-    threshold = AUTHORS_FACE_SCORE if as_authors else yunet.SCORE_THRESHOLD
-    if choice == "yunet":
-        return YuNet(device=device, threads=1, score_threshold=threshold)
-    entry = find_installed("retinaface", "face detector")
-    try:
-        model = entry.model_path.read_bytes()
-    except OSError as error:
-        message = f"{entry.model_path} cannot be read ({error.strerror}): add the weights of retinaface again."
-        raise ModelError(message) from error
-    return RetinaFace(model, source=entry.model_path.name, device=device, threads=1, score_threshold=threshold)
+    return _class_of(choice).load(device=device, score_threshold=_score_threshold(as_authors=as_authors))
+
+
+def _class_of(choice: FaceDetectorChoice) -> FaceDetectorClass:
+    module, name = FACE_DETECTORS[choice].split(":")
+    found: Any = getattr(import_module(module), name)
+    return cast(FaceDetectorClass, found)
+
+
+def _score_threshold(*, as_authors: bool) -> float:
+    return AUTHORS_FACE_SCORE if as_authors else SCORE_THRESHOLD
+
+
+def _filling(height: int, width: int) -> Faces:
+    box = np.array([[0, 0, width, height]], dtype=np.float32)
+    return Faces(box, np.zeros((1, 5, 2), dtype=np.float32), np.ones(1, dtype=np.float32))

@@ -9,15 +9,31 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from deepscan.limits import DEFAULT_LIMITS, Limits
-from deepscan.runtime.faces.cropping import Cropper, CropSpec, Detection
+from deepscan.runtime.faces.cropping import Cropper, CropSpec, FaceInput
+from deepscan.runtime.faces.detections import Detection
+from deepscan.runtime.faces.face_selection import SkipSummary, SmallFaces
 from deepscan.runtime.faces.glimpses import Glimpses
-from deepscan.runtime.faces.small_faces import SmallFaces
 from deepscan.runtime.media.video_limits import CrowdLimit
-from deepscan.runtime.pipeline.messages import FaceInput, Look, SkipSummary, TracksEnded, VideoJob
 
 if TYPE_CHECKING:
+    from deepscan.runtime.faces.detections import Faces
     from deepscan.runtime.faces.tracking import Tracking
-    from deepscan.runtime.faces.yunet import Faces
+    from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TracksEnded:
+    """These tracks of these detectors get no more crops.
+
+    Attributes:
+        glimpses: those that were seen in one look alone, although the looks beside it saw the same shot.
+    """
+
+    job: VideoJob
+    detectors: tuple[int, ...]
+    tracks: list[int]
+    glimpses: tuple[int, ...] = ()
+    nbytes: int = 0
 
 
 class Follower(Protocol):
@@ -35,7 +51,7 @@ class Follower(Protocol):
     def over_limit(self) -> bool:
         """Whether the video is over a limit, so that further looks change nothing."""
 
-    def look(self, look: Look, faces: Faces | None) -> Iterator[FaceInput | TracksEnded]:
+    def look(self, look: FrameTask, faces: Faces | None) -> Iterator[FaceInput | TracksEnded]:
         """Take a frame, with its faces in pixels of the upright picture if it was searched."""
 
     def rewind(self) -> None:
@@ -89,7 +105,7 @@ class FaceFollower:
         self._job = job
         self._cutter = Cropper(job, cut)
         self._tracking = tracking
-        self._waiting: list[Look] = []
+        self._waiting: list[FrameTask] = []
         self._seen = _Sighting(0.0, {})
         self._small = SmallFaces(cut.min_face_pixels)
         self._glimpses = Glimpses() if marks_glimpses else None
@@ -103,7 +119,7 @@ class FaceFollower:
         """See `Follower.over_limit`."""
         return self._crowd.over is not None
 
-    def look(self, look: Look, faces: Faces | None) -> Iterator[FaceInput | TracksEnded]:
+    def look(self, look: FrameTask, faces: Faces | None) -> Iterator[FaceInput | TracksEnded]:
         """See `Follower.look`."""
         if not self._crowd.goes_on():
             self._waiting.clear()

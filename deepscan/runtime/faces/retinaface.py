@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from deepscan.errors import ModelError
+from deepscan.runtime.artifacts.weights_store import find_installed
 from deepscan.runtime.backends.sessions import Session
-from deepscan.runtime.faces.yunet import Faces
+from deepscan.runtime.faces.detections import Faces, iou
 from deepscan.runtime.system.machine import Device
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from deepscan.runtime.artifacts.weights_store import Installed
+    from deepscan.runtime.system.machine import Device
 
 INPUT_NAME: Final = "pictures"
 OUTPUT_NAMES: Final = ("boxes", "scores", "points")
@@ -67,7 +71,26 @@ class RetinaFace:
         if list(self._session.inputs()) != [INPUT_NAME] or self._session.output_names() != list(OUTPUT_NAMES):
             raise ModelError(f"{source} is not a graph of RetinaFace: add the weights of retinaface again.")
         self._score_threshold = score_threshold
-        self.identity: list[str | float] = [hashlib.sha256(model).hexdigest(), score_threshold, NMS_THRESHOLD]
+
+    @classmethod
+    def identity(cls, *, score_threshold: float) -> list[str | float]:
+        """See `FaceDetectorClass.identity`.
+
+        Raises:
+            ModelError: the weights were not added.
+        """
+        return [hashlib.sha256(_read(_installed())).hexdigest(), score_threshold, NMS_THRESHOLD]
+
+    @classmethod
+    def load(cls, *, device: Device, score_threshold: float) -> RetinaFace:
+        """See `FaceDetectorClass.load`.
+
+        Raises:
+            ModelError: the weights were not added.
+        """
+        entry = _installed()
+        source = entry.model_path.name
+        return cls(_read(entry), source=source, device=device, threads=1, score_threshold=score_threshold)
 
     def detect(self, pictures: NDArray[np.uint8]) -> list[Faces]:
         """Find the faces of a batch.
@@ -97,6 +120,18 @@ class RetinaFace:
         chosen = chosen[scores[candidates[chosen]] >= self._score_threshold]
         kept = candidates[chosen]
         return Faces(boxes[chosen], decoded_points(point_codes[kept], anchors[kept]), scores[kept])
+
+
+def _installed() -> Installed:
+    return find_installed("retinaface", "face detector")
+
+
+def _read(entry: Installed) -> bytes:
+    try:
+        return entry.model_path.read_bytes()
+    except OSError as error:
+        message = f"{entry.model_path} cannot be read ({error.strerror}): add the weights of retinaface again."
+        raise ModelError(message) from error
 
 
 @lru_cache(maxsize=SIZES_REMEMBERED)
@@ -142,14 +177,10 @@ def apart(boxes: NDArray[np.float32], *, most: int) -> NDArray[np.intp]:
     Returns:
         Their places, in order.
     """
-    lows, highs = boxes[:, :2], boxes[:, 2:]
-    areas = (highs - lows + 1).prod(axis=1)
     left = np.arange(len(boxes))
     chosen: list[Any] = []
     while len(left) and len(chosen) < most:
         best, left = left[0], left[1:]
         chosen.append(best)
-        sides = np.minimum(highs[best], highs[left]) - np.maximum(lows[best], lows[left]) + 1
-        shared = sides.clip(min=0).prod(axis=1)
-        left = left[shared / (areas[best] + areas[left] - shared) <= NMS_THRESHOLD]
+        left = left[iou(boxes[best], boxes[left], extra=1) <= NMS_THRESHOLD]
     return np.array(chosen, dtype=np.intp)

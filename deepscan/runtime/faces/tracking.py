@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from deepscan.runtime.faces.detections import iou
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -125,8 +127,4 @@ def widened_iou(
     grow = np.array([-1.0, -1.0, 1.0, 1.0], dtype=np.float32) * widening[:, None, None]
     a = tracks[:, None] + grow * np.tile(tracks[:, 2:] - tracks[:, :2], 2)[:, None]
     b = faces[None] + grow * np.tile(faces[:, 2:] - faces[:, :2], 2)[None]
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    shared = sides.clip(min=0).prod(axis=-1)
-    total = (a[..., 2:] - a[..., :2]).prod(axis=-1) + (b[..., 2:] - b[..., :2]).prod(axis=-1) - shared
-    iou: NDArray[np.float32] = shared / np.maximum(total, np.finfo(np.float32).tiny)
-    return iou
+    return iou(a, b)

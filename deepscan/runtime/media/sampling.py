@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 from typing import Final, Literal
 
 from deepscan.runtime.media.frames import Frame, Reader, VideoInfo
-from deepscan.runtime.media.shots import is_cut, luma_signature
 from deepscan.runtime.media.video_limits import LengthLimit
-
-# Boxes are interpolated over no longer than this, whatever the frame rate and however rarely faces are searched.
-LONGEST_LOOK_GAP_SECONDS = 0.5
 
 # Files of these with a single picture are still pictures.
 STILL_CODECS: Final = frozenset(["apng", "gif", "webp", "png", "mjpeg"])
@@ -53,33 +48,10 @@ class Sampling:
         return self.choice == "all" or self.count * max(1, self.window_frames) > frames
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SampledFrame:
-    """A frame to score, and the number of its window."""
-
-    frame: Frame
-    window: int = 0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class MarkedFrame:
-    """A frame, whether to search it for faces, and where it stands.
-
-    Attributes:
-        position: one more than the frame's before it, if they follow each other in the video.
-        continues: a shot starts in the midst of a flash or of a transition, so that tracks may go on in it: faces in
-            one place are the same there.
-    """
-
-    frame: Frame
-    search: bool
-    starts_shot: bool
-    position: int
-    continues: bool = False
-
-
-def sampled_frames(reader: Reader, sampling: Sampling, length: LengthLimit | None = None) -> Iterator[SampledFrame]:
-    """Yield the frames to score, in the order of time.
+def sampled_frames(
+    reader: Reader, sampling: Sampling, length: LengthLimit | None = None
+) -> Iterator[tuple[int, Frame]]:
+    """Yield the frames to score in the order of time, each with the number of its window.
 
     Args:
         reader: the video.
@@ -91,17 +63,17 @@ def sampled_frames(reader: Reader, sampling: Sampling, length: LengthLimit | Non
     """
     length = length or LengthLimit()
     length.check_length(reader)
-    for sampled in _sampled(reader, sampling, length):
-        if length.ends_before(sampled.frame.seconds):
+    for window, frame in _sampled(reader, sampling, length):
+        if length.ends_before(frame.seconds):
             return
-        yield sampled
+        yield window, frame
 
 
-def _sampled(reader: Reader, sampling: Sampling, length: LengthLimit) -> Iterator[SampledFrame]:
+def _sampled(reader: Reader, sampling: Sampling, length: LengthLimit) -> Iterator[tuple[int, Frame]]:
     if sampling.choice == "all":
-        yield from map(SampledFrame, reader.frames())
+        yield from _one_window(reader.frames())
     elif sampling.choice == "first":
-        yield from map(SampledFrame, islice(reader.frames(), sampling.count))
+        yield from _one_window(islice(reader.frames(), sampling.count))
     elif sampling.choice == "windows":
         yield from _windows(reader, sampling, length)
     else:
@@ -113,21 +85,23 @@ def _sampled(reader: Reader, sampling: Sampling, length: LengthLimit) -> Iterato
             last = max(0.0, duration - reader.info.frame_seconds)
             times = [last * number / max(1, sampling.count - 1) for number in range(sampling.count)]
         frames = reader.frames_at(times, tolerance_seconds=part if sampling.nearby else 0.0)
-        yield from map(SampledFrame, frames)
+        yield from _one_window(frames)
 
 
-def _windows(reader: Reader, sampling: Sampling, limit: LengthLimit) -> Iterator[SampledFrame]:
+def _windows(reader: Reader, sampling: Sampling, limit: LengthLimit) -> Iterator[tuple[int, Frame]]:
     """Yield windows spread over the video; all its frames, as one, where they would come to touch."""
     part = limit.most_seconds(reader.duration_seconds()) / sampling.count
     length = sampling.window_frames * reader.info.frame_seconds
     if part <= length:
-        yield from map(SampledFrame, reader.frames())
+        yield from _one_window(reader.frames())
         return
     starts = [part * number + (part - length) / 2 for number in range(sampling.count)]
     # A key frame may begin a window early, as long as it stays in its own part.
-    found = reader.windows(starts, sampling.window_frames, tolerance_seconds=(part - length) / 2)
-    for window, frame in found:
-        yield SampledFrame(frame, window)
+    yield from reader.windows(starts, sampling.window_frames, tolerance_seconds=(part - length) / 2)
+
+
+def _one_window(frames: Iterator[Frame]) -> Iterator[tuple[int, Frame]]:
+    return zip(repeat(0), frames, strict=False)
 
 
 def shortfall(sampling: Sampling, found: int, info: VideoInfo, *, is_damaged: bool) -> str | None:
@@ -154,47 +128,3 @@ def shortfall(sampling: Sampling, found: int, info: VideoInfo, *, is_damaged: bo
         cause = "several of the chosen times fall on one frame"
     parts = f" ({sampling.count} windows of {sampling.window_frames})" if windows else ""
     return f"looked at {found} of the {asked} frames asked for{parts}: {cause}"
-
-
-def marked_frames(frames: Iterable[SampledFrame], sampling: Sampling) -> Iterator[MarkedFrame]:
-    """Say which of the sampled frames to search for faces, and where shots begin.
-
-    Where frames follow each other, every n-th frame of a shot is searched, more where half a second passes without,
-    and the first and the last of a shot or window: so every other frame lies between two searched ones of its own.
-    This runs one frame behind the decoder. Of single frames every one is searched, and cuts are not looked for:
-    frames seconds apart differ without one. Where files were joined, or the size changes, there is one in any case.
-
-    A frame between two cuts is hardly a shot, but a flash, part of a fade, or a blend of two shots. Where the picture
-    is the same again after it, nothing has ended; else it belongs to the shot that follows.
-    """
-    held: SampledFrame | None = None
-    held_signature = before_shot = None
-    continues = after_cut = False
-    in_shot = since_search = position = 0
-    searched = -math.inf
-    for sampled in frames:
-        frame = sampled.frame
-        signature = None if sampling.sparse else luma_signature(frame.picture)
-        if held is not None:
-            before = held.frame
-            joined = before.geometry != frame.geometry or before.part != frame.part
-            cut = joined
-            if held_signature is not None and signature is not None and held.window == sampled.window:
-                cut = cut or is_cut(held_signature, signature)
-            ends = cut or held.window != sampled.window
-            due = since_search % sampling.detect_every == 0 or frame.seconds - searched > LONGEST_LOOK_GAP_SECONDS
-            search = ends or due or sampling.sparse
-            # One frame between two cuts.
-            lone = cut and after_cut and not joined
-            resumes = lone and before_shot is not None and signature is not None and not is_cut(before_shot, signature)
-            yield MarkedFrame(before, search, in_shot == 0, position, continues=continues or resumes)
-            if search:
-                since_search, searched = 0, before.seconds
-            since_search = 0 if ends else since_search + 1
-            in_shot = 0 if cut else in_shot + 1
-            position += 2 if held.window != sampled.window else 1
-            continues, after_cut = lone, cut and not joined
-            before_shot = held_signature if cut else None
-        held, held_signature = sampled, signature
-    if held is not None:
-        yield MarkedFrame(held.frame, True, in_shot == 0, position, continues=continues)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,51 +12,19 @@ import numpy as np
 from deepscan.errors import DeviceMemoryError
 from deepscan.results import VideoResult
 from deepscan.runtime.cuda.device import DeviceArray
-from deepscan.runtime.pipeline.messages import (
-    FaceInput,
-    Restarted,
-    ToInfer,
-    TracksEnded,
-    VideoFollowed,
-    VideoJob,
-    VideoScored,
-)
+from deepscan.runtime.faces.cropping import FaceInput
+from deepscan.runtime.faces.following import TracksEnded
+from deepscan.runtime.media.frame_tasks import VideoJob
+from deepscan.runtime.pipeline.messages import Restarted, ToInfer, VideoFollowed, VideoScored
 from deepscan.runtime.pipeline.remarks import only_small_faces, remarks, too_few_sightings
-from deepscan.runtime.pipeline.scoring import ScoreAggregator, label_of
+from deepscan.runtime.pipeline.scoring import ScoreAggregator, ScoringSettings, label_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepscan.options import Aggregate
     from deepscan.runtime.backends.backends import Backend
     from deepscan.runtime.cuda.device import Pixels
-    from deepscan.runtime.media.sampling import Sampling
     from deepscan.runtime.pipeline.stages import Progress
-    from deepscan.spec import DetectorSpec
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScoringSettings:
-    """What every result of one detector shares.
-
-    Attributes:
-        model: what results call the detector.
-        spec: the detector, with the label band in force.
-        aggregate: how tracks become one score.
-        decisive_frames: how many frames make a track that can decide the score.
-        sampling: which frames are looked at.
-        mirror: whether a crop's logit is averaged with that of its mirror image.
-        weights_sha256, settings_sha256: what the scores depend on.
-    """
-
-    model: str
-    spec: DetectorSpec
-    aggregate: Aggregate
-    decisive_frames: int
-    sampling: Sampling
-    mirror: bool
-    weights_sha256: str
-    settings_sha256: str
 
 
 class InferStage:

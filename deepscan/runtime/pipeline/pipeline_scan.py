@@ -10,26 +10,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from deepscan.runtime.faces.cropping import cuts_for
+from deepscan.runtime.faces.detections import DeviceFaceDetector
 from deepscan.runtime.faces.following import FaceFollower, Follower
 from deepscan.runtime.faces.tracking import LargestFace, Tracker
 from deepscan.runtime.faces.unbroken_follower import UnbrokenFollower
 from deepscan.runtime.media.open_input import open_input
 from deepscan.runtime.pipeline.infer_stage import InferStage
 from deepscan.runtime.pipeline.pipeline import Pipeline, Source, Stage, StageTimes
-from deepscan.runtime.pipeline.stages import (
-    DETECTION_BATCH,
-    DecodeStage,
-    DeviceFaceDetector,
-    DeviceFaces,
-    FacesStage,
-    Progress,
-)
+from deepscan.runtime.pipeline.stages import DETECTION_BATCH, DecodeStage, DeviceFaces, FacesStage, Progress
 
 if TYPE_CHECKING:
     from deepscan.results import VideoResult
     from deepscan.runtime.backends.backends import Backend
     from deepscan.runtime.media.decoder_choice import DeviceDecoding
-    from deepscan.runtime.pipeline.messages import VideoJob
+    from deepscan.runtime.media.frame_tasks import VideoJob
     from deepscan.runtime.pipeline.settings import ScanSettings
     from deepscan.runtime.pipeline.trace import TraceWriter
 

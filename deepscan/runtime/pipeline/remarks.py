@@ -8,8 +8,9 @@ from deepscan.runtime.pipeline.scoring import MIN_SIGHTINGS
 from deepscan.wording import counted, plural
 
 if TYPE_CHECKING:
+    from deepscan.runtime.faces.face_selection import SkipSummary
     from deepscan.runtime.media.sampling import Sampling
-    from deepscan.runtime.pipeline.messages import SkipSummary, VideoDecoded, VideoFollowed
+    from deepscan.runtime.pipeline.messages import VideoDecoded, VideoFollowed
     from deepscan.spec import DetectorSpec
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from deepscan.options import Aggregate
 from deepscan.results import Label, Segment, TrackResult
+from deepscan.runtime.media.sampling import Sampling
 from deepscan.runtime.pipeline.timeline import Bin, Timeline
 from deepscan.spec import DetectorSpec, LabelBand
 
@@ -19,6 +20,30 @@ TRACKS_DETAILED = 64
 MIN_SIGHTINGS: Final = 3
 # Stands for the number of a track.
 POOL: Final = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoringSettings:
+    """What every result of one detector shares.
+
+    Attributes:
+        model: what results call the detector.
+        spec: the detector, with the label band in force.
+        aggregate: how tracks become one score.
+        decisive_frames: how many frames make a track that can decide the score.
+        sampling: which frames are looked at.
+        mirror: whether a crop's logit is averaged with that of its mirror image.
+        weights_sha256, settings_sha256: what the scores depend on.
+    """
+
+    model: str
+    spec: DetectorSpec
+    aggregate: Aggregate
+    decisive_frames: int
+    sampling: Sampling
+    mirror: bool
+    weights_sha256: str
+    settings_sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,16 +13,15 @@ import msgspec
 from deepscan.errors import UsageError
 from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
 from deepscan.runtime.artifacts.weights_store import HASH_DIGITS
-from deepscan.runtime.faces.face_detectors import DETECTION_SIDE, face_detector
+from deepscan.runtime.faces.face_detectors import DETECTION_SIDE, face_detector, face_detector_identity
 from deepscan.runtime.media.sampling import Sampling
-from deepscan.runtime.pipeline.infer_stage import ScoringSettings
-from deepscan.runtime.pipeline.scoring import MIN_SIGHTINGS, band_with_threshold
+from deepscan.runtime.pipeline.scoring import MIN_SIGHTINGS, ScoringSettings, band_with_threshold
 
 if TYPE_CHECKING:
     from deepscan.limits import Limits
     from deepscan.options import Aggregate, ScanOptions
     from deepscan.runtime.artifacts.artifacts import Precision
-    from deepscan.runtime.pipeline.stages import FaceDetector
+    from deepscan.runtime.faces.detections import FaceDetector
     from deepscan.runtime.system.machine import Device
     from deepscan.spec import DetectorSpec
 
@@ -49,6 +48,7 @@ class ScanSettings:
         verdicts: what each one's results share.
         sampling: which frames.
         face_detector: finds the faces.
+        face_detector_identity: all that its answers depend on.
         detection_side: longer side of the pictures it searches, in pixels, at most.
         stride: with unbroken tracks, frames between the starts of two clips.
         largest_face: only the largest face of each frame counts.
@@ -60,6 +60,7 @@ class ScanSettings:
     verdicts: tuple[ScoringSettings, ...]
     sampling: Sampling
     face_detector: FaceDetector
+    face_detector_identity: list[str | float]
     detection_side: int
     stride: int
     largest_face: bool
@@ -92,6 +93,7 @@ def resolve_settings(options: ScanOptions, *, device: Device) -> ScanSettings:
         verdicts=(),
         sampling=sampling,
         face_detector=detector,
+        face_detector_identity=face_detector_identity(options.face_detector, as_authors=sampling.twice),
         detection_side=FULL_SIDE if as_authors else DETECTION_SIDE,
         stride=paper.stride if paper else 1,
         largest_face=paper is not None and paper.tracks == "largest",
@@ -192,7 +194,7 @@ def _settings_sha256(
         "sampling": asdict(settings.sampling),
         "mirror": mirror,
         "aggregate": aggregate,
-        "face_detector": [*settings.face_detector.identity, settings.detection_side],
+        "face_detector": [*settings.face_detector_identity, settings.detection_side],
         "stride": settings.stride,
         "largest_face": settings.largest_face,
         "precision": precision,

@@ -8,35 +8,34 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deepscan.errors import DeepscanError, InputError, UnreachableInput, UnreadableInput
 from deepscan.limits import DEFAULT_LIMITS, Limits
-from deepscan.runtime.faces.yunet import Faces
+from deepscan.runtime.faces.detections import Faces
 from deepscan.runtime.media.decoder_choice import DecoderLost
+from deepscan.runtime.media.frame_tasks import FrameTask, frame_tasks
 from deepscan.runtime.media.frames import DeviceFrame, nobody_watches
-from deepscan.runtime.media.sampling import marked_frames, sampled_frames, shortfall
+from deepscan.runtime.media.sampling import sampled_frames, shortfall
 from deepscan.runtime.media.video_limits import LengthLimit
 from deepscan.runtime.pipeline.file_watch import CHANGED, FileWatch
 from deepscan.runtime.pipeline.messages import (
-    Look,
     Restarted,
     SecondPass,
     ToFaces,
     ToInfer,
     VideoDecoded,
     VideoFollowed,
-    VideoJob,
 )
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from deepscan.runtime.faces.detections import DeviceFaceDetector, FaceDetector, Faces
     from deepscan.runtime.faces.following import Follower
     from deepscan.runtime.media.device_work import DeviceWork
-    from deepscan.runtime.media.frames import Reader, VideoInfo
+    from deepscan.runtime.media.frame_tasks import Searchable, VideoJob
+    from deepscan.runtime.media.frames import Frame, Reader, VideoInfo
     from deepscan.runtime.media.sampling import Sampling
 
 # Measured on a CPU: batches beyond this leave the cache and cost more per picture (benchmarks/README.md).
@@ -120,9 +119,9 @@ class DecodeStage:
         length = LengthLimit(self._limits)
         try:
             with _opened(open_video, job.path, watch) as reader:
-                for look in self._looks(job, reader, length):
+                for task in self._tasks(job, reader, length):
                     frames, info = frames + 1, reader.info
-                    yield look
+                    yield task
                     if job.abandoned:
                         break
                 if frames and not job.abandoned and length.cut is None:
@@ -134,12 +133,13 @@ class DecodeStage:
             if self._sampling.twice and not job.abandoned:
                 yield SecondPass(job)
                 with _opened(open_video, job.path, watch) as reader:
-                    for at, again in enumerate(sampled_frames(reader, self._sampling, LengthLimit(self._limits))):
+                    frames_again = sampled_frames(reader, self._sampling, LengthLimit(self._limits))
+                    for at, (_, frame) in enumerate(frames_again):
                         if job.abandoned:
                             break
                         self._moved()
                         job.share_done = at / frames
-                        yield Look(job, again.frame, None, False, at)
+                        yield FrameTask(job, frame, None, False, at)
         except InputError as error:
             failure = error
         except (MemoryError, DeepscanError, DecoderLost):
@@ -156,13 +156,15 @@ class DecodeStage:
             damage = "; ".join(filter(None, [damage, CHANGED]))
         yield VideoDecoded(job, info, frames, failure, damage, short)
 
-    def _looks(self, job: VideoJob, reader: Reader, length: LengthLimit) -> Iterator[Look]:
-        for marked in marked_frames(sampled_frames(reader, self._sampling, length), self._sampling):
+    def _tasks(self, job: VideoJob, reader: Reader, length: LengthLimit) -> Iterator[FrameTask]:
+        def shrink(frame: Frame) -> Searchable:
+            return reader.shrink(frame, self._detection_side)
+
+        for task in frame_tasks(job, sampled_frames(reader, self._sampling, length), self._sampling, shrink):
             self._moved()
-            small = reader.shrink(marked.frame, self._detection_side) if marked.search else None
             if reader.info.duration_seconds and not self._sampling.twice:
-                job.share_done = min(1.0, marked.frame.seconds / reader.info.duration_seconds)
-            yield Look(job, marked.frame, small, marked.starts_shot, marked.position, marked.continues)
+                job.share_done = min(1.0, task.frame.seconds / reader.info.duration_seconds)
+            yield task
 
 
 @contextmanager
@@ -171,25 +173,6 @@ def _opened(open_video: OpenVideo, path: str, watch: FileWatch) -> Iterator[Read
         opened = open_video(path)
     with opened as reader:
         yield reader
-
-
-class FaceDetector(Protocol):
-    """Finds faces in pictures."""
-
-    @property
-    def identity(self) -> list[str | float]:
-        """All that its answers depend on."""
-
-    def detect(self, pictures: NDArray[np.uint8]) -> list[Faces]:
-        """Find the faces of BGR pictures uint8 [N, h, w, 3], best first, in their pixels."""
-
-
-@runtime_checkable
-class DeviceFaceDetector(Protocol):
-    """Finds faces in frames whose planes lie on a device."""
-
-    def detect_frames(self, frames: Sequence[DeviceFrame]) -> list[Faces]:
-        """Find the faces of frames that shall have one shape when shrunk, best first, in pixels of that shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +228,7 @@ class FacesStage:
             yield from made
 
     def _followed(self, messages: Sequence[ToFaces]) -> Iterator[ToInfer]:
-        searched = [message for message in messages if isinstance(message, Look) and message.small is not None]
+        searched = [message for message in messages if isinstance(message, FrameTask) and message.small is not None]
         found = iter(self._detected(searched))
         for message in messages:
             self._progress.move()
@@ -275,7 +258,7 @@ class FacesStage:
                 yield from chain.from_iterable(follower.look(message, faces) for follower in followers)
                 job.abandoned = job.abandoned or all(follower.over_limit for follower in followers)
 
-    def _detected(self, looks: Sequence[Look]) -> list[Faces]:
+    def _detected(self, looks: Sequence[FrameTask]) -> list[Faces]:
         """Search pictures of one shape together; return their faces in pixels of the upright frames."""
         together: dict[tuple[object, ...], list[int]] = defaultdict(list)
         for number, look in enumerate(looks):
@@ -303,7 +286,7 @@ def _end(end: VideoDecoded, followers: Sequence[Follower]) -> VideoFollowed:
     return VideoFollowed(end.job, end, most_faces, tuple(left_out[number] for number in sorted(left_out)))
 
 
-def _in_frame(faces: Faces, look: Look) -> Faces:
+def _in_frame(faces: Faces, look: FrameTask) -> Faces:
     """Turn faces in pixels of the searched picture into faces of the upright frame, without impossible ones."""
     assert look.small is not None
     height, width = look.small.shape[:2]

@@ -49,7 +49,7 @@ from deepscan.wording import plural
 
 if TYPE_CHECKING:
     from deepscan.export.parity.conversion import Report
-    from deepscan.runtime.pipeline.messages import VideoJob
+    from deepscan.runtime.media.frame_tasks import VideoJob
     from deepscan.runtime.workers.plan import WorkerPlan
     from deepscan.runtime.workers.transport import WorkerProcess
 

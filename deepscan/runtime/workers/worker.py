@@ -24,12 +24,12 @@ from deepscan.options import DecoderChoice, ScanOptions
 from deepscan.runtime.backends.backend_choice import resolve_backend
 from deepscan.runtime.backends.batch_input import first_gpu
 from deepscan.runtime.cuda.nvdec import nvdec
+from deepscan.runtime.faces.detections import DeviceFaceDetector
 from deepscan.runtime.media.decoder_choice import DecoderCounts, DeviceDecoding
 from deepscan.runtime.media.device_work import DeviceWork
-from deepscan.runtime.pipeline.messages import VideoJob
+from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.pipeline.pipeline_scan import ON_CPU, ON_GPU, Decoders, PipelineScan
 from deepscan.runtime.pipeline.settings import resolve_settings
-from deepscan.runtime.pipeline.stages import DeviceFaceDetector
 from deepscan.runtime.pipeline.trace import TraceWriter
 from deepscan.runtime.system.processes import die_with_parent, limit_memory
 from deepscan.runtime.workers.protocol import (

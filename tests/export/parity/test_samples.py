@@ -17,8 +17,9 @@ from deepscan.export.parity.samples import PACKAGED_SEED, PACKAGED_VIDEO, gather
 from deepscan.models.lite import LITE
 from deepscan.models.registry import BUILTIN, find_detector
 from deepscan.options import DETECT_EVERY
+from deepscan.runtime.faces.cropping import FaceInput
 from deepscan.runtime.pipeline import infer_stage, pipeline_scan
-from deepscan.runtime.pipeline.messages import FaceInput, ToInfer, VideoScored
+from deepscan.runtime.pipeline.messages import ToInfer, VideoScored
 from deepscan.spec import DetectorSpec
 from tests.footage import ASTRONAUT, NO_FACE, TWO_FACES, flat, portrait, write_video
 from tests.runtime.here import scan_here

@@ -15,9 +15,10 @@ from onnx import TensorProto, helper
 from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.cuda.device import Device
 from deepscan.runtime.faces.crops import crop_rgb
+from deepscan.runtime.faces.detections import Faces
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE, WholePicture
 from deepscan.runtime.faces.frame_inputs import INPUTS_KEPT, FrameInputs
-from deepscan.runtime.faces.yunet import Faces, YuNet, aligned
+from deepscan.runtime.faces.yunet import YuNet, aligned
 from deepscan.runtime.media.device_work import DeviceWork
 from deepscan.runtime.media.frames import DeviceFrame, Frame
 from deepscan.runtime.media.pyav_reader import PyAVReader, open_video

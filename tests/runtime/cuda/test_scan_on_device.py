@@ -21,9 +21,9 @@ from deepscan.results import VideoResult
 from deepscan.runtime.backends.batch_input import BatchInput
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.media.decoder_choice import DecoderLost, DeviceDecoding
+from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.media.open_input import open_input
 from deepscan.runtime.pipeline import pipeline_scan
-from deepscan.runtime.pipeline.messages import VideoJob
 from deepscan.runtime.pipeline.pipeline_scan import ON_CPU, ON_GPU, Decoders, PipelineScan
 from deepscan.runtime.pipeline.settings import resolve_settings
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED

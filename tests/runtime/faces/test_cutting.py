@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from deepscan.models.lite import LITE
 from deepscan.models.registry import BUILTIN, find_detector
 from deepscan.runtime.faces.aligned_crops import aligned_clip, face_region, similarity_crop
-from deepscan.runtime.faces.cropping import CropSpec, Detection, cuts_for, piece_of
+from deepscan.runtime.faces.cropping import CropSpec, FaceInput, cuts_for, piece_of
 from deepscan.runtime.faces.crops import crop_rgb
-from deepscan.runtime.faces.following import FaceFollower, interpolated
+from deepscan.runtime.faces.detections import Detection, Faces
+from deepscan.runtime.faces.face_selection import SkipSummary
+from deepscan.runtime.faces.following import FaceFollower, TracksEnded, interpolated
 from deepscan.runtime.faces.tracking import LargestFace, Tracker
-from deepscan.runtime.faces.yunet import Faces
 from deepscan.runtime.media.color import BT709, Color
+from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
 from deepscan.runtime.media.frames import Frame, Geometry, Picture
-from deepscan.runtime.pipeline.messages import FaceInput, Look, SkipSummary, TracksEnded, VideoJob
 from deepscan.spec import ClipCrop, SimilarityCrop, SquareCrop
 from tests.footage import portrait
 
@@ -70,7 +71,7 @@ def followed(
     for number, faces in enumerate(looks):
         small = None if faces is None else np.zeros((1, 1, 3), dtype=np.uint8)
         position = number if positions is None else positions[number]
-        look = Look(VideoJob(0, "video"), frame_of(number), small, number in cuts_at, position)
+        look = FrameTask(VideoJob(0, "video"), frame_of(number), small, number in cuts_at, position)
         for follower in followers:
             messages += follower.look(look, None if faces is None else faces_of(faces))
     return messages + [message for follower in followers for message in follower.finish()]
@@ -262,7 +263,7 @@ def test_between_two_looks_the_points_move_along_with_the_box() -> None:
     for number, frame in enumerate(frames):
         faces = {0: faces_of([before]), 4: faces_of([after])}.get(number)
         small = None if faces is None else np.zeros((1, 1, 3), dtype=np.uint8)
-        crops += follower.look(Look(VideoJob(0, "video"), frame, small, False, number), faces)
+        crops += follower.look(FrameTask(VideoJob(0, "video"), frame, small, False, number), faces)
     assert len(crops) == 5
     for number, crop in enumerate(crops):
         assert isinstance(crop, FaceInput)

@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from deepscan.models.lite import LITE
-from deepscan.runtime.faces.cropping import CropSpec, cuts_for
+from deepscan.runtime.faces.cropping import CropSpec, FaceInput, cuts_for
 from deepscan.runtime.faces.crops import crop_rgb
-from deepscan.runtime.faces.following import FaceFollower
+from deepscan.runtime.faces.face_selection import SkipSummary
+from deepscan.runtime.faces.following import FaceFollower, TracksEnded
 from deepscan.runtime.faces.tracking import Tracker
 from deepscan.runtime.faces.yunet import YuNet
+from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
 from deepscan.runtime.media.frames import Frame
 from deepscan.runtime.media.pyav_reader import open_video
-from deepscan.runtime.pipeline.messages import FaceInput, Look, SkipSummary, TracksEnded, VideoJob
 from tests.footage import ASTRONAUT, TWO_FACES
 from tests.runtime.scenes import EXACT_CROP, faces_at, lite_square, look_at, ramp_frame
 
@@ -92,10 +93,10 @@ def test_crops_of_real_frames_between_two_looks_are_cut_along_the_line() -> None
     seen = [faces.scaled(scale, scale) for faces in detector.detect(np.stack(smalls))]
     assert [len(faces) for faces in seen] == [2, 2]
     follower = lite_follower()
-    crops = crops_in(follower.look(Look(VideoJob(0, "video"), frames[0], smalls[0], True, 0), seen[0]))
+    crops = crops_in(follower.look(FrameTask(VideoJob(0, "video"), frames[0], smalls[0], True, 0), seen[0]))
     for frame in frames[1:7]:
         wait(follower, frame)
-    crops += crops_in(follower.look(Look(VideoJob(0, "video"), frames[7], smalls[1], False, 7), seen[1]))
+    crops += crops_in(follower.look(FrameTask(VideoJob(0, "video"), frames[7], smalls[1], False, 7), seen[1]))
 
     order = np.argsort(seen[1].boxes[:, 0])[np.argsort(np.argsort(seen[0].boxes[:, 0]))]  # the same people
     ends = [frames[0].seconds, frames[7].seconds]
@@ -243,7 +244,7 @@ def test_a_real_face_is_followed_through_every_frame_by_one_track() -> None:
             small: NDArray[np.uint8] = reader.shrink(frame, 640)
             (faces,) = detector.detect(small[None])
             scale = frame.geometry.width / small.shape[1]
-            look = Look(VideoJob(0, "video"), frame, small, frame.index == 0, frame.index)
+            look = FrameTask(VideoJob(0, "video"), frame, small, frame.index == 0, frame.index)
             messages += follower.look(look, faces.scaled(scale, scale))
     messages += follower.finish()
     crops, ended = messages[:-1], messages[-1]

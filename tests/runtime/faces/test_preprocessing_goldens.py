@@ -14,8 +14,8 @@ from deepscan.models.ftcn import TARGET as VIDEO_TARGET
 from deepscan.runtime.faces.aligned_crops import aligned_clip, face_region, similarity_crop
 from deepscan.runtime.faces.alignment import clip_similarity, enlarged_box, moved, similarity, target_points
 from deepscan.runtime.faces.clips import paper_windows
+from deepscan.runtime.faces.detections import Faces
 from deepscan.runtime.faces.unbroken_tracks import unbroken_tracks
-from deepscan.runtime.faces.yunet import Faces
 from deepscan.runtime.media.color import IDENTITY, Color
 from deepscan.runtime.media.frames import Frame, Geometry, Picture
 from deepscan.spec import Points

@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 from deepscan.models.registry import find_detector
 from deepscan.runtime.faces.aligned_crops import FaceRegion, aligned_clip, face_region
 from deepscan.runtime.faces.clips import paper_windows
-from deepscan.runtime.faces.cropping import CropSpec, cuts_for
+from deepscan.runtime.faces.cropping import CropSpec, FaceInput, cuts_for
+from deepscan.runtime.faces.detections import Faces
+from deepscan.runtime.faces.face_selection import SkipSummary
+from deepscan.runtime.faces.following import TracksEnded
 from deepscan.runtime.faces.unbroken_follower import UnbrokenFollower
 from deepscan.runtime.faces.unbroken_tracks import unbroken_tracks
-from deepscan.runtime.faces.yunet import Faces
 from deepscan.runtime.media.color import BT709, Color
+from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
 from deepscan.runtime.media.frames import Frame, Geometry, Picture
-from deepscan.runtime.pipeline.messages import FaceInput, Look, SkipSummary, TracksEnded, VideoJob
 from deepscan.spec import ClipCrop
 
 T = 32
@@ -50,9 +52,9 @@ def faces_at(*places: float, side: float = 40) -> Faces:
     return Faces(boxes, points, np.full(len(places), 0.99, dtype=np.float32))
 
 
-def look_at(number: int, *, searched: bool) -> Look:
+def look_at(number: int, *, searched: bool) -> FrameTask:
     small = np.zeros((1, 1, 3), dtype=np.uint8) if searched else None
-    return Look(VideoJob(0, "video"), frame_of(number), small, False, number)
+    return FrameTask(VideoJob(0, "video"), frame_of(number), small, False, number)
 
 
 def search(follower: UnbrokenFollower, faces: Sequence[Faces]) -> None:

@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from deepscan.runtime.faces.unbroken_tracks import UnbrokenTrack, overlaps, unbroken_tracks
-from deepscan.runtime.faces.yunet import Faces
+from deepscan.runtime.faces.detections import Faces, iou
+from deepscan.runtime.faces.unbroken_tracks import UnbrokenTrack, unbroken_tracks
 
 Box = tuple[float, float, float, float]
 Face = tuple[Box, float]
@@ -172,7 +172,7 @@ def test_unsure_faces_do_not_count_among_those_that_continue() -> None:
 # The rules word by word, slowly: the oracle.
 
 
-def iou(first: Box, second: Box) -> float:
+def overlap(first: Box, second: Box) -> float:
     across = max(0.0, min(first[2], second[2]) - max(first[0], second[0]))
     down = max(0.0, min(first[3], second[3]) - max(first[1], second[1]))
     areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (first, second)]
@@ -184,11 +184,11 @@ def simple_tracking(frames: Sequence[Sequence[Face]], index: int) -> list[int] |
     if index >= len(frames[0]):
         return None
     box, score = frames[0][index]
-    if score < 0.8 or any(iou(box, better) > 0.5 for better, _ in frames[0][:index]):
+    if score < 0.8 or any(overlap(box, better) > 0.5 for better, _ in frames[0][:index]):
         return None
     chosen = [index]
     for faces in frames[1:]:
-        shared = [iou(box, other) for other, _ in faces]
+        shared = [overlap(box, other) for other, _ in faces]
         if not shared or max(shared) < 0.5:
             return None
         chosen.append(shared.index(max(shared)))
@@ -282,8 +282,8 @@ def test_tracks_of_a_parted_video_follow_each_other_and_do_not_overlap(frames: l
 def test_overlaps_are_those_of_plain_arithmetic(first: tuple[int, int, int], second: tuple[int, int, int]) -> None:
     one, other = (scene_frame([(place, 1.0)])[0][0] for place in (first, second))
     stacked: NDArray[np.float64] = np.array([other, one, RIGHT], dtype=np.float64)
-    expected = [iou(one, other), 1.0, iou(one, RIGHT)]
-    np.testing.assert_allclose(overlaps(np.array(one, dtype=np.float64), stacked), expected)
+    expected = [overlap(one, other), 1.0, overlap(one, RIGHT)]
+    np.testing.assert_allclose(iou(np.array(one, dtype=np.float64), stacked), expected)
 
 
 def test_long_videos_with_many_stretches_take_no_time() -> None:

@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 
 from deepscan.errors import MachineError
 from deepscan.runtime.faces import yunet
+from deepscan.runtime.faces.detections import SCORE_THRESHOLD, Faces
 from deepscan.runtime.faces.yunet import (
     CANDIDATES_KEPT,
     MODEL_FILE,
     MODEL_PACKAGE,
     NMS_THRESHOLD,
-    SCORE_THRESHOLD,
     STRIDES,
-    Faces,
     YuNet,
     decoded_faces,
 )

@@ -118,7 +118,7 @@ def test_animations_are_turned_upright() -> None:
 )
 def test_every_way_of_sampling(numbers: bytes, sampling: Sampling, expected: list[int]) -> None:
     with animation(numbers) as reader:
-        taken = [number_of(upright_rgb(each.frame)) for each in sampled_frames(reader, sampling)]
+        taken = [number_of(upright_rgb(frame)) for _, frame in sampled_frames(reader, sampling)]
     assert taken == expected
 
 

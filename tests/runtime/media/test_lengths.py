@@ -12,12 +12,14 @@ import av
 import numpy as np
 import pytest
 
+from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.media.open_input import open_input
 from deepscan.runtime.media.pyav_reader import open_video
-from deepscan.runtime.media.sampling import Sampling, marked_frames, sampled_frames
-from deepscan.runtime.pipeline.messages import VideoDecoded, VideoJob
+from deepscan.runtime.media.sampling import Sampling, sampled_frames
+from deepscan.runtime.pipeline.messages import VideoDecoded
 from deepscan.runtime.pipeline.stages import DecodeStage
 from tests.footage import counting, flat, write_video
+from tests.runtime.scenes import tasks_of
 
 COUNT, SECONDS = 50, 2.0
 ONE_FRAME = Fraction(1, 25)
@@ -157,7 +159,7 @@ def test_joined_files_may_be_short(tmp_path: Path, ending: str, sampling: Sampli
     """Matroska has no decoding times, and pictures in another order than their times look like a step back."""
     path = joined(tmp_path / f"b.{ending}", plain(tmp_path / f"a.{ending}", count=15))
     with open_video(str(path), threads=1) as reader:
-        found = list(marked_frames(sampled_frames(reader, sampling), sampling))
+        found = list(tasks_of(sampled_frames(reader, sampling), sampling))
         assert reader.duration_seconds() == pytest.approx(1.2, abs=0.1)
     assert len(found) == (30 if sampling is FULL else 16)
     assert len([one for one in found if one.starts_shot]) == 2
@@ -271,7 +273,7 @@ def test_a_video_without_a_length_in_its_header_gets_its_own(tmp_path: Path) -> 
 def test_a_joined_file_starts_a_shot(tmp_path: Path, ending: str, sampling: Sampling) -> None:
     path = joined(tmp_path / f"b.{ending}", plain(tmp_path / f"a.{ending}"))
     with open_video(str(path), threads=1) as reader:
-        found = list(marked_frames(sampled_frames(reader, sampling), sampling))
+        found = list(tasks_of(sampled_frames(reader, sampling), sampling))
     starts = [one.frame.seconds for one in found if one.starts_shot]
     second = min(one.frame.seconds for one in found if one.frame.seconds > SECONDS - 0.03)
     assert starts == [found[0].frame.seconds, second]

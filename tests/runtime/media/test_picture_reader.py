@@ -20,9 +20,10 @@ from deepscan.errors import UnsupportedInput
 from deepscan.runtime.faces.crops import crop_rgb
 from deepscan.runtime.media.frames import Reader
 from deepscan.runtime.media.picture_reader import DECODERS, HEIF_KINDS, picture_kind
-from deepscan.runtime.media.sampling import Choice, Sampling, marked_frames, sampled_frames
+from deepscan.runtime.media.sampling import Choice, Sampling, sampled_frames
 from tests.footage import quadrants
 from tests.runtime.patches import PATCH
+from tests.runtime.scenes import tasks_of
 from tests.runtime.stills import (
     ENCODINGS,
     EXIF_ORIENTATION,
@@ -212,8 +213,8 @@ def test_the_small_picture_and_the_crops_show_the_same_colors() -> None:
 def test_every_sampling_takes_the_picture_once_and_searches_it(choice: Choice) -> None:
     reader: Reader = opened(encoded(photo(), "PNG"))
     sampling = Sampling(choice, count=32, window_frames=32, detect_every=5)
-    (marked,) = islice(marked_frames(sampled_frames(reader, sampling), sampling), 2)
-    assert (marked.search, marked.starts_shot, marked.frame.seconds) == (True, True, 0.0)
+    (marked,) = islice(tasks_of(sampled_frames(reader, sampling), sampling), 2)
+    assert (marked.small is not None, marked.starts_shot, marked.frame.seconds) == (True, True, 0.0)
     assert reader.info.duration_seconds is None
     assert reader.duration_seconds() > 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, repeat
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepscan.runtime.media.color import BT709, Color
+from deepscan.runtime.media.frame_tasks import FrameTask
 from deepscan.runtime.media.frames import Frame, Geometry, Picture
 from deepscan.runtime.media.pyav_reader import open_video
-from deepscan.runtime.media.sampling import Choice, MarkedFrame, SampledFrame, Sampling, marked_frames, sampled_frames
+from deepscan.runtime.media.sampling import Choice, Sampling, sampled_frames
 from tests.footage import counting, number_of, write_video
+from tests.runtime.scenes import tasks_of
 
 DARK, LIGHT = 40, 200
 
@@ -33,15 +35,15 @@ def shots(lengths: Iterable[int]) -> list[Frame]:
     return [frame_of(index, level) for index, level in enumerate(levels)]
 
 
-def marked(frames: list[Frame], *, every: int, choice: Choice = "all") -> list[MarkedFrame]:
-    return list(marked_frames(map(SampledFrame, frames), Sampling(choice, count=4, detect_every=every)))
+def marked(frames: list[Frame], *, every: int, choice: Choice = "all") -> list[FrameTask]:
+    return list(tasks_of(zip(repeat(0), frames, strict=False), Sampling(choice, count=4, detect_every=every)))
 
 
-def searched(found: list[MarkedFrame]) -> list[int]:
-    return [one.frame.index for one in found if one.search]
+def searched(found: list[FrameTask]) -> list[int]:
+    return [one.frame.index for one in found if one.small is not None]
 
 
-def shot_starts(found: list[MarkedFrame]) -> list[int]:
+def shot_starts(found: list[FrameTask]) -> list[int]:
     return [one.frame.index for one in found if one.starts_shot]
 
 
@@ -99,7 +101,7 @@ def test_marking_runs_one_frame_behind() -> None:
             taken.append(frame.index)
             yield frame
 
-    for one in marked_frames(map(SampledFrame, frames()), Sampling("all", detect_every=3)):
+    for one in tasks_of(zip(repeat(0), frames(), strict=False), Sampling("all", detect_every=3)):
         assert taken[-1] <= one.frame.index + 1
 
 
@@ -127,7 +129,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def numbers(path: Path, sampling: Sampling) -> list[int]:
     with open_video(str(path), threads=1) as reader:
-        return [number_of(reader.shrink(sampled.frame, 64)) for sampled in sampled_frames(reader, sampling)]
+        return [number_of(reader.shrink(frame, 64)) for _, frame in sampled_frames(reader, sampling)]
 
 
 def test_all_takes_every_frame(video: Path) -> None:
@@ -159,8 +161,8 @@ def test_from_end_to_end_means_both_ends_included(video: Path, count: int, expec
 
 def test_first_and_last_frame_of_a_window_are_searched_and_the_next_one_does_not_follow_it() -> None:
     windows = [(0, DARK), (1, LIGHT), (2, DARK)]  # frames seconds apart differ without a cut
-    frames = [SampledFrame(frame_of(10 * window + n, level), window) for window, level in windows for n in range(7)]
-    found = list(marked_frames(frames, Sampling("windows", count=3, window_frames=7, detect_every=4)))
+    frames = [(window, frame_of(10 * window + n, level)) for window, level in windows for n in range(7)]
+    found = list(tasks_of(frames, Sampling("windows", count=3, window_frames=7, detect_every=4)))
     assert searched(found) == [0, 4, 6, 10, 14, 16, 20, 24, 26]
     assert shot_starts(found) == [0]
     steps = [after.position - before.position for before, after in pairwise(found)]
@@ -169,8 +171,8 @@ def test_first_and_last_frame_of_a_window_are_searched_and_the_next_one_does_not
 
 
 def test_a_cut_within_a_window_starts_a_shot() -> None:
-    frames = [SampledFrame(frame, frame.index // 6) for frame in shots([3, 5, 4])]
-    found = list(marked_frames(frames, Sampling("windows", count=2, window_frames=6, detect_every=5)))
+    frames = [(frame.index // 6, frame) for frame in shots([3, 5, 4])]
+    found = list(tasks_of(frames, Sampling("windows", count=2, window_frames=6, detect_every=5)))
     assert shot_starts(found) == [0, 3, 8]
     assert searched(found) == [0, 2, 3, 5, 6, 7, 8, 11]
 
@@ -179,7 +181,7 @@ def test_a_cut_within_a_window_starts_a_shot() -> None:
 def test_nearby_takes_one_frame_of_about_each_part_and_prefers_key_frames(video: Path, count: int) -> None:
     part = 48 / count
     with open_video(str(video), threads=1) as reader:
-        found = [sampled.frame for sampled in sampled_frames(reader, Sampling("middles", count=count, nearby=True))]
+        found = [frame for _, frame in sampled_frames(reader, Sampling("middles", count=count, nearby=True))]
     assert len(found) == count
     assert any(frame.native.key_frame for frame in found)
     for number, frame in enumerate(found):
@@ -198,7 +200,7 @@ def test_no_longer_than_half_a_second_passes_between_searched_frames_unless_the_
     assert searched(marked(frames, every=every)) == expected
 
 
-def continuing(found: list[MarkedFrame]) -> list[int]:
+def continuing(found: list[FrameTask]) -> list[int]:
     return [one.frame.index for one in found if one.continues]
 
 

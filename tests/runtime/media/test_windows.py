@@ -11,10 +11,12 @@ from typing import NamedTuple
 import pytest
 
 from deepscan.errors import UnreadableInput
+from deepscan.runtime.media.frame_tasks import FrameTask
 from deepscan.runtime.media.frames import Frame
 from deepscan.runtime.media.pyav_reader import PyAVReader, open_video
-from deepscan.runtime.media.sampling import MarkedFrame, Sampling, marked_frames, sampled_frames
+from deepscan.runtime.media.sampling import Sampling, sampled_frames
 from tests.footage import counting, noise, number_of, write_video
+from tests.runtime.scenes import tasks_of
 
 COUNT = 50
 RATE = 25
@@ -231,11 +233,11 @@ def test_a_file_without_a_frame_is_refused(tmp_path: Path) -> None:
 # How `quick` spreads them.
 
 
-def marked(reader: PyAVReader, sampling: Sampling) -> list[MarkedFrame]:
-    return list(marked_frames(sampled_frames(reader, sampling), sampling))
+def marked(reader: PyAVReader, sampling: Sampling) -> list[FrameTask]:
+    return list(tasks_of(sampled_frames(reader, sampling), sampling))
 
 
-def runs_of(found: list[MarkedFrame], numbers: list[int]) -> list[list[int]]:
+def runs_of(found: list[FrameTask], numbers: list[int]) -> list[list[int]]:
     """Part the numbers of frames where positions do."""
     runs: list[list[int]] = []
     for place, (one, number) in enumerate(zip(found, numbers, strict=True)):
@@ -268,7 +270,7 @@ def test_a_video_that_is_shorter_than_its_windows_is_taken_whole(video: Path) ->
         found = marked(reader, sampling)
         assert [number_of(reader.shrink(one.frame, 64)) for one in found] == list(range(COUNT))
     assert [one.position for one in found] == list(range(COUNT))
-    assert {one.frame.index for one in found if one.search} == {*range(0, COUNT, 3), COUNT - 1}
+    assert {one.frame.index for one in found if one.small is not None} == {*range(0, COUNT, 3), COUNT - 1}
 
 
 def test_each_window_is_searched_at_both_ends_and_never_interpolated_across(tmp_path: Path) -> None:
@@ -279,7 +281,7 @@ def test_each_window_is_searched_at_both_ends_and_never_interpolated_across(tmp_
     runs = runs_of(found, list(range(len(found))))
     assert [len(run) for run in runs] == [8, 8, 8]
     for run in runs:
-        assert [number - run[0] for number in run if found[number].search] == [0, 5, 7]
+        assert [number - run[0] for number in run if found[number].small is not None] == [0, 5, 7]
 
 
 def test_windows_keep_to_frames_where_these_are_irregular(tmp_path: Path) -> None:

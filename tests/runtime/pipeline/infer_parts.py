@@ -12,17 +12,14 @@ from deepscan.options import Aggregate, Arithmetic
 from deepscan.results import VideoResult
 from deepscan.runtime.backends.backends import Items
 from deepscan.runtime.cuda.device import DeviceArray, Pixels
+from deepscan.runtime.faces.cropping import FaceInput
+from deepscan.runtime.faces.face_selection import SkipSummary
+from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.media.frames import VideoInfo
 from deepscan.runtime.media.sampling import Sampling
-from deepscan.runtime.pipeline.infer_stage import InferStage, ScoringSettings
-from deepscan.runtime.pipeline.messages import (
-    FaceInput,
-    SkipSummary,
-    ToInfer,
-    VideoDecoded,
-    VideoFollowed,
-    VideoJob,
-)
+from deepscan.runtime.pipeline.infer_stage import InferStage
+from deepscan.runtime.pipeline.messages import ToInfer, VideoDecoded, VideoFollowed
+from deepscan.runtime.pipeline.scoring import ScoringSettings
 from deepscan.runtime.pipeline.stages import Progress
 from tests.runtime.cuda.device_frames import on_device as copied_to
 from tests.runtime.cuda.host_device import HostDevice

@@ -6,18 +6,14 @@ import numpy as np
 import pytest
 
 from deepscan.results import VideoResult
+from deepscan.runtime.faces.cropping import FaceInput
+from deepscan.runtime.faces.face_selection import SkipSummary
+from deepscan.runtime.faces.following import TracksEnded
+from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.media.frames import VideoInfo
 from deepscan.runtime.media.sampling import Sampling
 from deepscan.runtime.pipeline.infer_stage import InferStage
-from deepscan.runtime.pipeline.messages import (
-    FaceInput,
-    SkipSummary,
-    ToInfer,
-    TracksEnded,
-    VideoDecoded,
-    VideoFollowed,
-    VideoJob,
-)
+from deepscan.runtime.pipeline.messages import ToInfer, VideoDecoded, VideoFollowed
 from deepscan.runtime.pipeline.stages import Progress
 from tests.runtime.pipeline.infer_parts import (
     INFO,

@@ -15,24 +15,17 @@ from numpy.typing import NDArray
 
 from deepscan.errors import InputError, UnreadableInput
 from deepscan.models.lite import LITE
-from deepscan.runtime.faces.cropping import cuts_for
+from deepscan.runtime.faces.cropping import FaceInput, cuts_for
+from deepscan.runtime.faces.detections import Faces
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
+from deepscan.runtime.faces.face_selection import SkipSummary
 from deepscan.runtime.faces.following import FaceFollower
 from deepscan.runtime.faces.tracking import Tracker
-from deepscan.runtime.faces.yunet import Faces, YuNet
+from deepscan.runtime.faces.yunet import YuNet
+from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
 from deepscan.runtime.media.pyav_reader import open_video
 from deepscan.runtime.media.sampling import Sampling
-from deepscan.runtime.pipeline.messages import (
-    FaceInput,
-    Look,
-    SecondPass,
-    SkipSummary,
-    ToFaces,
-    ToInfer,
-    VideoDecoded,
-    VideoFollowed,
-    VideoJob,
-)
+from deepscan.runtime.pipeline.messages import SecondPass, ToFaces, ToInfer, VideoDecoded, VideoFollowed
 from deepscan.runtime.pipeline.stages import DecodeStage, FacesStage, Progress
 from tests.footage import ASTRONAUT, EXAMPLES, NO_FACE, PHONE, SWAPPED, TWO_FACES, flat, portrait, write_video
 
@@ -45,11 +38,11 @@ def decode_stage(sampling: Sampling) -> DecodeStage:
     return DecodeStage(OPEN, sampling, detection_side=DETECTION_SIDE)
 
 
-def decoded(path: Path | str, sampling: Sampling = QUICK, index: int = 0) -> tuple[list[Look], VideoDecoded]:
+def decoded(path: Path | str, sampling: Sampling = QUICK, index: int = 0) -> tuple[list[FrameTask], VideoDecoded]:
     *looks, end = decode_stage(sampling)(VideoJob(index, str(path)))
     assert isinstance(end, VideoDecoded)
-    assert all(isinstance(look, Look) for look in looks)
-    return [look for look in looks if isinstance(look, Look)], end
+    assert all(isinstance(look, FrameTask) for look in looks)
+    return [look for look in looks if isinstance(look, FrameTask)], end
 
 
 def test_a_video_becomes_its_looks_and_then_its_end() -> None:
@@ -68,8 +61,8 @@ def test_a_video_becomes_its_looks_and_then_its_end() -> None:
 def test_a_video_that_is_looked_at_twice_is_searched_in_the_first_pass_only() -> None:
     stage = decode_stage(Sampling("first", count=6, twice=True))
     messages = list(stage(VideoJob(0, str(TWO_FACES))))
-    looks = [message for message in messages if isinstance(message, Look)]
-    assert [type(message) for message in messages] == [Look] * 6 + [SecondPass] + [Look] * 6 + [VideoDecoded]
+    looks = [message for message in messages if isinstance(message, FrameTask)]
+    assert [type(message) for message in messages] == [FrameTask] * 6 + [SecondPass] + [FrameTask] * 6 + [VideoDecoded]
     assert [look.frame.seconds for look in looks[:6]] == [look.frame.seconds for look in looks[6:]]
     assert [look.small is not None for look in looks] == [True] * 6 + [False] * 6
     assert [look.position for look in looks] == [*range(6), *range(6)]
@@ -206,7 +199,8 @@ def _rounds(videos: list[list[ToFaces]]) -> Iterator[ToFaces]:
 @pytest.mark.parametrize("batch", [1, 8, 100])
 def test_faces_are_found_alike_whatever_other_videos_share_the_batch(videos: list[list[ToFaces]], batch: int) -> None:
     mixed = list(_rounds(videos))
-    shapes = [message.small.shape for message in mixed[:6] if isinstance(message, Look) and message.small is not None]
+    smalls = [message.small for message in mixed[:6] if isinstance(message, FrameTask)]
+    shapes = [small.shape for small in smalls if small is not None]
     assert shapes == [(360, 640, 3)] * 3 + [(400, 640, 3), (640, 360, 3), (360, 640, 3)]
     progress = Progress()
     together, messages = crops_by_video(

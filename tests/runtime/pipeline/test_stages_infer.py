@@ -11,19 +11,15 @@ from deepscan.models.lite import LITE
 from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.backends import Items
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
+from deepscan.runtime.faces.cropping import FaceInput
 from deepscan.runtime.faces.crops import crop_rgb
+from deepscan.runtime.faces.face_selection import SkipSummary
+from deepscan.runtime.faces.following import TracksEnded
+from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.media.pyav_reader import open_video
-from deepscan.runtime.pipeline.infer_stage import InferStage, ScoringSettings
-from deepscan.runtime.pipeline.messages import (
-    FaceInput,
-    Restarted,
-    SkipSummary,
-    ToInfer,
-    TracksEnded,
-    VideoDecoded,
-    VideoFollowed,
-    VideoJob,
-)
+from deepscan.runtime.pipeline.infer_stage import InferStage
+from deepscan.runtime.pipeline.messages import Restarted, ToInfer, VideoDecoded, VideoFollowed
+from deepscan.runtime.pipeline.scoring import ScoringSettings
 from deepscan.runtime.pipeline.stages import Progress
 from tests.footage import ASTRONAUT, SWAPPED, TWO_FACES
 from tests.runtime.pipeline.infer_parts import (

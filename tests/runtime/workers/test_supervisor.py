@@ -20,7 +20,7 @@ from deepscan.errors import MachineError, ModelError, UnreadableInput
 from deepscan.options import ScanOptions
 from deepscan.results import VideoResult
 from deepscan.runtime.media.content import content_ids
-from deepscan.runtime.pipeline.messages import VideoJob
+from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.pipeline.trace_parts import Trace
 from deepscan.runtime.workers import supervisor as supervisor_module
 from deepscan.runtime.workers import worker_slots as worker_seats

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from deepscan.options import Arithmetic, ScanOptions
 from deepscan.results import VideoResult
 from deepscan.runtime.backends.backends import Items
-from deepscan.runtime.faces.yunet import Faces, YuNet
+from deepscan.runtime.faces.detections import Faces
+from deepscan.runtime.faces.yunet import YuNet
+from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.media.frames import Frame
 from deepscan.runtime.media.pyav_reader import PyAVReader
-from deepscan.runtime.pipeline.messages import VideoJob
 from deepscan.runtime.workers import worker, worker_orders
 from deepscan.runtime.workers.plan import WorkerPlan
 from deepscan.runtime.workers.protocol import FromWorker, Heartbeat, ToWorker, from_worker, receive_bytes, send

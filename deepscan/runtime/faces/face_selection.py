@@ -1,22 +1,44 @@
-"""Faces that are too small to be scored: how many there were, and whether some of them are plainly there."""
+"""Which of a frame's faces are scored: those that are large enough and within the limits; and a count of the others."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
-from deepscan.runtime.pipeline.messages import SkipSummary
-
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
+    from deepscan.errors import OverLimit
     from deepscan.runtime.media.video_limits import CrowdLimit
 
 # A real face, shrunk, is found with a confidence of 0.85 or more down to 20 pixels of the searched picture, and of
 # 0.7 to 0.8 at 15. In 38 videos without a face YuNet never was surer than 0.6, and that of specks of 13 to 15 pixels.
 PLAIN_CONFIDENCE: Final = 0.8
 PLAIN_PIXELS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class SkipSummary:
+    """What one detector did not get to see of a video's faces.
+
+    Attributes:
+        small_faces: how many sightings were of faces too small to be scored.
+        longest_stretch: frames of the longest stretch that was too short for a clip; 0 where there was none.
+        cut: what limits left out, in words.
+        over_limit: why the video is not scored at all, where it is over a limit.
+        frames_until_limit: frames that were looked at until it was.
+        plain_small_faces: how many of the sightings of small faces were of faces that are plainly there.
+        largest_small_face: longer side of the largest of them, in pixels.
+    """
+
+    small_faces: int = 0
+    longest_stretch: int = 0
+    cut: tuple[str, ...] = ()
+    over_limit: OverLimit | None = None
+    frames_until_limit: int = 0
+    plain_small_faces: int = 0
+    largest_small_face: float = 0.0
 
 
 class SmallFaces:

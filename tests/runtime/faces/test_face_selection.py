@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deepscan.runtime.faces.small_faces import PLAIN_CONFIDENCE, PLAIN_PIXELS, SmallFaces
+from deepscan.runtime.faces.face_selection import PLAIN_CONFIDENCE, PLAIN_PIXELS, SmallFaces
 from deepscan.runtime.media.video_limits import CrowdLimit
 
 
