@@ -36,7 +36,7 @@ def detected_faces(video: str, detector: YuNet) -> list[list[Detection]]:
         for frame in reader.frames():
             found = detector.detect(reader.shrink(frame, DETECTION_SIDE)[None])[0]
             order = np.argsort(found.boxes[:, 0])
-            faces.append([Detection(found.boxes[place], found.points[place]) for place in order])
+            faces.append([Detection(found.boxes[place], found.landmarks[place]) for place in order])
     return faces
 
 

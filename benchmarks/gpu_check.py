@@ -107,7 +107,7 @@ def crops_agree(model: str, example: str) -> Check:
     pairs: list[tuple[Any, Any]] = []
     for look, found, other in zip(ours, faces._detected(ours), theirs, strict=True):
         for number in range(len(found)):
-            at = Detection(found.boxes[number], found.points[number])
+            at = Detection(found.boxes[number], found.landmarks[number])
             pieces = (piece_of(each.frame, at, cut) for each in (look, other))
             pairs.append(tuple(getattr(piece, "pixels", piece) for piece in pieces))  # type: ignore[arg-type]
         if other.frame.picture.work is not None:

@@ -30,7 +30,7 @@ from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.artifacts.weights_store import WEIGHTS, find_installed
 from deepscan.runtime.backends.contract_graph import checked_graph
 from deepscan.runtime.backends.torch_graph import module_from_onnx
-from deepscan.runtime.faces.alignment import IntBox, clip_similarity, enlarged_box, target_points
+from deepscan.runtime.faces.alignment import IntBox, clip_similarity, enlarged_box, target_landmarks
 from deepscan.runtime.faces.clips import paper_windows
 from deepscan.runtime.faces.crops import crop_square
 from deepscan.runtime.faces.detections import Detection, Faces
@@ -120,9 +120,9 @@ class AuthorsWay:
     def _cutting(self, picture: NDArray[np.uint8], faces: Faces, number: int) -> Cutting:
         assert isinstance(self._spec.crop, ClipCrop)
         height, width = picture.shape[:2]
-        corners = Detection(faces.boxes[number], faces.points[number]).corners()
+        corners = Detection(faces.boxes[number], faces.landmarks[number]).corners()
         x0, y0, x1, y1 = box = enlarged_box(corners, width, height, reach=self._spec.crop.reach)
-        return Cutting(box, picture[y0:y1, x0:x1].copy(), faces.points[number].astype(np.float64))
+        return Cutting(box, picture[y0:y1, x0:x1].copy(), faces.landmarks[number].astype(np.float64))
 
     def _clip(self, chosen: list[Cutting]) -> NDArray[np.uint8]:
         """Align the frames of one clip, uint8 [T, size, size, 3]."""
@@ -131,7 +131,7 @@ class AuthorsWay:
         (left, top), (right, bottom) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
         size = self._spec.size
         points = np.concatenate([each.points - [left, top] for each in chosen])
-        target = np.tile(target_points(self._spec.crop.target, size), (len(chosen), 1))
+        target = np.tile(target_landmarks(self._spec.crop.target, size), (len(chosen), 1))
         matrix = clip_similarity(points, target)
         aligned = []
         for each in chosen:
@@ -146,7 +146,7 @@ class AuthorsWay:
         assert isinstance(self._spec.crop, SquareCrop)
         faces = self._faces(picture)
         for number in range(len(faces)):
-            square = crop_square(Detection(faces.boxes[number], faces.points[number]).corners(), self._spec.crop)
+            square = crop_square(Detection(faces.boxes[number], faces.landmarks[number]).corners(), self._spec.crop)
             x0, y0, x1, y1 = (round(edge) for edge in square)
             height, width = picture.shape[:2]
             border = (max(0, -y0), max(0, y1 - height), max(0, -x0), max(0, x1 - width))

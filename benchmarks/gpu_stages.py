@@ -71,8 +71,8 @@ class StagesAlone:
             faces = faces if look.small is None else next(found)
             assert faces is not None
             for face in range(len(faces)):
-                at = Detection(faces.boxes[face], faces.points[face])
-                waiting.append(Timed(look.frame.seconds, piece_of(look.frame, at, self._cut), look.position))
+                at = Detection(faces.boxes[face], faces.landmarks[face])
+                waiting.append(Timed(look.frame.pts_seconds, piece_of(look.frame, at, self._cut), look.position))
             if self._cut.frames > 1 and len(waiting) >= self._cut.frames:
                 clip_of((timed.piece for timed in waiting[: self._cut.frames]), self._cut)
                 del waiting[: self._cut.frames]

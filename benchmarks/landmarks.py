@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from deepscan.installing import install_packages
 from deepscan.models import caddm, deepfakebench
-from deepscan.runtime.faces.alignment import moved, similarity, target_points
+from deepscan.runtime.faces.alignment import moved, similarity, target_landmarks
 from deepscan.runtime.faces.crops import crop_square
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
 from deepscan.runtime.faces.yunet import YuNet
@@ -119,7 +119,7 @@ def faces_of(path: str, file: int, yunet: YuNet, dlib: Dlib) -> Iterator[Face]:
                 if not overlaps or max(overlaps) < SAME_FACE:
                     continue
                 best = int(np.argmax(overlaps))
-                box, points = seen.boxes[best].astype(np.float64), seen.points[best].astype(np.float64)
+                box, points = seen.boxes[best].astype(np.float64), seen.landmarks[best].astype(np.float64)
                 if max(box[2:] - box[:2]) >= SMALLEST_FACE:
                     yield Face(file, landmarks, square, points, box)
 
@@ -148,9 +148,9 @@ def target_for(faces: Sequence[Face], authors: Sequence[Floats]) -> Floats:
         authors: the authors' matrices [2, 3], one for each face.
     """
     weights = weights_of(faces)
-    placed = np.stack([moved(matrix, face.points) for matrix, face in zip(authors, faces, strict=True)])
+    placed = np.stack([moved(matrix, face.landmarks) for matrix, face in zip(authors, faces, strict=True)])
     mean = mean_and_spread(placed, weights)[0]
-    changes = [change(matrix, similarity(face.points, mean)) for matrix, face in zip(authors, faces, strict=True)]
+    changes = [change(matrix, similarity(face.landmarks, mean)) for matrix, face in zip(authors, faces, strict=True)]
     average = mean_and_spread(np.stack(changes), weights)[0]
     return np.asarray(np.linalg.solve(average[:, :2], (mean - average[:, 2]).T).T, dtype=np.float64)
 
@@ -163,8 +163,8 @@ def change(authors: Floats, ours: Floats) -> Floats:
 
 def report_template(name: str, faces: Sequence[Face], authors: Sequence[Floats], target: Points, size: int) -> None:
     """Print where YuNet's points lie in the authors' crop, and how far off our crop is with either target."""
-    weights, theirs = weights_of(faces), target_points(target, size)
-    placed = np.stack([moved(matrix, face.points) for matrix, face in zip(authors, faces, strict=True)])
+    weights, theirs = weights_of(faces), target_landmarks(target, size)
+    placed = np.stack([moved(matrix, face.landmarks) for matrix, face in zip(authors, faces, strict=True)])
     rows = zip(target, *mean_and_spread(placed / size, weights), target_for(faces, authors) / size, strict=True)
     print(f"\n{name}: YuNet's points in the authors' crop, in units of its side\n")
     print("| point | authors' target | mean | standard deviation | target for YuNet's points |\n|---|---|---|---|---|")
@@ -177,7 +177,7 @@ def report_template(name: str, faces: Sequence[Face], authors: Sequence[Floats],
     print(f"\nOur crop of {size} pixels against the authors', means and largest but 10 %\n")
     print("| target | scale | roll | right | down | corners | 90 % | landmarks | 90 % |\n|---|" + "---|" * 8)
     for label, targets in (("authors'", [theirs] * len(faces)), ("of other files", [others[f.file] for f in faces])):
-        ours = [similarity(face.points, aim) for face, aim in zip(faces, targets, strict=True)]
+        ours = [similarity(face.landmarks, aim) for face, aim in zip(faces, targets, strict=True)]
         errors = np.array([departure(*three, size) for three in zip(faces, authors, ours, strict=True)])
         scale, roll, right, down, corners, marks = weights @ errors
         high = [quantile(column, weights, 0.9) for column in errors.T[-2:]]
@@ -257,7 +257,7 @@ def main() -> None:
         ("CADDM", caddm_points, caddm.authors_target(), 224),
         ("DeepfakeBench", deepfakebench_points, deepfakebench.authors_target(), 256),
     ):
-        authors = [similarity(points_of(face.landmarks), target_points(target, size)) for face in faces]
+        authors = [similarity(points_of(face.landmarks), target_landmarks(target, size)) for face in faces]
         report_template(name, faces, authors, target, size)
     report_square(faces)
 

@@ -65,7 +65,7 @@ def plain_script(path: Path) -> NDArray[np.float64]:
             picture = region_rgb(frame, (0, 0, width, height))
             crops.append(picture[top:bottom, left:right])
             boxes.append((left, top, right, bottom))
-            points.append(faces.points[0].astype(np.float64))
+            points.append(faces.landmarks[0].astype(np.float64))
     return np.array([window_score(crops, boxes, points, start) for start in range(FRAMES - LENGTH + 1)])
 
 

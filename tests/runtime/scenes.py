@@ -28,7 +28,7 @@ def ramp_frame(seconds: float, *, axis: Literal["x", "y"] = "x", index: int = 0)
     ramp = np.arange(SIDE, dtype=np.uint8)
     plane = np.ascontiguousarray(np.broadcast_to(ramp if axis == "x" else ramp[:, None], (SIDE, SIDE)))
     picture = Picture((plane,), 8, Color(matrix=6, full_range=True), left_chroma=False)
-    return Frame(index=index, seconds=seconds, picture=picture, geometry=Geometry(SIDE, SIDE), native=None)
+    return Frame(index=index, pts_seconds=seconds, picture=picture, geometry=Geometry(SIDE, SIDE), native=None)
 
 
 def look_at(frame: Frame, *, starts_shot: bool = False, searched: bool = True) -> FrameTask:

@@ -256,7 +256,7 @@ def test_a_video_that_goes_on_too_long_is_refused_or_cut_there(tmp_path: Path, s
     if ending == "h264" or sampling.choice == "all":
         assert refusal_of(path, limits, sampling)[0] <= seconds * rate + 1
     messages, end = decoded(path, sampling, structs.replace(limits, on_limit="truncate"))
-    times = [message.frame.seconds for message in messages if isinstance(message, FrameTask)]
+    times = [message.frame.pts_seconds for message in messages if isinstance(message, FrameTask)]
     assert end.failure is None
     assert 0 < len(times) <= (seconds * rate + 1) * (2 if sampling.twice else 1)
     assert max(times) <= seconds + 1e-6
@@ -276,8 +276,8 @@ def test_too_many_frames_are_refused_or_cut_there(tmp_path: Path, sampling: Samp
     whole, _ = decoded(path, sampling, Limits())
     assert end.frames == 6
     assert end.damage == "only the first 6 frames were scanned (see --max-frames)"
-    kept = [message.frame.seconds for message in messages if isinstance(message, FrameTask)]
-    everything = [message.frame.seconds for message in whole if isinstance(message, FrameTask)]
+    kept = [message.frame.pts_seconds for message in messages if isinstance(message, FrameTask)]
+    everything = [message.frame.pts_seconds for message in whole if isinstance(message, FrameTask)]
     if sampling.twice:
         assert [isinstance(message, SecondPass) for message in messages] == [False] * 6 + [True] + [False] * 6
         assert kept == everything[:6] * 2

@@ -322,7 +322,7 @@ def test_a_whole_picture_is_one_face_that_fills_it() -> None:
     for faces in found:
         assert len(faces) == 1
         assert faces.boxes.tolist() == [[0, 0, 64, 48]]
-        assert faces.points.shape == (1, 5, 2)
+        assert faces.landmarks.shape == (1, 5, 2)
         assert faces.scores.tolist() == [1]
     assert WholePicture().detect(np.zeros((0, 48, 64, 3), dtype=np.uint8)) == []
 

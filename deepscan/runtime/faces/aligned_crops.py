@@ -1,4 +1,4 @@
-"""Aligned crops: faces turned, scaled and moved so that their five points lie where the detector expects them.
+"""Aligned crops: faces turned, scaled and moved so that their landmarks lie where the detector expects them.
 
 Bilinear without an antialiasing filter, as all the authors do with OpenCV's warps, from RGB at the video's own size.
 Only the region around the face is ever turned into RGB.
@@ -21,7 +21,7 @@ from deepscan.runtime.faces.alignment import (
     shifted,
     similarity,
     source_box,
-    target_points,
+    target_landmarks,
 )
 from deepscan.runtime.faces.crops import region_rgb
 
@@ -40,23 +40,23 @@ class FaceRegion:
     Attributes:
         pixels: RGB uint8 [h, w, 3], the enlarged box.
         left, top: where it lies in the frame.
-        points: the five points in the frame, float64 [5, 2].
+        landmarks: in the frame, float64 [5, 2].
     """
 
     pixels: Pixels
     left: int
     top: int
-    points: NDArray[np.float64]
+    landmarks: NDArray[np.float64]
 
 
-def face_region(frame: Frame, box: Box, points: NDArray[np.float32], *, reach: float) -> FaceRegion:
+def face_region(frame: Frame, box: Box, landmarks: NDArray[np.float32], *, reach: float) -> FaceRegion:
     """Cut the enlarged box out of a frame (AltFreezing: test_tools/utils.py:13-24)."""
     region: IntBox = enlarged_box(box, frame.geometry.width, frame.geometry.height, reach=reach)
-    return FaceRegion(region_rgb(frame, region), region[0], region[1], points.astype(np.float64))
+    return FaceRegion(region_rgb(frame, region), region[0], region[1], landmarks.astype(np.float64))
 
 
 def aligned_clip(regions: Sequence[FaceRegion], target: Points, size: int) -> Pixels:
-    """Align the frames of a clip by one similarity, fitted to the points of all of them.
+    """Align the frames of a clip by one similarity, fitted to the landmarks of all of them.
 
     AltFreezing: test_tools/faster_crop_align_xray.py. Outside a frame's own region its picture is black, even where
     the video has more to show.
@@ -65,21 +65,21 @@ def aligned_clip(regions: Sequence[FaceRegion], target: Points, size: int) -> Pi
         RGB uint8 [T, size, size, 3].
     """
     left, top = min(region.left for region in regions), min(region.top for region in regions)
-    points = np.concatenate([region.points for region in regions]) - [left, top]
-    matrix = clip_similarity(points, np.tile(target_points(target, size), (len(regions), 1)))
+    landmarks = np.concatenate([region.landmarks for region in regions]) - [left, top]
+    matrix = clip_similarity(landmarks, np.tile(target_landmarks(target, size), (len(regions), 1)))
     matrices = [shifted(matrix, region.left - left, region.top - top) for region in regions]
     return _warped([region.pixels for region in regions], matrices, size)
 
 
-def similarity_crop(frame: Frame, points: NDArray[np.float32], target: Points, size: int) -> Pixels:
-    """Align one frame by the similarity fitted to its own five points; black outside the frame.
+def similarity_crop(frame: Frame, landmarks: NDArray[np.float32], target: Points, size: int) -> Pixels:
+    """Align one frame by the similarity fitted to its own landmarks; black outside the frame.
 
     CADDM: lib/data_preprocess/cropface.py; DeepfakeBench: preprocessing/preprocess.py.
 
     Returns:
         RGB uint8 [size, size, 3].
     """
-    matrix = similarity(points.astype(np.float64), target_points(target, size))
+    matrix = similarity(landmarks.astype(np.float64), target_landmarks(target, size))
     region = source_box(matrix, size, frame.geometry.width, frame.geometry.height)
     moved = shifted(matrix, region[0], region[1])
     crops = _warped([region_rgb(frame, region)], [moved], size)

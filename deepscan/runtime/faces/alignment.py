@@ -1,4 +1,4 @@
-"""Similarity transforms from five points, and the enlarged box: the geometry of the authors' crops, on plain numbers.
+"""Similarity transforms from landmarks, and the enlarged box: the geometry of the authors' crops, on plain numbers.
 
 A matrix is float64 [2, 3] and maps a point (x, y, 1) of the picture to the crop. Coordinates are those of OpenCV: the
 center of the first pixel is (0, 0).
@@ -38,8 +38,8 @@ def enlarged_box(box: Box, width: int, height: int, *, reach: float) -> IntBox:
     return left, top, right, bottom
 
 
-def target_points(target: Points, size: int) -> NDArray[np.float64]:
-    """Return target places [5, 2] in pixels of a crop of `size`."""
+def target_landmarks(target: Points, size: int) -> NDArray[np.float64]:
+    """Return where the landmarks belong, [5, 2], in pixels of a crop of `size`."""
     return np.array(target, dtype=np.float64) * size
 
 

@@ -101,8 +101,8 @@ def piece_of(frame: Frame, face: Detection, cut: CropSpec) -> Piece:
     if isinstance(cut.crop, SquareCrop):
         return crop_rgb(frame, crop_square(face.corners(), cut.crop), cut.size)
     if isinstance(cut.crop, ClipCrop):
-        return face_region(frame, face.corners(), face.points, reach=cut.crop.reach)
-    return similarity_crop(frame, face.points, cut.crop.target, cut.size)
+        return face_region(frame, face.corners(), face.landmarks, reach=cut.crop.reach)
+    return similarity_crop(frame, face.landmarks, cut.crop.target, cut.size)
 
 
 def clip_of(pieces: Iterable[Piece], cut: CropSpec) -> Pixels:
@@ -143,10 +143,12 @@ class Cropper:
         if self.cut.frames == 1:
             assert not isinstance(piece, FaceRegion)
             sightings = () if sighting is None else (sighting,)
-            yield FaceInput(self._job, self.cut.detectors, track, frame.seconds, frame.seconds, 1, piece, sightings)
+            yield FaceInput(
+                self._job, self.cut.detectors, track, frame.pts_seconds, frame.pts_seconds, 1, piece, sightings
+            )
             return
         assembler = self._assemblers.setdefault(track, ClipAssembler(self.cut.frames, self.cut.min_frames))
-        for pieces in assembler.add(position, Timed(frame.seconds, piece, sighting)):
+        for pieces in assembler.add(position, Timed(frame.pts_seconds, piece, sighting)):
             yield clip_input(self._job, self.cut, track, pieces)
 
     def end(self, tracks: Iterable[int]) -> Iterator[FaceInput]:

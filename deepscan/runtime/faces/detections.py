@@ -25,38 +25,43 @@ class Faces:
 
     Attributes:
         boxes: float32 [K, 4], corners (x0, y0, x1, y1) in pixels.
-        points: float32 [K, 5, 2]: right eye, left eye, nose, right and left mouth corner *of the person*.
+        landmarks: float32 [K, 5, 2]: right eye, left eye, nose, right and left mouth corner *of the person*.
         scores: float32 [K], the detector's confidence in [0, 1].
     """
 
     boxes: NDArray[np.float32]
-    points: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
     scores: NDArray[np.float32]
 
     def __post_init__(self) -> None:
         """Refuse to exist with mismatched lengths."""
-        if not len(self.boxes) == len(self.points) == len(self.scores):
-            raise ValueError(f"{len(self.boxes)} boxes, {len(self.points)} points, {len(self.scores)} scores")
+        if not len(self.boxes) == len(self.landmarks) == len(self.scores):
+            raise ValueError(f"{len(self.boxes)} boxes, {len(self.landmarks)} landmarks, {len(self.scores)} scores")
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def where(self, wanted: NDArray[np.bool_]) -> Faces:
         """Return those for which `wanted` [K] is true, in the same order."""
-        return Faces(self.boxes[wanted], self.points[wanted], self.scores[wanted])
+        return Faces(self.boxes[wanted], self.landmarks[wanted], self.scores[wanted])
 
     def scaled(self, across: float, down: float) -> Faces:
         """Return the same faces in a picture that is `across` times wider and `down` times higher."""
         factors = np.array([across, down], dtype=np.float32)
-        return Faces(self.boxes * np.tile(factors, 2), self.points * factors, self.scores)
+        return Faces(self.boxes * np.tile(factors, 2), self.landmarks * factors, self.scores)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detection:
-    """A face in a frame: box (x0, y0, x1, y1) float32 [4] and points float32 [5, 2], in pixels of the upright frame."""
+    """A face in a frame, in pixels of the upright frame.
+
+    Attributes:
+        box: float32 [4], corners (x0, y0, x1, y1).
+        landmarks: float32 [5, 2], see `Faces`.
+    """
 
     box: NDArray[np.float32]
-    points: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
 
     @property
     def longer_side(self) -> float:

@@ -131,22 +131,22 @@ class FaceFollower:
         self._shots += look.starts_shot  # no clip reaches over a cut, although a track may
         if look.starts_shot and not look.continues:
             yield from self._ended(self._tracking.end_all())
-        yield from self._ended(self._tracking.end_absent(frame.seconds))
+        yield from self._ended(self._tracking.end_absent(frame.pts_seconds))
         found = self._large_enough(faces)
         boxes = np.array([face.box for face in found], dtype=np.float32).reshape(-1, 4)
-        numbers = self._tracking.update(frame.seconds, boxes)
+        numbers = self._tracking.update(frame.pts_seconds, boxes)
         pairs = zip(numbers, found, strict=True)
         taken = {n: face for n, face in pairs if n is not None and self._crowd.takes_track(n)}
         if self._crowd.over is not None:
             return
-        seen = _Sighting(frame.seconds, taken)
+        seen = _Sighting(frame.pts_seconds, taken)
         if self._glimpses is not None:
             if look.starts_shot:
                 self._glimpses.start_shot()
             self._glimpses.look(taken)
         waiting, self._waiting = self._waiting, []
         for between in waiting:
-            share = self._share(between.frame.seconds, seen)
+            share = self._share(between.frame.pts_seconds, seen)
             for number in sorted(self._seen.faces.keys() & seen.faces.keys()):
                 face = interpolated(self._seen.faces[number], seen.faces[number], share)
                 position = between.position + self._shots
@@ -170,7 +170,7 @@ class FaceFollower:
         return self._small.left_out(self._cutter.longest_dropped, self._crowd)
 
     def _large_enough(self, faces: Faces) -> list[Detection]:
-        found = [Detection(box, points) for box, points in zip(faces.boxes, faces.points, strict=True)]
+        found = [Detection(box, landmarks) for box, landmarks in zip(faces.boxes, faces.landmarks, strict=True)]
         sides = np.array([face.longer_side for face in found])
         large = [found[place] for place in np.flatnonzero(self._small.are_not(sides, faces.scores))]
         self.most_faces = max(self.most_faces, len(found))
@@ -191,4 +191,4 @@ def interpolated(before: Detection, after: Detection, share: float) -> Detection
     """Return the face at `share` (0..1) of the way from one sighting to another."""
     part = np.float32(share)
     box = before.box + (after.box - before.box) * part
-    return Detection(box, before.points + (after.points - before.points) * part)
+    return Detection(box, before.landmarks + (after.landmarks - before.landmarks) * part)

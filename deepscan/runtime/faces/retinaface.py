@@ -110,7 +110,7 @@ class RetinaFace:
         anchors: NDArray[np.float32],
         box_codes: NDArray[np.float32],
         scores: NDArray[np.float32],
-        point_codes: NDArray[np.float32],
+        landmark_codes: NDArray[np.float32],
     ) -> Faces:
         """Decode the candidates of one picture and keep the best that do not overlap a better one."""
         candidates = np.flatnonzero(scores > CANDIDATE_SCORE)
@@ -119,7 +119,7 @@ class RetinaFace:
         chosen = apart(boxes, most=FACES_KEPT)
         chosen = chosen[scores[candidates[chosen]] >= self._score_threshold]
         kept = candidates[chosen]
-        return Faces(boxes[chosen], decoded_points(point_codes[kept], anchors[kept]), scores[kept])
+        return Faces(boxes[chosen], decoded_landmarks(landmark_codes[kept], anchors[kept]), scores[kept])
 
 
 def _installed() -> Installed:
@@ -159,8 +159,8 @@ def decoded_boxes(codes: NDArray[np.float32], anchors: NDArray[np.float32]) -> N
     return np.concatenate([centers - halves, centers + halves], axis=1)
 
 
-def decoded_points(codes: NDArray[np.float32], anchors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Turn predictions [K, 10] for anchors [K, 3] into points [K, 5, 2], in pixels."""
+def decoded_landmarks(codes: NDArray[np.float32], anchors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn predictions [K, 10] for anchors [K, 3] into landmarks [K, 5, 2], in pixels."""
     offsets = codes.reshape(-1, 5, 2) * np.float32(CENTER_VARIANCE)
     return anchors[:, None, :2] + offsets * anchors[:, None, 2:]
 

@@ -99,8 +99,8 @@ class UnbrokenFollower:
     def _cut_face(self, look: FrameTask, number: int, windows: _Windows, place: int) -> Iterator[FaceInput]:
         faces = self._faces[self._frame]
         chosen = windows.track.faces[place]
-        piece = piece_of(look.frame, Detection(faces.boxes[chosen], faces.points[chosen]), self._cut)
-        for pieces in windows.add(place, Timed(look.frame.seconds, piece, self._frame)):
+        piece = piece_of(look.frame, Detection(faces.boxes[chosen], faces.landmarks[chosen]), self._cut)
+        for pieces in windows.add(place, Timed(look.frame.pts_seconds, piece, self._frame)):
             yield clip_input(self._job, self._cut, number, pieces)
 
 

@@ -117,7 +117,7 @@ def decoded_faces(
     Returns:
         N results.
     """
-    pictures, scores, boxes, points = [], [], [], []
+    pictures, scores, boxes, landmarks = [], [], [], []
     for stride in STRIDES:
         face, present = outputs[f"cls_{stride}"][..., 0], outputs[f"obj_{stride}"][..., 0]
         certain = np.sqrt(face.clip(0, 1) * present.clip(0, 1))
@@ -130,17 +130,17 @@ def decoded_faces(
         pictures.append(places[0])
         scores.append(certain[places])
         boxes.append(np.concatenate([centers - sizes / 2, sizes], axis=1))
-        points.append((outputs[f"kps_{stride}"][places].reshape(-1, 5, 2) + cells[:, None]) * stride)
+        landmarks.append((outputs[f"kps_{stride}"][places].reshape(-1, 5, 2) + cells[:, None]) * stride)
     picture, score = np.concatenate(pictures), np.concatenate(scores)
-    box, point = np.concatenate(boxes), np.concatenate(points)
+    box, marks = np.concatenate(boxes), np.concatenate(landmarks)
     of_each = [np.flatnonzero(picture == number) for number in range(len(outputs["cls_8"]))]
-    return [_apart(score[of], box[of], point[of], score_threshold, nms_threshold) for of in of_each]
+    return [_apart(score[of], box[of], marks[of], score_threshold, nms_threshold) for of in of_each]
 
 
 def _apart(
     scores: NDArray[np.float32],
     boxes: NDArray[np.float32],
-    points: NDArray[np.float32],
+    landmarks: NDArray[np.float32],
     score_threshold: float,
     nms_threshold: float,
 ) -> Faces:
@@ -156,7 +156,7 @@ def _apart(
         kept = cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), score_threshold, nms_threshold, 1.0, CANDIDATES_KEPT)
     chosen = np.asarray(kept, dtype=np.intp).reshape(-1)
     corners = np.concatenate([boxes[chosen, :2], boxes[chosen, :2] + boxes[chosen, 2:]], axis=1)
-    return Faces(corners, points[chosen], scores[chosen])
+    return Faces(corners, landmarks[chosen], scores[chosen])
 
 
 def aligned(side: int) -> int:

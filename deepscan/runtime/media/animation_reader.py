@@ -126,7 +126,7 @@ class AnimationReader:
         """Return the upright picture as BGR [h, w, 3], scaled down so that its longer side fits; area filter."""
         return shrunk_picture(frame, longest_side)
 
-    def damage(self) -> str | None:
+    def warnings(self) -> str | None:
         """Say what of the file was not decoded, or None."""
         if self._failed is None:
             return None

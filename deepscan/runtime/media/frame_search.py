@@ -55,25 +55,25 @@ def frames_near(
         if source.jump(target, reached):
             frames = source.decode()
         for latest in frames:
-            if latest.seconds <= reached:  # The jump went further back than the index promised.
+            if latest.pts_seconds <= reached:  # The jump went further back than the index promised.
                 continue
             slack = half_frame + rounding
             if latest.native.key_frame:
                 slack = max(tolerance_seconds, slack)
-            if latest.seconds >= target - slack:
-                taken = latest.seconds
+            if latest.pts_seconds >= target - slack:
+                taken = latest.pts_seconds
                 yield latest
                 break
         else:
             if (
                 latest is not None
-                and taken < latest.seconds
-                and target < max(latest.seconds + frame_seconds, end_seconds)
+                and taken < latest.pts_seconds
+                and target < max(latest.pts_seconds + frame_seconds, end_seconds)
             ):
-                taken = latest.seconds
+                taken = latest.pts_seconds
                 yield latest
         if latest is not None:
-            reached = max(reached, latest.seconds)
+            reached = max(reached, latest.pts_seconds)
     if latest is None and source.rewind():  # All times lie where the file is cut off.
         latest = next(source.decode(), None)
     if latest is not None and taken == -math.inf:
@@ -97,7 +97,7 @@ def windows_near(
         taken = 0
         for latest in frames:
             slack = max(tolerance_seconds, half_frame) if latest.native.key_frame else half_frame
-            if latest.seconds <= reached or (not taken and latest.seconds < target - slack):
+            if latest.pts_seconds <= reached or (not taken and latest.pts_seconds < target - slack):
                 continue
             yielded = True
             yield number, latest
@@ -105,7 +105,7 @@ def windows_near(
             if taken == frames_each:
                 break
         if latest is not None:
-            reached = max(reached, latest.seconds)
+            reached = max(reached, latest.pts_seconds)
     if not yielded and source.rewind():
         for frame in islice(source.decode(), frames_each):
             yielded = True

@@ -110,7 +110,7 @@ def frame_tasks(
             if held_signature is not None and signature is not None and window_before == window:
                 cut = cut or is_cut(held_signature, signature)
             ends = cut or window_before != window
-            due = since_search % sampling.detect_every == 0 or frame.seconds - searched > LONGEST_SEARCH_GAP_SECONDS
+            due = since_search % sampling.detect_every == 0 or frame.pts_seconds - searched > LONGEST_SEARCH_GAP_SECONDS
             search = ends or due or sampling.sparse
             # One frame between two cuts.
             lone = cut and after_cut and not joined
@@ -118,7 +118,7 @@ def frame_tasks(
             small = shrink(before) if search else None
             yield FrameTask(job, before, small, in_shot == 0, position, continues=continues or resumes)
             if search:
-                since_search, searched = 0, before.seconds
+                since_search, searched = 0, before.pts_seconds
             since_search = 0 if ends else since_search + 1
             in_shot = 0 if cut else in_shot + 1
             position += 2 if window_before != window else 1

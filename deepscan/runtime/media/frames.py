@@ -111,7 +111,7 @@ class Frame:
 
     Attributes:
         index: position among the frames that were decoded, from 0.
-        seconds: presentation time from the start of the video, from the file's timestamps.
+        pts_seconds: presentation time from the start of the video, from the file's timestamps.
         picture: the decoded planes.
         geometry: how they become the upright picture.
         native: the decoder's own handle, for the reader that made the frame and for nobody else.
@@ -119,7 +119,7 @@ class Frame:
     """
 
     index: int
-    seconds: float
+    pts_seconds: float
     picture: Picture
     geometry: Geometry
     native: Any
@@ -194,7 +194,7 @@ class Reader(Protocol):
     def shrink(self, frame: Frame, longest_side: int) -> NDArray[np.uint8] | DeviceFrame:
         """Return the upright picture as BGR uint8 [h, w, 3], its longer side at most so long, or a plan of it."""
 
-    def damage(self) -> str | None:
+    def warnings(self) -> str | None:
         """Say what of the file was not decoded, or None; valid once the frames are exhausted."""
 
     def close(self) -> None:

@@ -226,7 +226,7 @@ class PictureReader:
         """Return the upright picture as BGR [h, w, 3], scaled down so that its longer side fits; area filter."""
         return shrunk_picture(frame, longest_side)
 
-    def damage(self) -> str | None:
+    def warnings(self) -> str | None:
         """Say what of the file was not scanned, or None."""
         return self._damage
 

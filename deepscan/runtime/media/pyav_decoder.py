@@ -282,7 +282,7 @@ class PyAVDecoder:
         self._hdr = picture.color.hdr or self._hdr
         frame = Frame(
             index=self._decoded_count,
-            seconds=seconds,
+            pts_seconds=seconds,
             picture=picture,
             geometry=Geometry(native.width, native.height, aspect, self._orientation),
             native=handle,

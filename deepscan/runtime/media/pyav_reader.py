@@ -150,7 +150,7 @@ class PyAVReader(PyAVDecoder):
                 f"FFmpeg cannot scale its pictures ({plain(error)}): convert the file to a common codec."
             ) from error
 
-    def damage(self) -> str | None:
+    def warnings(self) -> str | None:
         """Say what of the file was not decoded, or None."""
         hdr = self._hdr.remark if self._hdr is not None else dolby_vision_remark(self._tag)
         found = [hdr] if hdr is not None else []

@@ -64,7 +64,7 @@ def sampled_frames(
     length = length or LengthLimit()
     length.check_length(reader)
     for window, frame in _sampled(reader, sampling, length):
-        if length.ends_before(frame.seconds):
+        if length.ends_before(frame.pts_seconds):
             return
         yield window, frame
 

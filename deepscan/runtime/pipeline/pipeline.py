@@ -113,7 +113,7 @@ class Pipeline:
         try:
             for thread in self._threads:
                 thread.start()
-            while taken := self._links[-1].take(1)[0]:
+            while taken := self._links[-1].get(1)[0]:
                 yield from taken
         except Stopped:
             pass
@@ -152,7 +152,7 @@ class Pipeline:
     def _run_source(self, source: Source) -> None:
         while (job := self._next_job()) is not None:
             self._emit(source.function(job), 0, waited=0.0, items=1, subject=source.subject(job))
-        self._links[0].finish()
+        self._links[0].close()
 
     def _next_job(self) -> Any:
         with self._jobs_lock:
@@ -162,7 +162,7 @@ class Pipeline:
         while True:
             if self._trace is not None:
                 self._trace.filled(number)
-            messages, waited = self._links[number].take(stage.batch)
+            messages, waited = self._links[number].get(stage.batch)
             if self._trace is not None:
                 self._trace.waited("waiting", waited)
             if not messages:
@@ -170,7 +170,7 @@ class Pipeline:
             self._emit(stage.function(messages), number + 1, waited=waited, items=len(messages), subject="")
         with self._lock:
             self._times[number + 1].waiting_seconds += waited
-        self._links[number + 1].finish()
+        self._links[number + 1].close()
 
     def _emit(self, messages: Iterable[Any], output: int, *, waited: float, items: int, subject: str) -> None:
         """Drain a function's generator into a link, and close it at once if the pipeline stops."""

@@ -62,7 +62,7 @@ class PipelineTrace:
                 return
             self._counted[number] = now
         name, link = self._links[number]
-        items, held_bytes = link.held()
+        items, held_bytes = link.size()
         self._writer.counted(f"{name}: bytes", now, {"bytes": held_bytes})
         self._writer.counted(f"{name}: items", now, {"items": items})
 

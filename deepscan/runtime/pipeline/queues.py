@@ -1,4 +1,4 @@
-"""Links: first-in-first-out queues between threads, bounded in bytes, that can be stopped from anywhere."""
+"""First-in-first-out queues between threads, bounded in bytes, that can be stopped from anywhere."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ T = TypeVar("T", bound=Sized)
 
 
 class Stopped(Exception):
-    """The pipeline was stopped while a thread waited at a link."""
+    """The pipeline was stopped while a thread waited at a queue."""
 
 
 class BoundedQueue(Generic[T]):
     """A queue between stages.
 
-    An item larger than the bound passes when the queue is empty, so nothing can block for ever. The waiting times
-    say where a pipeline is slow: a consumer that waits has a slow producer, a producer that is blocked a slow consumer.
+    An item larger than the bound passes when the queue is empty, so nothing blocks for ever. The waiting times
+    say where a pipeline is slow: a waiting consumer has a slow producer, a blocked producer has a slow consumer.
 
     Args:
         max_bytes: producers wait while the items inside hold more than this.
-        producers: how many threads put items; after as many calls of `finish` the link ends.
+        producers: how many threads put items; after as many calls of `close` the queue ends.
     """
 
     def __init__(self, *, max_bytes: int, producers: int = 1) -> None:
@@ -59,11 +59,11 @@ class BoundedQueue(Generic[T]):
             self._changed.notify_all()
         return time.perf_counter() - started
 
-    def take(self, most: int) -> tuple[list[T], float]:
-        """Wait for one item, then take what is there.
+    def get(self, most: int) -> tuple[list[T], float]:
+        """Wait for one item, then return what is there.
 
         Returns:
-            One to `most` items, or none when the link has ended; and the seconds that this had to wait.
+            One to `most` items, or none when the queue has ended; and the seconds that this had to wait.
 
         Raises:
             Stopped: `stop` was called.
@@ -79,19 +79,19 @@ class BoundedQueue(Generic[T]):
             self._changed.notify_all()
         return taken, time.perf_counter() - started
 
-    def held(self) -> tuple[int, int]:
+    def size(self) -> tuple[int, int]:
         """Return how many items are inside, and their bytes."""
         with self._changed:
             return len(self._items), self._bytes
 
-    def finish(self) -> None:
-        """Say that one producer puts no more."""
+    def close(self) -> None:
+        """End the part of one producer, which puts no more items."""
         with self._changed:
             self._producers -= 1
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Wake everybody with `Stopped` and drop what is inside."""
+        """Raise `Stopped` in every thread that waits, and drop the items inside."""
         with self._changed:
             self._stopped = True
             self._items.clear()

@@ -127,7 +127,7 @@ class DecodeStage:
                 if frames and not job.abandoned and length.cut is None:
                     reader.duration_seconds()
                     info = reader.info
-                damage = "; ".join(filter(None, [length.cut, reader.damage()])) or None
+                damage = "; ".join(filter(None, [length.cut, reader.warnings()])) or None
                 if frames and not job.abandoned and length.cut is None:
                     short = shortfall(self._sampling, frames, reader.info, is_damaged=damage is not None)
             if self._sampling.twice and not job.abandoned:
@@ -163,7 +163,7 @@ class DecodeStage:
         for task in frame_tasks(job, sampled_frames(reader, self._sampling, length), self._sampling, shrink):
             self._moved()
             if reader.info.duration_seconds and not self._sampling.twice:
-                job.share_done = min(1.0, task.frame.seconds / reader.info.duration_seconds)
+                job.share_done = min(1.0, task.frame.pts_seconds / reader.info.duration_seconds)
             yield task
 
 
@@ -290,7 +290,7 @@ def _in_frame(faces: Faces, look: FrameTask) -> Faces:
     """Turn faces in pixels of the searched picture into faces of the upright frame, without impossible ones."""
     assert look.small is not None
     height, width = look.small.shape[:2]
-    numbers = np.concatenate([faces.boxes, faces.points.reshape(len(faces), 10)], axis=1)
+    numbers = np.concatenate([faces.boxes, faces.landmarks.reshape(len(faces), 10)], axis=1)
     limit = MOST_OUTSIDE * max(width, height)
     possible = (np.abs(numbers) < limit).all(axis=1)  # False where there is no number
     possible[possible] = (faces.boxes[possible, 2:] > faces.boxes[possible, :2]).all(axis=1)

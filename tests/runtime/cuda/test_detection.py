@@ -84,7 +84,7 @@ def assert_nearly(found: Faces, expected: Faces) -> None:
     assert sorted(nearest) == list(range(len(found)))
     for place, box in zip(nearest, expected.boxes, strict=True):
         assert overlap(found.boxes[place], box) > 0.9
-    np.testing.assert_allclose(found.points[nearest], expected.points, atol=2.5)
+    np.testing.assert_allclose(found.landmarks[nearest], expected.landmarks, atol=2.5)
     np.testing.assert_allclose(found.scores[nearest], expected.scores, atol=0.05)
 
 
@@ -114,7 +114,7 @@ def test_scaled_by_the_same_filter_they_have_the_very_same_faces(detector: YuNet
         [found] = detector.detect_frames([DeviceFrame(frame_on_device(work, frame), (SQUARE, SQUARE, 3))])
         assert len(found) == len(expected) > 0
         np.testing.assert_allclose(found.boxes, expected.boxes, atol=SAME)
-        np.testing.assert_allclose(found.points, expected.points, atol=SAME)
+        np.testing.assert_allclose(found.landmarks, expected.landmarks, atol=SAME)
 
 
 def test_a_frame_does_not_feel_its_neighbors(detector: YuNet, device: Device, work: DeviceWork) -> None:

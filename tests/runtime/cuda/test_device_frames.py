@@ -94,7 +94,7 @@ def high_bits(plane: NDArray[Any], bit_depth: int) -> NDArray[Any]:
 def assert_same_frame(device: Frame, cpu: Frame) -> None:
     assert device.picture.work is not None
     assert cpu.picture.work is None
-    assert (device.index, device.seconds, device.geometry) == (cpu.index, cpu.seconds, cpu.geometry)
+    assert (device.index, device.pts_seconds, device.geometry) == (cpu.index, cpu.pts_seconds, cpu.geometry)
     assert device.picture.bit_depth == (8 if cpu.picture.bit_depth == 8 else 16)
     assert device.picture.color == cpu.picture.color
     assert device.picture.left_chroma == cpu.picture.left_chroma
@@ -264,10 +264,12 @@ def test_a_gpu_without_memory_leaves_the_video_to_the_cpu(tmp_path: Path, seekin
 
     with stand_in(path, decoding) as reader, open_video(str(path), threads=1) as cpu:
         found, expected = frames(reader), frames(cpu)
-        assert [(frame.index, frame.seconds) for frame in found] == [(one.index, one.seconds) for one in expected]
+        assert [(frame.index, frame.pts_seconds) for frame in found] == [
+            (one.index, one.pts_seconds) for one in expected
+        ]
         for one, other in zip(found, expected, strict=True):
             assert all(map(np.array_equal, one.picture.planes, other.picture.planes))
-        assert reader.damage() == cpu.damage()
+        assert reader.warnings() == cpu.warnings()
     [(reason, count)] = decoding.counts.cpu.items()
     assert reason.startswith("NVDEC's picture cannot be used (")
     assert (decoding.counts.nvdec, count) == (0, 1)
@@ -283,7 +285,7 @@ def test_damage_is_counted_once_where_the_cpu_starts_again(tmp_path: Path, memor
     with stand_in(path, decoding) as reader, open_video(str(path), threads=1) as cpu:
         assert next(cpu.frames()).native.is_corrupt
         assert [frame.picture.work for frame in reader.frames()] == [None] * 12
-        assert reader.damage() == cpu.damage() is not None
+        assert reader.warnings() == cpu.warnings() is not None
 
 
 def test_memory_that_runs_out_later_loses_the_decoder(tmp_path: Path) -> None:
@@ -310,7 +312,7 @@ def test_damage_in_the_middle_is_left_to_the_cpu(tmp_path: Path) -> None:
     decoding = decoding_on(HostDevice())
     seen: list[float] = []
     with stand_in(path, decoding) as reader, pytest.raises(DecoderLost, match="NVDEC failed") as lost:
-        seen.extend(frame.seconds for frame in reader.frames())
+        seen.extend(frame.pts_seconds for frame in reader.frames())
     assert seen
     assert (decoding.counts.nvdec, decoding.counts.cpu) == (0, {str(lost.value): 1})
 
@@ -324,7 +326,7 @@ def test_damage_from_the_start_is_left_to_the_cpu(tmp_path: Path) -> None:
         for one, other in pairs:
             assert one.picture.work is None
             assert all(map(np.array_equal, one.picture.planes, other.picture.planes))
-        assert reader.damage() == cpu.damage() is not None
+        assert reader.warnings() == cpu.warnings() is not None
     [(reason, count)] = decoding.counts.cpu.items()
     assert reason.startswith("NVDEC failed (")
     assert (decoding.counts.nvdec, count) == (0, 1)
@@ -391,7 +393,7 @@ def compare_on_gpu(path: Path) -> None:
     ):
         for there, here in zip(reader.frames(), cpu.frames(), strict=True):
             assert there.picture.work is decoding.work, decoding.counts.cpu
-            assert (there.seconds, there.geometry) == (here.seconds, here.geometry)
+            assert (there.pts_seconds, there.geometry) == (here.pts_seconds, here.geometry)
             assert there.picture.color == here.picture.color
             assert there.native.key_frame == here.native.key_frame
             for plane, expected in zip(there.picture.planes, here.picture.planes, strict=True):

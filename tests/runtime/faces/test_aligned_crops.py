@@ -17,7 +17,7 @@ from PIL import Image
 from deepscan.models import caddm, deepfakebench
 from deepscan.models.ftcn import TARGET as VIDEO_TARGET
 from deepscan.runtime.faces.aligned_crops import aligned_clip, face_region, similarity_crop
-from deepscan.runtime.faces.alignment import clip_similarity, enlarged_box, similarity, target_points
+from deepscan.runtime.faces.alignment import clip_similarity, enlarged_box, similarity, target_landmarks
 from deepscan.runtime.media.color import BT709, IDENTITY, Color
 from deepscan.runtime.media.frames import Box, Frame, Geometry, Orientation, Picture
 from deepscan.runtime.media.pyav_reader import open_video
@@ -71,7 +71,7 @@ def rgb_frame(
 
 def warped(rgb: NDArray[np.uint8], points: NDArray[np.float32], target: Points, size: int) -> NDArray[np.uint8]:
     """Align one face as the authors do: by a warp of the whole picture."""
-    matrix = similarity(points.astype(np.float64), target_points(target, size))
+    matrix = similarity(points.astype(np.float64), target_landmarks(target, size))
     return np.asarray(cv2.warpAffine(rgb, matrix, (size, size)), dtype=np.uint8)
 
 
@@ -86,7 +86,7 @@ def warped_clip(
     right, bottom = max(box[2] for box in boxes), max(box[3] for box in boxes)
     matrix = clip_similarity(
         np.concatenate(faces).astype(np.float64) - [left, top],
-        np.tile(target_points(VIDEO_TARGET, size), (len(faces), 1)),
+        np.tile(target_landmarks(VIDEO_TARGET, size), (len(faces), 1)),
     )
     clip = []
     for picture, (x0, y0, x1, y1) in zip(pictures, boxes, strict=True):
@@ -306,6 +306,6 @@ def test_any_points_give_a_crop_and_it_shows_the_picture_or_black(
 def test_points_in_one_place_give_a_crop_that_is_not_scaled(points: NDArray[np.float64]) -> None:
     frame = rgb_frame(VIEW)
     crop = similarity_crop(frame, points.astype(np.float32), TARGET, SIZE)
-    x, y = (points.mean(axis=0) - target_points(TARGET, SIZE).mean(axis=0)).tolist()
+    x, y = (points.mean(axis=0) - target_landmarks(TARGET, SIZE).mean(axis=0)).tolist()
     expected = cv2.warpAffine(VIEW, np.array([[1, 0, -x], [0, 1, -y]]), (SIZE, SIZE))
     assert difference(crop, np.asarray(expected, dtype=np.uint8)) < 0.3

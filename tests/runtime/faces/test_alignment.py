@@ -19,7 +19,7 @@ from deepscan.runtime.faces.alignment import (
     shifted,
     similarity,
     source_box,
-    target_points,
+    target_landmarks,
 )
 from deepscan.runtime.media.frames import Box
 from deepscan.spec import ClipCrop, SimilarityCrop
@@ -28,7 +28,7 @@ SIZE = 224
 CROPS = {name: detector.spec.crop for name, detector in BUILTIN.items()}
 ALIGNED = {name: crop for name, crop in CROPS.items() if isinstance(crop, (ClipCrop, SimilarityCrop))}
 TARGETS = [
-    target_points(target, SIZE) for target in (VIDEO_TARGET, caddm.authors_target(), deepfakebench.authors_target())
+    target_landmarks(target, SIZE) for target in (VIDEO_TARGET, caddm.authors_target(), deepfakebench.authors_target())
 ]
 MIRROR = np.array([-1.0, 1.0])
 coordinates = st.floats(-500, 500)
@@ -236,7 +236,7 @@ def test_boxes_are_rounded_half_to_even_before_and_after() -> None:
 @pytest.mark.parametrize("crop", ALIGNED.values(), ids=ALIGNED.keys())
 def test_every_spec_places_the_points_as_a_face_has_them(crop: ClipCrop | SimilarityCrop) -> None:
     """Eyes above the nose above the mouth, left of right, all inside the crop."""
-    left_eye, right_eye, nose, left_mouth, right_mouth = target_points(crop.target, 1)
+    left_eye, right_eye, nose, left_mouth, right_mouth = target_landmarks(crop.target, 1)
     assert left_eye[0] < nose[0] < right_eye[0]
     assert left_mouth[0] < nose[0] < right_mouth[0]
     assert max(left_eye[1], right_eye[1]) < nose[1] < min(left_mouth[1], right_mouth[1])

@@ -54,7 +54,7 @@ def face_at(x: float, y: float, width: float, height: float | None = None) -> De
 
 def faces_of(faces: Sequence[Detection]) -> Faces:
     boxes = np.array([face.box for face in faces], dtype=np.float32).reshape(-1, 4)
-    points = np.array([face.points for face in faces], dtype=np.float32).reshape(-1, 5, 2)
+    points = np.array([face.landmarks for face in faces], dtype=np.float32).reshape(-1, 5, 2)
     return Faces(boxes, points, np.ones(len(faces), dtype=np.float32))
 
 
@@ -137,12 +137,12 @@ def test_each_rule_of_cutting_does_its_own(crop: SquareCrop | SimilarityCrop | C
         assert not isinstance(piece, np.ndarray)
         assert (piece.left, piece.top) == (25, 0)
         assert np.array_equal(piece.pixels[..., 0], VIEW[0:95, 25:165, 1])
-        assert np.array_equal(piece.points, face.points)
+        assert np.array_equal(piece.landmarks, face.landmarks)
     else:
         expected = {
             None: crop_rgb(frame, (0, 0, WIDTH, HEIGHT), 32),
             SQUARE: crop_rgb(frame, (60, 10, 130, 80), 32),
-            SIMILARITY: similarity_crop(frame, face.points, TARGET, 32),
+            SIMILARITY: similarity_crop(frame, face.landmarks, TARGET, 32),
         }
         assert isinstance(piece, np.ndarray)
         assert np.array_equal(piece, expected[crop])
@@ -171,7 +171,7 @@ def test_clips_of_single_crops_are_these_crops() -> None:
     cut = CropSpec((0,), SIMILARITY, size=16, frames=4, min_frames=3, min_face_pixels=1)
     faces = [face_at(40 + 5 * number, 20, 60 - number) for number in range(5)]
     clips = inputs_for(0, followed(follower_of(cut), [[face] for face in faces]))
-    crops = [similarity_crop(frame_of(number), face.points, TARGET, 16) for number, face in enumerate(faces)]
+    crops = [similarity_crop(frame_of(number), face.landmarks, TARGET, 16) for number, face in enumerate(faces)]
     assert len(clips) == 2
     assert np.array_equal(clips[0].pixels, np.stack(crops[:4]))
     assert np.array_equal(clips[1].pixels, np.stack(crops[1:]))
@@ -267,7 +267,7 @@ def test_between_two_looks_the_points_move_along_with_the_box() -> None:
     assert len(crops) == 5
     for number, crop in enumerate(crops):
         assert isinstance(crop, FaceInput)
-        points = before.points + (after.points - before.points) * np.float32(number / 4)
+        points = before.landmarks + (after.landmarks - before.landmarks) * np.float32(number / 4)
         assert np.array_equal(crop.pixels, similarity_crop(frames[number], points, TARGET, 32))
 
 
@@ -277,7 +277,7 @@ def test_clips_hold_the_interpolated_faces_too() -> None:
     assert [shown_in(clip) for clip in clips] == [[0, 1, 2, 3]]
     faces = [interpolated(before, after, share) for share in (0, 1 / 3, 2 / 3, 1)]
     regions = [
-        face_region(frame_of(number), face.corners(), face.points, reach=0.5) for number, face in enumerate(faces)
+        face_region(frame_of(number), face.corners(), face.landmarks, reach=0.5) for number, face in enumerate(faces)
     ]
     assert np.abs(clips[0].pixels.astype(int) - aligned_clip(regions, TARGET, 16)).max() <= 1
 
@@ -287,7 +287,9 @@ def test_interpolation_lies_between(share: float) -> None:
     before, after = face_at(40, 20, 60), face_at(10, 80, 90)
     face = interpolated(before, after, share)
     np.testing.assert_allclose(face.box, (1 - share) * before.box + share * after.box, rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(face.points, (1 - share) * before.points + share * after.points, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(
+        face.landmarks, (1 - share) * before.landmarks + share * after.landmarks, rtol=1e-5, atol=1e-4
+    )
 
 
 def test_clips_of_several_people_are_kept_apart() -> None:

@@ -99,12 +99,12 @@ def test_crops_of_real_frames_between_two_looks_are_cut_along_the_line() -> None
     crops += crops_in(follower.look(FrameTask(VideoJob(0, "video"), frames[7], smalls[1], False, 7), seen[1]))
 
     order = np.argsort(seen[1].boxes[:, 0])[np.argsort(np.argsort(seen[0].boxes[:, 0]))]  # the same people
-    ends = [frames[0].seconds, frames[7].seconds]
+    ends = [frames[0].pts_seconds, frames[7].pts_seconds]
     assert len(crops) == 16
     for crop in crops:
-        frame = next(frame for frame in frames if frame.seconds == crop.start_seconds)
+        frame = next(frame for frame in frames if frame.pts_seconds == crop.start_seconds)
         corners = zip(seen[0].boxes[crop.track], seen[1].boxes[order][crop.track], strict=True)
-        x0, y0, x1, y1 = (float(np.interp(frame.seconds, ends, pair)) for pair in corners)
+        x0, y0, x1, y1 = (float(np.interp(frame.pts_seconds, ends, pair)) for pair in corners)
         expected = crop_rgb(frame, lite_square((x0, y0, x1, y1)), LITE.size)
         assert np.abs(crop.pixels.astype(float) - expected).mean() < 0.01
 
@@ -176,7 +176,7 @@ def test_between_two_looks_at_a_face_that_is_large_enough_every_frame_is_cropped
     for frame in frames[1:-1]:
         wait(follower, frame)
     crops += crops_in(follower.look(look_at(frames[-1]), faces_at(boxes[1])))
-    assert [crop.start_seconds for crop in crops] == [frame.seconds for frame in frames]
+    assert [crop.start_seconds for crop in crops] == [frame.pts_seconds for frame in frames]
     assert follower.left_out() == SkipSummary()
 
 
@@ -248,7 +248,7 @@ def test_a_real_face_is_followed_through_every_frame_by_one_track() -> None:
             messages += follower.look(look, faces.scaled(scale, scale))
     messages += follower.finish()
     crops, ended = messages[:-1], messages[-1]
-    assert [(crop.track, crop.start_seconds) for crop in crops_in(crops)] == [(0, frame.seconds) for frame in shown]
+    assert [(crop.track, crop.start_seconds) for crop in crops_in(crops)] == [(0, frame.pts_seconds) for frame in shown]
     assert isinstance(ended, TracksEnded)
     assert ended.tracks == [0]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from deepscan.models import caddm, deepfakebench
 from deepscan.models.ftcn import TARGET as VIDEO_TARGET
 from deepscan.runtime.faces.aligned_crops import aligned_clip, face_region, similarity_crop
-from deepscan.runtime.faces.alignment import clip_similarity, enlarged_box, moved, similarity, target_points
+from deepscan.runtime.faces.alignment import clip_similarity, enlarged_box, moved, similarity, target_landmarks
 from deepscan.runtime.faces.clips import paper_windows
 from deepscan.runtime.faces.detections import Faces
 from deepscan.runtime.faces.unbroken_tracks import unbroken_tracks
@@ -59,7 +59,7 @@ def test_the_similarity_of_a_clip() -> None:
     golden = arrays("video_clip")
     corner = golden["big_boxes"][:, :2].min(axis=0)
     matrix = clip_similarity(
-        (golden["points"] - corner).reshape(-1, 2), np.tile(target_points(VIDEO_TARGET, 224), (32, 1))
+        (golden["points"] - corner).reshape(-1, 2), np.tile(target_landmarks(VIDEO_TARGET, 224), (32, 1))
     )
     np.testing.assert_allclose(matrix, golden["matrix"], rtol=1e-9, atol=1e-9)
     for points, aligned in zip(golden["points"], golden["aligned_points"], strict=True):
@@ -132,10 +132,10 @@ def test_crops_of_single_frames(name: str, target: Points, size: int) -> None:
     frame = golden_inputs.frames(*golden["frame_rule"].tolist())[0]
     assert golden_inputs.sha256(frame) == golden["frame_sha256"]
     stored = golden["mean_face_224" if name == "caddm_crop" else "target_256"]
-    np.testing.assert_allclose(target_points(target, size), stored, atol=2e-5)
+    np.testing.assert_allclose(target_landmarks(target, size), stored, atol=2e-5)
     for case in range(2):
         points = golden[f"points5_{case}"].astype(np.float32)
-        matrix = similarity(points.astype(np.float64), target_points(target, size))
+        matrix = similarity(points.astype(np.float64), target_landmarks(target, size))
         np.testing.assert_allclose(matrix, golden[f"matrix_{case}"], atol=1e-4)
         crop = similarity_crop(frame_of(frame), points, target, size)
         assert difference(crop, golden[f"crop_rgb_{case}"]) < MEAN_DIFFERENCE

@@ -105,7 +105,7 @@ def test_faces_are_those_of_the_authors_rules(height: int, width: int) -> None:
         expected = faces_by_the_letter(boxes, scores, points, height, width)
         assert len(faces) == len(expected)
         np.testing.assert_allclose(faces.boxes, expected.boxes, rtol=1e-5, atol=1e-3)
-        np.testing.assert_allclose(faces.points, expected.points, rtol=1e-5, atol=1e-3)
+        np.testing.assert_allclose(faces.landmarks, expected.landmarks, rtol=1e-5, atol=1e-3)
         np.testing.assert_array_equal(faces.scores, expected.scores)
     assert [bool(len(faces)) for faces in found] == [True, True, False]
 
@@ -120,9 +120,9 @@ def test_a_face_has_the_size_and_the_types_of_the_pictures_pixels() -> None:
     x, y = 40 + 12.8, 24 - 25.6
     np.testing.assert_allclose(faces.boxes, [[x - 64, y - 32, x + 64, y + 32]], rtol=1e-5)
     steps = np.array([[0, 0], [1, 0], [0, 1], [-1, 0], [0, -1]])
-    np.testing.assert_allclose(faces.points, [[40, 24] + 12.8 * steps], rtol=1e-5)
+    np.testing.assert_allclose(faces.landmarks, [[40, 24] + 12.8 * steps], rtol=1e-5)
     assert faces.scores.tolist() == [0.75]
-    assert faces.boxes.dtype == faces.points.dtype == faces.scores.dtype == np.float32
+    assert faces.boxes.dtype == faces.landmarks.dtype == faces.scores.dtype == np.float32
 
 
 @pytest.mark.parametrize(("threshold", "kept"), [(0.5, [0.75, 0.5]), (0.25, [0.75, 0.5, 0.25]), (0.8, [])])
@@ -131,7 +131,7 @@ def test_faces_below_the_threshold_are_dropped(threshold: float, kept: list[floa
     scores[0, [0, 20, 40]] = 0.25, 0.75, 0.5  # anchors of the first row, ten places apart
     [faces] = detector(boxes, scores, points, score_threshold=threshold).detect(blank(1, 64, 200))
     assert faces.scores.tolist() == kept
-    assert (faces.boxes.shape, faces.points.shape) == ((len(kept), 4), (len(kept), 5, 2))
+    assert (faces.boxes.shape, faces.landmarks.shape) == ((len(kept), 4), (len(kept), 5, 2))
 
 
 def test_at_most_ten_faces_are_kept_best_first() -> None:

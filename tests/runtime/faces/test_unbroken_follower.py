@@ -180,7 +180,7 @@ def test_a_small_face_does_not_take_the_place_of_a_large_one() -> None:
     follower = UnbrokenFollower(VideoJob(0, "video"), cut, stride=1)
     small, large = faces_at(RIGHT, side=30), faces_at(LEFT)
     arrays = (
-        np.concatenate(pair) for pair in zip(*((f.boxes, f.points, f.scores) for f in (small, large)), strict=True)
+        np.concatenate(pair) for pair in zip(*((f.boxes, f.landmarks, f.scores) for f in (small, large)), strict=True)
     )
     search(follower, [Faces(*arrays)] * T)
     assert [shown_in(clip) for _, clip in crop(follower, T)] == [list(range(T))]
@@ -214,7 +214,7 @@ def test_clips_are_aligned_by_their_own_frames_only() -> None:
     assert len(clips) == 5
     for start, (_, clip) in enumerate(clips):
         regions = [
-            face_region(frame_of(n), tuple(faces[n].boxes[0].tolist()), faces[n].points[0], reach=0.5)
+            face_region(frame_of(n), tuple(faces[n].boxes[0].tolist()), faces[n].landmarks[0], reach=0.5)
             for n in range(start, start + T)
         ]
         assert np.array_equal(clip.pixels, aligned_clip(regions, TARGET, SIZE))

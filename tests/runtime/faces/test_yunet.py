@@ -65,7 +65,7 @@ def assert_same(found: Faces, expected: Faces) -> None:
     assert len(found) == len(expected)
     for number in range(len(found)):
         assert overlap(found.boxes[number], expected.boxes[number]) > 0.98
-    np.testing.assert_allclose(found.points, expected.points, atol=1)
+    np.testing.assert_allclose(found.landmarks, expected.landmarks, atol=1)
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-3)
 
 
@@ -94,7 +94,7 @@ def test_a_batch_gives_bit_for_bit_what_single_pictures_give(detector: YuNet, si
 
 def assert_identical(a: Faces, b: Faces) -> None:
     assert np.array_equal(a.boxes, b.boxes)
-    assert np.array_equal(a.points, b.points)
+    assert np.array_equal(a.landmarks, b.landmarks)
     assert np.array_equal(a.scores, b.scores)
 
 
@@ -118,19 +118,19 @@ def test_faces_come_best_first(detector: YuNet) -> None:
 @pytest.mark.parametrize("size", [(320, 180), (1, 1), (32, 32)], ids=str)
 def test_an_empty_picture_has_no_faces(detector: YuNet, size: tuple[int, int], level: int) -> None:
     [found] = detector.detect(np.full((1, size[1], size[0], 3), level, dtype=np.uint8))
-    assert (found.boxes.shape, found.points.shape, found.scores.shape) == ((0, 4), (0, 5, 2), (0,))
+    assert (found.boxes.shape, found.landmarks.shape, found.scores.shape) == ((0, 4), (0, 5, 2), (0,))
 
 
 def test_scaling_moves_boxes_and_points_alike() -> None:
     points = np.arange(10, dtype=np.float32).reshape(1, 5, 2)
     faces = Faces(np.array([[1, 2, 3, 5]], np.float32), points, np.array([0.9], np.float32)).scaled(2, 10)
     assert faces.boxes.tolist() == [[2, 20, 6, 50]]
-    assert faces.points[0, 1].tolist() == [4, 30]
+    assert faces.landmarks[0, 1].tolist() == [4, 30]
     assert faces.scores == np.float32(0.9)
 
 
 def test_faces_of_different_lengths_cannot_exist() -> None:
-    with pytest.raises(ValueError, match="1 boxes, 0 points, 1 scores"):
+    with pytest.raises(ValueError, match="1 boxes, 0 landmarks, 1 scores"):
         Faces(np.zeros((1, 4), np.float32), np.zeros((0, 5, 2), np.float32), np.zeros(1, np.float32))
 
 

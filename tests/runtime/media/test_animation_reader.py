@@ -60,16 +60,16 @@ def test_all_frames_come_at_their_times(numbers: bytes) -> None:
         frames = list(reader.frames())
         assert [number_of(upright_rgb(frame)) for frame in frames] == list(range(COUNT))
         assert [frame.index for frame in frames] == list(range(COUNT))
-        assert [round(frame.seconds, 6) for frame in frames] == [round(0.04 * number, 6) for number in range(COUNT)]
+        assert [round(frame.pts_seconds, 6) for frame in frames] == [round(0.04 * number, 6) for number in range(COUNT)]
         assert (reader.info.codec, reader.info.width, reader.info.height) == ("webp", WIDTH, HEIGHT)
         assert reader.info.duration_seconds == pytest.approx(0.6) == reader.duration_seconds()
-        assert reader.damage() is None
+        assert reader.warnings() is None
         assert len(list(reader.frames())) == COUNT  # once more, from the start
 
 
 def test_durations_of_their_own_and_none() -> None:
     with animation(webp(counting(4), duration=[500, 0, 10, 30])) as reader:
-        seconds = [frame.seconds for frame in reader.frames()]
+        seconds = [frame.pts_seconds for frame in reader.frames()]
         assert seconds == pytest.approx([0.0, 0.5, 0.6, 0.7])
         assert reader.info.duration_seconds == pytest.approx(0.73)
 
@@ -159,7 +159,7 @@ def test_one_frame_is_a_still(tmp_path: Path) -> None:
     (tmp_path / "still").write_bytes(single)
     with open_input(str(tmp_path / "still"), threads=1) as reader:
         assert isinstance(reader, PictureReader)
-        assert reader.damage() is None
+        assert reader.warnings() is None
 
 
 def test_several_pages_are_no_animation(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_several_pages_are_no_animation(tmp_path: Path) -> None:
     images[0].save(tmp_path / "pages.tiff", save_all=True, append_images=images[1:])
     with open_input(str(tmp_path / "pages.tiff"), threads=1) as reader:
         assert isinstance(reader, PictureReader)
-        assert reader.damage() == "only the first of 4 pictures was scanned"
+        assert reader.warnings() == "only the first of 4 pictures was scanned"
 
 
 def test_damage_in_the_middle_is_mentioned_and_at_the_start_refused(numbers: bytes) -> None:
@@ -177,7 +177,7 @@ def test_damage_in_the_middle_is_mentioned_and_at_the_start_refused(numbers: byt
         damaged[at + 9 : at + 20] = bytes(11)
     with animation(bytes(damaged)) as reader:
         assert len(list(reader.frames())) == 9
-        assert reader.damage() == f"only the first 9 of {COUNT} frames could be decoded"
+        assert reader.warnings() == f"only the first 9 of {COUNT} frames could be decoded"
         assert [frame.index for frame in reader.frames_at([0.5], tolerance_seconds=0.0)] == [0]
         assert [frame.index for _, frame in reader.windows([0.5], 3, tolerance_seconds=0.0)] == [0]
     damaged[places[0] + 9 : places[0] + 20] = bytes(11)
@@ -210,7 +210,7 @@ def test_frames_are_decoded_as_they_are_asked_for(monkeypatch: pytest.MonkeyPatc
 
 def test_the_reader_keeps_its_contract(numbers: bytes) -> None:
     reader: Reader = animation(numbers)
-    times = [frame.seconds for frame in reader.frames()]
+    times = [frame.pts_seconds for frame in reader.frames()]
     assert all(one < other for one, other in pairwise(times))
     small: Pixels = reader.shrink(next(iter(reader.frames())), 32)  # type: ignore[assignment]
     assert small.shape == (24, 32, 3)

@@ -46,10 +46,10 @@ def test_the_missing_share_of_the_bytes_is_told_in_every_mode(tmp_path: Path, en
     said = f"the file is damaged: {round(100 - 100 * share)} % of its bytes are missing at its end"
     with open_video(str(path), threads=1) as reader:
         assert list(reader.frames())
-        assert said in str(reader.damage())
+        assert said in str(reader.warnings())
     with open_video(str(path), threads=1) as reader:
         assert list(reader.frames_at([0.1, 0.3], tolerance_seconds=0.0))
-        assert said in str(reader.damage())
+        assert said in str(reader.warnings())
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "webm"])
@@ -57,7 +57,7 @@ def test_how_many_seconds_are_missing_is_told_to_a_few_frames(tmp_path: Path, en
     path = cut(whole(tmp_path / f"a.{ending}"), 0.85)
     with open_video(str(path), threads=1) as reader:
         reached = len(list(reader.frames())) / 25
-        assert f"only the first {reached:.1f} of 2.0 seconds could be decoded" in str(reader.damage())
+        assert f"only the first {reached:.1f} of 2.0 seconds could be decoded" in str(reader.warnings())
 
 
 def test_a_live_stream_states_no_size(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_as_many_frames_come_as_are_asked_for_if_the_video_has_them(
     if ends:
         times = [max(0.0, duration - 1 / rate) * number / max(1, asked - 1) for number in range(asked)]
     found = list(frames_near(made, times, tolerance_seconds=part if nearby else 0.0, frame_seconds=1 / rate))
-    assert len(found) == len({frame.seconds for frame in found})
+    assert len(found) == len({frame.pts_seconds for frame in found})
     if asked <= count:
         assert len(found) == asked
     else:
@@ -71,4 +71,4 @@ def test_every_window_is_whole(count: int, rate: float, asked: int, length: int,
     starts = [part * number + (part - window) / 2 for number in range(asked)]
     found = list(windows_near(made, starts, length, tolerance_seconds=(part - window) / 2, frame_seconds=1 / rate))
     assert [number for number, _ in found] == [number for number in range(asked) for _ in range(length)]
-    assert len({frame.seconds for _, frame in found}) == asked * length
+    assert len({frame.pts_seconds for _, frame in found}) == asked * length

@@ -84,7 +84,7 @@ def test_crops_and_small_pictures_of_videos_look_like_sdr(tmp_path: Path, curve:
         frame = next(reader.frames())
         crop = crop_rgb(frame, (90, 0, 270, 180), 180).astype(int)
         small = reader.shrink(frame, max(SIZE))
-        assert reader.damage() == REMARKS[curve]
+        assert reader.warnings() == REMARKS[curve]
     assert np.abs(crop - picture[:, 90:270]).mean() < 8
     assert np.abs(small[..., ::-1].astype(int) - picture).mean() < 8
     detector = YuNet(device="cpu", threads=1)
@@ -100,7 +100,7 @@ def test_ten_bits_and_wide_colors_alone_are_no_hdr(tmp_path: Path, declared: tup
     with open_input(str(path), threads=1) as reader:
         frame = next(reader.frames())
         assert frame.picture.color.hdr is None
-        assert reader.damage() is None
+        assert reader.warnings() is None
         seen = crop_rgb(frame, (90, 0, 270, 180), 180)
     assert np.abs(seen.astype(int) - codes(portrait(*SIZE), "PQ")[:, 90:270]).mean() < 3
 
@@ -110,7 +110,7 @@ def test_dolby_vision_alone_is_mentioned(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"hev1", b"dvh1"))
     with open_video(str(path), threads=1) as reader:
         assert len(list(reader.frames())) == 4
-        assert reader.damage() == "it is HDR (Dolby Vision) with colors that cannot be decoded faithfully"
+        assert reader.warnings() == "it is HDR (Dolby Vision) with colors that cannot be decoded faithfully"
 
 
 def test_a_gpu_is_told_that_a_video_is_hdr(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_hdr_photographs_are_told_by_their_boxes(curve: Curve, kind: bytes) -> N
     frame = only_frame(reader)
     assert np.abs(upright_rgb(frame).astype(int) - picture).mean() < 8
     assert np.array_equal(reader.shrink(frame, 320)[..., ::-1], upright_rgb(frame))
-    assert reader.damage() == REMARKS[curve]
+    assert reader.warnings() == REMARKS[curve]
 
 
 def icc_profile(transfer: int) -> bytes:
@@ -150,8 +150,8 @@ def test_other_pictures_tell_by_a_chunk_or_a_color_profile() -> None:
     for data in (png_with(pq, 16), encoded(Image.fromarray(pq), "PNG", icc_profile=icc_profile(16))):
         reader = opened(data)
         assert np.abs(upright_rgb(only_frame(reader)).astype(int) - picture).mean() < 8
-        assert reader.damage() == REMARKS["PQ"]
+        assert reader.warnings() == REMARKS["PQ"]
     for data in (png_with(pq, 13), encoded(Image.fromarray(pq), "PNG", icc_profile=icc_profile(13))):
         reader = opened(data)
         assert np.array_equal(upright_rgb(only_frame(reader)), np.asarray(Image.open(BytesIO(data))))
-        assert reader.damage() is None
+        assert reader.warnings() is None

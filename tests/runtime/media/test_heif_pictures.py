@@ -66,7 +66,7 @@ def check(data: bytes, expected: Pixels, *, remark: str | None = None) -> None:
     assert np.abs(seen.astype(int) - expected).mean() < 2.5
     small = reader.shrink(only_frame(reader), 1000)
     assert np.array_equal(small[..., ::-1], seen)
-    assert reader.damage() == remark
+    assert reader.warnings() == remark
 
 
 MOVES: dict[str, tuple[list[bytes], Callable[[Pixels], Pixels]]] = {
@@ -242,7 +242,7 @@ def test_of_a_sequence_the_tracks_are_scanned_and_no_tile(tmp_path: Path, major:
     with open_input(str(path), threads=1) as reader:
         assert isinstance(reader, PyAVReader)
         assert [number_of(reader.shrink(frame, 64)) for frame in reader.frames()] == [0, 1, 2, 3]
-        assert reader.damage() is None
+        assert reader.warnings() is None
 
 
 @pytest.mark.parametrize("major", [b"heic", b"mif1"])
@@ -250,7 +250,7 @@ def test_of_a_photograph_with_a_track_the_photograph_is_scanned(tmp_path: Path, 
     path = movie_with_items(tmp_path, tiled(HEVC), (major, b"mif1", b"hevc", b"msf1"))
     with open_input(str(path), threads=1) as reader:
         assert isinstance(reader, PictureReader)
-        assert reader.damage() == MOTION
+        assert reader.warnings() == MOTION
         assert np.abs(upright_rgb(only_frame(reader)).astype(int) - PHOTO).mean() < 2.5
 
 
@@ -270,4 +270,4 @@ def test_alpha_planes_of_a_sequence_are_no_videos(tmp_path: Path) -> None:
     with open_input(str(tmp_path / "moving.avif"), threads=1) as reader:
         assert isinstance(reader, PyAVReader)
         assert [number_of(reader.shrink(frame, 64)) for frame in reader.frames()] == [0, 1, 2]
-        assert reader.damage() is None
+        assert reader.warnings() is None

@@ -274,9 +274,9 @@ def test_a_joined_file_starts_a_shot(tmp_path: Path, ending: str, sampling: Samp
     path = joined(tmp_path / f"b.{ending}", plain(tmp_path / f"a.{ending}"))
     with open_video(str(path), threads=1) as reader:
         found = list(tasks_of(sampled_frames(reader, sampling), sampling))
-    starts = [one.frame.seconds for one in found if one.starts_shot]
-    second = min(one.frame.seconds for one in found if one.frame.seconds > SECONDS - 0.03)
-    assert starts == [found[0].frame.seconds, second]
+    starts = [one.frame.pts_seconds for one in found if one.starts_shot]
+    second = min(one.frame.pts_seconds for one in found if one.frame.pts_seconds > SECONDS - 0.03)
+    assert starts == [found[0].frame.pts_seconds, second]
 
 
 def test_a_file_may_be_renamed_while_it_is_searched(tmp_path: Path) -> None:

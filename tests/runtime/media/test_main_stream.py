@@ -61,14 +61,14 @@ def test_a_cover_is_not_the_video_and_not_told_of(
 ) -> None:
     path = beside(tmp_path / f"a.{ending}", codec=codec, stills=stills, flag=flag, still_first=still_first)
     with open_video(str(path), threads=1) as reader:
-        assert (len(list(reader.frames())), reader.info.width, reader.damage()) == (COUNT, 64, None)
+        assert (len(list(reader.frames())), reader.info.width, reader.warnings()) == (COUNT, 64, None)
 
 
 def test_a_second_video_is_told_of(tmp_path: Path) -> None:
     path = beside(tmp_path / "a.mkv", codec="libx264", stills=20, flag=Disposition.default)
     with open_video(str(path), threads=1) as reader:
         assert len(list(reader.frames())) == 20
-        assert reader.damage() == "1 other video stream in it was not scanned"
+        assert reader.warnings() == "1 other video stream in it was not scanned"
 
 
 def test_a_file_of_a_single_picture_is_that_picture(tmp_path: Path) -> None:

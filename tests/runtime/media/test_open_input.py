@@ -93,23 +93,23 @@ def test_what_follows_a_jpeg_is_mentioned_wherever_it_begins(tmp_path: Path, pla
     second = encoded(COLORS[0], "JPEG")
     with open_input(write(tmp_path / "two.jpg", data + bytes(padding) + second), threads=1) as reader:
         assert isinstance(reader, PictureReader)
-        assert reader.damage() == NOT_ALL
+        assert reader.warnings() == NOT_ALL
     with open_input(write(tmp_path / "one.jpg", data), threads=1) as reader:
-        assert reader.damage() is None
+        assert reader.warnings() is None
 
 
 def test_second_views_and_previews_of_a_jpeg_are_no_video(tmp_path: Path) -> None:
     data = encoded(photo(), "MPO", save_all=True, append_images=COLORS)
     with open_input(write(tmp_path / "stereo.jpg", data), threads=1) as reader:
         assert isinstance(reader, PictureReader)
-        assert reader.damage() is None
+        assert reader.warnings() is None
 
 
 def test_a_png_that_only_claims_to_move_is_a_picture(tmp_path: Path) -> None:
     data = encoded(photo(), "PNG")
     with open_input(write(tmp_path / "still.png", data + b"acTL after the pixels"), threads=1) as reader:
         assert isinstance(reader, PictureReader)
-        assert reader.damage() is None
+        assert reader.warnings() is None
 
 
 @pytest.mark.parametrize(

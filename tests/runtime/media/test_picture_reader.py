@@ -48,7 +48,7 @@ def test_every_format_gives_the_pixels_that_pillow_gives(name: str) -> None:
     with opened(data) as reader:
         frame = only_frame(reader)
     assert (reader.info.codec, reader.info.width, reader.info.height) == (kind, WIDTH, HEIGHT)
-    assert (frame.index, frame.seconds, reader.damage()) == (0, 0.0, None)
+    assert (frame.index, frame.pts_seconds, reader.warnings()) == (0, 0.0, None)
     seen = upright_rgb(frame)
     assert np.array_equal(seen, np.asarray(Image.open(BytesIO(data)).convert("RGB")))
     if name in LOSSLESS:
@@ -167,13 +167,13 @@ def test_of_several_pictures_the_first_is_taken_and_it_says_so(name: str) -> Non
     file_format, options, _ = ENCODINGS[name]
     others = [Image.new("RGB", (WIDTH, HEIGHT), color) for color in ("red", "green")]
     reader = opened(encoded(photo(), file_format, save_all=True, append_images=others, **options))
-    assert reader.damage() == "only the first of 3 pictures was scanned"
+    assert reader.warnings() == "only the first of 3 pictures was scanned"
     assert np.array_equal(upright_rgb(only_frame(reader)), rgb())
 
 
 def test_second_views_and_previews_of_a_jpeg_need_no_remark() -> None:
     reader = opened(encoded(photo(), "MPO", save_all=True, append_images=[Image.new("RGB", (WIDTH, HEIGHT))]))
-    assert (reader.info.codec, reader.damage()) == ("jpeg", None)
+    assert (reader.info.codec, reader.warnings()) == ("jpeg", None)
     assert np.abs(upright_rgb(only_frame(reader)).astype(int) - rgb()).mean() < 8
 
 
@@ -214,7 +214,7 @@ def test_every_sampling_takes_the_picture_once_and_searches_it(choice: Choice) -
     reader: Reader = opened(encoded(photo(), "PNG"))
     sampling = Sampling(choice, count=32, window_frames=32, detect_every=5)
     (marked,) = islice(tasks_of(sampled_frames(reader, sampling), sampling), 2)
-    assert (marked.small is not None, marked.starts_shot, marked.frame.seconds) == (True, True, 0.0)
+    assert (marked.small is not None, marked.starts_shot, marked.frame.pts_seconds) == (True, True, 0.0)
     assert reader.info.duration_seconds is None
     assert reader.duration_seconds() > 0
 

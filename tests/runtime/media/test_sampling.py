@@ -186,7 +186,7 @@ def test_nearby_takes_one_frame_of_about_each_part_and_prefers_key_frames(video:
     assert any(frame.native.key_frame for frame in found)
     for number, frame in enumerate(found):
         middle = part * (number + 0.5)
-        assert middle - part - 1 <= frame.seconds * 25 <= middle + 1
+        assert middle - part - 1 <= frame.pts_seconds * 25 <= middle + 1
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_nearby_takes_one_frame_of_about_each_part_and_prefers_key_frames(video:
 def test_no_longer_than_half_a_second_passes_between_searched_frames_unless_the_frames_are_rarer(
     rate: int, every: int, expected: list[int]
 ) -> None:
-    frames = [dataclasses.replace(frame_of(index, DARK), seconds=index / rate) for index in range(expected[-1] + 1)]
+    frames = [dataclasses.replace(frame_of(index, DARK), pts_seconds=index / rate) for index in range(expected[-1] + 1)]
     assert searched(marked(frames, every=every)) == expected
 
 

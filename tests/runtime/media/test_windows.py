@@ -95,7 +95,7 @@ def shown(found: list[tuple[int, Frame, int]]) -> dict[int, list[int]]:
 
 def all_times(path: Path) -> list[float]:
     with open_video(str(path), threads=1) as reader:
-        return [frame.seconds for frame in reader.frames()]
+        return [frame.pts_seconds for frame in reader.frames()]
 
 
 @pytest.mark.parametrize("first", [[0], [42], [7, 23, 40], [0, 8, 16, 24, 32, 40], [3, 12, 20, 41]], ids=str)
@@ -104,7 +104,7 @@ def test_windows_hold_exactly_the_frames_from_their_starts_on(video: Path, first
     found = windows_at(video, [times[number] for number in first], 8)
     assert shown(found) == {window: list(range(start, start + 8)) for window, start in enumerate(first)}
     for _, frame, number in found:
-        assert frame.seconds == pytest.approx(times[number], abs=1e-3)
+        assert frame.pts_seconds == pytest.approx(times[number], abs=1e-3)
 
 
 def test_windows_of_one_frame_are_single_frames(video: Path) -> None:
@@ -136,7 +136,7 @@ def test_windows_share_no_frame_however_close_or_far_they_lie(
     found = windows_at(video, [times[number] for number in first], length, tolerance=tolerance)
     numbers = [number for *_, number in found]
     assert numbers == sorted(set(numbers))
-    assert all(after.seconds > before.seconds for (_, before, _), (_, after, _) in pairwise(found))
+    assert all(after.pts_seconds > before.pts_seconds for (_, before, _), (_, after, _) in pairwise(found))
     assert [window for window, *_ in found] == sorted(window for window, *_ in found)
     for run in shown(found).values():
         assert run == list(range(run[0], run[0] + len(run)))
@@ -184,7 +184,9 @@ def test_what_lies_between_windows_is_not_decoded(tmp_path: Path, kind: Kind) ->
         container_options=clusters,
     )
     found = windows_at(path, [0.2, 3.2], 6)
-    assert [frame.seconds for _, frame, _ in found[6:]] == pytest.approx([3.2 + n / RATE for n in range(6)], abs=2e-3)
+    assert [frame.pts_seconds for _, frame, _ in found[6:]] == pytest.approx(
+        [3.2 + n / RATE for n in range(6)], abs=2e-3
+    )
     assert len(found) == 12
     assert found[-1][1].index < 45
 
@@ -221,7 +223,7 @@ def test_a_file_cut_off_before_all_windows_gives_its_beginning(tmp_path: Path) -
     with open_video(str(path), threads=1) as reader:
         found = list(reader.windows([1.2, 1.6], 6, tolerance_seconds=0.0))
         assert [window for window, _ in found] == [0] * 6
-        assert [frame.seconds for _, frame in found] == pytest.approx([n / RATE for n in range(6)], abs=1e-3)
+        assert [frame.pts_seconds for _, frame in found] == pytest.approx([n / RATE for n in range(6)], abs=1e-3)
 
 
 def test_a_file_without_a_frame_is_refused(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ class Waiter(Generic[T]):
 
 
 def taken_from(link: BoundedQueue[Item], most: int = 100) -> list[int]:
-    return [item.number for item in within_patience(lambda: link.take(most))[0]]
+    return [item.number for item in within_patience(lambda: link.get(most))[0]]
 
 
 @settings(deadline=None, phases=[Phase.generate])  # a put that hangs takes too long to be made smaller
@@ -72,11 +72,11 @@ def test_items_come_out_as_they_went_in(steps: list[tuple[str, int]]) -> None:
             within_patience(partial(link.put, item))
             inside.append(item)
         elif step == "take" and inside:
-            taken, _ = link.take(size + 1)
+            taken, _ = link.get(size + 1)
             assert taken == [inside.popleft() for _ in range(min(size + 1, len(inside)))]
-    link.finish()
-    assert link.take(1000)[0] == list(inside)
-    assert link.take(1)[0] == []
+    link.close()
+    assert link.get(1000)[0] == list(inside)
+    assert link.get(1)[0] == []
 
 
 def test_a_full_link_holds_producers_back_until_there_is_room_for_their_item() -> None:
@@ -114,13 +114,13 @@ def test_an_item_beyond_the_bound_passes_alone() -> None:
 
 def test_a_link_ends_when_the_last_of_its_producers_has_finished_and_it_is_empty() -> None:
     link: BoundedQueue[Item] = BoundedQueue(max_bytes=10, producers=3)
-    link.finish()
+    link.close()
     link.put(Item(0))
-    link.finish()
+    link.close()
     assert taken_from(link) == [0]
-    consumer = Waiter(lambda: link.take(1))
+    consumer = Waiter(lambda: link.get(1))
     assert consumer.waits()
-    link.finish()
+    link.close()
     assert consumer.ends()[0] == []
     assert taken_from(link) == []
 
@@ -129,11 +129,11 @@ def test_it_says_what_it_holds() -> None:
     link: BoundedQueue[Item] = BoundedQueue(max_bytes=100)
     for nbytes in (3, 30, 5):
         link.put(Item(0, nbytes))
-    assert link.held() == (3, 38)
-    link.take(2)
-    assert link.held() == (1, 5)
+    assert link.size() == (3, 38)
+    link.get(2)
+    assert link.size() == (1, 5)
     link.stop()
-    assert link.held() == (0, 0)
+    assert link.size() == (0, 0)
 
 
 def test_stopping_wakes_producers_and_consumers_and_refuses_all_that_follows() -> None:
@@ -141,7 +141,7 @@ def test_stopping_wakes_producers_and_consumers_and_refuses_all_that_follows() -
     full.put(Item(0))
     empty: BoundedQueue[Item] = BoundedQueue(max_bytes=1)
     producers = [Waiter(lambda: full.put(Item(1))), Waiter(lambda: full.put(Item(2)))]
-    consumers = [Waiter(lambda: empty.take(1)), Waiter(lambda: empty.take(1))]
+    consumers = [Waiter(lambda: empty.get(1)), Waiter(lambda: empty.get(1))]
     waiters: list[Waiter[Any]] = [*producers, *consumers]
     assert all(waiter.waits() for waiter in waiters)
     for link in (full, empty):
@@ -150,17 +150,17 @@ def test_stopping_wakes_producers_and_consumers_and_refuses_all_that_follows() -
         with pytest.raises(Stopped):
             waiter.ends()
     with pytest.raises(Stopped):
-        full.take(1)
+        full.get(1)
     with pytest.raises(Stopped):
         empty.put(Item(3))
 
 
 def test_a_link_that_had_ended_can_still_be_stopped() -> None:
     link: BoundedQueue[Item] = BoundedQueue(max_bytes=1)
-    link.finish()
+    link.close()
     link.stop()
     with pytest.raises(Stopped):
-        link.take(1)
+        link.get(1)
 
 
 def test_waiting_times_are_counted_on_both_sides() -> None:
@@ -168,10 +168,10 @@ def test_waiting_times_are_counted_on_both_sides() -> None:
     free_put = link.put(Item(0))
     producer = Waiter(lambda: link.put(Item(1)))
     assert producer.waits()
-    free_take = link.take(1)[1]
+    free_take = link.get(1)[1]
     blocked_put = producer.ends()
-    link.take(1)
-    consumer = Waiter(lambda: link.take(1))
+    link.get(1)
+    consumer = Waiter(lambda: link.get(1))
     assert consumer.waits()
     link.put(Item(2))
     starved_take = consumer.ends()[1]
@@ -190,10 +190,10 @@ def test_nothing_is_lost_doubled_or_overtaken_among_many_threads(
     def produce(producer: int) -> None:
         for number in range(300):
             link.put(Item(number, (number * 7 + producer) % 5, producer))
-        link.finish()
+        link.close()
 
     def consume(own: list[Item]) -> None:
-        while taken := link.take(most)[0]:
+        while taken := link.get(most)[0]:
             assert len(taken) <= most
             own.extend(taken)
 

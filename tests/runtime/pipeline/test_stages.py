@@ -63,7 +63,7 @@ def test_a_video_that_is_looked_at_twice_is_searched_in_the_first_pass_only() ->
     messages = list(stage(VideoJob(0, str(TWO_FACES))))
     looks = [message for message in messages if isinstance(message, FrameTask)]
     assert [type(message) for message in messages] == [FrameTask] * 6 + [SecondPass] + [FrameTask] * 6 + [VideoDecoded]
-    assert [look.frame.seconds for look in looks[:6]] == [look.frame.seconds for look in looks[6:]]
+    assert [look.frame.pts_seconds for look in looks[:6]] == [look.frame.pts_seconds for look in looks[6:]]
     assert [look.small is not None for look in looks] == [True] * 6 + [False] * 6
     assert [look.position for look in looks] == [*range(6), *range(6)]
     assert isinstance(messages[-1], VideoDecoded)
