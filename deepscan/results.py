@@ -1,9 +1,14 @@
-"""What a scan says about each input."""
+"""Result of a scan for one input and one detector: `VideoResult`, the one schema of a row.
+
+The columns of the CSV, the records of the JSONL and what a worker sends are all derived from it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import msgspec
 
 Status = Literal[
     "scored", "no_face", "small_face", "too_short", "unreadable", "unsupported", "over_limit", "timeout", "crashed"
@@ -12,14 +17,13 @@ Label = Literal["fake", "real", "uncertain"]
 SUCCEEDED: frozenset[Status] = frozenset({"scored", "no_face", "small_face"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
+class Segment(msgspec.Struct, frozen=True, kw_only=True):
     """A stretch of one track.
 
     Attributes:
         start_seconds, end_seconds: times of its first and last scored frame.
         score: probability of *fake* over the stretch, in [0, 1].
-        clips: how many crops or clips it holds.
+        clips: number of crops or clips in it.
     """
 
     start_seconds: float
@@ -28,21 +32,21 @@ class Segment:
     clips: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrackResult:
+class TrackResult(msgspec.Struct, frozen=True, kw_only=True):
     """One face followed through a shot.
 
     Attributes:
         track: its number within the video, in the order of appearance.
         start_seconds, end_seconds: times of its first and last scored frame.
         score: probability of *fake*, in [0, 1].
-        clips: how many crops or clips were scored.
+        clips: number of crops or clips scored.
         timeline: the course of the score; at most 128 segments.
-        sightings: in how many frames the face was found; in the others it was interpolated.
-        pooled: it is too short to decide by itself; all such tracks count as one, if they have enough frames together.
-        decided: the video's score is its score, or is made of its scores and those of others.
+        sightings: number of frames in which the face was found; in the others it was interpolated.
+        pooled: the track is too short to decide by itself; all such tracks count as one if they have enough frames
+            together.
+        decided: the video's score is this track's, or is made of its scores and those of other tracks.
 
-    Records of earlier versions have no more than the timeline: then these are None.
+    Records of earlier versions end with the timeline: then these three are None.
     """
 
     track: int
@@ -56,24 +60,24 @@ class TrackResult:
     decided: bool | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VideoResult:
+class VideoResult(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the results. Fields that do not apply are None; a score is never invented.
+
+    The fields from `path` to `elapsed_seconds` are the columns of the CSV, in this order.
 
     Attributes:
         index: place among the inputs.
         row: place among the results; several detectors give several for each input.
         path: as given or found; undecodable bytes of a name as surrogate escapes.
-        status: what became of the input.
-        reason: why there is no score, or what to know about it; empty where there is nothing to say.
+        status: how the scan of the input ended.
+        reason: why there is no score, or what else to know about the row; empty if there is nothing to say.
         score: probability that a face in it is *fake*, in [0, 1]; only for `scored`.
-        label: what the score means by the detector's calibrated thresholds; only for `scored`.
-        real_below, fake_from: the thresholds of that label; only for `scored`, and None in results of older versions.
+        label: meaning of the score by the detector's calibrated thresholds; only for `scored`.
         model: name of the detector; `(untrained)` behind it says that its weights are random.
         faces: the largest number of faces seen in one frame.
-        tracks: how many tracks were scored.
-        clips: how many crops (frame detectors) or clips (clip detectors) were scored.
-        frames: how many frames were looked at.
+        tracks: number of scored tracks.
+        clips: number of scored crops (frame detectors) or clips (clip detectors).
+        frames: number of frames examined.
         duration_seconds: length of the video stream, measured.
         width, height: size of the upright picture, in square pixels.
         codec: FFmpeg's name of the video codec.
@@ -83,8 +87,9 @@ class VideoResult:
         weights_sha256: of the file the detector's weights came from.
         settings_sha256: of everything else that a score depends on.
         elapsed_seconds: from the start of decoding to the result, other videos' work in between included.
-        content: content id of the bytes that were read (see `deepscan.runtime.media.content`); None where that is not
-            known, as nobody asked, the file could not be reached, or it changed while it was read.
+        real_below, fake_from: the thresholds of the label; only for `scored`, and None in results of older versions.
+        content: content id of the bytes that were read (see `deepscan.runtime.media.content`); None if it is not known,
+            because nobody asked, the file could not be reached, or it changed while it was read.
         details: at most 64 tracks: those long enough to decide, highest score first; then those that were pooled.
     """
 
@@ -95,8 +100,6 @@ class VideoResult:
     reason: str = ""
     score: float | None = None
     label: Label | None = None
-    real_below: float | None = None
-    fake_from: float | None = None
     model: str
     faces: int = 0
     tracks: int = 0
@@ -112,19 +115,70 @@ class VideoResult:
     weights_sha256: str
     settings_sha256: str
     elapsed_seconds: float
+    real_below: float | None = None
+    fake_from: float | None = None
     content: str | None = None
     details: tuple[TrackResult, ...] = ()
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the input could be scanned, with or without a face in it."""
+        return self.status in SUCCEEDED
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as it is in the JSONL: the same names, and floats rounded as there; `json.dumps` takes it.
 
         What only the journal knows is not in it (`content`, `check`), and no places within a scan (`index`, `row`).
         """
-        from deepscan.runtime.store.result_records import record_of
+        record: dict[str, Any] = _rounded(msgspec.to_builtins(self))
+        peak = record["peak"] or {}
+        record |= {column: peak.get(name) for column, name in PEAK_COLUMNS.items()}
+        tail = {"track_details": record["details"], "peak_clips": peak.get("clips")}
+        return {name: record[name] for name in (*COLUMNS, *THRESHOLDS)} | tail
 
-        return record_of(self) | {"peak_clips": self.peak.clips if self.peak is not None else None}
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any], *, index: int = 0, row: int = 0) -> VideoResult:
+        """Return the result that a record of the JSONL holds, rounded as it is there.
 
-    @property
-    def succeeded(self) -> bool:
-        """Whether the input could be scanned, with or without a face in it."""
-        return self.status in SUCCEEDED
+        Args:
+            record: as from `to_dict`, with or without `content`. Without `track_details` the result has none; without
+                `peak_clips`, which only a journal holds, its peak has 0 clips; without thresholds they are None.
+            index: the result's place among the inputs.
+            row: its place among the results.
+
+        Raises:
+            ValueError: it is no such record.
+        """
+        try:
+            fields = {column: record[column] for column in COLUMNS}
+        except KeyError as error:
+            raise ValueError(f"The record has no {error}.") from error
+        fields |= {name: record.get(name) for name in (*THRESHOLDS, "content")}
+        peak = {name: fields.pop(column) for column, name in PEAK_COLUMNS.items()}
+        peak["clips"] = record.get("peak_clips", 0)
+        fields["peak"] = None if peak["start_seconds"] is None else peak
+        fields |= {"index": index, "row": row, "details": record.get("track_details", ())}
+        return msgspec.convert(fields, cls)  # its ValidationError is a ValueError
+
+
+PEAK_COLUMNS: Final = {f"peak_{name}": name for name in Segment.__struct_fields__ if name != "clips"}
+THRESHOLDS: Final = ("real_below", "fake_from")
+
+
+def _columns() -> tuple[str, ...]:
+    fields = VideoResult.__struct_fields__
+    fields = fields[fields.index("path") : fields.index("elapsed_seconds") + 1]
+    place = fields.index("peak")
+    return (*fields[:place], *PEAK_COLUMNS, *fields[place + 1 :])
+
+
+COLUMNS: Final = _columns()
+
+
+def _rounded(value: Any, name: str = "") -> Any:
+    """Keep milliseconds of times and six digits of probabilities, however small, at any depth."""
+    if isinstance(value, float):
+        return round(value, 3) if name.endswith("seconds") else float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(inner, key) for key, inner in value.items()}
+    return [_rounded(inner) for inner in value] if isinstance(value, (list, tuple)) else value

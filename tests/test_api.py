@@ -13,7 +13,6 @@ import deepscan
 from deepscan import Scan, Segment, TrackResult, VideoResult, errors, scan
 from deepscan.errors import MachineError, ModelError, UsageError
 from deepscan.runtime.backends.sessions import PROVIDERS, available_providers
-from deepscan.runtime.store.result_records import result_of
 from tests.cli.console import deepscan as deepscan_command
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES, example_frames, write_video
 from tests.runtime.tiny_detectors import tiny_clip_artifact, tiny_frame_artifact
@@ -239,7 +238,7 @@ def test_a_result_becomes_the_record_of_the_jsonl(tmp_path: Path) -> None:
     measured = {"elapsed_seconds": record["elapsed_seconds"]}
     assert {name: value for name, value in journaled.items() if name in record} | measured == record
     assert set(record) >= {"path", "score", "label", "peak_score", "peak_start_seconds", "track_details"}
-    assert result_of(record, index=result.index, row=result.row, path=result.path).to_dict() == record
+    assert VideoResult.from_dict(record).to_dict() == record
 
 
 def test_reasons_name_keywords_and_not_options(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def run_to_stdout(
 ) -> None:
     """Print each row, of a CSV or of a JSONL, as soon as those before it are there."""
     from deepscan.runtime.store.ordered_records import OrderedRecords
-    from deepscan.runtime.store.result_records import BOM, CSV_HEADER, csv_line, jsonl_line, record_of
+    from deepscan.runtime.store.result_records import BOM, CSV_HEADER, csv_line, jsonl_line
 
     head, line_of = ((BOM if bom else "") + CSV_HEADER, csv_line) if form == "csv" else ("", jsonl_line)
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="")  # type: ignore[union-attr]
@@ -145,7 +145,7 @@ def run_to_stdout(
         try:
             with interruptible(running.stop, quiet=quiet):
                 for result in running:
-                    records.add(result.row, record_of(result))
+                    records.add(result.row, result.to_dict())
                     sys.stdout.writelines(line_of(record) for record in records.ready())
                     sys.stdout.flush()
                     display.show(result)

@@ -19,8 +19,7 @@ from deepscan.wording import counted
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from deepscan.results import TrackResult
-    from deepscan.runtime.store.stored_results import StoredResult
+    from deepscan.results import TrackResult, VideoResult
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 NAME_WIDTH = 12
@@ -34,7 +33,7 @@ LABEL = Column("label", 8, name_width=10, right=False, below="")
 MODEL = Column("model", 7, right=False, below="model ")
 
 
-def show_rows(rows: Sequence[StoredResult], most: int, console: Console) -> None:
+def show_rows(rows: Sequence[VideoResult], most: int, console: Console) -> None:
     """Print a table of the first rows, what labels mean, how many rows have each status, and how to see more."""
     shown = rows[:most]
     if shown:
@@ -49,7 +48,7 @@ def show_rows(rows: Sequence[StoredResult], most: int, console: Console) -> None
         )
 
 
-def show_video(row: StoredResult, tracks: Sequence[TrackResult], console: Console) -> None:
+def show_video(row: VideoResult, tracks: Sequence[TrackResult], console: Console) -> None:
     """Print all that is known of one video from one detector."""
     _say(console, Text(printable(row.path), style="bold"))
     for name, value in _facts(row):
@@ -110,7 +109,7 @@ def _block(score: float) -> str:
     return BLOCKS[min(len(BLOCKS) - 1, max(0, int(score * len(BLOCKS))))]
 
 
-def _show_table(rows: Sequence[StoredResult], console: Console) -> None:
+def _show_table(rows: Sequence[VideoResult], console: Console) -> None:
     """Print the table, and below it what the labels in it mean."""
     names_models = len({row.model for row in rows}) > 1 or any(UNTRAINED in row.model for row in rows)
     table = ResultTable([SCORE, LABEL, *([MODEL] if names_models else [])])
@@ -141,7 +140,7 @@ def _folder_apart(paths: Sequence[str], console: Console) -> str:
     return common_folder(paths) if folded else ""
 
 
-def _facts(row: StoredResult) -> Iterator[tuple[str, Text]]:
+def _facts(row: VideoResult) -> Iterator[tuple[str, Text]]:
     label = Text(row.label or "", style=STYLES.get(row.label or "", ""))
     yield "status", Text.assemble(row.status, *(() if row.score is None else (f", {row.score:.4f}, ", label)))
     if row.real_below is not None and row.fake_from is not None:
@@ -150,9 +149,9 @@ def _facts(row: StoredResult) -> Iterator[tuple[str, Text]]:
         yield "label", Text(printable(next(legend([(row.model, None, None)]))))
     if row.reason:
         yield "reason", Text(printable(row.reason))
-    if row.peak_score is not None and row.peak_start_seconds is not None and row.peak_end_seconds is not None:
-        when = stretch(row.peak_start_seconds, row.peak_end_seconds, 1)
-        yield "peak", Text(f"{row.peak_score:.4f} at {when}" if row.duration_seconds else f"{row.peak_score:.4f}")
+    if row.peak is not None:
+        when = stretch(row.peak.start_seconds, row.peak.end_seconds, 1)
+        yield "peak", Text(f"{row.peak.score:.4f} at {when}" if row.duration_seconds else f"{row.peak.score:.4f}")
     if row.width is not None and row.height is not None:
         size = f"{row.width} x {row.height} pixels, {printable(row.codec or 'unknown codec')}"
         yield "video", Text(size if row.duration_seconds is None else f"{size}, {row.duration_seconds:.1f} s")

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-from deepscan.results import SUCCEEDED
+from deepscan.results import SUCCEEDED, VideoResult
 
-if TYPE_CHECKING:
-    from deepscan.runtime.store.stored_results import StoredResult
-
-    Found: TypeAlias = tuple[StoredResult, int]
+Found: TypeAlias = tuple[VideoResult, int]
 
 Order: TypeAlias = Literal["score", "path", "status", "time", "duration", "elapsed"]
 
@@ -39,7 +36,7 @@ def in_order(rows: Sequence[Found], order: Order) -> list[Found]:
             return sorted(rows, key=lambda found: -found[0].elapsed_seconds)
 
 
-def _by_score(row: StoredResult) -> tuple[int, float, str]:
+def _by_score(row: VideoResult) -> tuple[int, float, str]:
     if row.score is not None:
         return 0, -row.score, ""
     return (1 if row.status in SUCCEEDED else 2), 0.0, row.status

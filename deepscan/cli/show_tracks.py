@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from deepscan.results import TrackResult
-    from deepscan.runtime.store.stored_results import StoredResult
+    from deepscan.results import TrackResult, VideoResult
 
 NUMBERS_SHOWN = 12
 
 
-def track_lines(row: StoredResult, tracks: Sequence[TrackResult]) -> Iterator[str]:
+def track_lines(row: VideoResult, tracks: Sequence[TrackResult]) -> Iterator[str]:
     """Yield sentences about the tracks of a scored video; none where an earlier version has not recorded enough.
 
     Args:
@@ -35,7 +34,7 @@ def track_lines(row: StoredResult, tracks: Sequence[TrackResult]) -> Iterator[st
         yield f"Track {highest.track} is higher, {highest.score:.3f}, {_why_not(highest, by_mean=by_mean)}."
 
 
-def _pool_decided(row: StoredResult, tracks: Sequence[TrackResult], pooled: Sequence[TrackResult]) -> Iterator[str]:
+def _pool_decided(row: VideoResult, tracks: Sequence[TrackResult], pooled: Sequence[TrackResult]) -> Iterator[str]:
     if row.tracks == 1:
         yield f"{_named(pooled)} decided the score, though it is short: there is no longer one."
         return

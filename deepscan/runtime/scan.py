@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, Unpack, cast
 
@@ -239,7 +239,7 @@ class Scan:
         with ExitStack() as stack:
             stack.callback(self._finish_trace)
             for result in stack.enter_context(closing(cast("Generator[VideoResult]", iter(self._supervisor)))):
-                yield replace(result, reason=in_callers_words(result.reason))
+                yield structs.replace(result, reason=in_callers_words(result.reason))
 
     def _finish_trace(self) -> None:
         if self._crew.trace is not None:

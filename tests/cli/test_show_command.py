@@ -3,12 +3,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from rich.cells import cell_len
 
 from deepscan.cli.app import app
@@ -74,7 +74,7 @@ CRASHED = replace(
 
 def written(path: Path, *results: VideoResult) -> Path:
     """Write a journal of these results."""
-    path.write_bytes(b"".join(line_of(result, "content") for result in results))
+    path.write_bytes(b"".join(line_of(result) for result in results))
     return path
 
 
@@ -263,8 +263,8 @@ def test_each_detector_of_a_video_is_shown(tmp_path: Path) -> None:
 
 
 def test_later_records_replace_earlier_ones_and_damaged_lines_are_counted(tmp_path: Path) -> None:
-    whole, fixed = line_of(CRASHED, "content"), line_of(replace(REAL, path=CRASHED.path), "content")
-    altered = line_of(SCORED, "content").replace(b'"score": 0.91', b'"score": 0.11')
+    whole, fixed = line_of(CRASHED), line_of(replace(REAL, path=CRASHED.path))
+    altered = line_of(SCORED).replace(b'"score": 0.91', b'"score": 0.11')
     path = tmp_path / "results.jsonl"
     path.write_bytes(whole + altered + b"\xff\0\n[1, 2]\n" + b"[" * 100_000 + b"\n\n" + fixed + whole[:-20])
     ran = deepscan("show", path)
@@ -279,7 +279,7 @@ def test_a_row_that_was_replaced_is_shown_with_its_later_tracks(tmp_path: Path) 
 
 
 def test_records_without_a_checksum_or_with_unknown_fields_are_read(tmp_path: Path) -> None:
-    line = line_of(SCORED, "content")
+    line = line_of(SCORED)
     plain = line[: line.index(b', "check"')] + b', "mood": "good"}\n'
     path = tmp_path / "results.jsonl"
     path.write_bytes(plain)

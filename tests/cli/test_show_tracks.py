@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from typing import Any
 
-import msgspec
 import pytest
+from msgspec.structs import asdict, replace
 
 from deepscan.cli.show_tracks import track_lines
 from deepscan.results import Segment, TrackResult, VideoResult
-from deepscan.runtime.store.result_records import record_of, result_of
-from deepscan.runtime.store.stored_results import StoredResult
 from tests.runtime.result_rows import TRACK, row, scanned
 
 
@@ -22,8 +19,7 @@ def track(number: int, score: float, **facts: Any) -> TrackResult:
 def lines(score: float | None, tracks: Sequence[TrackResult], *, others: int = 0) -> list[str]:
     status = "no_face" if score is None else "scored"
     shown = row(0, status=status, score=score, tracks=len(tracks) + others, details=tuple(tracks))
-    stored = msgspec.convert(record_of(shown), StoredResult)
-    return list(track_lines(stored, tracks))
+    return list(track_lines(VideoResult.from_dict(shown.to_dict()), tracks))
 
 
 def test_the_track_that_decided_is_named() -> None:
@@ -81,13 +77,13 @@ def test_where_nothing_is_known_nothing_is_said(score: float | None, tracks: lis
 
 def test_records_keep_what_is_known_of_tracks_and_those_of_earlier_versions_are_read() -> None:
     known = replace(scanned(0, "a.mp4"), details=(track(2, 0.5, decided=True),))
-    record = record_of(known) | {"peak_clips": 7}
-    again = result_of(record, index=0, row=0, path="a.mp4")
+    record = known.to_dict()
+    again = VideoResult.from_dict(record)
     assert (again.details[0].sightings, again.details[0].pooled, again.details[0].decided) == (12, False, True)
     for details in record["track_details"]:
         for name in ("sightings", "pooled", "decided"):
             del details[name]
-    earlier: VideoResult = result_of(record, index=0, row=0, path="a.mp4")
+    earlier = VideoResult.from_dict(record)
     assert (earlier.details[0].sightings, earlier.details[0].pooled, earlier.details[0].decided) == (None, None, None)
     assert asdict(earlier.details[0])["timeline"][0] == asdict(replace(again.details[0]))["timeline"][0]
     assert isinstance(earlier.details[0].timeline[0], Segment)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from deepscan.errors import DeviceMemoryError
@@ -129,20 +130,22 @@ class InferStage:
         )
         if left_out.over_limit is not None:  # before what decoding may still have met: that depends on how far it was
             over = left_out.over_limit
-            return replace(common, status=over.status, reason=str(over), frames=left_out.frames_until_limit)
+            return msgspec.structs.replace(
+                common, status=over.status, reason=str(over), frames=left_out.frames_until_limit
+            )
         if decoded.failure is not None:
-            return replace(common, status=decoded.failure.status, reason=str(decoded.failure))
+            return msgspec.structs.replace(common, status=decoded.failure.status, reason=str(decoded.failure))
         if score is None and left_out.longest_stretch:
-            return replace(common, status="too_short")
+            return msgspec.structs.replace(common, status="too_short")
         if score is None and left_out.plain_small_faces:
             others = remarks(end, replace(left_out, small_faces=0), verdict.spec)
             reason = "; ".join([only_small_faces(left_out, verdict.spec), *others])
-            return replace(common, status="small_face", reason=reason)
+            return msgspec.structs.replace(common, status="small_face", reason=reason)
         if score is None:
             return common
         label = label_of(score.score, verdict.spec.band)
         doubt = "" if label == "uncertain" else too_few_sightings(score.sightings, decoded, verdict.sampling)
-        return replace(
+        return msgspec.structs.replace(
             common,
             status="scored",
             reason="; ".join(filter(None, [doubt, common.reason])),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import heapq
 import statistics
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
+
+import msgspec
 
 from deepscan.options import Aggregate
 from deepscan.results import Label, Segment, TrackResult
@@ -230,7 +232,10 @@ class _Tally:
             clips=self._all.clips,
             sightings=len(decider.seen_at),
             peak=self._peak,
-            details=tuple(replace(result, decided=result.decided or _took_part(result, number)) for result in ranked),
+            details=tuple(
+                msgspec.structs.replace(result, decided=result.decided or _took_part(result, number))
+                for result in ranked
+            ),
         )
 
     def _decide(self, track: _Track, number: int) -> None:

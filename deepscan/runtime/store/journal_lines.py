@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, NamedTuple
 from zlib import crc32
 
+import msgspec
+
 from deepscan.results import Status, VideoResult
-from deepscan.runtime.store.result_records import record_of, result_of
 
 DETAILS: Final = b', "track_details": '
 CHECK: Final = b', "check": "%08x"}\n'
@@ -44,8 +44,7 @@ class Place(NamedTuple):
         return cls(offset, line.index(DETAILS), len(line))
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """What planning needs to know of a line.
 
     Attributes:
@@ -72,15 +71,14 @@ def _computation(backend: str, precision: str) -> tuple[str, str]:
     return backend, precision
 
 
-def line_of(result: VideoResult, content: str | None) -> bytes:
+def line_of(result: VideoResult) -> bytes:
     """Return a result's line: its record with `content`, `peak_clips` and `check`, in ASCII, newline included.
 
     `check` is the CRC-32 of all that comes before it in the line.
     """
-    record = record_of(result)
-    details = record.pop("track_details")
-    peak_clips = result.peak.clips if result.peak is not None else None
-    return encoded(record | {"content": content, "peak_clips": peak_clips, "track_details": details})
+    record = result.to_dict()
+    tail = {name: record.pop(name) for name in ("peak_clips", "track_details")}
+    return encoded(record | {"content": result.content} | tail)
 
 
 def encoded(record: Mapping[str, Any]) -> bytes:
@@ -115,18 +113,14 @@ def entry_of(line: bytes, offset: int) -> Entry | None:
     place = Place.of(line, offset)
     try:
         record = decoded_head(line[: place.head])
-        result = result_of(record, index=0, row=0, path=record["path"])
-        content = record["content"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        result = VideoResult.from_dict(record)
+    except (ValueError, TypeError, RecursionError):
         return None
-    if not isinstance(content, str | None):
-        return None
-    if result.status == "unreadable" and result.reason.startswith(UNREACHABLE):
-        content = None
+    unreachable = result.status == "unreadable" and result.reason.startswith(UNREACHABLE)
     return Entry(
         place=place,
         path=result.path,
-        content=content,
+        content=None if unreachable else result.content,
         # The same few texts in every line: each is kept once.
         model=sys.intern(result.model),
         weights_sha256=sys.intern(result.weights_sha256),

@@ -12,17 +12,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
+
+import msgspec
 
 from deepscan.errors import OutputError
 from deepscan.results import VideoResult
 from deepscan.runtime.store.journal import Journal
 from deepscan.runtime.store.journal_content import read_journal
 from deepscan.runtime.store.journal_lines import Entry, Place, decoded, encoded, line_of
-from deepscan.runtime.store.ordered_records import OrderedRecords
 from deepscan.runtime.store.output_lock import OutputLock
 from deepscan.runtime.store.output_paths import (
     checked_jsonl_path,
@@ -31,12 +31,10 @@ from deepscan.runtime.store.output_paths import (
     refuse_other_files,
     writing_results,
 )
-from deepscan.runtime.store.result_records import BOM, COLUMNS, CSV_HEADER, csv_line, record_of, result_of
+from deepscan.runtime.store.result_records import BOM, CSV_HEADER, csv_line
 from deepscan.runtime.store.resume import DetectorKey, ResumePlan, plan_resume
 from deepscan.runtime.store.rows import OtherRows, rows_of
 from deepscan.runtime.system.files import atomic_write, check_replaceable, remove_partials
-
-__all__ = ["COLUMNS", "CSV_HEADER", "OrderedRecords", "ResultFiles", "csv_line", "plan_without_writing", "record_of"]
 
 # Between two CSVs during a scan: at least this, and so long that writing them takes at most this share of the time.
 RENDER_SECONDS: Final = 30.0
@@ -128,7 +126,7 @@ class ResultFiles:
                 row = self._row(index, number)
                 with writing_results(self.csv_path):
                     head = self._journal.head(self._places[row])
-                yield result_of(head, index=index, row=row, path=self._inputs[index])
+                yield VideoResult.from_dict(head | {"path": self._inputs[index]}, index=index, row=row)
 
     def add(self, result: VideoResult) -> list[VideoResult]:
         """Take a result; they may come in any order.
@@ -152,7 +150,7 @@ class ResultFiles:
         with writing_results(self.csv_path):
             for written in (results, *copies):
                 new = [one for one in written if not self._is_known(one)]
-                lines = [line_of(one, one.content) for one in new]
+                lines = [line_of(one) for one in new]
                 self._places.update(zip((one.row for one in new), self._journal.append(lines), strict=True))
             if time.monotonic() >= self._next_rendering:
                 self._render()
@@ -212,12 +210,12 @@ class ResultFiles:
         place = self._places.get(result.row)
         if result.succeeded or place is None:
             return False
-        before, now = decoded(self._journal.line(place)), decoded(line_of(result, result.content))
+        before, now = decoded(self._journal.line(place)), decoded(line_of(result))
         return before | MEASURED == now | MEASURED
 
     def _copied(self, results: Sequence[VideoResult], index: int) -> list[VideoResult]:
         return [
-            replace(result, index=index, row=self._row(index, number), path=self._inputs[index])
+            msgspec.structs.replace(result, index=index, row=self._row(index, number), path=self._inputs[index])
             for number, result in enumerate(results)
         ]
 

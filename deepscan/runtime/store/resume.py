@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from deepscan.results import SUCCEEDED
 from deepscan.runtime.store.journal_lines import Entry, Place
 
 
-@dataclass(frozen=True, slots=True)
-class DetectorKey:
+class DetectorKey(msgspec.Struct, frozen=True):
     """What a result depends on, besides the file: the fields of the same names in every result of a detector.
 
     Attributes:

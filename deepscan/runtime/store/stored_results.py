@@ -4,52 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
-import msgspec
-
 from deepscan.errors import UsageError
-from deepscan.results import Label, Status, TrackResult
+from deepscan.results import TrackResult, VideoResult
 from deepscan.runtime.media.inputs import normalized_path
 from deepscan.runtime.store.journal_lines import entry_of
 
 CHECKED: Final = b'"check": "'
 NAMES_SHOWN: Final = 3
-
-
-class StoredResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of the results as its record has it, tracks left out; see `VideoResult`. Other fields are passed over."""
-
-    path: str
-    status: Status
-    reason: str
-    score: float | None
-    label: Label | None
-    real_below: float | None = None
-    fake_from: float | None = None
-    model: str
-    faces: int
-    tracks: int
-    clips: int
-    frames: int
-    duration_seconds: float | None
-    width: int | None
-    height: int | None
-    codec: str | None
-    peak_start_seconds: float | None
-    peak_end_seconds: float | None
-    peak_score: float | None
-    backend: str
-    precision: str
-    weights_sha256: str
-    settings_sha256: str
-    elapsed_seconds: float
-
-
-class _Tracks(msgspec.Struct):
-    track_details: list[TrackResult]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +28,10 @@ class StoredResults:
     """
 
     path: str
-    rows: list[tuple[StoredResult, int]]
+    rows: list[tuple[VideoResult, int]]
     damaged: int
 
-    def of_video(self, name: str) -> list[tuple[StoredResult, int]]:
+    def of_video(self, name: str) -> list[tuple[VideoResult, int]]:
         """Return the rows of one video, one for each detector.
 
         Args:
@@ -86,7 +51,7 @@ class StoredResults:
             raise UsageError(f"{len(found)} videos have names that end in {name} ({listed}): give more of the path.")
         return [(row, offset) for row, offset in self.rows if row.path == found[0]]
 
-    def tracks_at(self, offset: int) -> list[TrackResult]:
+    def tracks_at(self, offset: int) -> Sequence[TrackResult]:
         """Return the tracks of the row whose line begins there; none if the line is not there any more.
 
         Raises:
@@ -95,11 +60,11 @@ class StoredResults:
         try:
             with open(self.path, "rb") as file:
                 file.seek(offset)
-                return msgspec.convert(json.loads(file.readline()), _Tracks).track_details
+                return VideoResult.from_dict(json.loads(file.readline())).details
         except OSError as error:
             raise _cannot_read(self.path, error) from error
-        except (ValueError, RecursionError):
-            return []
+        except (ValueError, TypeError, RecursionError):
+            return ()
 
 
 def stored_results(path: str) -> StoredResults:
@@ -108,7 +73,7 @@ def stored_results(path: str) -> StoredResults:
     Raises:
         UsageError: it cannot be read, or not one of its lines is a record.
     """
-    rows: dict[tuple[str, str], tuple[StoredResult, int]] = {}
+    rows: dict[tuple[str, str], tuple[VideoResult, int]] = {}
     damaged = 0
     try:
         with open(path, "rb") as file:
@@ -154,13 +119,13 @@ def _lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
         offset += len(line)
 
 
-def _row_of(line: bytes) -> StoredResult | None:
+def _row_of(line: bytes) -> VideoResult | None:
     """Return a line's row, or None if it is damaged; a checksum is looked at where there is one."""
     if CHECKED in line and entry_of(line, 0) is None:
         return None
     try:
-        return msgspec.convert(json.loads(line), StoredResult)
-    except (ValueError, RecursionError):
+        return VideoResult.from_dict(json.loads(line) | {"track_details": ()})
+    except (ValueError, TypeError, RecursionError):
         return None
 
 

@@ -13,8 +13,9 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias
+
+import msgspec
 
 from deepscan import errors
 from deepscan.errors import DeepscanError, InputError, MachineError
@@ -233,7 +234,7 @@ class Supervisor:
         """Pass on the results of a file when all of them are there: of a worker that dies between two, none counts."""
         job = self._jobs[result.index]
         parts = self._parts.setdefault(result.index, [])
-        parts.append(replace(result, path=job.path))
+        parts.append(msgspec.structs.replace(result, path=job.path))
         if len(parts) < len(self._detectors):
             return
         del self._parts[result.index]

@@ -14,8 +14,9 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, Final
+
+import msgspec
 
 from deepscan import errors
 from deepscan.errors import DeepscanError, InputError, MachineError
@@ -175,7 +176,7 @@ def _hand_over(scan: PipelineScan, supervisor: Supervisor, taken: dict[int, Vide
         missing[result.index] = missing.get(result.index, detectors) - 1
         if not missing[result.index]:
             del missing[result.index], taken[result.index]
-        supervisor.tell(Finished(replace(result, path="", content=content)))
+        supervisor.tell(Finished(msgspec.structs.replace(result, path="", content=content)))
 
 
 def _decoding(

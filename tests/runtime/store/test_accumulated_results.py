@@ -2,17 +2,15 @@ from __future__ import annotations
 
 import sys
 import tracemalloc
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from deepscan.errors import UsageError
+from deepscan.results import COLUMNS
 from deepscan.runtime.store.journal_lines import line_of
-from deepscan.runtime.store.result_files import (
-    COLUMNS,
-    plan_without_writing,
-)
+from deepscan.runtime.store.result_files import plan_without_writing
 from tests.runtime.result_rows import LITE, OTHER, files_of, names_in, records_in, row, rows_in, scanned, write
 
 
@@ -107,7 +105,7 @@ def test_what_was_read_counts_and_not_what_was_planned(tmp_path: Path) -> None:
 def test_many_rows_of_earlier_runs_take_little_memory(tmp_path: Path) -> None:
     count = 20_000
     (tmp_path / "r.jsonl").write_bytes(
-        b"".join(line_of(scanned(index, f"{index}.mp4", details=()), "c") for index in range(count))
+        b"".join(line_of(scanned(index, f"{index}.mp4", details=(), content="c")) for index in range(count))
     )
     with files_of(tmp_path / "r.csv", ["new"]) as files:
         tracemalloc.start()

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def lines(count: int) -> list[bytes]:
-    return [line_of(scanned(index, f"{index}.mp4"), f"fast:1:{index}") for index in range(count)]
+    return [line_of(scanned(index, f"{index}.mp4", content=f"fast:1:{index}")) for index in range(count)]
 
 
 def opened(path: Path, *, fresh: bool = False) -> tuple[list[str | None], int, Path | None]:
@@ -42,7 +42,7 @@ def known(*numbers: int) -> list[str]:
 
 def test_a_line_holds_the_record_and_what_a_later_run_needs() -> None:
     path = os.fsdecode(b'=a,", "track_details": \n\xff.mp4')
-    line = line_of(row(path=path, status="scored", score=0.5, peak=PEAK, details=(TRACK,)), "fast:1:a")
+    line = line_of(row(path=path, status="scored", score=0.5, peak=PEAK, details=(TRACK,), content="fast:1:a"))
     record = json.loads(line.decode("ascii"))
     assert (record["path"], record["content"], record["peak_clips"]) == (path, "fast:1:a", 7)
     assert list(record)[-4:] == ["content", "peak_clips", "track_details", "check"]
@@ -272,7 +272,7 @@ journal = Journal(Path(sys.argv[1]))
 start = len(journal.entries)
 print("ready", flush=True)
 for number in range(start, start + 1_000_000):
-    journal.append([line_of(scanned(number, f"{number}.mp4"), f"fast:1:{number}")])
+    journal.append([line_of(scanned(number, f"{number}.mp4", content=f"fast:1:{number}"))])
     print(number, flush=True)
 """
 
@@ -331,8 +331,8 @@ def _fitting(written: Sequence[bytes], room: int) -> int:
 
 def test_retried_files_have_several_records(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "r.jsonl")
-    crashed = row(status="crashed", reason="signal 11")
-    journal.append([line_of(crashed, "fast:1:a"), line_of(scanned(0, "0.mp4", LITE), "fast:1:a")])
+    crashed = row(status="crashed", reason="signal 11", content="fast:1:a")
+    journal.append([line_of(crashed), line_of(scanned(0, "0.mp4", LITE, content="fast:1:a"))])
     journal.close()
     found = read_journal(tmp_path / "r.jsonl").entries
     assert [(entry.content, entry.status in SUCCEEDED) for entry in found] == [("fast:1:a", False), ("fast:1:a", True)]

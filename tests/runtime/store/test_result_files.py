@@ -5,18 +5,15 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from deepscan.errors import OutputError
+from deepscan.results import COLUMNS
 from deepscan.runtime.store import result_files
-from deepscan.runtime.store.result_files import (
-    COLUMNS,
-    plan_without_writing,
-    record_of,
-)
+from deepscan.runtime.store.result_files import plan_without_writing
 from tests.runtime.result_rows import (
     LITE,
     OTHER,
@@ -135,7 +132,7 @@ def test_a_scan_that_ended_early_goes_on_and_its_files_are_those_of_an_undisturb
         assert files.commit() == out
     assert both(out) == undisturbed
     again = [replace(scanned(index, f"{index}.mp4"), details=()) for index in range(10)]
-    assert [record_of(result) for result in done] == [record_of(result) for result in again]
+    assert [result.to_dict() for result in done] == [result.to_dict() for result in again]
     assert [(result.index, result.row) for result in done] == [(index, index) for index in range(10)]
 
 
@@ -155,7 +152,7 @@ def test_a_moved_file_keeps_its_result_under_its_new_name_and_place(tmp_path: Pa
     assert names_in(out) == ["a", "b", "moved/b", "new", "'=a"]
     records = records_in(tmp_path / "r.jsonl")
     assert [record["path"] for record in records] == ["a", "b", "moved/b", "=a", "new"]
-    assert [record["score"] for record in records] == [record_of(result)["score"] for result in expected]
+    assert [record["score"] for record in records] == [result.to_dict()["score"] for result in expected]
     assert [record["content"] for record in records][2:] == ["fast:1:b", "fast:1:a", "fast:1:new"]
     with files_of(out, ["moved/b", "new", "=a"], contents=contents) as files:  # the new lines have good checksums
         assert (files.done, files.notes) == (frozenset({0, 1, 2}), [])
@@ -281,6 +278,7 @@ def test_a_commit_before_the_end_flushes_the_journal(tmp_path: Path, monkeypatch
 SCAN = """
 import sys
 from pathlib import Path
+from deepscan.results import COLUMNS
 from deepscan.runtime.store import result_files
 from tests.runtime.result_rows import LITE, OTHER, files_of, paths, scanned
 result_files.RENDER_SECONDS = 0.0

@@ -5,23 +5,17 @@ import io
 import json
 import os
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from deepscan.results import VideoResult
-from deepscan.runtime.store.result_files import (
-    COLUMNS,
-    CSV_HEADER,
-    OrderedRecords,
-    csv_line,
-    record_of,
-)
-from deepscan.runtime.store.result_records import result_of
-from tests.runtime.result_rows import LITE, OTHER, PEAK, files_of, row, scanned, write
+from deepscan.results import COLUMNS, VideoResult
+from deepscan.runtime.store.ordered_records import OrderedRecords
+from deepscan.runtime.store.result_records import CSV_HEADER, csv_line
+from tests.runtime.result_rows import LITE, OTHER, files_of, row, scanned, write
 
 # As in the design, written out: other programs rely on the names and their order.
 DESIGNED = (
@@ -40,7 +34,7 @@ texts = st.one_of(
 
 
 def cells(result: VideoResult) -> dict[str, str]:
-    (read,) = csv.reader(io.StringIO(csv_line(record_of(result)), newline=""))
+    (read,) = csv.reader(io.StringIO(csv_line(result.to_dict()), newline=""))
     return dict(zip(COLUMNS, read, strict=True))
 
 
@@ -91,9 +85,9 @@ def test_a_record_gives_the_result_back_as_it_is_rounded(
     result: VideoResult, score: float, seconds: float, reason: str
 ) -> None:
     result = replace(result, score=score, duration_seconds=seconds, reason=reason)
-    record = json.loads(json.dumps(record_of(result) | {"peak_clips": PEAK.clips}))
-    again = result_of(record, index=result.index, row=result.row, path=result.path)
-    assert record_of(again) == record_of(result)
+    record = json.loads(json.dumps(result.to_dict()))
+    again = VideoResult.from_dict(record, index=result.index, row=result.row)
+    assert again.to_dict() == result.to_dict()
     assert again.peak is not None
     assert (again.peak.clips, again.index, again.row, again.path) == (7, result.index, result.row, result.path)
 
@@ -129,9 +123,9 @@ def test_any_name_and_reason_survive_both_files(path: str, reason: str) -> None:
 
 def test_the_thresholds_of_a_label_are_in_the_record_and_not_in_the_csv() -> None:
     result = replace(row(), score=0.5, label="uncertain", real_below=0.35, fake_from=0.8)
-    record = record_of(result)
+    record = result.to_dict()
     assert (record["real_below"], record["fake_from"]) == (0.35, 0.8)
     assert not {"real_below", "fake_from"} & set(COLUMNS)
     older = {name: value for name, value in record.items() if name not in ("real_below", "fake_from")}
-    again = result_of(older | {"peak_clips": None}, index=0, row=0, path="a.mp4")
+    again = VideoResult.from_dict(older)
     assert (again.real_below, again.fake_from) == (None, None)
