@@ -29,6 +29,15 @@ def own_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def workers_here() -> Iterator[None]:
+    """Scans of this process have their workers in threads of it, which takes a fifth of the time."""
+    from tests.runtime.worker_here import workers_in_threads
+
+    with workers_in_threads():
+        yield
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Without a GPU skip what needs one, unless somebody promised that there is one."""
     usable = nvidia_gpus() and PROVIDERS["cuda"] in available_providers()

@@ -18,6 +18,7 @@ from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES, example
 from tests.runtime.tiny_detectors import tiny_clip_artifact, tiny_frame_artifact
 
 ASSETS = Path(str(files("deepscan") / "assets"))
+pytestmark = pytest.mark.usefixtures("workers_here")
 
 
 def test_a_scan_yields_typed_results_with_tracks_and_timelines() -> None:

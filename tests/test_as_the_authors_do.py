@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -19,11 +20,13 @@ from deepscan.export.forms import graph_of
 from deepscan.export.packing import WeightsOrigin, packed
 from deepscan.models.ftcn import TARGET as VIDEO_TARGET
 from deepscan.models.registry import find_detector
+from deepscan.runtime.artifacts.artifacts import Artifact
 from deepscan.runtime.faces.crops import region_rgb
 from deepscan.runtime.faces.yunet import YuNet
 from deepscan.runtime.media.pyav_reader import open_video
 from tests.footage import ASTRONAUT, PHONE
 
+pytestmark = pytest.mark.usefixtures("workers_here")
 LENGTH, SIZE, FRAMES = 32, 224, 40
 SPEC = msgspec.structs.replace(find_detector("altfreezing").spec, name="linear")
 
@@ -40,6 +43,12 @@ class Linear(nn.Module):
         """[N, 3, T, H, W] -> [N]."""
         coarse = functional.avg_pool3d(clips, (1, 16, 16))
         return (coarse * self.get_buffer("pattern")).sum((1, 2, 3, 4))
+
+
+@cache
+def linear_artifact() -> Artifact:
+    """Export the detector once."""
+    return packed(graph_of(Linear(), SPEC), SPEC, WeightsOrigin("linear", "0" * 64))
 
 
 def plain_script(path: Path) -> NDArray[np.float64]:
@@ -100,8 +109,8 @@ def window_score(
 
 @pytest.mark.parametrize("path", [ASTRONAUT, PHONE], ids=lambda path: path.stem)
 def test_a_scan_gives_the_mean_over_every_window(path: Path, tmp_path: Path) -> None:
-    store_artifact(packed(graph_of(Linear(), SPEC), SPEC, WeightsOrigin("linear", "0" * 64)), tmp_path)
-    scan = deepscan.scan(path, model=str(tmp_path / "linear.onnx"), sampling="paper", frames=FRAMES)
+    model = str(store_artifact(linear_artifact(), tmp_path))
+    scan = deepscan.scan(path, model=model, sampling="paper", frames=FRAMES)
     (result,) = list(scan)
     expected = plain_script(path)
     assert result.clips == len(expected) == FRAMES - LENGTH + 1

@@ -20,13 +20,11 @@ from benchmarks.gpu_report import Figure, Sample, StageFigure, rate_of, ratios
 from benchmarks.gpu_stages import StagesAlone
 from benchmarks.gpu_works import NAMES, Job, Measuring
 from deepscan.export.artifact import store_artifact
-from deepscan.export.forms import graph_of
-from deepscan.export.packing import WeightsOrigin, packed
 from deepscan.models.networks.artifact_graph import ArtifactGraph
 from deepscan.runtime.media.pyav_reader import open_video
 from deepscan.runtime.system.machine import nvidia_gpus
 from tests.footage import ASTRONAUT
-from tests.test_as_the_authors_do import SPEC, Linear
+from tests.test_as_the_authors_do import SPEC, Linear, linear_artifact
 
 FRAMES = 36
 
@@ -85,14 +83,14 @@ def test_what_makes_no_sense_is_refused(options: list[str]) -> None:
         main(["--device", "cpu", *options])
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_the_authors_way_takes_every_window_or_every_32nd(tmp_path: Path) -> None:
     spec = msgspec.structs.replace(SPEC, paper=msgspec.structs.replace(SPEC.paper, frames=FRAMES))
     way = AuthorsWay(spec, ArtifactGraph(Linear(), spec).eval(), device="cpu")
     dense, sparse = (way.score(ASTRONAUT, stride=stride) for stride in (1, 32))
     assert (dense.frames, dense.items) == (FRAMES, FRAMES - 31)
     assert (sparse.frames, sparse.items) == (FRAMES, 1)
-    store_artifact(packed(graph_of(Linear(), SPEC), SPEC, WeightsOrigin("linear", "0" * 64)), tmp_path)
-    model = str(tmp_path / "linear.onnx")
+    model = str(store_artifact(linear_artifact(), tmp_path))
     (result,) = deepscan.scan(ASTRONAUT, model=model, sampling="paper", frames=FRAMES, device="cpu")
     assert result.clips == dense.items
     # Faces are searched at full size here, and in a picture of 640 pixels there.

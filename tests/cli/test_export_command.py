@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.console import QUICK, Ran, assert_one_line, deepscan
+from tests.cli.console import QUICK, Ran, assert_one_line, deepscan, deepscan_process
 from tests.footage import ASTRONAUT, EXAMPLES, NO_FACE, SWAPPED
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,7 @@ def package_alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def half(home: Path, out: Path, package_alone: Path) -> Ran:
-    ran = deepscan(
+    ran = deepscan_process(
         *(*LITE, "--fp16", "--engine", "tensorrt-rtx", "--sm", "86,120", "--out", out),
         env={"DEEPSCAN_HOME": str(home), "PYTHONPATH": str(package_alone)},
         cwd=package_alone,

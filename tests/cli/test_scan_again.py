@@ -17,8 +17,8 @@ from deepscan.cli import scan_run
 from deepscan.cli.scan_display import ScanDisplay
 from deepscan.cli.scan_run import Continuing
 from deepscan.runtime.media.content import Contents, content_id
-from deepscan.runtime.workers.transport import WorkerProcess
-from tests.cli.console import DEEPSCAN, ENVIRONMENT, Ran, assert_one_line, deepscan, rows_of
+from deepscan.runtime.workers import worker_orders
+from tests.cli.console import DEEPSCAN, ENVIRONMENT, Ran, assert_one_line, deepscan, deepscan_process, rows_of
 from tests.footage import ASTRONAUT, NO_FACE, flat, portrait, write_video
 from tests.runtime.watchdog import wait_until
 
@@ -147,7 +147,7 @@ def test_a_trace_is_one_file_that_viewers_load(folder: Path) -> None:
 
 def test_a_video_that_takes_too_long_costs_one_row(tmp_path: Path) -> None:
     long = write_video(tmp_path / "long.mp4", [portrait(640, 360)] * 1000, options={"preset": "ultrafast"})
-    ran = deepscan("scan", long, NO_FACE, "--jobs", "1", "--timeout", "3", cwd=tmp_path)
+    ran = deepscan_process("scan", long, NO_FACE, "--jobs", "1", "--timeout", "3", cwd=tmp_path)
     assert ran.code == 1
     slow, fine = rows_of((tmp_path / "results.csv").read_bytes())
     assert (slow["status"], slow["score"], fine["status"]) == ("timeout", "", "no_face")
@@ -184,6 +184,7 @@ def run_here(*paths: str, **options: Any) -> Rows:
     return rows_of(Path("r.csv").read_bytes())
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_only_what_this_scan_may_take_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -204,11 +205,12 @@ def test_only_what_this_scan_may_take_counts(
     assert [row["backend"] for row in run_here("a.mp4", **openvino)] == ["openvino-cpu"]
     assert [plan(**openvino), plan(**onnxruntime)] == ["done"] * 2
     started: list[str] = []
-    monkeypatch.setattr(WorkerProcess, "__init__", lambda *_, **__: started.append("worker"))
+    monkeypatch.setattr(worker_orders, "WorkerProcess", lambda *_, **__: started.append("worker"))
     assert [row["backend"] for row in run_here("a.mp4", **onnxruntime)] == ["onnxruntime-cpu"]  # known, and shown again
     assert started == []
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_files_that_are_moved_or_written_to_while_others_are_scanned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from deepscan.runtime.artifacts.artifacts import embedded_manifest
 from tests.cli.console import DEEPSCAN, ENVIRONMENT, QUICK, Ran, deepscan, rows_of
-from tests.footage import ASTRONAUT, EXAMPLES, NO_FACE, SWAPPED, TWO_FACES, example_frames, write_video
+from tests.footage import ASTRONAUT, EXAMPLES, NO_FACE, SWAPPED, TWO_FACES, example_frames, portrait, write_video
 from tests.runtime.watchdog import wait_until
 
 NAMES = ["astronaut_h264.mp4", "no_face_mpeg4.avi", "phone_portrait_hevc.mp4", "swapped_face_av1.mp4"]
@@ -215,11 +215,22 @@ def test_a_name_with_a_terminals_escape_sequence_cannot_steer_the_terminal(tmp_p
         assert [sign for sign in text if not sign.isprintable() and sign != "\n"] == []
 
 
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video that takes many times longer than a test waits for."""
+    path = tmp_path_factory.mktemp("long") / "long.mp4"
+    return write_video(path, [portrait(640, 360)] * 900, options={"preset": "ultrafast"})
+
+
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_finishes_what_has_begun_and_the_next_run_goes_on_from_there(
     tmp_path: Path, sent: signal.Signals
 ) -> None:
-    command = [DEEPSCAN, "scan", str(NO_FACE), str(EXAMPLES), "--jobs", "1", "--verbose"]
+    videos = [str(NO_FACE)]
+    for number in range(5):
+        path = tmp_path / f"{number}.mp4"
+        videos.append(str(write_video(path, example_frames(ASTRONAUT, 10 + number), options={"preset": "ultrafast"})))
+    command = [DEEPSCAN, "scan", *videos, "--jobs", "1", "--verbose"]
     with subprocess.Popen(
         command, cwd=tmp_path, env=os.environ | ENVIRONMENT, stderr=subprocess.PIPE, text=True
     ) as child:
@@ -232,18 +243,17 @@ def test_an_interrupt_finishes_what_has_begun_and_the_next_run_goes_on_from_ther
     assert "Finishing the files in flight" in rest
     assert "the same command goes on from there" in rest
     rows = rows_of((tmp_path / "results.csv").read_bytes())
-    assert 1 <= len(rows) < len(NAMES)
+    assert 1 <= len(rows) < len(videos)
     assert rows[0]["path"] == str(NO_FACE)
     assert {row["status"] for row in rows} <= {"scored", "no_face"}
     ran = deepscan(*command[1:], cwd=tmp_path)
     assert ran.code == 0
     assert f"{len(rows)} of them known from earlier runs" in ran.err
     assert rows_of((tmp_path / "results.csv").read_bytes())[: len(rows)] == rows
-    assert len(rows_of((tmp_path / "results.csv").read_bytes())) == len(NAMES)
+    assert [row["path"] for row in rows_of((tmp_path / "results.csv").read_bytes())] == videos
 
 
-def test_a_second_interrupt_ends_the_scan_at_once_and_loses_nothing(tmp_path: Path) -> None:
-    long = write_video(tmp_path / "long.mp4", example_frames(ASTRONAUT, 50) * 10, options={"preset": "ultrafast"})
+def test_a_second_interrupt_ends_the_scan_at_once_and_loses_nothing(tmp_path: Path, long: Path) -> None:
     command = [DEEPSCAN, "scan", str(NO_FACE), str(long), "--jobs", "1", "--verbose"]
     with subprocess.Popen(
         command, cwd=tmp_path, env=os.environ | ENVIRONMENT, stderr=subprocess.PIPE, text=True
@@ -260,8 +270,7 @@ def test_a_second_interrupt_ends_the_scan_at_once_and_loses_nothing(tmp_path: Pa
     assert (row["path"], row["status"]) == (str(NO_FACE), "no_face")
 
 
-def test_a_scan_whose_process_is_killed_leaves_no_process_and_loses_nothing(tmp_path: Path) -> None:
-    long = write_video(tmp_path / "long.mp4", example_frames(ASTRONAUT, 50) * 10, options={"preset": "ultrafast"})
+def test_a_scan_whose_process_is_killed_leaves_no_process_and_loses_nothing(tmp_path: Path, long: Path) -> None:
     command = [DEEPSCAN, "scan", str(NO_FACE), str(long), "--jobs", "1", "--verbose"]
     with subprocess.Popen(
         command, cwd=tmp_path, env=os.environ | ENVIRONMENT, stderr=subprocess.PIPE, text=True
@@ -276,8 +285,7 @@ def test_a_scan_whose_process_is_killed_leaves_no_process_and_loses_nothing(tmp_
     assert [row["path"] for row in rows_of((tmp_path / "results.csv").read_bytes())] == [str(NO_FACE)]
 
 
-def test_an_interrupt_prints_the_finished_rows_that_waited_for_others(tmp_path: Path) -> None:
-    long = write_video(tmp_path / "long.mp4", example_frames(ASTRONAUT, 50) * 12, options={"preset": "ultrafast"})
+def test_an_interrupt_prints_the_finished_rows_that_waited_for_others(tmp_path: Path, long: Path) -> None:
     command = [DEEPSCAN, "scan", str(long), str(NO_FACE), "--jobs", "2", "--verbose", "--out", "-"]
     with subprocess.Popen(
         command, cwd=tmp_path, env=os.environ | ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE

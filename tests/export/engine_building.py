@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Final
 
 from deepscan.export.engine_builder import build_engine
-from deepscan.export.forms import graph_of
-from deepscan.export.packing import packed
 from deepscan.runtime.artifacts.artifacts import Artifact
 from deepscan.runtime.backends.tensorrt.engine_store import Engine
-from tests.runtime.tiny_detectors import ORIGIN, TINY_FRAME, Brightness
+from tests.runtime.tiny_detectors import TINY_FRAME, tiny_artifact
 
 ARCHITECTURES: Final = ("8.0", "8.6", "8.9", "12.0")
 WORKSPACE: Final = 1 << 30
 
 
-@cache
 def tiny() -> Artifact:
-    return packed(graph_of(Brightness(), TINY_FRAME), TINY_FRAME, ORIGIN)
+    return tiny_artifact(TINY_FRAME)
 
 
 def build(

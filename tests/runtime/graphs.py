@@ -14,12 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from deepscan.export.forms import graph_of
-from deepscan.export.packing import WeightsOrigin, packed
+from deepscan.export.packing import packed
 from deepscan.runtime.artifacts.artifacts import Artifact
-from deepscan.spec import DetectorSpec
-from tests.runtime.tiny_detectors import TINY_CLIP, TINY_FRAME, Brightness
-
-ORIGIN = WeightsOrigin("made.pth", "0" * 64)
+from tests.runtime.tiny_detectors import ORIGIN, TINY_CLIP, TINY_FRAME
 
 
 class SmallClipNetwork(nn.Module):
@@ -88,12 +85,6 @@ def _larger(network: nn.Module, factor: float) -> nn.Module:
         for weights in network.parameters():
             weights.mul_(factor)
     return network
-
-
-@cache
-def brightness_artifact(spec: DetectorSpec = TINY_CLIP) -> Artifact:
-    """Return the detector whose logit is the brightness, from -4 to 4."""
-    return packed(graph_of(Brightness(), spec), spec, ORIGIN)
 
 
 def mean_graph(

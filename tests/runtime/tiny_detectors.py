@@ -1,7 +1,8 @@
-"""Very small detectors, exported on the spot: their logit is how bright a face is, from -4 (black) to 4 (white)."""
+"""Very small detectors, each exported once: their logit is how bright a face is, from -4 (black) to 4 (white)."""
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from deepscan.export.forms import graph_of
 from deepscan.export.packing import WeightsOrigin, packed
 from deepscan.models.detector import HALF
 from deepscan.models.registry import find_detector
+from deepscan.runtime.artifacts.artifacts import Artifact
 from deepscan.runtime.artifacts.weights_store import RECORD, Record
 from deepscan.runtime.faces.retinaface import INPUT_NAME, OUTPUT_NAMES
 from deepscan.spec import DetectorSpec
@@ -52,16 +54,18 @@ class Brightness(nn.Module):
 
 def tiny_clip_artifact(folder: Path) -> Path:
     """Export a detector that takes clips of 8 crops of 32 x 32 pixels, aligned as those of FTCN; at least 3 frames."""
-    return _exported(TINY_CLIP, folder)
+    return store_artifact(tiny_artifact(TINY_CLIP), folder)
 
 
 def tiny_frame_artifact(folder: Path) -> Path:
     """Export a detector that takes crops of 32 x 32 pixels."""
-    return _exported(TINY_FRAME, folder)
+    return store_artifact(tiny_artifact(TINY_FRAME), folder)
 
 
-def _exported(spec: DetectorSpec, folder: Path) -> Path:
-    return store_artifact(packed(graph_of(Brightness(), spec), spec, ORIGIN), folder)
+@cache
+def tiny_artifact(spec: DetectorSpec) -> Artifact:
+    """Export a detector that takes what the spec says."""
+    return packed(graph_of(Brightness(), spec), spec, ORIGIN)
 
 
 def install_retinaface(home: Path) -> Path:

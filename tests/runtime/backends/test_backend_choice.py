@@ -36,13 +36,12 @@ from deepscan.runtime.system.files import HOME_VARIABLE
 from deepscan.runtime.system.machine import environment
 from deepscan.spec import DetectorSpec
 from tests.runtime.graphs import (
-    brightness_artifact,
     determinant_artifact,
     frame_artifact,
     graph_from,
     small_clip_artifact,
 )
-from tests.runtime.tiny_detectors import TINY_FRAME
+from tests.runtime.tiny_detectors import TINY_FRAME, tiny_artifact
 
 FEW = 3
 needs_bf16 = pytest.mark.skipif(
@@ -114,7 +113,7 @@ def read(path: Path) -> Choice:
 
 
 def bright() -> Artifact:
-    return brightness_artifact(TINY_FRAME)
+    return tiny_artifact(TINY_FRAME)
 
 
 def canceling_artifact() -> Artifact:

@@ -27,17 +27,17 @@ from deepscan.runtime.backends.tensorrt.tensorrt_backend import usable_packages
 from deepscan.runtime.backends.tensorrt.tensorrt_gpu import present_target
 from deepscan.runtime.system.machine import Device, nvidia_gpus
 from tests.runtime.graphs import (
-    brightness_artifact,
     frame_artifact,
     mean_graph,
     small_clip_artifact,
     small_frame_artifact,
 )
+from tests.runtime.tiny_detectors import TINY_CLIP, tiny_artifact
 
 GOLDEN = Path(__file__).parents[2] / "models" / "lite_golden.npz"
 DETECTORS: dict[str, Callable[[], Artifact]] = {
     "lite": lambda: load_artifact("lite"),
-    "brightness": brightness_artifact,
+    "brightness": lambda: tiny_artifact(TINY_CLIP),
     "small-frame": small_frame_artifact,
     "small-clip": small_clip_artifact,
 }

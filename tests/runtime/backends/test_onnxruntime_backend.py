@@ -11,8 +11,8 @@ from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.onnxruntime_backend import FixedBatches, arithmetic
 from deepscan.runtime.backends.sessions import PROVIDERS, Session, available_providers
 from deepscan.runtime.backends.tensor_sizes import CLIPS_AT_ONCE_CUDA, CROPS_AT_ONCE_CUDA, MEMORY_SHARE, most_on_cuda
-from tests.runtime.graphs import brightness_artifact, small_clip_artifact
-from tests.runtime.tiny_detectors import TINY_CLIP
+from tests.runtime.graphs import small_clip_artifact
+from tests.runtime.tiny_detectors import TINY_CLIP, tiny_artifact
 
 GIB = 1 << 30
 # In the wheels for CPUs, too: it is loaded, and computes no node of ours.
@@ -85,7 +85,7 @@ def test_a_provider_that_computes_nothing_is_noticed(monkeypatch: pytest.MonkeyP
 
 
 def test_an_axis_that_always_has_one_size_is_fixed() -> None:
-    model = brightness_artifact().model
+    model = tiny_artifact(TINY_CLIP).model
     free = Session(model, source="x.onnx", device="cpu", threads=1)
     once = Session(model, source="x.onnx", device="cpu", threads=1, axes={"N": 1})
     assert free.inputs()["clips"][1] == ["N", 8, 32, 32, 3]

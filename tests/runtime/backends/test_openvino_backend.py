@@ -21,8 +21,8 @@ from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
 from deepscan.runtime.artifacts.external_data import refuse_external_data
 from deepscan.runtime.backends import openvino_backend
 from deepscan.runtime.backends.openvino_backend import OpenVinoBackend, arithmetic
-from tests.runtime.graphs import ORIGIN, graph_from, small_clip_artifact
-from tests.runtime.tiny_detectors import TINY_FRAME
+from tests.runtime.graphs import graph_from, small_clip_artifact
+from tests.runtime.tiny_detectors import ORIGIN, TINY_FRAME
 
 GOLDEN = Path(__file__).parents[2] / "models" / "lite_golden.npz"
 SCALE = 1 / 128

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from deepscan.options import BackendName
 from deepscan.runtime.backends.backend_choice import Candidate, open_backend
 from deepscan.runtime.backends.streams import CROPS_AT_ONCE, MOST_STREAMS, Streams, streams_for
-from tests.runtime.graphs import brightness_artifact
-from tests.runtime.tiny_detectors import TINY_CLIP, TINY_FRAME
+from tests.runtime.tiny_detectors import TINY_CLIP, TINY_FRAME, tiny_artifact
 
 
 @given(threads=st.integers(1, 300))
@@ -35,7 +34,7 @@ def test_a_clip_gets_all_threads() -> None:
 def test_backends_take_as_many_as_that(name: BackendName) -> None:
     sizes = []
     for spec in (TINY_CLIP, TINY_FRAME):
-        candidate, artifact = Candidate(name, "fp32"), brightness_artifact(spec)
+        candidate, artifact = Candidate(name, "fp32"), tiny_artifact(spec)
         with closing(open_backend(candidate, artifact, device="cpu", threads=2)) as backend:
             sizes.append(backend.max_batch)
     assert sizes == [1, CROPS_AT_ONCE]
