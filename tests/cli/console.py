@@ -47,26 +47,28 @@ def deepscan(
 
     This is all of the command but what `main` does with signals, and takes a hundredth of a process's time.
     """
-    out, err = io.BytesIO(), io.BytesIO()
+    out = io.TextIOWrapper(io.BytesIO(), "utf-8", "surrogateescape")
+    err = io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace", line_buffering=True)
     with pytest.MonkeyPatch.context() as patch, workers_in_threads():
         for name, value in {**ENVIRONMENT, running.DEBUG_VARIABLE: "", **(env or {})}.items():
             patch.setenv(name, value)  # and what the command sets is taken back
         words = [os.fspath(argument) for argument in arguments]
         patch.setattr(sys, "argv", ["deepscan", *words])
         patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), "utf-8"))
-        patch.setattr(sys, "stdout", io.TextIOWrapper(out, "utf-8", "surrogateescape"))
-        patch.setattr(sys, "stderr", io.TextIOWrapper(err, "utf-8", "backslashreplace", line_buffering=True))
+        patch.setattr(sys, "stdout", out)
+        patch.setattr(sys, "stderr", err)
         patch.setattr(threading, "excepthook", threading.excepthook)
         patch.setattr(running, "_signals", [])
         patch.setattr(naming, "_command_line", True)
         if cwd is not None:
             patch.chdir(cwd)
         code = running.run(words)
-        sys.stderr.flush()
-        said, told = out.getvalue(), err.getvalue()
-        sys.stdout.detach()
-        sys.stderr.detach()
-    return Ran(code, said, told.decode())
+    return Ran(code, _written(out), _written(err).decode())
+
+
+def _written(stream: io.TextIOWrapper) -> bytes:
+    stream.seek(0)
+    return bytes(stream.buffer.read())
 
 
 def deepscan_process(
