@@ -148,9 +148,9 @@ def target_for(faces: Sequence[Face], authors: Sequence[Floats]) -> Floats:
         authors: the authors' matrices [2, 3], one for each face.
     """
     weights = weights_of(faces)
-    placed = np.stack([moved(matrix, face.landmarks) for matrix, face in zip(authors, faces, strict=True)])
+    placed = np.stack([moved(matrix, face.points) for matrix, face in zip(authors, faces, strict=True)])
     mean = mean_and_spread(placed, weights)[0]
-    changes = [change(matrix, similarity(face.landmarks, mean)) for matrix, face in zip(authors, faces, strict=True)]
+    changes = [change(matrix, similarity(face.points, mean)) for matrix, face in zip(authors, faces, strict=True)]
     average = mean_and_spread(np.stack(changes), weights)[0]
     return np.asarray(np.linalg.solve(average[:, :2], (mean - average[:, 2]).T).T, dtype=np.float64)
 
@@ -164,7 +164,7 @@ def change(authors: Floats, ours: Floats) -> Floats:
 def report_template(name: str, faces: Sequence[Face], authors: Sequence[Floats], target: Points, size: int) -> None:
     """Print where YuNet's points lie in the authors' crop, and how far off our crop is with either target."""
     weights, theirs = weights_of(faces), target_landmarks(target, size)
-    placed = np.stack([moved(matrix, face.landmarks) for matrix, face in zip(authors, faces, strict=True)])
+    placed = np.stack([moved(matrix, face.points) for matrix, face in zip(authors, faces, strict=True)])
     rows = zip(target, *mean_and_spread(placed / size, weights), target_for(faces, authors) / size, strict=True)
     print(f"\n{name}: YuNet's points in the authors' crop, in units of its side\n")
     print("| point | authors' target | mean | standard deviation | target for YuNet's points |\n|---|---|---|---|---|")
@@ -177,7 +177,7 @@ def report_template(name: str, faces: Sequence[Face], authors: Sequence[Floats],
     print(f"\nOur crop of {size} pixels against the authors', means and largest but 10 %\n")
     print("| target | scale | roll | right | down | corners | 90 % | landmarks | 90 % |\n|---|" + "---|" * 8)
     for label, targets in (("authors'", [theirs] * len(faces)), ("of other files", [others[f.file] for f in faces])):
-        ours = [similarity(face.landmarks, aim) for face, aim in zip(faces, targets, strict=True)]
+        ours = [similarity(face.points, aim) for face, aim in zip(faces, targets, strict=True)]
         errors = np.array([departure(*three, size) for three in zip(faces, authors, ours, strict=True)])
         scale, roll, right, down, corners, marks = weights @ errors
         high = [quantile(column, weights, 0.9) for column in errors.T[-2:]]

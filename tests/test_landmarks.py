@@ -66,7 +66,7 @@ def test_points_that_always_lie_in_the_same_places_give_these_as_target() -> Non
     target = target_for(faces, authors)
     np.testing.assert_allclose(target, PLACES, atol=1e-9)
     for seen, matrix in zip(faces, authors, strict=True):
-        same = departure(seen, matrix, similarity(seen.landmarks, target), 224)
+        same = departure(seen, matrix, similarity(seen.points, target), 224)
         assert same == pytest.approx((1, 0, 0, 0, 0, 0), abs=1e-9)
 
 
@@ -75,11 +75,9 @@ def test_scattered_points_give_crops_that_are_right_on_average() -> None:
     faces = [face(PLACES + rng.normal(0, 15, (5, 2)), file=number) for number in range(200)]
     authors = [similar(0.0, 1.0, (0, 0))] * len(faces)
     target = target_for(faces, authors)
-    changes = [similarity(seen.landmarks, target) for seen in faces]
+    changes = [similarity(seen.points, target) for seen in faces]
     np.testing.assert_allclose(np.mean(changes, axis=0), [[1, 0, 0], [0, 1, 0]], atol=1e-9)
-    plain = np.mean(
-        [similarity(seen.landmarks, np.mean([s.landmarks for s in faces], axis=0)) for seen in faces], axis=0
-    )
+    plain = np.mean([similarity(seen.points, np.mean([s.points for s in faces], axis=0)) for seen in faces], axis=0)
     assert plain[0, 0] < 0.97  # the mean of the points alone would show faces smaller
 
 
