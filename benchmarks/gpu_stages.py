@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, cast
 
-from deepscan.options import BackendChoice, PrecisionChoice, ScanOptions
+from deepscan.options import BACKEND_VARIABLE, BackendChoice, PrecisionChoice, ScanOptions
 from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.backend_choice import resolve_backend
-from deepscan.runtime.backends.backends import BACKEND_VARIABLE
 from deepscan.runtime.faces.cropping import Timed, clip_of, cuts_for, piece_of
 from deepscan.runtime.faces.detections import Detection, Faces
 from deepscan.runtime.media.decoder_choice import DecoderCounts, DeviceDecoding

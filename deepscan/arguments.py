@@ -43,6 +43,7 @@ class Option:
         metavar: placeholder for the value in the help.
         shown_default: default for the help, where the default value itself says too little.
         name: on the command line, where it is not the field's.
+        short: one letter for the command line, with its hyphen.
         unit: in which the command line and configuration files give the value, as a multiple of the field's own.
         zero_is_none: whether 0 on the command line stands for None.
         bounds: keyword arguments of `check`.
@@ -54,12 +55,13 @@ class Option:
     metavar: str | None = None
     shown_default: str | None = None
     name: str | None = None
+    short: str | None = None
     unit: int = 1
     zero_is_none: bool = False
     bounds: Mapping[str, Any] = field(default_factory=dict)
 
     def from_command_line(self, label: str, value: object) -> Any:
-        """Return the value of the field for a value in the command line's unit.
+        """Return the value of the field for one in the command line's unit.
 
         Raises:
             UsageError: the value has the wrong kind, or is out of range.
@@ -70,6 +72,12 @@ class Option:
             return self.check(label, value, **self.bounds)
         bounds = {name: -(-bound // self.unit) for name, bound in self.bounds.items()}
         return self.check(label, value, **bounds) * self.unit
+
+    def to_command_line(self, value: Any) -> Any:
+        """Return a value of the field in the command line's unit; None where nothing is given."""
+        if value is None:
+            return 0 if self.zero_is_none else None
+        return value if self.unit == 1 else value // self.unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +101,12 @@ class OptionField:
     @property
     def flag(self) -> str:
         """The option on the command line: `--min-face`."""
-        return f"--{self.option.name or self.name.replace('_', '-')}"
+        return f"--{self.key}"
+
+    @property
+    def key(self) -> str:
+        """Its name in a configuration file: `min-face`."""
+        return self.option.name or self.name.replace("_", "-")
 
 
 @cache

@@ -44,6 +44,8 @@ Arithmetic: TypeAlias = Literal["fp32", "bf16", "fp16", "int8"]
 PrecisionChoice: TypeAlias = Literal["auto", Arithmetic]
 HashChoice: TypeAlias = Literal["fast", "full"]
 
+# Stands in for `backend`, for a whole machine or session.
+BACKEND_VARIABLE: Final = "DEEPSCAN_BACKEND"
 # Chosen by measurement: see "Detecting every n-th frame" in benchmarks/README.md.
 DETECT_EVERY: Final = 5
 # No video that is worth it takes longer, and none holds up a scan for ever; one that stands still is noticed earlier.
@@ -235,6 +237,14 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
     def mode(self) -> SamplingMode:
         """Sampling in force: `quick` where only a number of frames or clips is given."""
         return self.sampling or ("full" if self.frames is None and self.clips is None else "quick")
+
+    def with_environment(self) -> Self:
+        """Return the options with the backend that the environment names, where none is given.
+
+        Raises:
+            UsageError: there is no such backend.
+        """
+        return msgspec.structs.replace(self, backend=self.backend or os.environ.get(BACKEND_VARIABLE) or "auto")
 
     def to_json(self) -> bytes:
         """Return the options for another process; names of files that are no valid text survive."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from deepscan.runtime.backends.backends import BACKEND_VARIABLE
+from deepscan.options import BACKEND_VARIABLE
 from deepscan.runtime.backends.sessions import PROVIDERS, available_providers
 from deepscan.runtime.system.files import HOME_VARIABLE
 from deepscan.runtime.system.machine import nvidia_gpus

@@ -12,6 +12,7 @@ from deepscan.cli.doctor import doctor
 from deepscan.cli.export import EXAMPLES as EXPORT_EXAMPLES
 from deepscan.cli.export import export
 from deepscan.cli.models import models
+from deepscan.cli.options import Command, Group
 from deepscan.cli.scan import EXAMPLES as SCAN_EXAMPLES
 from deepscan.cli.scan import scan
 from deepscan.cli.show import EXAMPLES as SHOW_EXAMPLES
@@ -19,18 +20,19 @@ from deepscan.cli.show import show
 from deepscan.cli.weights import app as weights
 
 app = typer.Typer(
+    cls=Group,
     name="deepscan",
     help="Scan videos for forged faces: one honest row per video.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-app.command(epilog=SCAN_EXAMPLES)(scan)
-app.command(epilog=SHOW_EXAMPLES)(show)
-app.command()(models)
-app.command()(doctor)
-app.command(epilog=EXPORT_EXAMPLES)(export)
-app.command(epilog=BENCH_EXAMPLES)(bench)
+app.command(cls=Command, epilog=SCAN_EXAMPLES)(scan)
+app.command(cls=Command, epilog=SHOW_EXAMPLES)(show)
+app.command(cls=Command)(models)
+app.command(cls=Command)(doctor)
+app.command(cls=Command, epilog=EXPORT_EXAMPLES)(export)
+app.command(cls=Command, epilog=BENCH_EXAMPLES)(bench)
 app.add_typer(weights, name="weights")
 
 

@@ -7,22 +7,25 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
+from msgspec import structs
 
-from deepscan.cli import scan_options as options
+from deepscan.cli.completion import complete_models
+from deepscan.cli.options import options_from, takes_options, toml_of
 from deepscan.cli.running import INTERRUPTED
+from deepscan.cli.scan_options import DEFAULT_OUT, OutputOptions
+from deepscan.limits import Limits
+from deepscan.options import ScanOptions
 
 if TYPE_CHECKING:
     from deepscan import Scan
-    from deepscan.limits import Limits
     from deepscan.runtime.store.event_log import EventLog
 
 SOME_FAILED = 1
 LABELED = 4
 STDIN = STDOUT = "-"
-DEFAULT_OUT = "results.csv"
 MOST_NAME_BYTES = 215  # a file system takes 255, and temporary files and locks have longer names
 # Labels that are found, by the one that --fail-on names.
 FOUND = {"fake": ("fake",), "uncertain": ("fake", "uncertain")}
@@ -39,52 +42,18 @@ EXAMPLES = """Examples:
 Printed: TypeAlias = Literal["csv", "jsonl"]
 
 
+@takes_options(
+    OutputOptions,
+    ScanOptions,
+    Limits,
+    first=("out", "model", "sampling", "fail-on"),
+    complete={"model": complete_models},
+)
 def scan(
-    paths: options.Paths = None,
-    out: options.Out = None,
-    model: options.Model = "lite",
-    sampling: options.Sampling = None,
-    fail_on: options.FailOn = None,
-    dry_run: options.DryRun = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    from_file: options.FromFile = None,
-    recursive: options.Recursive = True,
-    include: options.Include = None,
-    exclude: options.Exclude = None,
-    follow_links: options.FollowLinks = False,
-    threshold: options.Threshold = None,
-    frames: options.Frames = None,
-    clips: options.Clips = None,
-    aggregate: options.Aggregate = None,
-    min_face: options.MinFace = None,
-    face_detector: options.FaceDetector = "yunet",
-    mirror: options.Mirror = None,
-    jobs: options.Jobs = None,
-    device: options.Device = "auto",
-    decoder: options.Decoder = "auto",
-    backend: options.Backend = None,
-    precision: options.Precision = "auto",
-    detect_every: options.DetectEvery = 5,
-    memory: options.Memory = None,
-    jsonl: options.Jsonl = None,
-    csv_bom: options.CsvBom = False,
-    stats: options.Stats = False,
-    log: options.Log = None,
-    trace: options.TraceFile = None,
-    retry_failed: options.RetryFailed = False,
-    fresh: options.Fresh = False,
-    prune: options.Prune = False,
-    hashing: options.Hashing = "fast",
-    timeout: options.Timeout = None,
-    max_duration: options.MaxDuration = None,
-    max_file_size: options.MaxFileSize = None,
-    max_pixels: options.MaxPixels = None,
-    max_frames: options.MaxFrames = None,
-    max_streams: options.MaxStreams = None,
-    max_faces: options.MaxFaces = None,
-    max_tracks: options.MaxTracks = None,
-    on_limit: options.OnLimit = "skip",
+    paths: Annotated[
+        list[str] | None, typer.Argument(metavar="PATH...", help="Videos, pictures and folders to scan.")
+    ] = None,
+    **given: Any,
 ) -> None:
     """Scan videos for forged faces and write one row per video and detector.
 
@@ -101,108 +70,63 @@ def scan(
     130 interrupted,
     141 the reader of stdout is gone.
     """
+    output, options, limits = options_from(given, OutputOptions, ScanOptions, Limits)
+    options = structs.replace(options, limits=limits).with_environment()
+    if output.show_config:
+        print(toml_of(output, options, limits), end="")
+        return
+    _scan(paths, options, output)
+
+
+def _scan(paths: list[str] | None, options: ScanOptions, output: OutputOptions) -> None:
     import deepscan
     from deepscan.cli.scan_display import ScanDisplay
     from deepscan.cli.scan_run import Continuing, run_to_files, run_to_stdout, say, show_plan
     from deepscan.errors import UsageError
     from deepscan.export.parity.conversion import silence
-    from deepscan.options import TIMEOUT_SECONDS
-    from deepscan.runtime.store.event_log import EventLog
-    from deepscan.runtime.workers.supervisor import unnoted
+    from deepscan.runtime.pipeline.trace_parts import Trace
+    from deepscan.runtime.store.event_log import EventLog, refuse_bad_log
 
-    if STDOUT in (log, trace):
+    quiet = output.quiet
+    if STDOUT in (output.log, options.trace):
         raise UsageError("- names no file: give --log and --trace the path of one.")
-    if dry_run:
-        _refuse_bad_records(log, trace)
-        log = trace = None
-    target = _target(out, jsonl, csv_bom=csv_bom)
-    if prune and not isinstance(target, Path):
+    if output.log is not None:
+        refuse_bad_log(output.log)
+    if output.dry_run and options.trace is not None:
+        Trace(options.trace).check_only()
+        options = structs.replace(options, trace=None)
+    target = _target(output)
+    if output.prune and not isinstance(target, Path):
         raise UsageError("--prune is about the CSV of --out FILE: on stdout there are only this scan's rows anyway.")
-    given = _given(paths, from_file, quiet=quiet)
-    events = EventLog(log) if log is not None else None
-    running = deepscan.scan(
-        given,
-        allow_empty=True,
-        model=model,
-        recursive=recursive,
-        include=include or (),
-        exclude=exclude or (),
-        follow_links=follow_links,
-        sampling=sampling,
-        frames=frames,
-        clips=clips,
-        detect_every=detect_every,
-        min_face=min_face,
-        mirror=mirror,
-        aggregate=aggregate,
-        threshold=threshold,
-        face_detector=face_detector,
-        jobs=jobs,
-        device=device,
-        decoder=decoder,
-        backend=backend,
-        precision=precision,
-        limits=_limits(
-            file_bytes=_bytes("--max-file-size", max_file_size, least=0),
-            pixels=max_pixels,
-            frames=max_frames,
-            seconds=max_duration,
-            streams=max_streams,
-            faces=max_faces,
-            tracks=max_tracks,
-            on_limit=on_limit,
-        ),
-        timeout=TIMEOUT_SECONDS if timeout is None else timeout or None,
-        memory=_bytes("--memory", memory, least=1),
-        trace=trace,
-        report=silence if quiet else say,
-        note=events.write if events is not None else unnoted,
-    )
+    given = _given(paths, output.from_file, quiet=quiet)
+    events: EventLog | None = None
+
+    def note(event: Any, **details: Any) -> None:
+        if events is not None:
+            events.write(event, **details)
+
+    running = deepscan.scan(given, options, allow_empty=True, report=silence if quiet else say, note=note)
     for warning in running.plan.warnings:
         say(warning, quiet=quiet)
-    how = Continuing(hashing, fresh=fresh, retry_failed=retry_failed, prune=prune)
-    if dry_run:
+    how = Continuing(output.hash, fresh=output.fresh, retry_failed=output.retry_failed, prune=output.prune)
+    if output.dry_run:
         show_plan(running, target if isinstance(target, Path) else None, how)
         return
-    display = ScanDisplay(running, quiet=quiet, verbose=verbose)
+    events = EventLog(output.log) if output.log is not None else None
+    display = ScanDisplay(running, quiet=quiet, verbose=output.verbose)
     written: Path | None = None
     with _logged(events, running):
         if isinstance(target, Path):
-            written = run_to_files(running, display, target, how, bom=csv_bom, quiet=quiet)
+            written = run_to_files(running, display, target, how, bom=output.csv_bom, quiet=quiet)
         else:
-            run_to_stdout(running, display, form=target, bom=csv_bom, quiet=quiet)
-    display.close(stats=stats, interrupted=running.stopped, written=written)
+            run_to_stdout(running, display, form=target, bom=output.csv_bom, quiet=quiet)
+    display.close(stats=output.stats, interrupted=running.stopped, written=written)
     if running.stopped:
         raise typer.Exit(INTERRUPTED)
-    if any(display.labels[label] for label in FOUND.get(fail_on or "", ())):
+    if any(display.labels[label] for label in FOUND.get(output.fail_on or "", ())):
         raise typer.Exit(LABELED)
     if display.failed:
         raise typer.Exit(SOME_FAILED)
-
-
-def _refuse_bad_records(log: str | None, trace: str | None) -> None:
-    """Say what is wrong with the log and the trace, which a dry run does not begin."""
-    from deepscan.runtime.pipeline.trace_parts import Trace
-    from deepscan.runtime.store.event_log import refuse_bad_log
-
-    if log is not None:
-        refuse_bad_log(log)
-    if trace is not None:
-        Trace(trace).check_only()
-
-
-def _bytes(option: str, mebibytes: int | None, *, least: int) -> int | None:
-    """Return a size in bytes."""
-    from deepscan.arguments import MOST_BYTES, whole_number
-
-    return None if mebibytes is None else whole_number(option, mebibytes, least=least, most=MOST_BYTES >> 20) << 20
-
-
-def _limits(**wished: Any) -> Limits:
-    """Return the limits: the usual ones where nothing is wished for."""
-    from deepscan.limits import Limits
-
-    return Limits(**{name: value for name, value in wished.items() if value is not None})
 
 
 @contextmanager
@@ -228,7 +152,7 @@ def _logged(events: EventLog | None, running: Scan) -> Iterator[None]:
             say(events.problem)
 
 
-def _target(out: str | None, jsonl: str | None, *, csv_bom: bool) -> Path | Printed:
+def _target(output: OutputOptions) -> Path | Printed:
     """Return the CSV to write, or what to print on stdout.
 
     Raises:
@@ -236,6 +160,7 @@ def _target(out: str | None, jsonl: str | None, *, csv_bom: bool) -> Path | Prin
     """
     from deepscan.errors import UsageError
 
+    out, jsonl = output.out, output.jsonl
     if jsonl is None:
         return "csv" if out == STDOUT else _checked_out(DEFAULT_OUT if out is None else out)
     if jsonl != STDOUT:
@@ -245,7 +170,7 @@ def _target(out: str | None, jsonl: str | None, *, csv_bom: bool) -> Path | Prin
         )
     if out is not None:
         raise UsageError("--jsonl - and --out exclude each other: --out FILE.csv writes a .jsonl beside it anyway.")
-    if csv_bom:
+    if output.csv_bom:
         raise UsageError("--csv-bom belongs to a CSV, and --jsonl - prints none: leave one of them out.")
     return "jsonl"
 

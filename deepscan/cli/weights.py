@@ -10,6 +10,7 @@ import typer
 
 from deepscan.cli.completion import complete_added, complete_detector
 from deepscan.cli.extras import needing_torch
+from deepscan.cli.options import Command, Group
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 
     from deepscan.runtime.artifacts.weights_store import Installed
 
-app = typer.Typer(no_args_is_help=True, help="Add, list and remove the weights of detectors.")
+app = typer.Typer(cls=Group, no_args_is_help=True, help="Add, list and remove the weights of detectors.")
 
 
-@app.command()
+@app.command(cls=Command)
 def add(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", help="Checkpoints: .pth, .pkl, .bin, .safetensors ...")
@@ -52,7 +53,7 @@ def add(
         _say_added(console, entry)
 
 
-@app.command()
+@app.command(cls=Command)
 def random(
     detector: Annotated[
         str,
@@ -76,7 +77,7 @@ def random(
     _say_added(console, entry)
 
 
-@app.command(name="list")
+@app.command(cls=Command, name="list")
 def list_() -> None:
     """List the weights that were added; of one detector the first is what --model takes."""
     from rich.console import Console
@@ -101,7 +102,7 @@ def list_() -> None:
         console.print(Text(f"{folder}: its record cannot be read; delete this folder.", "yellow"), soft_wrap=True)
 
 
-@app.command()
+@app.command(cls=Command)
 def remove(
     names: Annotated[
         list[str],

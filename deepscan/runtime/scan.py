@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from deepscan.naming import in_callers_words
 from deepscan.options import ScanKeywords, ScanOptions
 from deepscan.results import VideoResult
 from deepscan.runtime.backends.backend_choice import accepted_computations
-from deepscan.runtime.backends.backends import BACKEND_VARIABLE
 from deepscan.runtime.backends.devices import Devices, resolve_devices
 from deepscan.runtime.media.content import Contents
 from deepscan.runtime.media.frame_tasks import VideoJob
@@ -107,15 +105,14 @@ def scan(
 
 
 def _resolve_options(options: ScanOptions | None, keywords: ScanKeywords) -> ScanOptions:
-    """Return the options with the keywords and the backend of the environment in them."""
+    """Return the options in force: with the keywords and the environment."""
     if options is None:
         options = ScanOptions(**keywords)  # type: ignore[arg-type]  # paths become text
     elif not isinstance(options, ScanOptions):
         raise UsageError("options must be made with deepscan.ScanOptions(...).")
     elif keywords:
         options = structs.replace(options, **keywords)
-    backend = options.backend or os.environ.get(BACKEND_VARIABLE) or "auto"
-    return structs.replace(options, backend=backend)
+    return options.with_environment()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

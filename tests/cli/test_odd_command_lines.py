@@ -75,14 +75,14 @@ def test_numbers_outside_their_range_are_wrong_usage(tmp_path: Path, capsys: pyt
 
 def test_what_is_wrong_with_a_value_is_said_to_its_user(capsys: pytest.CaptureFixture[str]) -> None:
     for option, value, says in (
-        ("--frames", "0", "it must be at least 1"),
         ("--frames", "1.5", "it must be a whole number"),
-        ("--threshold", "2", "it must be at most 1"),
         ("--threshold", "x", "it must be a number"),
         ("--sampling", "x", "'x' is not one of 'full', 'quick', 'paper'"),
     ):
         said = assert_refused(["scan", str(NO_FACE), option, value], capsys)
         assert said == f"deepscan: Invalid value for '{option}': {says}; see `deepscan scan --help`.\n"
+    said = assert_refused(["bench", "lite", "--threads", "0"], capsys)
+    assert said == "deepscan: Invalid value for '--threads': it must be at least 1; see `deepscan bench --help`.\n"
 
 
 def test_results_do_not_go_where_a_stream_is_found_by_name(

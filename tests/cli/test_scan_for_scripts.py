@@ -104,7 +104,7 @@ def test_help_is_short_too_and_fits_eighty_columns(
     assert texts[0] == texts[1]
     assert max(map(len, texts[0].splitlines())) <= 80
     if command == "scan":
-        panels = ("Options", "Inputs", "Scoring", "Speed", "Results", "Resuming", "Limits")
+        panels = ("Options", "Inputs", "What is scored", "Speed", "Limits", "Results", "Going on")
         places = [texts[0].index(f"─ {panel} ─") for panel in panels]
         assert places == sorted(places)
     if command in ("scan", "show", "export", "bench"):

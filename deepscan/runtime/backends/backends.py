@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from deepscan.runtime.cuda.device import Pixels
     from deepscan.runtime.system.machine import Device
 
-# What stands in for `auto`, for a whole machine or session.
-BACKEND_VARIABLE: Final = "DEEPSCAN_BACKEND"
 # A batch: one array [N, ...], or N crops or clips, of which each lies in the host's memory or on the device.
 Items: TypeAlias = "NDArray[np.uint8] | Sequence[Pixels]"
 
