@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, chop_cells
@@ -39,6 +40,10 @@ class Column:
     below: str | None = None
 
 
+# Numbers of the notes that several rows have.
+NOTE = Column("note", 10, right=False, below="note ")
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One row.
@@ -46,7 +51,8 @@ class Row:
     Attributes:
         name: printable, of any length; it is folded where it does not fit.
         cells: text and style for each column.
-        note: a sentence about the row, printable; shown below it, over the whole width.
+        note: a sentence about the row, printable; shown below it, over the whole width, or below the table where
+            several rows have the same.
     """
 
     name: str
@@ -75,6 +81,21 @@ class ResultTable:
             width: cells of a line; None for as many as it takes.
             rule: a character to draw a line with.
         """
+        counts = Counter(row.note for row in self.rows if row.note)
+        shared = {note: number for number, note in enumerate((note for note in counts if counts[note] > 1), 1)}
+        if not shared:
+            yield from self._lines(width, rule)
+            return
+        marked = [
+            replace(row, cells=[*row.cells, (str(shared.get(row.note, "")), "")], note="" if row.note in shared else row.note)
+            for row in self.rows
+        ]
+        yield from ResultTable([*self.columns, NOTE], self.name_title, marked)._lines(width, rule)
+        for note, number in shared.items():
+            for line in wrapped(f"note {number}: {note}", width):
+                yield Text(line, "dim")
+
+    def _lines(self, width: int | None, rule: str) -> Iterator[Text]:
         widths = [
             max(map(cell_len, [*column.title.split("\n"), *(row.cells[number][0] for row in self.rows)]))
             for number, column in enumerate(self.columns)
