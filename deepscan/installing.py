@@ -7,16 +7,21 @@ an extra comes from the same place: a checkout, a folder, a wheel, a repository 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
 import sys
 import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
+
+from deepscan.errors import MachineError
 
 DISTRIBUTION: Final = "deepscan-video"
 RUNTIME: Final = "onnxruntime"
@@ -110,3 +115,21 @@ def _has(package: str) -> bool:
     except PackageNotFoundError:
         return False
     return True
+
+
+@contextmanager
+def needing_torch(doing: str) -> Iterator[None]:
+    """Around imports: a package of the extra `export` that is missing becomes one sentence.
+
+    Raises:
+        MachineError: a package is missing, or the working folder.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:  # torch's libraries would end the process
+        raise MachineError(f"{doing} needs a working folder, and this one was deleted: change to another.") from error
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        message = f"{doing} needs the package {error.name}: run `{install_extra('export')}`."
+        raise MachineError(message) from error

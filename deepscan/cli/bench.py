@@ -206,7 +206,7 @@ def _run(subjects: list[Subject], setup: Setup, console: Console) -> BenchReport
     from rich.text import Text
 
     from deepscan.cli.bench_display import failure_line
-    from deepscan.cli.spinner import shown
+    from deepscan.cli.screen import shown
     from deepscan.export.bench.bench_records import BenchReport, BenchResult, Failure, MatmulRate, Measurement
     from deepscan.export.bench.benching import Event, benchmarked
     from deepscan.runtime.system.machine import environment

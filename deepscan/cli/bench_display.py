@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from deepscan.cli.printable import printable
 from deepscan.cli.result_table import Column, ResultTable, Row, print_lines
+from deepscan.cli.screen import printable
 from deepscan.wording import counted
 
 if TYPE_CHECKING:

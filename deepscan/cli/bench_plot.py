@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 from deepscan.cli.bench import PLOT_MARKER
-from deepscan.cli.printable import printable
+from deepscan.cli.screen import printable
 from deepscan.errors import OutputError
 from deepscan.runtime.system.files import atomic_write
 from deepscan.wording import counted

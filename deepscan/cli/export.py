@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from deepscan.cli.completion import complete_exportable
-from deepscan.cli.extras import needing_torch
+from deepscan.installing import needing_torch
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -169,7 +169,7 @@ def export(
     from rich.console import Console
 
     from deepscan.arguments import MOST_BYTES, MOST_COUNT, MOST_SAMPLES, MOST_SEED, whole_number
-    from deepscan.cli.spinner import shown
+    from deepscan.cli.screen import shown
     from deepscan.errors import UsageError
     from deepscan.runtime.artifacts.artifacts import refuse_missing_artifact
 
@@ -204,10 +204,10 @@ def export(
             artifact = load_artifact(detector)
         else:
             with needing_torch("Exporting"):
-                from deepscan.cli.export_order import ExportWishes, order_of
+                from deepscan.cli.export_run import ExportWishes, order_of
                 from deepscan.export.artifact import export_artifact
                 from deepscan.export.parity_report import ParityMiss
-            from deepscan.cli.export_display import say_made, say_missed, say_skipped
+            from deepscan.cli.export_run import say_made, say_missed, say_skipped
             from deepscan.models.registry import find_detector
 
             wishes = ExportWishes(
@@ -252,7 +252,7 @@ def _build(
     workspace_bytes: int,
     report: Report,
 ) -> None:
-    from deepscan.cli.export_display import say_built
+    from deepscan.cli.export_run import say_built
     from deepscan.export.engine_builder import build_engine
 
     built = build_engine(

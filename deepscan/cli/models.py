@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deepscan.cli.completion import complete_publication
-from deepscan.cli.labels import thresholds_in_words
+from deepscan.cli.screen import thresholds_in_words
 
 if TYPE_CHECKING:
     from rich.text import Text

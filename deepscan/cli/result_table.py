@@ -41,7 +41,7 @@ class Column:
 
 
 # Numbers of the notes that several rows have.
-NOTE = Column("note", 10, right=False, below="note ")
+NOTE = Column("note", 5, right=False, below="note ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,11 @@ class ResultTable:
             yield from self._lines(width, rule)
             return
         marked = [
-            replace(row, cells=[*row.cells, (str(shared.get(row.note, "")), "")], note="" if row.note in shared else row.note)
+            replace(
+                row,
+                cells=[*row.cells, (str(shared.get(row.note, "")), "")],
+                note="" if row.note in shared else row.note,
+            )
             for row in self.rows
         ]
         yield from ResultTable([*self.columns, NOTE], self.name_title, marked)._lines(width, rule)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Final
 
-from deepscan.cli.printable import printable
+from deepscan.cli.screen import printable
 from deepscan.cli.streams import StdoutError, prepare_streams, silence_stdout
 from deepscan.errors import DeepscanError
 

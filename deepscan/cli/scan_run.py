@@ -2,17 +2,66 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
-from deepscan.cli.scan_signals import interruptible
+from deepscan.cli.running import refuse_after_interrupt
 
 if TYPE_CHECKING:
     from deepscan import Scan
     from deepscan.cli.scan_display import ScanDisplay
     from deepscan.runtime.media.content import Contents
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(slots=True)
+class Interrupts:
+    """How often somebody wanted the scan to end."""
+
+    count: int = 0
+
+
+@contextmanager
+def interruptible(stop: Callable[[], None], *, quiet: bool) -> Iterator[Interrupts]:
+    """Within this, a first signal calls `stop`, and a second one raises KeyboardInterrupt.
+
+    Args:
+        stop: makes the scan end when the files in flight are finished; is called from a signal's handler.
+        quiet: say nothing.
+
+    Raises:
+        KeyboardInterrupt: there was a second signal, or one before this that went unnoticed.
+    """
+    interrupts = Interrupts()
+
+    def handle(number: int, _: FrameType | None) -> None:
+        interrupts.count += 1
+        if interrupts.count > 1:
+            raise KeyboardInterrupt
+        stop()
+        if not quiet:
+            again = "press Ctrl-C again" if number == signal.SIGINT else "send the signal again"
+            # Not through `sys.stderr`: the signal may have come in the midst of writing to that.
+            line = f"deepscan: Finishing the files in flight; {again} to end at once.\n"
+            with suppress(OSError):
+                os.write(sys.stderr.fileno(), line.encode())
+
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    try:
+        refuse_after_interrupt()
+        yield interrupts
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
 
 READERS = 8
 
@@ -99,7 +148,7 @@ def show_plan(running: Scan, out: Path | None, how: Continuing) -> None:
         out: the CSV that it would write; None where it would print, and know of no earlier results.
         how: what of earlier runs counts.
     """
-    from deepscan.cli.printable import printable
+    from deepscan.cli.screen import printable
     from deepscan.runtime.store.output_paths import journal_path
     from deepscan.runtime.store.result_files import plan_without_writing, pruning_note
     from deepscan.runtime.store.resume import plan_resume
@@ -157,7 +206,7 @@ def run_to_stdout(
 
 def say(line: str, *, quiet: bool = False) -> None:
     """Print a line for people on stderr."""
-    from deepscan.cli.printable import printable
+    from deepscan.cli.screen import printable
 
     if not quiet:
         print(f"deepscan: {printable(line)}", file=sys.stderr)

@@ -66,9 +66,8 @@ def show(
     """
     from rich.console import Console
 
-    from deepscan.cli.printable import printable
-    from deepscan.cli.show_display import show_rows, show_video
-    from deepscan.cli.show_order import in_order
+    from deepscan.cli.screen import printable
+    from deepscan.cli.show_display import in_order, show_rows, show_video
     from deepscan.runtime.store.stored_results import jsonl_path, stored_results
     from deepscan.wording import plural
 

@@ -1,19 +1,18 @@
-"""What `deepscan show` prints: the rows of a JSONL as a table, or one video with the course of its tracks."""
+"""What `deepscan show` prints: rows of a JSONL as a table, or one video with the course of its tracks."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from rich.cells import cell_len
 from rich.text import Text
 
-from deepscan.cli.labels import STYLES, legend, statuses_in_words, stretch, thresholds_in_words
-from deepscan.cli.printable import printable
 from deepscan.cli.result_table import Column, ResultTable, Row, common_folder, line_width, print_lines, wrapped
-from deepscan.cli.show_tracks import track_lines
+from deepscan.cli.screen import STYLES, legend, printable, statuses_in_words, stretch, thresholds_in_words
+from deepscan.results import SUCCEEDED
 from deepscan.wording import counted
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from deepscan.results import TrackResult, VideoResult
 
 BLOCKS = "▁▂▃▄▅▆▇█"
+Order: TypeAlias = Literal["score", "path", "status", "time", "duration", "elapsed"]
 NAME_WIDTH = 12
 BESIDE_NAMES = 20  # cells that score and label take, about
 NARROWEST_VALUE = 30
@@ -186,3 +186,94 @@ def _say_sentence(console: Console, line: str) -> None:
 def _say(console: Console, line: str | Text) -> None:
     """Print a line whole, to be copied: a terminal folds it by itself, and so loses nothing of it."""
     console.print(Text(line) if isinstance(line, str) else line, soft_wrap=True)
+
+
+NUMBERS_SHOWN = 12
+
+
+def track_lines(row: VideoResult, tracks: Sequence[TrackResult]) -> Iterator[str]:
+    """Yield sentences about the tracks of a scored video; none where an earlier version has not recorded enough.
+
+    Args:
+        row: the video.
+        tracks: those that are kept one by one.
+    """
+    if row.score is None or not tracks or any(track.pooled is None or track.decided is None for track in tracks):
+        return
+    pooled = [track for track in tracks if track.pooled]
+    deciding = [track for track in tracks if track.decided]
+    by_mean = any(not track.pooled for track in deciding) and len(deciding) > 1
+    if by_mean:
+        yield "The score is the mean over all crops or clips of all tracks."
+    elif deciding and deciding[0].pooled:
+        yield from _pool_decided(row, tracks, pooled)
+    else:
+        yield from _track_decided(deciding, pooled)
+    highest = max(tracks, key=lambda track: track.score)
+    if highest.score > row.score and (not highest.decided or len(deciding) > 1):
+        yield f"Track {highest.track} is higher, {highest.score:.3f}, {_why_not(highest, by_mean=by_mean)}."
+
+
+def _pool_decided(row: VideoResult, tracks: Sequence[TrackResult], pooled: Sequence[TrackResult]) -> Iterator[str]:
+    if row.tracks == 1:
+        yield f"{_named(pooled)} decided the score, though it is short: there is no longer one."
+        return
+    kept = " of which not all are kept," if row.tracks > len(tracks) else ""
+    yield f"The score is that of the short tracks pooled,{kept} as if they were one: {_named(pooled).lower()}."
+
+
+def _track_decided(deciding: Sequence[TrackResult], pooled: Sequence[TrackResult]) -> Iterator[str]:
+    for track in deciding:
+        found = "" if track.sightings is None else f" (its face was found in {_counted(track.sightings, 'frame')})"
+        yield f"Track {track.track} decided the score{found}."
+    if pooled:
+        yield f"Too short to decide alone, and pooled: {_named(pooled).lower()}."
+
+
+def _why_not(track: TrackResult, *, by_mean: bool) -> str:
+    if by_mean:
+        return "but the mean counts"
+    if track.decided:
+        return "but it is too short to decide alone, and counts together with the others that are pooled"
+    return "but it is too short to decide alone"
+
+
+def _named(tracks: Sequence[TrackResult]) -> str:
+    numbers = sorted(track.track for track in tracks)
+    listed = ", ".join(map(str, numbers[:NUMBERS_SHOWN]))
+    more = f" and {len(numbers) - NUMBERS_SHOWN} more" if len(numbers) > NUMBERS_SHOWN else ""
+    return f"Track{'' if len(numbers) == 1 else 's'} {listed}{more}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def in_order(rows: Sequence[tuple[VideoResult, int]], order: Order) -> list[tuple[VideoResult, int]]:
+    """Sort rows; of equal ones, the one that was found first comes first.
+
+    Args:
+        rows: each with the place of its record, which grows with time.
+        order: `score` has the highest first, then what was looked at and has none, then failures, by status; `status`
+            is alphabetical, with the highest score first in each; `time`, `duration` and `elapsed` have the latest or
+            longest first.
+    """
+    match order:
+        case "score":
+            return sorted(rows, key=lambda found: _by_score(found[0]))
+        case "path":
+            return sorted(rows, key=lambda found: found[0].path)
+        case "status":
+            return sorted(rows, key=lambda found: (found[0].status, _by_score(found[0])))
+        case "time":
+            return sorted(rows, key=lambda found: -found[1])
+        case "duration":
+            return sorted(rows, key=lambda found: -(found[0].duration_seconds or 0.0))
+        case "elapsed":
+            return sorted(rows, key=lambda found: -found[0].elapsed_seconds)
+
+
+def _by_score(row: VideoResult) -> tuple[int, float, str]:
+    if row.score is not None:
+        return 0, -row.score, ""
+    return (1 if row.status in SUCCEEDED else 2), 0.0, row.status

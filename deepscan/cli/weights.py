@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from deepscan.cli.completion import complete_added, complete_detector
-from deepscan.cli.extras import needing_torch
 from deepscan.cli.options import Command, Group
+from deepscan.installing import needing_torch
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -43,7 +43,7 @@ def add(
     """Recognize the detector of a checkpoint, verify it, and make it ready for `deepscan scan --model`."""
     from rich.console import Console
 
-    from deepscan.cli.spinner import shown
+    from deepscan.cli.screen import shown
 
     install = _install_module()
     console = Console(stderr=True)
@@ -67,7 +67,7 @@ def random(
     from rich.console import Console
 
     from deepscan.arguments import MOST_SEED, whole_number
-    from deepscan.cli.spinner import shown
+    from deepscan.cli.screen import shown
 
     whole_number("--seed", seed, least=0, most=MOST_SEED)
     install = _install_module()
@@ -83,7 +83,7 @@ def list_() -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from deepscan.cli.printable import printable
+    from deepscan.cli.screen import printable
     from deepscan.runtime.artifacts.weights_store import damaged_folders, installed
     from deepscan.runtime.system.files import data_folder
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from deepscan.cli.labels import legend, statuses_in_words, stretch
+from deepscan.cli.screen import legend, statuses_in_words, stretch
 
 
 def test_each_detector_and_pair_of_thresholds_is_explained_once() -> None:

@@ -16,7 +16,7 @@ import pytest
 from deepscan import scan
 from deepscan.cli import running, streams
 from deepscan.cli.running import run
-from deepscan.cli.scan_signals import interruptible
+from deepscan.cli.scan_run import interruptible
 from deepscan.errors import UsageError
 from deepscan.limits import OPTIONS, Limits
 from deepscan.runtime.store import output_paths

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepscan.cli.progress_line import NARROWEST_BAR, per_second, progress_line
+from deepscan.cli.scan_display import NARROWEST_BAR, per_second, progress_line
 
 PARTS = ["9999/10001 files", "12345 frames/s", "12:34:56 left", "123456 faces"]
 

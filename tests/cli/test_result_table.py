@@ -65,6 +65,18 @@ def test_notes_are_broken_between_words_over_the_whole_width(width: int) -> None
     assert max(map(len, note)) > width - 2 - max(map(len, NOTE.split()))
 
 
+@pytest.mark.parametrize("width", [20, 80, None])
+def test_a_note_that_several_rows_have_stands_once_below_the_table(width: int | None) -> None:
+    lines = printed(table(row("a.mp4", NOTE), row("b.mp4"), row("c.mp4", NOTE), row("d.mp4", "Another.")), width)
+    text = " ".join(line.strip() for line in lines)
+    assert text.count(NOTE) == 1
+    assert text.endswith(f"note 1: {NOTE}")
+    assert "Another." in text
+    assert text.count("note 1") == (3 if width == 20 else 1)
+    marks = [line.split()[-1] for line in lines if line.startswith(("a.mp4", "b.mp4", "c.mp4"))]
+    assert marks == (["0.884"] * 3 if width == 20 else ["1", "100", "1"])
+
+
 NAMES = st.text(st.characters(exclude_categories=["C", "Z", "M"]), min_size=1, max_size=80)
 
 

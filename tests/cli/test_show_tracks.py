@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import asdict, replace
 
-from deepscan.cli.show_tracks import track_lines
+from deepscan.cli.show_display import track_lines
 from deepscan.results import Segment, TrackResult, VideoResult
 from tests.runtime.result_rows import TRACK, row, scanned
 

@@ -1,8 +1,20 @@
-"""Labels on the screen: their colors, and the thresholds that they come from."""
+"""Text on the screen: printable signs, labels and their thresholds, and what is being done beside a spinner."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+
+def printable(text: str) -> str:
+    """Escape what could move the cursor, recolor the terminal or break the line."""
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode() for sign in text
+    )
+
 
 STYLES: dict[str, str] = {"fake": "bold red", "uncertain": "yellow", "real": "green"}
 
@@ -44,3 +56,10 @@ def stretch(start_seconds: float, end_seconds: float, digits: int) -> str:
 def _digits(threshold: float) -> str:
     """Write a threshold in full where it is short, and with six digits where it is not."""
     return f"{threshold:g}"
+
+
+def shown(status: Status, subject: object) -> Callable[[str], None]:
+    """Return what takes a line about `subject` and shows it."""
+    from rich.markup import escape
+
+    return lambda line: status.update(escape(printable(f"{subject}: {line} ...")))
