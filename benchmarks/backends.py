@@ -38,7 +38,7 @@ from deepscan.export.parity.samples import Samples, packaged_samples
 from deepscan.models.registry import find_detector
 from deepscan.options import Arithmetic
 from deepscan.runtime.artifacts.artifacts import Form, load_artifact
-from deepscan.runtime.artifacts.weights_store import WEIGHTS, find_installed
+from deepscan.runtime.artifacts.weights_store import find_installed
 from deepscan.runtime.backends.backend_choice import Candidate, candidates, open_backend
 from deepscan.runtime.system.machine import cpu_count, installed_version
 
@@ -173,16 +173,14 @@ def _network() -> tuple[nn.Module, WeightsOrigin]:
     """Build the detector with the weights that were added, else with random ones."""
     from deepscan.export.install import untrained_network
     from deepscan.export.packing import WeightsOrigin
-    from deepscan.models.checkpoints.checkpoints import load_state
+    from deepscan.runtime.backends.torch_network import network_of
 
     try:
         entry = find_installed(DETECTOR)
     except ModelError:
         return untrained_network(DETECTOR, seed=SEED), WeightsOrigin(f"random, seed {SEED}", "", trained=False)
-    network = find_detector(DETECTOR).build()
-    load_state(network, entry.folder / WEIGHTS)
     record = entry.record
-    return network.eval(), WeightsOrigin(record.file, record.sha256, record.trained)
+    return network_of(load_artifact(DETECTOR)), WeightsOrigin(record.file, record.sha256, record.trained)
 
 
 def contenders(network: nn.Module, origin: WeightsOrigin, int8: list[str], folder: Path) -> list[Contender]:

@@ -23,13 +23,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from deepscan.models.checkpoints.checkpoints import load_state
 from deepscan.models.networks.artifact_graph import ArtifactGraph
-from deepscan.models.registry import BUILTIN, find_detector
 from deepscan.runtime.artifacts.artifacts import load_artifact
-from deepscan.runtime.artifacts.weights_store import WEIGHTS, find_installed
-from deepscan.runtime.backends.contract_graph import checked_graph
-from deepscan.runtime.backends.torch_graph import module_from_onnx
+from deepscan.runtime.backends import torch_network
 from deepscan.runtime.faces.alignment import IntBox, clip_similarity, enlarged_box, target_landmarks
 from deepscan.runtime.faces.clips import paper_windows
 from deepscan.runtime.faces.crops import crop_square
@@ -164,16 +160,10 @@ class AuthorsWay:
 
 
 def network_of(model: str) -> tuple[DetectorSpec, nn.Module]:
-    """Return a detector in float32: the network's own class with added weights, or the packaged graph."""
+    """Return a detector as its authors define it, with the weights of an artifact, in float32."""
     artifact = load_artifact(model)
     spec = artifact.manifest.spec
-    if spec.name not in BUILTIN or spec.frames == 1:
-        graph = checked_graph(artifact)
-        assert [output.name for output in graph.graph.output] == ["logit", "score"]
-        return spec, module_from_onnx(graph, source=artifact.manifest.file, widen=True)
-    network = find_detector(spec.name).build()
-    load_state(network, find_installed(model).folder / WEIGHTS)
-    return spec, ArtifactGraph(network.eval(), spec).eval()
+    return spec, ArtifactGraph(torch_network.network_of(artifact), spec).eval()
 
 
 def _rgb_pictures(path: Path) -> Iterator[NDArray[np.uint8]]:

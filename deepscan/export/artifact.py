@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,10 +14,10 @@ import msgspec
 import numpy as np
 import onnx
 import torch
+from safetensors.torch import save
 from torch import nn
 
 from deepscan.errors import ModelError, OutputError
-from deepscan.export.embedded_weights import load_embedded
 from deepscan.export.forms import FormChoice, exported, refuse_form
 from deepscan.export.gate import ParityCheck, gate_for
 from deepscan.export.half_ranges import largest_values
@@ -30,25 +31,27 @@ from deepscan.export.parity_report import REPORT_TITLE, ParityMiss, ParityReport
 from deepscan.export.real_data import joined
 from deepscan.export.simplify import folded_batch_norm
 from deepscan.export.steps import Steps
-from deepscan.models.checkpoints.checkpoints import load_state, load_weights
+from deepscan.models.checkpoints.checkpoints import load_weights
 from deepscan.models.registry import find_detector
 from deepscan.runtime.artifacts.artifacts import (
-    EMBEDDED,
     METADATA_PREFIX,
     Artifact,
     CalibrationRecord,
     Manifest,
     Precision,
+    WeightsFile,
+    load_artifact,
     manifest_name,
 )
-from deepscan.runtime.artifacts.weights_store import WEIGHTS, find_installed
 from deepscan.runtime.backends.sessions import onnxruntime_version
+from deepscan.runtime.backends.torch_network import network_of
 from deepscan.runtime.system.files import atomic_write, holds, json_with, refuse_other_file
 from deepscan.spec import DetectorSpec
 
 # What the gate looks at when nobody gives more: enough to see a graph that is wrong, few enough for clips.
 PACKAGED_CROPS: Final = 48
 PACKAGED_CLIPS: Final = 8
+WEIGHTS_MARK: Final = "deepscan"  # in the head of files of weights, by which they are told from a user's own
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,27 +132,48 @@ def export_artifact(
     """
     detector = find_detector(name, variant)
     spec = detector.spec
-    _refuse_other_files(folder, Path(file_name(spec, (order or Order()).precision)).stem)
+    _refuse_other_files(folder, spec, (order or Order()).precision)
     _refuse_unwritable(folder)
-    network = detector.build()
-    refuse_form(network, spec.name, order.form if order else "auto")  # before minutes of work
-    if weights is None and spec.name in EMBEDDED:
-        origin = load_embedded(network, spec.name)
-    elif weights is None:
-        entry = find_installed(spec.name)
-        load_state(network, entry.folder / WEIGHTS)
-        origin = WeightsOrigin(entry.record.file, entry.record.sha256, entry.record.trained)
+    if weights is None:
+        known = load_artifact(spec.name)
+        network, manifest = network_of(known), known.manifest
+        origin = WeightsOrigin(manifest.weights_file, manifest.weights_sha256, manifest.trained)
     else:
+        network = detector.build()
         origin = WeightsOrigin(weights.name, load_weights(network, weights, name=spec.name).sha256)
-    made = make_artifact(network, spec, origin, order or Order(), report=report)
-    store_artifact(made.artifact, folder, report=made.report)
+    refuse_form(network, spec.name, order.form if order else "auto")  # before minutes of work
+    tensors, kept = None, None
+    if order is None or order.precision != "int8":
+        tensors = weights_in_bytes(network)
+        kept = WeightsFile(file=weights_name(spec), sha256=hashlib.sha256(tensors).hexdigest())
+    made = make_artifact(network, spec, origin, order or Order(), kept=kept, report=report)
+    store_artifact(made.artifact, folder, report=made.report, weights=tensors)
     return made
 
 
 def make_artifact(
-    network: nn.Module, spec: DetectorSpec, origin: WeightsOrigin, order: Order, *, report: Report
+    network: nn.Module,
+    spec: DetectorSpec,
+    origin: WeightsOrigin,
+    order: Order,
+    *,
+    kept: WeightsFile | None = None,
+    report: Report,
 ) -> ExportResult:
-    """Export a network that has its weights, and compare; see `export_artifact`."""
+    """Export a network that has its weights, and compare; see `export_artifact`.
+
+    Args:
+        network: with its weights, in evaluation mode.
+        spec: of the detector.
+        origin: of the weights.
+        order: what is to be made.
+        kept: the file beside the artifact that holds the network's weights.
+        report: takes a line for people at every step.
+
+    Raises:
+        ModelError: the weights are not trained ones, or the graph would not be valid.
+        ParityMiss: see `export_artifact`.
+    """
     steps = Steps(report)
     with steps.step("cutting real faces for the parity gate"):
         samples = _samples(spec, order.samples)
@@ -172,6 +196,7 @@ def make_artifact(
         form_reason=traced.reason,
         calibration=calibration,
         parity_loss="; ".join(missed),
+        network_weights=kept,
     )
     emulated = "" if converted.stand_in is None else ", every half tensor rounded as a GPU does"
     compared = ParityReport(
@@ -198,8 +223,30 @@ def make_artifact(
     return ExportResult(artifact, compared, steps.taken)
 
 
-def store_artifact(artifact: Artifact, folder: Path, *, report: ParityReport | None = None) -> Path:
-    """Write an artifact, its manifest and its parity report, all or nothing; return the path of the ONNX file.
+def weights_name(spec: DetectorSpec) -> str:
+    """Return the name of the file of weights beside the artifacts of a detector, the same for all precisions."""
+    return f"{spec.name}.weights.safetensors"
+
+
+def weights_in_bytes(network: nn.Module) -> bytes:
+    """Return the weights of a network as safetensors."""
+    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    return save(tensors, metadata={WEIGHTS_MARK: "weights"})
+
+
+def store_artifact(
+    artifact: Artifact, folder: Path, *, report: ParityReport | None = None, weights: bytes | None = None
+) -> Path:
+    """Write an artifact, its manifest, its parity report and its weights, all or nothing.
+
+    Args:
+        artifact: with what its manifest calls them.
+        folder: for all of them.
+        report: of the parity gate.
+        weights: what `weights_in_bytes` gave, where the manifest names a file of them.
+
+    Returns:
+        The path of the ONNX file.
 
     Raises:
         OutputError: the files cannot be written.
@@ -210,6 +257,8 @@ def store_artifact(artifact: Artifact, folder: Path, *, report: ParityReport | N
     if report is not None:
         contents[report_name(stem, ending="json")] = _json(report)
         contents[report_name(stem, ending="md")] = readable(report).encode()
+    if manifest.network_weights is not None and weights is not None:
+        contents[manifest.network_weights.file] = weights
     try:
         atomic_write({folder / file: [data] for file, data in contents.items()})
     except OSError as error:
@@ -217,13 +266,15 @@ def store_artifact(artifact: Artifact, folder: Path, *, report: ParityReport | N
     return folder / manifest.file
 
 
-def _refuse_other_files(folder: Path, stem: str) -> None:
+def _refuse_other_files(folder: Path, spec: DetectorSpec, precision: Precision) -> None:
     """Find out now, and not after minutes of work.
 
     Raises:
         UsageError: a file that deepscan has not written would be replaced.
     """
+    stem = Path(file_name(spec, precision)).stem
     written = {
+        weights_name(spec): holds(f'"{WEIGHTS_MARK}"'.encode("ascii")),
         f"{stem}.onnx": holds(f"{METADATA_PREFIX}spec".encode("ascii")),
         manifest_name(stem): json_with(["spec", "sha256", "weights_sha256"]),
         report_name(stem, ending="json"): json_with(["detector", "parity", "weights_sha256"]),

@@ -101,6 +101,8 @@ def _seconds_per_clip(graphs: Mapping[Form, onnx.ModelProto], spec: DetectorSpec
     for form, model in graphs.items():
         artifact = packed(model, spec, WeightsOrigin("", ""), form=form)
         for candidate in auto_candidates(artifact, device):
+            if candidate.backend == "torch":
+                continue  # it needs the weights beside the artifact, which is not written yet
             backend = open_backend(candidate, artifact, device=device, threads=cpu_count())
             backends[form, f"{backend.name} {backend.precision}"] = backend
     taken: dict[tuple[Form, str], list[float]] = {way: [] for way in backends}

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-# Of the names of what is stored in float16.
-HALF_SUFFIX: Final = ".half"
+from deepscan.runtime.artifacts.artifacts import HALF_SUFFIX
 
 
 def store_exact_halves(model: onnx.ModelProto) -> int:

@@ -12,12 +12,11 @@ import msgspec
 import numpy as np
 import onnx
 import torch
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from deepscan.errors import OutputError, UsageError
-from deepscan.export.artifact import Order, make_artifact, store_artifact
+from deepscan.export.artifact import Order, make_artifact, store_artifact, weights_in_bytes
 from deepscan.export.forms import FormChoice, refuse_form
 from deepscan.export.packing import WeightsOrigin
 from deepscan.export.parity.conversion import Report
@@ -25,7 +24,7 @@ from deepscan.export.retinaface import export_retinaface
 from deepscan.models.checkpoints.checkpoints import load_checkpoint, read_tensors
 from deepscan.models.checkpoints.recognize import recognize
 from deepscan.models.registry import FACE_DETECTORS, detector_names, find_detector
-from deepscan.runtime.artifacts.artifacts import EMBEDDED, load_artifact
+from deepscan.runtime.artifacts.artifacts import EMBEDDED, WeightsFile, load_artifact
 from deepscan.runtime.artifacts.weights_store import RECORD, WEIGHTS, Installed, Record, weights_folder
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.faces.retinaface import RetinaFace
@@ -129,11 +128,13 @@ def _store(
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".adding-") as temporary:
             made = Path(temporary) / "weights"
             made.mkdir(mode=PRIVATE)
-            save_file(_tensors(network), made / WEIGHTS)
+            weights = weights_in_bytes(network)
+            (made / WEIGHTS).write_bytes(weights)
             if record.kind == "detector":
                 # Deep networks with random weights can turn the last digit of a number into another score.
                 order = Order(form=form, accept_parity_loss=not origin.trained)
-                exported = make_artifact(network, find_detector(name).spec, origin, order, report=report)
+                kept = WeightsFile(file=WEIGHTS, sha256=hashlib.sha256(weights).hexdigest())
+                exported = make_artifact(network, find_detector(name).spec, origin, order, kept=kept, report=report)
                 store_artifact(exported.artifact, made, report=exported.report)
             else:
                 onnx.save_model(export_retinaface(network), made / f"{name}.onnx")
@@ -162,10 +163,6 @@ def _try(folder: Path, record: Record) -> None:
     else:
         picture = np.full((1, *TRIED_SIZE, 3), GRAY, dtype=np.uint8)
         RetinaFace(path.read_bytes(), source=record.file, device="cpu", threads=cpu_count()).detect(picture)
-
-
-def _tensors(network: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
 
 
 def _unwrapped(steps: str) -> str:

@@ -19,6 +19,7 @@ from deepscan.runtime.artifacts.artifacts import (
     Form,
     Manifest,
     Precision,
+    WeightsFile,
 )
 from deepscan.spec import DetectorSpec
 
@@ -55,6 +56,7 @@ def packed(
     form_reason: str = "",
     calibration: CalibrationRecord | None = None,
     parity_loss: str = "",
+    network_weights: WeightsFile | None = None,
 ) -> Artifact:
     """Check a graph and make it an artifact.
 
@@ -67,6 +69,7 @@ def packed(
         form_reason: why this form.
         calibration: where the ranges of an int8 graph come from.
         parity_loss: what was accepted although it was too large.
+        network_weights: the file beside the artifact that holds the network's weights.
 
     Raises:
         ModelError: the graph is not valid ONNX.
@@ -91,6 +94,7 @@ def packed(
             "deepscan": __version__,
             **{tool: version(tool) for tool in TOOLS},
         },
+        network_weights=network_weights,
     )
     values = {
         "spec": spec.to_json(),

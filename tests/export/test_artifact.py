@@ -16,18 +16,22 @@ from onnx import TensorProto, numpy_helper
 from safetensors.numpy import load_file
 
 from deepscan.errors import ModelError, OutputError, UsageError
-from deepscan.export.artifact import export_artifact, store_artifact
+from deepscan.export.artifact import Order, export_artifact, make_artifact, store_artifact
+from deepscan.export.packing import WeightsOrigin
 from deepscan.models import lite
 from deepscan.models.checkpoints.checkpoints import load_weights
 from deepscan.models.lite import LITE
 from deepscan.models.networks.artifact_graph import ArtifactGraph
 from deepscan.runtime.artifacts.artifacts import Manifest, load_artifact
+from deepscan.runtime.backends.torch_network import network_of
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / "weights" / "lite2.safetensors"
 GOLDEN = np.load(ROOT / "tests" / "models" / "lite_golden.npz")
 EMBEDDED = Path(str(files("deepscan") / "assets" / "lite.onnx"))
 BatchFloat = NDArray[np.float32]
+WRITTEN = ["lite.manifest.json", "lite.onnx", "lite.parity.json", "lite.parity.md", "lite.weights.safetensors"]
+LARGEST = float(np.finfo(np.float32).max)
 LINES: list[str] = []
 
 
@@ -140,18 +144,16 @@ def test_arithmetic_is_in_float32(model_path: Path) -> None:
 
 def test_the_manifest_describes_the_files_that_were_written(manifest: Manifest, folder: Path) -> None:
     data = (folder / "lite.onnx").read_bytes()
-    assert sorted(os.listdir(folder)) == [
-        "lite.manifest.json",
-        "lite.onnx",
-        "lite.parity.json",
-        "lite.parity.md",
-    ]
+    assert sorted(os.listdir(folder)) == WRITTEN
     assert (manifest.sha256, manifest.size_bytes) == (hashlib.sha256(data).hexdigest(), len(data))
     assert manifest.weights_sha256 == hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
     assert manifest.weights_file == WEIGHTS.name
     assert manifest.tools["torch"] == torch.__version__
     assert json.loads((folder / "lite.manifest.json").read_text())["opset"] == manifest.opset == 18
-    assert load_artifact(str(folder / "lite.onnx")).manifest == manifest
+    artifact = load_artifact(str(folder / "lite.onnx"))
+    assert artifact.manifest == manifest
+    held = network_of(artifact).state_dict()
+    assert all(np.array_equal(held[name].numpy(), values) for name, values in load_file(WEIGHTS).items())
 
 
 def test_an_export_holds_no_path_of_this_machine(manifest: Manifest, folder: Path) -> None:
@@ -184,7 +186,7 @@ def test_nothing_is_written_where_the_weights_or_the_name_are_wrong(tmp_path: Pa
     assert os.listdir(tmp_path / "out") == []
 
 
-@pytest.mark.parametrize("name", ["lite.onnx", "lite.manifest.json", "lite.parity.json", "lite.parity.md"])
+@pytest.mark.parametrize("name", WRITTEN)
 def test_a_file_that_no_export_has_written_is_found_before_any_work(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
     with pytest.raises(UsageError, match=rf"{name} exists and was not written by deepscan"):
@@ -193,7 +195,7 @@ def test_a_file_that_no_export_has_written_is_found_before_any_work(tmp_path: Pa
 
 
 def test_what_an_export_has_written_the_next_one_may_replace(manifest: Manifest, folder: Path) -> None:
-    assert sorted(os.listdir(folder)) == ["lite.manifest.json", "lite.onnx", "lite.parity.json", "lite.parity.md"]
+    assert sorted(os.listdir(folder)) == WRITTEN
     with pytest.raises(ModelError, match="no weights"):  # later
         export_artifact("lite", folder / "no weights", folder, report=LINES.append)
 
@@ -202,3 +204,14 @@ def test_a_place_that_cannot_be_written_is_found_before_any_work(tmp_path: Path)
     (tmp_path / "file").write_text("kept")
     with pytest.raises(OutputError, match=r"cannot be written to \(.*\): choose another place\.$"):
         export_artifact("lite", tmp_path / "no weights", tmp_path / "file" / "below", report=LINES.append)
+
+
+@pytest.mark.parametrize(("scale", "says"), [(0.0, "the same score"), (LARGEST, "scores that are no numbers")])
+def test_weights_that_make_every_answer_the_same_or_no_number_are_refused(scale: float, says: str) -> None:
+    network = network_of(load_artifact("lite"))
+    with torch.no_grad():
+        for name, tensor in network.named_parameters():
+            if "bn" in name and name.endswith("weight"):
+                tensor.fill_(scale)
+    with pytest.raises(ModelError, match=rf"^w\.pth makes lite give different faces {says}: these are not its"):
+        make_artifact(network, LITE, WeightsOrigin("w.pth", "0" * 64), Order(), report=LINES.append)

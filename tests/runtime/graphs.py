@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from deepscan.export.artifact import store_artifact, weights_in_bytes, weights_name
 from deepscan.export.forms import graph_of
 from deepscan.export.packing import packed
-from deepscan.runtime.artifacts.artifacts import Artifact
+from deepscan.models.networks.lowering import can_be_lowered, lowered
+from deepscan.runtime.artifacts.artifacts import Artifact, Form, WeightsFile, load_artifact
+from deepscan.spec import DetectorSpec
 from tests.runtime.tiny_detectors import ORIGIN, TINY_CLIP, TINY_FRAME
 
 
@@ -68,15 +73,31 @@ class SmallFrameNetwork(nn.Module):
 @cache
 def small_clip_artifact() -> Artifact:
     """Return a detector of clips of 8 crops of 32 x 32 pixels with 3-D convolutions."""
-    torch.manual_seed(0)
-    return packed(graph_of(_larger(SmallClipNetwork(), 3), TINY_CLIP), TINY_CLIP, ORIGIN)
+    return packed(graph_of(small_clip_network(), TINY_CLIP), TINY_CLIP, ORIGIN)
 
 
-@cache
-def small_frame_artifact() -> Artifact:
-    """Return a detector of crops of 32 x 32 pixels with attention."""
+def small_clip_network() -> nn.Module:
+    """Return a network of 3-D convolutions; the same weights each time."""
     torch.manual_seed(0)
-    return packed(graph_of(_larger(SmallFrameNetwork(), 3), TINY_FRAME), TINY_FRAME, ORIGIN)
+    return _larger(SmallClipNetwork(), 3).eval()
+
+
+def small_frame_network() -> nn.Module:
+    """Return a network with attention; the same weights each time."""
+    torch.manual_seed(0)
+    return _larger(SmallFrameNetwork(), 3).eval()
+
+
+def stored_artifact(network: nn.Module, spec: DetectorSpec, folder: Path, *, form: Form | None = None) -> Artifact:
+    """Export a network into a folder, with its weights beside the artifact."""
+    weights = weights_in_bytes(network)
+    kept = WeightsFile(file=weights_name(spec), sha256=hashlib.sha256(weights).hexdigest())
+    traced = network
+    if form == "2d":
+        assert can_be_lowered(network)
+        traced = lowered(network, frames=spec.frames)
+    artifact = packed(graph_of(traced, spec), spec, ORIGIN, form=form, network_weights=kept)
+    return load_artifact(str(store_artifact(artifact, folder, weights=weights)))
 
 
 def _larger(network: nn.Module, factor: float) -> nn.Module:
@@ -93,14 +114,12 @@ def mean_graph(
     side: int = TINY_FRAME.size,
     output: str = "logit",
     inputs: int = 1,
-    then: str = "Relu",
 ) -> onnx.ModelProto:
     """Return a graph that gives something made of the mean of its input, 0..255."""
     nodes = [
         helper.make_node("Cast", [name], ["wide"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["wide", "axes"], ["mean"], keepdims=0),
-        # 0 / 0 is no number, and the mean over itself is 1 otherwise.
-        helper.make_node(then, ["mean", "mean"] if then == "Div" else ["mean"], [output]),
+        helper.make_node("Relu", ["mean"], [output]),
     ]
     taken = [
         helper.make_tensor_value_info(name if number == 0 else f"more{number}", kind, ["N", side, side, 3])

@@ -101,18 +101,24 @@ def load_weights(module: nn.Module, path: Path, *, name: str) -> LoadedWeights:
     return load_checkpoint(module, read_tensors(path), name=name, path=path)
 
 
-def load_state(module: nn.Module, path: Path) -> None:
+def load_state(module: nn.Module, path: Path, *, sha256: str) -> None:
     """Load safetensors that `module` itself once gave, name by name, and put it in evaluation mode.
 
+    Args:
+        module: takes the tensors of the file as its own; unchanged if the file is refused.
+        path: of the file.
+        sha256: of the file that was written.
+
     Raises:
-        ModelError: the file cannot be read, or is another network's.
+        ModelError: the file cannot be read, was changed, or is another network's.
     """
-    tensors = read_tensors(path).tensors
-    if {name: tensor.shape for name, tensor in tensors.items()} != {
-        name: tensor.shape for name, tensor in module.state_dict().items()
-    }:
-        raise ModelError(f"{path} does not hold what was stored there: remove these weights and add them again.")
-    module.load_state_dict(dict(tensors))
+    checkpoint = read_tensors(path)
+    tensors = dict(checkpoint.tensors)
+    if checkpoint.sha256 != sha256 or _kinds(tensors) != _kinds(module.state_dict()):
+        raise ModelError(
+            f"{path} does not hold the weights that were written there: export the detector, or add its weights, again."
+        )
+    module.load_state_dict(tensors, assign=True)
     module.eval()
 
 
@@ -152,6 +158,10 @@ def fitted(
         for place, source in comparison.sources.items()
     }
     return tensors, comparison
+
+
+def _kinds(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
 
 
 def _format(head: bytes, path: Path) -> Format:

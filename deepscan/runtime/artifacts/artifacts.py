@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
@@ -23,6 +23,7 @@ CalibrationMethod = Literal["minmax", "entropy", "percentile"]
 Activations = Literal["affine", "symmetric"]
 EMBEDDED = ("lite",)
 METADATA_PREFIX = "deepscan."
+HALF_SUFFIX = ".half"  # of the names of weights that are stored in float16, being exact in it
 
 
 class CalibrationRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,6 +46,23 @@ class CalibrationRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     kept: tuple[str, ...]
 
 
+class WeightsFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A file of safetensors beside an artifact: the weights of the network that it was made from.
+
+    Attributes:
+        file: its name, in the artifact's own folder.
+        sha256: of the file.
+    """
+
+    file: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        """Refuse names that lead elsewhere."""
+        if Path(self.file).name != self.file:
+            raise ValueError(f"{self.file!r} is no name of a file")
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an artifact is; written beside it and, except for its own hash and size, into the ONNX metadata.
 
@@ -56,6 +74,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         size_bytes: of the ONNX file.
         weights_file: name of the file the weights came from.
         weights_sha256: of that file.
+        network_weights: the file beside this one that the torch backend takes the weights from; None where there is
+            none.
         trained: False where the weights are random, so that scores mean nothing.
         precision: of the graph's arithmetic.
         form: of a clip detector's convolutions; None where there is one form only.
@@ -81,14 +101,22 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     parity_loss: str
     opset: int
     tools: dict[str, str]
+    network_weights: WeightsFile | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Artifact:
-    """A detector ready to be loaded by a backend: its record and the ONNX file's bytes."""
+    """A detector ready to be loaded by a backend.
+
+    Attributes:
+        manifest: its record.
+        model: the ONNX file's bytes.
+        folder: where the file lies, and its weights beside it; None inside the package, or before it is written.
+    """
 
     manifest: Manifest
     model: bytes
+    folder: Path | None = None
 
     def __repr__(self) -> str:
         return f"Artifact({self.manifest.file}, {self.manifest.precision}, {len(self.model)} bytes)"
@@ -122,10 +150,11 @@ def load_artifact(name: str) -> Artifact:
     else:
         path = find_installed(name).model_path
     try:
-        return _checked(path.with_name(manifest_name(path.stem)).read_bytes(), path.read_bytes(), str(path))
+        record, model = path.with_name(manifest_name(path.stem)).read_bytes(), path.read_bytes()
     except OSError as error:
         message = f"{error.filename} cannot be read ({error.strerror}): an artifact is an .onnx file and its manifest."
         raise ModelError(message) from error
+    return replace(_checked(record, model, str(path)), folder=path.parent)
 
 
 def refuse_missing_artifact(name: str) -> None:

@@ -167,7 +167,7 @@ def test_on_gpus_what_stands_in_on_the_cpu_is_accepted_too() -> None:
     assert engine == on_cpu | {("tensorrt-cuda", "fp16"), ("tensorrt-rtx-cuda", "fp16")}
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", "torch"])
+@pytest.mark.parametrize("name", ["onnxruntime"])
 def test_a_backend_that_is_named_and_has_one_precision_is_not_measured(
     choose: Chooser, home: Path, name: BackendChoice
 ) -> None:

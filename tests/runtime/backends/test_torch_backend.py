@@ -1,7 +1,8 @@
-"""The torch backend: the scores of ONNX Runtime, from the very artifact; see test_backend_contract.py for the rest."""
+"""The torch backend: the scores of ONNX Runtime, from the network itself; see test_backend_contract.py for the rest."""
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import os
 import re
@@ -13,26 +14,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import fx, nn
+from safetensors.torch import load_file, save
+from torch import nn
 
-from deepscan.errors import MachineError
-from deepscan.export.forms import graph_of
-from deepscan.export.packing import WeightsOrigin, packed
+from deepscan.errors import MachineError, ModelError
 from deepscan.installing import install_extra
-from deepscan.models.networks.lowering import can_be_lowered, lowered
-from deepscan.models.registry import find_detector
-from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
+from deepscan.models.registry import BUILTIN, find_detector
+from deepscan.runtime.artifacts.artifacts import Artifact, WeightsFile, load_artifact
 from deepscan.runtime.backends.sessions import Session
-from deepscan.runtime.backends.torch_backend import TorchBackend, arithmetic
-from deepscan.runtime.backends.torch_execution import CompiledExecution, SingleExecution
-from deepscan.runtime.backends.torch_graph import module_from_onnx
+from deepscan.runtime.backends.torch_backend import CompiledExecution, SingleExecution, TorchBackend, arithmetic
+from deepscan.runtime.backends.torch_network import artifact_graph, network_of
 from tests.models.goldens import golden
-from tests.runtime.graphs import small_clip_artifact
+from tests.runtime.graphs import small_clip_network, stored_artifact
+from tests.runtime.tiny_detectors import TINY_CLIP
 
 GOLDEN = Path(__file__).parents[2] / "models" / "lite_golden.npz"
 SAME = 1e-5
@@ -46,16 +46,12 @@ def same_number_of_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def recipe_artifact(name: str, form: Literal["3d", "2d"] | None) -> Artifact:
+def recipe_artifact(name: str, form: Literal["3d", "2d"] | None, folder: Path) -> Artifact:
     """Export a detector with its golden weights."""
     with torch.device("meta"):
         network: nn.Module = find_detector(name).build()
     network.load_state_dict(golden(name.replace("-", "_")).tensors(), assign=True)
-    spec = find_detector(name).spec
-    if form == "2d":
-        assert can_be_lowered(network)
-        network = lowered(network, frames=spec.frames)
-    return packed(graph_of(network.eval(), spec), spec, WeightsOrigin("golden", "0" * 64), form=form)
+    return stored_artifact(network.eval(), find_detector(name).spec, folder, form=form)
 
 
 def faces() -> NDArray[np.uint8]:
@@ -99,10 +95,53 @@ def test_the_embedded_detector_gives_the_scores_of_onnxruntime() -> None:
         ("caddm-resnet34", None),
     ],
 )
-def test_every_detector_gives_the_scores_of_onnxruntime(name: str, form: Literal["3d", "2d"] | None) -> None:
+def test_every_detector_gives_the_scores_of_onnxruntime_and_can_be_compiled(
+    name: str, form: Literal["3d", "2d"] | None, tmp_path: Path
+) -> None:
     inputs = golden(name.replace("-", "_")).inputs()
+    artifact = recipe_artifact(name, form, tmp_path)
     # One clip is as much work as many crops.
-    assert_scores_are_those_of_onnxruntime(recipe_artifact(name, form), inputs[:1] if form else inputs)
+    items = inputs[:1] if form else inputs
+    assert_scores_are_those_of_onnxruntime(artifact, items)
+    # What the compiler sees, without the kernels that it makes of it.
+    compiled = torch.compile(artifact_graph(artifact), backend="eager", fullgraph=True)
+    with torch.inference_mode():
+        found = compiled(torch.from_numpy(items[:1]))[1].numpy()
+    assert found == pytest.approx(expected_scores(artifact, items[:1]), abs=SAME)
+
+
+def test_the_embedded_artifact_gives_the_weights_that_it_was_made_from_bit_for_bit() -> None:
+    published = load_file(Path(__file__).parents[3] / "weights" / "lite2.safetensors")
+    embedded = network_of(load_artifact("lite"))
+    held = embedded.state_dict()
+    assert all(torch.equal(held[name], tensor) for name, tensor in published.items())
+    assert not any(part.training for part in embedded.modules())
+
+
+def changed(artifact: Artifact, **changes: object) -> Artifact:
+    return dataclasses.replace(artifact, manifest=msgspec.structs.replace(artifact.manifest, **changes))
+
+
+def test_without_its_own_weights_beside_it_an_artifact_is_refused(tmp_path: Path) -> None:
+    lite = load_artifact("lite")
+    alone = dataclasses.replace(lite, folder=tmp_path)
+    with pytest.raises(ModelError, match=r"^lite\.onnx has no weights beside it, which torch needs: export .*\.$"):
+        network_of(alone)
+    (tmp_path / "w.safetensors").write_bytes(save({"other": torch.zeros(2)}))
+    described = changed(alone, network_weights=WeightsFile(file="w.safetensors", sha256="0" * 64))
+    with pytest.raises(ModelError, match=r"w\.safetensors does not hold the weights that were written there: .*\.$"):
+        network_of(described)
+    stranger = changed(lite, spec=msgspec.structs.replace(lite.manifest.spec, name="stranger"))
+    with pytest.raises(ModelError, match=r"^torch cannot run lite\.onnx, as no .* the network of stranger: .*\.$"):
+        network_of(stranger)
+
+
+def test_a_damaged_package_is_told() -> None:
+    lite = load_artifact("lite")
+    model = onnx.load_model_from_string(lite.model)
+    model.graph.initializer[0].name = "lost"
+    with pytest.raises(ModelError, match=r"^lite\.onnx, which comes with deepscan, does not hold .*: reinstall"):
+        network_of(dataclasses.replace(lite, model=model.SerializeToString()))
 
 
 def live_storages() -> dict[int, int]:
@@ -111,36 +150,29 @@ def live_storages() -> dict[int, int]:
     return {found.untyped_storage().data_ptr(): found.untyped_storage().nbytes() for found in tensors}
 
 
-def graph_modules() -> set[int]:
-    return {id(found) for found in gc.get_objects() if issubclass(type(found), fx.GraphModule)}
-
-
 def test_weights_are_in_memory_once_and_not_at_all_when_it_is_closed() -> None:
     artifact = load_artifact("lite")
-    stored = onnx.load_model_from_string(artifact.model).graph.initializer
-    float32_bytes = sum(4 * int(np.prod(tensor.dims)) for tensor in stored if len(tensor.dims) > 1)
+    tensors = network_of(artifact).state_dict().values()
+    weight_bytes = sum(tensor.nbytes for tensor in tensors)
+    del tensors
     gc.collect()
-    before, others = live_storages(), graph_modules()
+    before = live_storages()
     backend = TorchBackend(artifact, device="cpu", threads=THREADS, precision="fp32")
     backend.logits(faces()[:1])
     gc.collect()
     held = {address: size for address, size in live_storages().items() if address not in before}
-    # Biases and scalars come on top.
-    assert float32_bytes < sum(held.values()) < 1.02 * float32_bytes
+    assert sum(held.values()) == pytest.approx(weight_bytes, rel=0.001)
     backend.close()
     assert not held.keys() & live_storages().keys()
-    assert graph_modules() <= others
 
 
-def test_on_a_processor_halves_are_widened_and_quantized_graphs_are_refused() -> None:
+def test_on_a_processor_halves_are_widened_and_quantized_artifacts_are_refused() -> None:
     assert arithmetic("fp32", "cpu") == arithmetic("fp16", "cpu") == ("fp32",)
     assert arithmetic("int8", "cpu") == arithmetic("int8", "cuda") == ()
 
 
 def test_without_torch_it_can_do_nothing_and_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("deepscan.runtime.backends.torch_")]:
-        if not name.endswith("torch_backend"):
-            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "deepscan.runtime.backends.torch_network")
     monkeypatch.setitem(sys.modules, "torch", None)
     assert arithmetic("fp32", "cpu") == arithmetic("fp16", "cuda") == ()
     remedy = re.escape(install_extra("export"))
@@ -162,7 +194,7 @@ class Bright(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         mean = pixels.float().mean((1, 2, 3))
-        return mean / 2, mean
+        return mean, mean / 2
 
 
 def pictures(count: int) -> NDArray[np.uint8]:
@@ -172,7 +204,7 @@ def pictures(count: int) -> NDArray[np.uint8]:
 def test_items_go_one_by_one_and_may_not_be_written_to() -> None:
     batch = pictures(5)
     batch.flags.writeable = False
-    found = SingleExecution(Bright(), output=1, threads=THREADS)(batch)
+    found = SingleExecution(Bright(), threads=THREADS)(batch)
     assert found == pytest.approx(batch.mean((1, 2, 3)), rel=1e-6)
 
 
@@ -198,12 +230,12 @@ def in_a_thread_with_other_settings(execution: Callable[[NDArray[np.uint8]], NDA
 
 
 def test_it_takes_as_many_threads_as_it_is_told_whichever_thread_calls() -> None:
-    assert in_a_thread_with_other_settings(SingleExecution(Bright(), output=1, threads=3)) == [3]
+    assert in_a_thread_with_other_settings(SingleExecution(Bright(), threads=3)) == [3]
 
 
 @pytest.mark.slow  # compiles
 def test_compiled_batches_of_any_size_give_what_each_item_gives() -> None:
-    compiled = CompiledExecution(Bright(), device="cpu", output=1, item_shape=(8, 8, 3), most=8, threads=3)
+    compiled = CompiledExecution(Bright(), device="cpu", item_shape=(8, 8, 3), most=8, threads=3)
     for count in (8, 1, 3, 2, 7):
         batch = pictures(count)
         assert compiled(batch) == pytest.approx(batch.mean((1, 2, 3)), rel=1e-6)
@@ -212,16 +244,23 @@ def test_compiled_batches_of_any_size_give_what_each_item_gives() -> None:
 
 
 @pytest.mark.slow  # compiles
-def test_a_compiled_detector_gives_the_scores_of_onnxruntime_and_its_memory_back() -> None:
-    artifact = small_clip_artifact()
+def test_a_compiled_detector_gives_the_scores_of_onnxruntime_and_its_memory_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = dataclasses.replace(find_detector("ftcn"), spec=TINY_CLIP, build=small_clip_network)
+    monkeypatch.setitem(BUILTIN, TINY_CLIP.name, small)
+    artifact = stored_artifact(small_clip_network(), TINY_CLIP, tmp_path)
     shape = artifact.manifest.spec.item_shape
-    module = module_from_onnx(onnx.load_model_from_string(artifact.model))
-    weights = [weakref.ref(value) for value in module.buffers()]
-    compiled = CompiledExecution(module, device="cpu", output=0, item_shape=shape, most=4, threads=THREADS)
+    graph = artifact_graph(artifact)
+    weights = [weakref.ref(value) for value in graph.parameters()]
     clips = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
-    for batch in (clips, clips[1:2]):
-        assert scores(artifact, compiled(batch)) == pytest.approx(expected_scores(artifact, batch), abs=SAME)
-    del module, compiled
+    for half, tolerance in ((False, SAME), (True, 0.01)):
+        compiled = CompiledExecution(graph, device="cpu", half=half, item_shape=shape, most=4, threads=THREADS)
+        for batch in (clips, clips[1:2]):
+            found = compiled(batch)
+            assert found.dtype == np.float32
+            assert scores(artifact, found) == pytest.approx(expected_scores(artifact, batch), abs=tolerance)
+    del graph, compiled
     gc.collect()
     assert not [weight for weight in weights if weight() is not None]
 
@@ -230,8 +269,8 @@ def test_a_compiled_detector_gives_the_scores_of_onnxruntime_and_its_memory_back
 def test_without_a_compiler_it_says_so(tmp_path: Path) -> None:
     program = (
         "from tests.runtime.backends.test_torch_backend import Bright; "
-        "from deepscan.runtime.backends.torch_execution import CompiledExecution; "
-        "CompiledExecution(Bright(), device='cpu', output=1, item_shape=(8, 8, 3), most=1, threads=1)"
+        "from deepscan.runtime.backends.torch_backend import CompiledExecution; "
+        "CompiledExecution(Bright(), device='cpu', item_shape=(8, 8, 3), most=1, threads=1)"
     )
     places = {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "PATH": ""}
     done = subprocess.run(
