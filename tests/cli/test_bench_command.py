@@ -12,9 +12,11 @@ import pytest
 
 from deepscan.cli import bench
 from deepscan.errors import UsageError
+from deepscan.export.artifact import store_artifact
 from deepscan.installing import install_extra
 from deepscan.runtime.system.machine import cpu_count
 from tests.cli.console import DEEPSCAN, ENVIRONMENT, assert_one_line, deepscan
+from tests.runtime.graphs import endless_artifact
 from tests.runtime.watchdog import PATIENCE_SECONDS, wait_until
 
 LEAST = ("--backend", "onnxruntime", "--device", "cpu", "--seconds", "0.01")
@@ -109,27 +111,23 @@ def test_without_matplotlib_a_plot_says_what_to_install(tmp_path: Path) -> None:
 
 def test_an_interrupt_keeps_what_was_measured_and_leaves_no_process(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
-    command = [DEEPSCAN, "bench", "lite,lite.onnx"]
-    assets = Path(__file__).parents[2] / "deepscan" / "assets"
-    for name in ("lite.onnx", "lite.manifest.json"):
-        (tmp_path / name).symlink_to(assets / name)
+    endless = store_artifact(endless_artifact(), tmp_path)
     running = subprocess.Popen(
-        [*command, *LEAST[:-1], "0.2", "--batch", "1,2,4,8", "--json", figures],
+        [DEEPSCAN, "bench", f"lite,{endless}", *LEAST, "--batch", "1", "--json", figures],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=os.environ | ENVIRONMENT,
         cwd=tmp_path,
     )
-    wait_until(
-        lambda: any('"model":"lite.onnx"' in line for line in commands_below(running.pid)), "the second detector"
-    )
+    task = f'"model":"{endless}"'
+    wait_until(lambda: any(task in line for line in commands_below(running.pid)), "the second detector")
     workers = children(running.pid)
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=PATIENCE_SECONDS)
     assert running.returncode == 130
     report: dict[str, Any] = json.loads(figures.read_text())
     assert report["complete"] is False
-    assert {row["model"] for row in report["measurements"]} >= {"lite"}
+    assert {row["model"] for row in report["measurements"]} == {"lite"}
     assert b"onnxruntime-cpu fp32" in out
     assert b"Interrupted" in err
     wait_until(lambda: not any(is_running(pid) for pid in workers), "an end of the processes that measure")

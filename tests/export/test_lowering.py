@@ -53,6 +53,12 @@ def test_both_forms_give_the_authors_numbers(network: AltFreezing | FTCN) -> Non
     spec, clips = find_detector(name).spec, golden(name).inputs()
     flat = probabilities(lowered(network, frames=spec.frames), name, torch.from_numpy(clips)).numpy()
     np.testing.assert_allclose(flat, golden(name).fake(), rtol=0, atol=SAME)
+
+
+@pytest.mark.slow  # for its export
+def test_the_graph_of_the_2d_form_gives_them_too(network: AltFreezing | FTCN) -> None:
+    name = name_of(network)
+    spec, clips = find_detector(name).spec, golden(name).inputs()
     graph = graph_of(lowered(network, frames=spec.frames), spec)
     artifact = packed(graph, spec, WeightsOrigin("golden", "0" * 64), form="2d")
     _refuse_3d(onnx.load_model_from_string(artifact.model))

@@ -30,13 +30,12 @@ FACES = np.load(Path(__file__).parents[1] / "models" / "lite_golden.npz")["faces
 SAME = 1e-5  # of a score, absolute and relative
 DETECTORS = [
     "lite",
-    *(pytest.param(name, marks=pytest.mark.slow) for name in ("altfreezing-3d", "altfreezing-2d", "ftcn-3d")),
-    "ftcn-2d",
-    pytest.param("hff", marks=pytest.mark.slow),
-    "recce",
     "caddm-resnet34",
-    pytest.param("caddm-efficientnet-b3", marks=pytest.mark.slow),
-    pytest.param("caddm-efficientnet-b4", marks=pytest.mark.slow),
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in "altfreezing-3d altfreezing-2d ftcn-3d ftcn-2d hff recce caddm-efficientnet-b3 "
+        "caddm-efficientnet-b4".split()
+    ),
 ]
 # Loops, sizes that are computed, and what only `torch.onnx` would leave behind.
 FORBIDDEN = set(

@@ -49,6 +49,7 @@ def test_the_maps_on_the_way_are_the_authors(network: Recce) -> None:
     check_activations(network, SPEC, golden("recce"))
 
 
+@pytest.mark.slow  # for its export
 def test_the_exported_graph_gives_the_authors_scores_at_any_batch(exported: onnx.ModelProto) -> None:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 2
@@ -60,6 +61,7 @@ def test_the_exported_graph_gives_the_authors_scores_at_any_batch(exported: onnx
     np.testing.assert_allclose(np.concatenate(alone), both, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow  # for its export
 def test_the_graph_has_no_loop_over_places_and_no_imagenet_classifier(exported: onnx.ModelProto) -> None:
     assert len(exported.graph.node) < 500
     names = [weights.name for weights in exported.graph.initializer]

@@ -154,6 +154,28 @@ def determinant_artifact() -> Artifact:
     return frame_artifact(graph_from(nodes, {"axes": np.array([1, 2, 3]), "squares": np.array([-1, 1, 1])}))
 
 
+def endless_artifact() -> Artifact:
+    """Return a detector that never gives an answer."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["still"]), helper.make_node("Add", ["held", "held"], ["more"])],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("held", TensorProto.FLOAT, ["N"]),
+        ],
+        [
+            helper.make_tensor_value_info("still", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("more", TensorProto.FLOAT, ["N"]),
+        ],
+    )
+    nodes = [
+        helper.make_node("ReduceMean", ["wide", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Loop", ["", "true", "mean"], ["logit"], body=body),
+    ]
+    return frame_artifact(graph_from(nodes, {"axes": np.array([1, 2, 3]), "true": np.array(True)}))
+
+
 def frame_artifact(model: onnx.ModelProto) -> Artifact:
     """Return any graph with the record of a detector that takes crops of 32 x 32 pixels."""
     return packed(model, TINY_FRAME, ORIGIN)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,23 +36,33 @@ def test_a_single_run_is_its_own_median() -> None:
     assert latency_of([0.25]).p50_seconds == 0.25
 
 
-def test_the_first_runs_do_not_count() -> None:
-    calls: list[int] = []
+class Clock:
+    """Time that passes only where a test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds = 0.0
+        monkeypatch.setattr("deepscan.export.bench.latency.time.perf_counter", lambda: self.seconds)
+
+
+def test_the_first_runs_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, calls = Clock(monkeypatch), list[int]()
 
     def work(number: int) -> None:
-        time.sleep(0.2 if len(calls) < 2 else 0.001)  # as when a library prepares itself
+        clock.seconds += 0.25 if len(calls) < 2 else 0.125  # as when a library prepares itself
         calls.append(number)
 
-    latency = measured_latency(work, seconds=0.1)
-    assert latency.slowest_seconds < 0.2
-    assert latency.runs == len(calls) - 2
+    latency = measured_latency(work, seconds=1.0)
+    assert latency.slowest_seconds == 0.125
+    assert latency.runs == len(calls) - 2 == 8
     assert calls == [0, 1, *range(latency.runs)]
 
 
-def test_the_time_is_bounded_and_so_is_the_number_of_runs_from_below() -> None:
-    assert measured_latency(lambda _: time.sleep(0.002), seconds=0.0).runs == LEAST_RUNS
-    started = time.perf_counter()
-    latency = measured_latency(lambda _: time.sleep(0.002), seconds=0.3)
-    assert 0.3 < time.perf_counter() - started < 3
-    assert latency.runs > LEAST_RUNS
-    assert 0.2 < latency.total_seconds < 3
+def test_the_time_is_bounded_and_so_is_the_number_of_runs_from_below(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+
+    def work(_: int) -> None:
+        clock.seconds += 0.25
+
+    assert measured_latency(work, seconds=0.0).runs == LEAST_RUNS
+    latency = measured_latency(work, seconds=5.0)
+    assert (latency.runs, latency.total_seconds) == (20, 5.0)
