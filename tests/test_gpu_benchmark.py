@@ -44,6 +44,7 @@ def figure(part: str, rate: float, *, variant: str = "full", model: str | None =
     )
 
 
+@pytest.mark.slow
 def test_the_whole_program_measures_every_part_that_needs_no_gpu(tmp_path: Path) -> None:
     written = tmp_path / "report.json"
     options = ["--device", "cpu", "--all", "--check", "--small", "--rounds", "1", "--json", str(written)]

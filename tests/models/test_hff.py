@@ -58,6 +58,7 @@ def test_the_exported_graph_gives_the_authors_scores_at_any_batch(exported: onnx
     np.testing.assert_allclose(alone, both, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow  # for its export
 def test_the_head_of_the_noise_stream_is_left_out_of_the_graph(exported: onnx.ModelProto) -> None:
     names = [weights.name for weights in exported.graph.initializer]
     assert sum("xception_rgb.model.last_linear" in name for name in names) == 2

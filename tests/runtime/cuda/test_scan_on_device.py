@@ -29,7 +29,7 @@ from deepscan.runtime.pipeline.settings import resolve_settings
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED
 from tests.runtime.cuda.host_device import HostDevice
 from tests.runtime.cuda.test_device_frames import SoftwareNvdec, decoding_on, stand_in
-from tests.runtime.tiny_detectors import tiny_clip_artifact
+from tests.runtime.tiny_detectors import tiny_clip_artifact, tiny_frame_artifact
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -130,8 +130,9 @@ def assert_agree(found: list[VideoResult], expected: list[VideoResult]) -> None:
 
 def test_scores_of_frames_agree_with_those_of_the_cpu(device: HostDevice) -> None:
     backends: list[DeviceBackend] = []
-    found = results(VIDEOS, "lite", EVERY_FRAME, on=device, backends=backends)
-    expected = results(VIDEOS, "lite", EVERY_FRAME, on=None)
+    some = structs.replace(EVERY_FRAME, sampling="quick", frames=8)
+    found = results(VIDEOS, "lite", some, on=device, backends=backends)
+    expected = results(VIDEOS, "lite", some, on=None)
     assert [result.status for result in expected] == ["scored", "no_face", "scored", "scored"]
     assert_agree(found, expected)
     assert backends[0].on_device == 2 * sum(result.clips for result in found)
@@ -147,8 +148,8 @@ def test_scores_of_clips_agree_with_those_of_the_cpu(device: HostDevice, tmp_pat
     assert backends[0].on_device == sum(result.clips for result in found) > 0
 
 
-def test_nothing_on_the_device_is_kept_when_a_scan_is_over(device: HostDevice) -> None:
-    results([ASTRONAUT] * 3, "lite", EVERY_FRAME, on=device)
+def test_nothing_on_the_device_is_kept_when_a_scan_is_over(device: HostDevice, tmp_path: Path) -> None:
+    results([ASTRONAUT] * 3, str(tiny_frame_artifact(tmp_path)), EVERY_FRAME, on=device)
     assert 0 < device.taken_bytes < ON_GPU.decoded_bytes + ON_GPU.crop_bytes
     device.close()
     assert device.taken_bytes == 0
@@ -164,7 +165,7 @@ class Dying(SoftwareNvdec):
 
 
 def test_videos_whose_decoder_is_lost_are_scanned_on_the_cpu_instead(
-    monkeypatch: pytest.MonkeyPatch, device: HostDevice
+    monkeypatch: pytest.MonkeyPatch, device: HostDevice, tmp_path: Path
 ) -> None:
     def dying(
         path: str, *, threads: int, decoding: DeviceDecoding | None = None, limits: Limits, moved: Callable[[], None]
@@ -174,6 +175,7 @@ def test_videos_whose_decoder_is_lost_are_scanned_on_the_cpu_instead(
             reader.__class__ = Dying
         return reader
 
-    expected = results([ASTRONAUT, NO_FACE], "lite", EVERY_FRAME, on=None)
+    model = str(tiny_frame_artifact(tmp_path))
+    expected = results([ASTRONAUT, NO_FACE], model, EVERY_FRAME, on=None)
     monkeypatch.setattr(pipeline_scan, "open_input", dying)
-    assert results([ASTRONAUT, NO_FACE], "lite", EVERY_FRAME, on=device) == expected
+    assert results([ASTRONAUT, NO_FACE], model, EVERY_FRAME, on=device) == expected

@@ -103,7 +103,7 @@ def test_what_was_read_counts_and_not_what_was_planned(tmp_path: Path) -> None:
 
 
 def test_many_rows_of_earlier_runs_take_little_memory(tmp_path: Path) -> None:
-    count = 20_000
+    count = 5_000
     (tmp_path / "r.jsonl").write_bytes(
         b"".join(line_of(scanned(index, f"{index}.mp4", details=(), content="c")) for index in range(count))
     )
