@@ -191,7 +191,7 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
             text,
             "Speed",
             "NAME",
-            "auto",
+            "$DEEPSCAN_BACKEND, or auto",
         ),
     ] = None
     precision: Annotated[
@@ -203,7 +203,10 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
             "TYPE",
         ),
     ] = "auto"
-    detect_every: Annotated[int, Option("Search every Nth frame for faces.", whole_number, "Speed", "N")] = DETECT_EVERY
+    detect_every: Annotated[
+        int,
+        Option("Search every Nth frame for faces; boxes between them are interpolated.", whole_number, "Speed", "N"),
+    ] = DETECT_EVERY
     memory: Annotated[
         int | None,
         Option(

@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from deepscan.arguments import option_fields
+from deepscan.limits import Limits
+from deepscan.naming import in_callers_words
+from deepscan.options import ScanOptions
 from tests.footage import NO_FACE
 
 ROOT = Path(__file__).parent.parent
@@ -71,3 +75,17 @@ def test_the_sandbox_of_the_security_page_works_as_printed() -> None:
         assert "no_face" in (folder / "results" / "results.csv").read_text()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_the_keywords_of_the_api_page_are_those_of_the_options() -> None:
+    """The table is what this builds: paste it from the message where it differs."""
+    lines = ["| keyword | default | meaning |", "|---|---|---|"]
+    for struct, prefix in ((ScanOptions, ""), (Limits, "limits.")):
+        for each in option_fields(struct):
+            meaning = in_callers_words(each.option.help)
+            meaning = meaning.replace("May be repeated.", "One or several.")
+            meaning = meaning.replace("in MiB", "in bytes" if each.option.unit != 1 else "in MiB")
+            meaning = meaning.replace("0: no", "None: no" if each.option.zero_is_none else "None or 0: no")
+            default = each.option.shown_default or ("none" if each.default in (None, ()) else str(each.default))
+            lines.append(f"| `{prefix}{each.name}` | {default} | {meaning} |")
+    assert "\n".join(lines) in (ROOT / "docs" / "api.md").read_text(), "\n" + "\n".join(lines)
