@@ -99,7 +99,7 @@ def run_to_files(
     Returns:
         The path of the CSV, if there is any result.
     """
-    from deepscan.runtime.store.output_paths import refuse_other_files, writing_results
+    from deepscan.runtime.store.outputs import refuse_other_files, writing_results
     from deepscan.runtime.store.result_files import ResultFiles
 
     with writing_results(out):
@@ -149,7 +149,7 @@ def show_plan(running: Scan, out: Path | None, how: Continuing) -> None:
         how: what of earlier runs counts.
     """
     from deepscan.cli.screen import printable
-    from deepscan.runtime.store.output_paths import journal_path
+    from deepscan.runtime.store.journal import journal_path
     from deepscan.runtime.store.result_files import plan_without_writing, pruning_note
     from deepscan.runtime.store.resume import plan_resume
     from deepscan.wording import counted
@@ -184,8 +184,7 @@ def run_to_stdout(
     running: Scan, display: ScanDisplay, *, form: Literal["csv", "jsonl"] = "csv", bom: bool = False, quiet: bool
 ) -> None:
     """Print each row, of a CSV or of a JSONL, as soon as those before it are there."""
-    from deepscan.runtime.store.ordered_records import OrderedRecords
-    from deepscan.runtime.store.result_records import BOM, CSV_HEADER, csv_line, jsonl_line
+    from deepscan.runtime.store.writers import BOM, CSV_HEADER, OrderedRecords, csv_line, jsonl_line
 
     head, line_of = ((BOM if bom else "") + CSV_HEADER, csv_line) if form == "csv" else ("", jsonl_line)
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="")  # type: ignore[union-attr]

@@ -26,7 +26,7 @@ from deepscan.runtime.pipeline.pipeline import StageTimes
 from deepscan.runtime.pipeline.settings import resolve_settings
 from deepscan.runtime.pipeline.stages import Progress
 from deepscan.runtime.pipeline.trace_parts import Trace
-from deepscan.runtime.store.resume import DetectorKey
+from deepscan.runtime.store.identity import DetectorKey
 from deepscan.runtime.system.machine import cpu_count, nvidia_gpus
 from deepscan.runtime.workers.plan import cpu_worker, gpu_workers
 from deepscan.runtime.workers.supervisor import Note, Supervisor, unnoted

@@ -19,7 +19,7 @@ from deepscan.cli.running import run
 from deepscan.cli.scan_run import interruptible
 from deepscan.errors import UsageError
 from deepscan.limits import OPTIONS, Limits
-from deepscan.runtime.store import output_paths
+from deepscan.runtime.store import outputs
 from tests.cli.console import DEEPSCAN, ENVIRONMENT
 from tests.footage import ASTRONAUT, NO_FACE
 
@@ -88,7 +88,7 @@ def test_what_is_wrong_with_a_value_is_said_to_its_user(capsys: pytest.CaptureFi
 def test_results_do_not_go_where_a_stream_is_found_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(output_paths, "DEVICES", [str(tmp_path)])
+    monkeypatch.setattr(outputs, "DEVICES", [str(tmp_path)])
     said = assert_refused(["scan", str(NO_FACE), "--out", str(tmp_path / "stdout")], capsys)
     assert "is a device or a pipe: let --out name a file, or use - for stdout" in said
     assert os.listdir(tmp_path) == []

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from deepscan.cli.app import app
-from deepscan.runtime.store.result_records import BOM, CSV_HEADER
+from deepscan.runtime.store.writers import BOM, CSV_HEADER
 from tests.cli.console import QUICK, assert_one_line, deepscan
 from tests.footage import ASTRONAUT, NO_FACE, SWAPPED
 

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from deepscan.cli.app import app
 from deepscan.cli.show_display import BLOCKS, NARROWEST_PLOT, plot
 from deepscan.results import Segment, TrackResult, VideoResult
-from deepscan.runtime.store.journal_lines import line_of
+from deepscan.runtime.store.journal import line_of
 from tests.cli.console import assert_one_line, deepscan
 
 SCORED = VideoResult(

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from deepscan.results import Segment, TrackResult, VideoResult
+from deepscan.runtime.store.identity import DetectorKey
 from deepscan.runtime.store.result_files import ResultFiles
-from deepscan.runtime.store.resume import DetectorKey
 
 PEAK = Segment(start_seconds=0.12345, end_seconds=1.98765, score=0.91234567, clips=7)
 TRACK = TrackResult(

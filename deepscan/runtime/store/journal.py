@@ -5,25 +5,229 @@ flushed to the disk (fsync) by a thread of its own that begins at most a second 
 results come or not, and when the journal is closed: a power failure costs the results of the last second.
 
 Nothing that was written is ever written again or taken away, apart from a last line that a kill cut off. What later
-runs find comes behind it, and counts instead of it; `rows.py` says which record a row of the CSV shows.
+runs find comes behind it, and counts instead of it; `resume.rows_of` says which record a row of the output shows.
+
+A line is a record with a checksum of its own, because a flipped bit in a number is still JSON.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+from zlib import crc32
 
-from deepscan.runtime.store.journal_content import JournalContent, read_journal
-from deepscan.runtime.store.journal_lines import Entry, Place, decoded_head
-from deepscan.runtime.store.output_paths import backup_path, refuse_other_journal
+import msgspec
+
+from deepscan.errors import UsageError
+from deepscan.results import Status, VideoResult
+from deepscan.runtime.store.identity import Computation, DetectorId, RowKey
 from deepscan.runtime.system.files import flush_folder
 
 SYNC_SECONDS: Final = 1.0
+JOURNAL_SUFFIX: Final = ".jsonl"
+DETAILS: Final = b', "track_details": '
+CHECK: Final = b', "check": "%08x"}\n'
+# Earlier versions took such failures for facts about a content: they say nothing about it.
+UNREACHABLE: Final = (
+    "The file cannot be opened (",
+    "Reading the file failed (",
+    "Decoding it failed in an unforeseen way (OSError(",
+)
+CHECK_BYTES: Final = len(CHECK % 0)
+FIRST_BYTES: Final = b'{"path": "'
+# The beginning of a journal's first line, wherever it was cut off.
+BEGUN: Final = re.compile(rb'\{"path": "(?:[^"\\]|\\.)*(?:\\|"(?:, "status": ".*)?)?', re.DOTALL)
+
+
+class Place(NamedTuple):
+    """Where a line is.
+
+    Attributes:
+        offset: of the line in the journal, in bytes.
+        head: bytes before the track details; with a closing brace they are JSON.
+        length: bytes of the line, newline included.
+    """
+
+    offset: int
+    head: int
+    length: int
+
+    @classmethod
+    def of(cls, line: bytes, offset: int) -> Place:
+        """Return the place of a line that begins at `offset`."""
+        # Quotes inside a JSON text are escaped, so no path or reason can look like the name of a field.
+        return cls(offset, line.index(DETAILS), len(line))
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """What planning needs to know of a line.
+
+    Attributes:
+        place: where it is.
+        path: of the file, as it was given to the scan.
+        content: content id of the file that was scanned, see `content_id`; None if it could not be read.
+        detector: what it was scanned with.
+        computation: what computed the result.
+        status: of the result.
+    """
+
+    place: Place
+    path: str
+    content: str | None
+    detector: DetectorId
+    computation: Computation
+    status: Status
+
+    @property
+    def row(self) -> RowKey:
+        """The row that it is of."""
+        return RowKey.of(self.path, self.detector.model)
+
+
+# The same few in every line: each is kept once.
+_detector = cache(DetectorId)
+_computation = cache(Computation)
+
+
+def line_of(result: VideoResult) -> bytes:
+    """Return a result's line: its record with `content`, `peak_clips` and `check`, in ASCII, newline included.
+
+    `check` is the CRC-32 of all that comes before it in the line.
+    """
+    record = result.to_dict()
+    tail = {name: record.pop(name) for name in ("peak_clips", "track_details")}
+    return encoded(record | {"content": result.content} | tail)
+
+
+def encoded(record: Mapping[str, Any]) -> bytes:
+    """Return the line of a record that has no `check` yet."""
+    body = json.dumps(record, allow_nan=False).encode("ascii")[:-1]
+    return body + CHECK % crc32(body)
+
+
+def decoded(line: bytes) -> dict[str, Any]:
+    """Return the record of a whole line, without its `check`."""
+    record: dict[str, Any] = json.loads(line)
+    del record["check"]
+    return record
+
+
+def decoded_head(head: bytes) -> dict[str, Any]:
+    """Return the record of a line's head: all but the track details."""
+    record: dict[str, Any] = json.loads(head + b"}")
+    return record
+
+
+def entry_of(line: bytes, offset: int) -> Entry | None:
+    """Return what a line tells, or None if it is damaged or no record of a journal.
+
+    Args:
+        line: whole, newline included.
+        offset: of the line in the journal.
+    """
+    body = line[:-CHECK_BYTES]
+    if line != body + CHECK % crc32(body) or DETAILS not in body:
+        return None
+    place = Place.of(line, offset)
+    try:
+        record = decoded_head(line[: place.head])
+        result = VideoResult.from_dict(record)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    unreachable = result.status == "unreadable" and result.reason.startswith(UNREACHABLE)
+    return Entry(
+        place=place,
+        path=result.path,
+        content=None if unreachable else result.content,
+        detector=_detector(result.model, result.weights_sha256, result.settings_sha256),
+        computation=_computation(result.backend, result.precision),
+        status=result.status,
+    )
+
+
+@dataclass(slots=True)
+class JournalContent:
+    """What a journal holds.
+
+    Attributes:
+        entries: its records, in the order in which they were written.
+        damaged: how many lines are no records, or do not fit their checksum.
+        end: bytes up to the end of the last line that was written to its end.
+        torn: there is more behind it.
+        foreign: it is not empty, and has nothing that this version could have written.
+    """
+
+    entries: list[Entry] = field(default_factory=list)
+    damaged: int = 0
+    end: int = 0
+    torn: bool = False
+    foreign: bool = False
+
+
+def read_journal(path: Path, *, entries: bool = True) -> JournalContent:
+    """Read a journal, line by line; one that is not there is empty.
+
+    Args:
+        path: of the journal.
+        entries: whether all of them are wanted; else it is read until it is clear whose file it is.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    found, last = JournalContent(), b""
+    try:
+        with open(path, "rb") as file:
+            for line in file:
+                entry, last = entry_of(line, found.end), line
+                if not line.endswith(b"\n"):
+                    found.torn = True
+                    break
+                found.end += len(line)
+                if entry is None:
+                    found.damaged += 1
+                    continue
+                found.entries.append(entry)
+                if not entries:
+                    return found
+    except FileNotFoundError:
+        return found
+    # The beginning of a first line that was cut off is nothing to be kept.
+    begun = not found.damaged and (FIRST_BYTES.startswith(last) or BEGUN.fullmatch(last) is not None)
+    found.foreign = not found.entries and not begun
+    return found
+
+
+def journal_path(out: Path) -> Path:
+    """Return the path of the journal beside an output."""
+    return out.parent / f"{out.stem}{JOURNAL_SUFFIX}"
+
+
+def backup_path(journal: Path) -> Path:
+    """Return where `--fresh` keeps the journal before: with this ending no folder's scan takes it up."""
+    return journal.with_suffix(f".old{JOURNAL_SUFFIX}")
+
+
+def refuse_other_journal(path: Path) -> None:
+    """Refuse a file that is not a journal.
+
+    Raises:
+        UsageError: there is one.
+        OSError: it cannot be read.
+    """
+    if read_journal(path, entries=False).foreign:
+        raise UsageError(
+            f"{path}, which goes with the CSV, exists and is not a journal that this deepscan can continue: choose "
+            "another --out."
+        )
 
 
 class Journal:

@@ -14,26 +14,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import msgspec
 
 from deepscan.errors import OutputError
 from deepscan.results import VideoResult
-from deepscan.runtime.store.journal import Journal
-from deepscan.runtime.store.journal_content import read_journal
-from deepscan.runtime.store.journal_lines import Entry, Place, decoded, encoded, line_of
-from deepscan.runtime.store.output_lock import OutputLock
-from deepscan.runtime.store.output_paths import (
+from deepscan.runtime.store.identity import DetectorKey
+from deepscan.runtime.store.journal import Entry, Journal, Place, decoded, encoded, line_of, read_journal
+from deepscan.runtime.store.outputs import (
+    OutputLock,
     checked_jsonl_path,
     keep_orphan,
     make_folder,
     refuse_other_files,
     writing_results,
 )
-from deepscan.runtime.store.result_records import BOM, CSV_HEADER, csv_line
-from deepscan.runtime.store.resume import DetectorKey, ResumePlan, plan_resume
-from deepscan.runtime.store.rows import OtherRows, rows_of
+from deepscan.runtime.store.resume import OtherRows, ResumePlan, plan_resume, rows_of
+from deepscan.runtime.store.writers import writer_for
 from deepscan.runtime.system.files import atomic_write, check_replaceable, remove_partials
 
 # Between two CSVs during a scan: at least this, and so long that writing them takes at most this share of the time.
@@ -47,7 +45,7 @@ class ResultFiles:
     """The results of one scan: those of earlier runs with the same output, and those that come.
 
     Args:
-        csv_path: of the CSV; the journal gets the same name with another ending. Its folder is made if it is missing.
+        out: of the CSV; the journal gets the same name with another ending. Its folder is made if it is missing.
         inputs: paths of the inputs, in order; none of them is written to.
         contents: their content ids; None where there is none.
         detectors: of the scan, in order.
@@ -68,7 +66,7 @@ class ResultFiles:
 
     def __init__(
         self,
-        csv_path: Path,
+        out: Path,
         *,
         inputs: Sequence[str],
         contents: Sequence[str | None],
@@ -78,19 +76,19 @@ class ResultFiles:
         bom: bool = False,
         prune: bool = False,
     ) -> None:
-        self.csv_path, self._bom = csv_path, bom
+        self.out, self._writer = out, writer_for(out, bom=bom)
         self._inputs, self._contents, self._detectors = inputs, contents, len(detectors)
-        with ExitStack() as stack, writing_results(csv_path):
-            self.jsonl_path = checked_jsonl_path(csv_path, inputs, fresh=fresh)
-            make_folder(csv_path)
-            stack.enter_context(OutputLock([self.csv_path, self.jsonl_path]))
-            refuse_other_files(csv_path, fresh=fresh)  # once more, now that no other scan writes there
-            for path in (self.csv_path, self.jsonl_path):
+        with ExitStack() as stack, writing_results(out):
+            self.jsonl_path = checked_jsonl_path(out, inputs, fresh=fresh)
+            make_folder(out)
+            stack.enter_context(OutputLock([self.out, self.jsonl_path]))
+            refuse_other_files(out, fresh=fresh)  # once more, now that no other scan writes there
+            for path in (self.out, self.jsonl_path):
                 remove_partials(path)
-            check_replaceable(csv_path)
+            check_replaceable(out)
             self._journal = Journal(self.jsonl_path, fresh=fresh)
             stack.callback(self._journal.close)
-            orphan = None if self._journal.entries or fresh else keep_orphan(csv_path)
+            orphan = None if self._journal.entries or fresh else keep_orphan(out)
             entries = self._journal.entries
             self.plan = plan_resume(contents, detectors, entries, retry_failed=retry_failed)
             newest, others = rows_of(entries, inputs, [key.model for key in detectors])
@@ -101,9 +99,9 @@ class ResultFiles:
             self._held = stack.pop_all()
         self.notes = _notes(self._journal)
         if orphan is not None:
-            self.notes.append(f"The earlier {csv_path}, whose journal is gone, is kept as {orphan.name}.")
+            self.notes.append(f"The earlier {out}, whose journal is gone, is kept as {orphan.name}.")
         if prune:
-            self.notes += pruning_note(len(others), csv_path, self.jsonl_path)
+            self.notes += pruning_note(len(others), out, self.jsonl_path)
         self._copies = dict(self.plan.copies)
         self._taken_up: list[int] = []
         self._waiting: dict[int, dict[int, VideoResult]] = {}
@@ -124,7 +122,7 @@ class ResultFiles:
         for index in self.plan.done:
             for number in range(self._detectors):
                 row = self._row(index, number)
-                with writing_results(self.csv_path):
+                with writing_results(self.out):
                     head = self._journal.head(self._places[row])
                 yield VideoResult.from_dict(head | {"path": self._inputs[index]}, index=index, row=row)
 
@@ -147,7 +145,7 @@ class ResultFiles:
             return [result]
         results = [finished[row] for row in sorted(self._waiting.pop(result.index))]
         copies = [self._copied(results, index) for index in self._same_as(result)]
-        with writing_results(self.csv_path):
+        with writing_results(self.out):
             for written in (results, *copies):
                 new = [one for one in written if not self._is_known(one)]
                 lines = [line_of(one) for one in new]
@@ -175,17 +173,17 @@ class ResultFiles:
         """
         if self._inputs and not self._places and not self._others:
             return None
-        with writing_results(self.csv_path):
+        with writing_results(self.out):
             self._journal.sync()
             self._render()
-        return self.csv_path
+        return self.out
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         try:
-            with writing_results(self.csv_path):
+            with writing_results(self.out):
                 self._held.close()
         except OutputError:
             if error is None:  # else what went wrong first is what people should read
@@ -237,25 +235,19 @@ class ResultFiles:
 
     def _render(self) -> None:
         begin = time.monotonic()
-        atomic_write({self.csv_path: self._csv()})
+        atomic_write({self.out: self._writer.encode(self._rows())})
         now = time.monotonic()
         self._next_rendering = now + max(RENDER_SECONDS, (now - begin) / RENDER_SHARE)
 
-    def _csv(self) -> Iterator[bytes]:
-        yield (BOM if self._bom else "").encode() + CSV_HEADER.encode("ascii")
-        for record in self._records():
-            # The bytes of a name that is not valid UTF-8 are written as they are.
-            yield csv_line(record).encode("utf-8", "surrogateescape")
-
-    def _records(self) -> Iterator[dict[str, Any]]:
+    def _rows(self) -> Iterator[VideoResult]:
         for offset, head in self._others:
-            yield self._journal.head_at(offset, head)
+            yield VideoResult.from_dict(self._journal.head_at(offset, head))
         for row in sorted(self._places):
-            yield self._journal.head(self._places[row])
+            yield VideoResult.from_dict(self._journal.head(self._places[row]))
 
 
 def plan_without_writing(
-    csv_path: Path,
+    out: Path,
     *,
     inputs: Sequence[str],
     contents: Sequence[str | None],
@@ -272,20 +264,20 @@ def plan_without_writing(
         UsageError: the path cannot be that of a CSV, is an input, or is that of a file that deepscan has not written.
         OutputError: the journal cannot be read.
     """
-    with writing_results(csv_path):
-        jsonl_path = checked_jsonl_path(csv_path, inputs, fresh=fresh)
+    with writing_results(out):
+        jsonl_path = checked_jsonl_path(out, inputs, fresh=fresh)
         entries = [] if fresh else read_journal(jsonl_path).entries
     _, others = rows_of(entries, inputs, [key.model for key in detectors])
     return plan_resume(contents, detectors, entries, retry_failed=retry_failed), len(others)
 
 
-def pruning_note(others: int, csv_path: Path, jsonl_path: Path) -> list[str]:
+def pruning_note(others: int, out: Path, jsonl_path: Path) -> list[str]:
     """Say, if there is anything to say, that `--prune` leaves rows of earlier inputs and detectors out of a CSV."""
     if not others:
         return []
     rows, they = ("1 row", "it stays") if others == 1 else (f"{others:,} rows", "they stay")
     note = (
-        f"--prune leaves {rows} of other inputs or detectors out of {csv_path}; {they} in {jsonl_path}, and a scan "
+        f"--prune leaves {rows} of other inputs or detectors out of {out}; {they} in {jsonl_path}, and a scan "
         "without --prune brings them back."
     )
     return [note]

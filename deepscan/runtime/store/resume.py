@@ -1,28 +1,14 @@
-"""What is left to be scanned, from what the inputs hold and what earlier scans have written."""
+"""Inputs that are left to scan, and records that rows show, from what earlier scans have written."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
-import msgspec
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from deepscan.results import SUCCEEDED
-from deepscan.runtime.store.journal_lines import Entry, Place
-
-
-class DetectorKey(msgspec.Struct, frozen=True):
-    """What a result depends on, besides the file: the fields of the same names in every result of a detector.
-
-    Attributes:
-        model, weights_sha256, settings_sha256: one of each.
-        computations: backend and precision of the results that count; None where any do.
-    """
-
-    model: str
-    weights_sha256: str
-    settings_sha256: str
-    computations: frozenset[tuple[str, str]] | None = None
+from deepscan.runtime.store.identity import DetectorKey, RowKey
+from deepscan.runtime.store.journal import Entry, Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +52,14 @@ def plan_resume(
         entries: what the journal holds, in the order in which it was written.
         retry_failed: whether files that could not be scanned are to be scanned again.
     """
-    numbers = {_key(detector): number for number, detector in enumerate(detectors)}
+    numbers = {detector.id: number for number, detector in enumerate(detectors)}
     wanted = set(contents) - {None}
     known: dict[str, dict[int, Entry]] = {}
     for entry in entries:
-        number = numbers.get(_key(entry))
+        number = numbers.get(entry.detector)
         if number is None or entry.content is None or entry.content not in wanted:
             continue
-        accepted = detectors[number].computations
-        if accepted is None or entry.computation in accepted:
+        if detectors[number].accepts(entry.computation):
             known.setdefault(entry.content, {})[number] = entry
     done: dict[int, tuple[Place, ...]] = {}
     first: dict[str, int] = {}
@@ -93,10 +78,56 @@ def plan_resume(
     return ResumePlan(done, tuple(to_scan), {index: tuple(others) for index, others in copies.items()})
 
 
-def _key(of: DetectorKey | Entry) -> tuple[str, str, str]:
-    return of.model, of.weights_sha256, of.settings_sha256
-
-
 def _again(found: Mapping[int, Entry], *, retry_failed: bool) -> bool:
     statuses = {entry.status for entry in found.values()}
     return "over_limit" in statuses or (retry_failed and not statuses <= SUCCEEDED)
+
+
+@dataclass(slots=True)
+class OtherRows:
+    """Where the records of rows are that a command is not about; 16 bytes each, as there may be very many.
+
+    Attributes:
+        offsets: of their lines, in the order of the rows.
+        heads: bytes of each before the track details.
+    """
+
+    offsets: array[int] = field(default_factory=lambda: array("q"))
+    heads: array[int] = field(default_factory=lambda: array("q"))
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return zip(self.offsets, self.heads, strict=True)
+
+
+def rows_of(
+    entries: Sequence[Entry], inputs: Sequence[str], models: Sequence[str]
+) -> tuple[dict[int, Entry], OtherRows]:
+    """Tell the rows of a command from all others.
+
+    Args:
+        entries: what the journal holds, in the order in which it was written.
+        inputs: paths of the command's inputs, in order.
+        models: names of its detectors, in order.
+
+    Returns:
+        The newest record of each row of the command that has one, by the row's number: the rows of an input follow each
+        other in the order of the detectors. And the newest records of all other rows, in the order in which the journal
+        first mentions them.
+    """
+    newest: dict[RowKey, Entry] = {}
+    for entry in entries:
+        newest[entry.row] = entry  # a key stays where it was first put
+    own_rows = (RowKey.of(path, model) for path in inputs for model in models)
+    number_of = {key: row for row, key in enumerate(own_rows)}
+    own, others = dict[int, Entry](), OtherRows()
+    for key, entry in newest.items():
+        row = number_of.get(key)
+        if row is not None:
+            own[row] = entry
+        else:
+            others.offsets.append(entry.place.offset)
+            others.heads.append(entry.place.head)
+    return own, others

@@ -6,12 +6,14 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Final
 
 from deepscan.errors import UsageError
 from deepscan.results import TrackResult, VideoResult
-from deepscan.runtime.media.inputs import normalized_path
-from deepscan.runtime.store.journal_lines import entry_of
+from deepscan.runtime.store.identity import RowKey
+from deepscan.runtime.store.journal import entry_of, journal_path
+from deepscan.runtime.store.writers import is_output
 
 CHECKED: Final = b'"check": "'
 NAMES_SHOWN: Final = 3
@@ -73,7 +75,7 @@ def stored_results(path: str) -> StoredResults:
     Raises:
         UsageError: it cannot be read, or not one of its lines is a record.
     """
-    rows: dict[tuple[str, str], tuple[VideoResult, int]] = {}
+    rows: dict[RowKey, tuple[VideoResult, int]] = {}
     damaged = 0
     try:
         with open(path, "rb") as file:
@@ -82,7 +84,7 @@ def stored_results(path: str) -> StoredResults:
                 if row is None:
                     damaged += 1
                 else:
-                    rows[normalized_path(row.path), row.model] = row, offset
+                    rows[RowKey.of(row.path, row.model)] = row, offset
     except OSError as error:
         raise _cannot_read(path, error) from error
     if damaged and not rows:
@@ -91,15 +93,14 @@ def stored_results(path: str) -> StoredResults:
 
 
 def jsonl_path(path: str) -> str:
-    """Return the JSONL that is meant: the one beside the CSV, where that was given.
+    """Return the JSONL that is meant: the one beside the output, such as a CSV, where that was given.
 
     Raises:
-        UsageError: it is a CSV, and there is no JSONL beside it.
+        UsageError: it is an output, and there is no JSONL beside it.
     """
-    stem, ending = os.path.splitext(path)
-    if ending.lower() != ".csv":
+    if not is_output(path):
         return path
-    beside = f"{stem}.jsonl"
+    beside = str(journal_path(Path(path)))
     if os.path.exists(beside):
         return beside
     if not os.path.exists(path):

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from deepscan.errors import UsageError
 from deepscan.results import COLUMNS
-from deepscan.runtime.store.journal_lines import line_of
+from deepscan.runtime.store.journal import line_of
 from deepscan.runtime.store.result_files import plan_without_writing
 from tests.runtime.result_rows import LITE, OTHER, files_of, names_in, records_in, row, rows_in, scanned, write
 

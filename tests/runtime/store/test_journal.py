@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 
 from deepscan.errors import UsageError
 from deepscan.results import SUCCEEDED
-from deepscan.runtime.store.journal import Journal
-from deepscan.runtime.store.journal_content import read_journal
-from deepscan.runtime.store.journal_lines import decoded, encoded, entry_of, line_of
+from deepscan.runtime.store.identity import DetectorId
+from deepscan.runtime.store.journal import Journal, decoded, encoded, entry_of, line_of, read_journal
 from tests.runtime.result_rows import LITE, PEAK, TRACK, row, scanned
 from tests.runtime.watchdog import deepscan_threads, wait_until
 
@@ -50,7 +49,7 @@ def test_a_line_holds_the_record_and_what_a_later_run_needs() -> None:
     assert encoded(decoded(line)) == line
     entry = entry_of(line, 5)
     assert entry is not None
-    assert (entry.content, entry.model, entry.weights_sha256, entry.settings_sha256) == ("fast:1:a", "lite", "ab", "cd")
+    assert (entry.content, entry.detector) == ("fast:1:a", DetectorId("lite", "ab", "cd"))
     assert (entry.place.offset, entry.place.length, entry.status) == (5, len(line), "scored")
 
 
@@ -266,7 +265,7 @@ APPEND = """
 import sys
 from pathlib import Path
 from deepscan.runtime.store.journal import Journal
-from deepscan.runtime.store.journal_lines import line_of
+from deepscan.runtime.store.journal import line_of
 from tests.runtime.result_rows import scanned
 journal = Journal(Path(sys.argv[1]))
 start = len(journal.entries)

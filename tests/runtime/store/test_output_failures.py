@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from deepscan.errors import OutputError, UsageError
-from deepscan.runtime.store.output_lock import OutputLock, lock_path
+from deepscan.runtime.store.outputs import OutputLock, lock_path
 from deepscan.runtime.store.result_files import plan_without_writing
-from deepscan.runtime.store.result_records import CSV_HEADER
+from deepscan.runtime.store.writers import CSV_HEADER
 from deepscan.runtime.system.files import atomic_write
 from tests.runtime.result_rows import LITE, files_of, paths, row, scanned, write
 

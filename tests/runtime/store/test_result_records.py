@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from deepscan.results import COLUMNS, VideoResult
-from deepscan.runtime.store.ordered_records import OrderedRecords
-from deepscan.runtime.store.result_records import CSV_HEADER, csv_line
+from deepscan.runtime.store.writers import CSV_HEADER, OrderedRecords, csv_line
 from tests.runtime.result_rows import LITE, OTHER, files_of, row, scanned, write
 
 # As in the design, written out: other programs rely on the names and their order.

@@ -5,12 +5,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from deepscan.results import Status
-from deepscan.runtime.store.journal_lines import Entry, Place
-from deepscan.runtime.store.resume import DetectorKey, plan_resume
+from deepscan.runtime.store.identity import Computation, DetectorKey
+from deepscan.runtime.store.journal import Entry, Place
+from deepscan.runtime.store.resume import plan_resume
 from tests.runtime.result_rows import LITE, OTHER
 
 keys = st.sampled_from([LITE, OTHER, replace(LITE, settings_sha256="x"), replace(LITE, weights_sha256="x")])
-ORT, OPENVINO = ("onnxruntime-cpu", "fp32"), ("openvino-cpu", "bf16")
+ORT, OPENVINO = Computation("onnxruntime-cpu", "fp32"), Computation("openvino-cpu", "bf16")
 contents = st.one_of(st.none(), st.sampled_from(["a", "b", "c", "d"]))
 
 
@@ -20,9 +21,7 @@ def entry(content: str | None, key: DetectorKey = LITE, *, number: int = 0, succ
         place=Place(number, 1, 2),
         path="a.mp4",
         content=content,
-        model=key.model,
-        weights_sha256=key.weights_sha256,
-        settings_sha256=key.settings_sha256,
+        detector=key.id,
         computation=ORT,
         status=status,
     )
@@ -49,7 +48,7 @@ def test_every_input_is_done_or_scanned_or_the_same_as_one_that_is_scanned(
     by_number = {one.place.offset: one for one in entries}
     for index, places in plan.done.items():
         used = [by_number[found.offset] for found in places]
-        assert [DetectorKey(one.model, one.weights_sha256, one.settings_sha256) for one in used] == detectors
+        assert [one.detector for one in used] == [detector.id for detector in detectors]
         assert {one.content for one in used} == {inputs[index]} != {None}
         for one in used:  # the last of its kind
             assert not any(
@@ -63,8 +62,8 @@ def test_every_input_is_done_or_scanned_or_the_same_as_one_that_is_scanned(
     scanned = [inputs[index] for index in plan.to_scan if inputs[index] is not None]
     assert len(set(scanned)) == len(scanned)
     for content in scanned:
-        latest = {DetectorKey(e.model, e.weights_sha256, e.settings_sha256): e for e in entries if e.content == content}
-        found = [latest[key] for key in detectors if key in latest]
+        latest = {e.detector: e for e in entries if e.content == content}
+        found = [latest[key.id] for key in detectors if key.id in latest]
         assert len(found) < len(detectors) or (retry_failed and not all(one.status == "scored" for one in found))
 
 
@@ -114,11 +113,12 @@ def test_what_was_over_a_limit_is_always_tried_again() -> None:
 
 def test_what_something_else_has_computed_counts_only_if_this_scan_may_take_it() -> None:
     by_ort, by_openvino = entry("a", number=0), replace(entry("a", number=1), computation=OPENVINO)
-    for accepted, done in [
+    cases: list[tuple[set[tuple[str, str]], dict[int, tuple[Place]]]] = [
         ({ORT}, {0: place(0)}),
         ({OPENVINO}, {0: place(1)}),
         ({ORT, OPENVINO}, {0: place(1)}),
         ({("onnxruntime-cuda", "fp32"), ("openvino-cpu", "fp32")}, {}),
-    ]:
+    ]
+    for accepted, done in cases:
         key = replace(LITE, computations=frozenset(accepted))
         assert plan_resume(["a"], [key], [by_ort, by_openvino]).done == done

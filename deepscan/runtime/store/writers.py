@@ -1,0 +1,199 @@
+"""Output formats: the rows of a scan as the bytes of a file, chosen by the suffix of `--out`.
+
+A package adds a format with an entry point in the group `deepscan.writers`: its name is the suffix without the dot, and
+it leads to a `Writer`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final, Self
+
+from deepscan.errors import OutputError, UsageError
+from deepscan.results import COLUMNS, VideoResult
+from deepscan.runtime.store.journal import JOURNAL_SUFFIX
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+GROUP: Final = "deepscan.writers"
+CSV_HEADER: Final = ",".join(COLUMNS) + "\n"
+# At the beginning of a CSV it tells Excel that the text is UTF-8.
+BOM: Final = "\ufeff"
+# First lines of the CSVs that versions of deepscan wrote and write. Once the columns change, the old line stays here.
+FIRST_HEADER: Final = (
+    "path,status,reason,score,label,model,faces,tracks,clips,frames,duration_seconds,width,height,codec,"
+    "peak_start_seconds,peak_end_seconds,peak_score,backend,precision,weights_sha256,settings_sha256,elapsed_seconds\n"
+)
+KNOWN_HEADERS: Final = frozenset(header.encode("ascii").rstrip() for header in (FIRST_HEADER, CSV_HEADER))
+# A cell that begins like this is executed as a formula by spreadsheets; an apostrophe in front makes it text.
+# Cells that begin with an apostrophe get one too, so that taking one away always gives back the text.
+NEUTRALIZED: Final = tuple("=+-@\uff1d\uff0b\uff0d\uff20\t\r\n'")
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """An output format.
+
+    Attributes:
+        encode: takes all rows in order, without their tracks, and yields the bytes of the file, in pieces of any size;
+            it is called several times during a scan, and each time the file is replaced as a whole.
+        recognizes: takes the first 4,096 bytes of a file, at least one, and tells whether this writer wrote it: only
+            such a file is replaced.
+    """
+
+    encode: Callable[[Iterable[VideoResult]], Iterator[bytes]]
+    recognizes: Callable[[bytes], bool]
+
+
+def csv_line(record: Mapping[str, Any]) -> str:
+    """Return a record's line of the CSV, newline included."""
+    text = io.StringIO()
+    # With this terminator the writer quotes both kinds of line break, which it would not do for a bare newline.
+    csv.writer(text, lineterminator="\r\n").writerow([_cell(record[column]) for column in COLUMNS])
+    return text.getvalue()[:-2] + "\n"
+
+
+def jsonl_line(record: Mapping[str, Any]) -> str:
+    """Return a record's line of a JSONL that is not a journal, in ASCII, newline included."""
+    return json.dumps({name: value for name, value in record.items() if name != "peak_clips"}, allow_nan=False) + "\n"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    text = str(value)
+    return f"'{text}" if isinstance(value, str) and text.startswith(NEUTRALIZED) else text
+
+
+def _csv(rows: Iterable[VideoResult], *, bom: bool = False) -> Iterator[bytes]:
+    yield ((BOM if bom else "") + CSV_HEADER).encode("utf-8")
+    for row in rows:
+        # The bytes of a name that is not valid UTF-8 are written as they are.
+        yield csv_line(row.to_dict()).encode("utf-8", "surrogateescape")
+
+
+def _is_csv(start: bytes) -> bool:
+    """Tell whether a file begins with the columns and no others."""
+    line, *_ = start.split(b"\n", 1)
+    return line.removeprefix(BOM.encode("utf-8")).rstrip(b"\r") in KNOWN_HEADERS
+
+
+CSV: Final = Writer(_csv, _is_csv)
+# By the suffix, in lower case. `.jsonl` is not one of them: it is the journal's, which is always written.
+WRITERS: Final = {"": CSV, ".csv": CSV}
+
+
+def writer_for(path: Path, *, bom: bool = False) -> Writer:
+    """Return the writer of an output.
+
+    Args:
+        path: of the output.
+        bom: whether a CSV begins with a byte order mark, which tells Excel that it is UTF-8.
+
+    Raises:
+        UsageError: no format has this suffix, it has no byte order mark, or the package that adds it is broken.
+    """
+    suffix = path.suffix.lower()
+    writer = WRITERS[suffix] if suffix in WRITERS else _installed(path, suffix)
+    if not bom:
+        return writer
+    if writer is not CSV:
+        raise UsageError(f"--csv-bom belongs to a CSV, and {path} is none: leave it out.")
+    return replace(writer, encode=partial(_csv, bom=True))
+
+
+def is_output(path: str) -> bool:
+    """Tell whether a path has the suffix of an output format, and not that of a journal, or none."""
+    suffix = Path(path).suffix.lower()
+    if suffix in ("", JOURNAL_SUFFIX):
+        return False
+    return suffix in WRITERS or any(f".{entry.name}" == suffix for entry in _entry_points())
+
+
+def _installed(path: Path, suffix: str) -> Writer:
+    found = {f".{entry.name}": entry for entry in _entry_points()}
+    if suffix not in found:
+        others = "".join(f", or in {known}" for known in sorted(found))
+        raise UsageError(
+            f"--out {path} is not the name of a CSV: deepscan writes a CSV, and a .jsonl beside it, so let it "
+            f"end in .csv{others}."
+        )
+    entry = found[suffix]
+    try:
+        writer = entry.load()
+    except Exception as error:  # the code of another package
+        raise _broken(entry, f"{type(error).__name__}: {error}") from error
+    if not isinstance(writer, Writer):
+        raise _broken(entry, f"{entry.value} is no deepscan.runtime.store.writers.Writer")
+    return writer
+
+
+def _broken(entry: EntryPoint, why: str) -> UsageError:
+    package = entry.dist.name if entry.dist is not None else "a package"
+    return UsageError(f"The writer of .{entry.name} that {package} adds cannot be used ({why}): update or remove it.")
+
+
+def _entry_points() -> Iterable[EntryPoint]:
+    from importlib.metadata import entry_points  # takes 20 ms, which a CSV does not need
+
+    return entry_points(group=GROUP)
+
+
+class OrderedRecords:
+    """Records on disk, added in any order and read in the order of their indices."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        self._places: dict[int, tuple[int, int]] = {}
+        self._next = 0
+
+    def add(self, index: int, record: dict[str, Any]) -> None:
+        """Keep a record.
+
+        Raises:
+            OutputError: the temporary folder is full.
+        """
+        line = json.dumps(record, allow_nan=False).encode("ascii") + b"\n"
+        try:
+            self._places[index] = (self._file.seek(0, os.SEEK_END), len(line))
+            self._file.write(line)
+            self._file.flush()
+        except OSError as error:
+            raise OutputError(
+                f"Results cannot be written to {tempfile.gettempdir()}, where they wait for those before them "
+                f"({error.strerror}): make room there, or use --out FILE."
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):  # on a full disk closing fails as writing did, and nobody needs the rest
+            self._file.close()
+
+    def ready(self) -> Iterator[dict[str, Any]]:
+        """Yield each record once, as soon as all those with lower indices have been yielded."""
+        while self._next in self._places:
+            self._next += 1
+            yield self._record(self._next - 1)
+
+    def remaining(self) -> Iterator[dict[str, Any]]:
+        """Yield the records that `ready` has not, in order, though others may be missing between them."""
+        for index in sorted(place for place in self._places if place >= self._next):
+            yield self._record(index)
+
+    def _record(self, index: int) -> dict[str, Any]:
+        start, length = self._places[index]
+        self._file.seek(start)
+        record: dict[str, Any] = json.loads(self._file.read(length).decode("ascii"))
+        return record

@@ -1,0 +1,20 @@
+"""Output format of another package: a line of TOML for each row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+
+from deepscan import VideoResult
+from deepscan.runtime.store.writers import Writer
+
+FIRST = b"# rows of deepscan\n"
+
+
+def encode(rows: Iterable[VideoResult]) -> Iterator[bytes]:
+    yield FIRST
+    for row in rows:
+        yield f"[[row]]\npath = {json.dumps(row.path)}\nscore = {row.score}\n".encode("ascii")
+
+
+WRITER = Writer(encode, recognizes=lambda start: start.startswith(FIRST))
