@@ -8,7 +8,6 @@ import struct
 from collections.abc import Sequence
 from functools import partial
 from io import FileIO
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -19,23 +18,15 @@ from PIL import Image
 
 from deepscan.errors import OverLimit, UsageError
 from deepscan.limits import CUT_BY_TRUNCATING, OPTIONS, Limits, OnLimit
-from deepscan.models.lite import LITE
-from deepscan.runtime.faces.cropping import CropSpec, FaceInput, cuts_for
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
-from deepscan.runtime.faces.face_selection import SkipSummary
-from deepscan.runtime.faces.following import FaceFollower
-from deepscan.runtime.faces.tracking import LargestFace, Tracker
-from deepscan.runtime.faces.unbroken_follower import UnbrokenFollower
-from deepscan.runtime.faces.yunet import YuNet
 from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
 from deepscan.runtime.media.open_input import open_input
 from deepscan.runtime.media.pyav_reader import PyAVReader
 from deepscan.runtime.media.sampling import Sampling, sampled_frames
 from deepscan.runtime.media.video_limits import CrowdLimit, LengthLimit
-from deepscan.runtime.pipeline.messages import Restarted, SecondPass, ToFaces, VideoDecoded, VideoFollowed
-from deepscan.runtime.pipeline.stages import DecodeStage, FacesStage, Progress
-from tests.footage import TWO_FACES, counting, noise, write_video
-from tests.runtime.scenes import EXACT_CROP, faces_at, look_at, ramp_frame
+from deepscan.runtime.pipeline.messages import SecondPass, ToFaces, VideoDecoded
+from deepscan.runtime.pipeline.stages import DecodeStage
+from tests.footage import counting, noise, write_video
 
 SECONDS, RATE = 4, 10
 ALL = Sampling("all", detect_every=5)
@@ -304,123 +295,3 @@ def test_of_a_video_that_is_cut_little_more_is_read(tmp_path: Path, sampling: Sa
     with PyAVReader(str(path), cast(BinaryIO, file), threads=1) as reader:
         assert len(list(sampled_frames(reader, sampling, length))) == 5
     assert 0 < file.count < path.stat().st_size / 4
-
-
-def follower_of(limits: Limits, *, min_face_pixels: int = 20, largest: bool = False) -> FaceFollower:
-    cut = CropSpec((0,), EXACT_CROP, size=64, frames=1, min_frames=1, min_face_pixels=min_face_pixels)
-    tracking = LargestFace() if largest else Tracker(max_gap_seconds=1.0)
-    return FaceFollower(VideoJob(0, "video"), cut, tracking, limits=limits)
-
-
-PEOPLE = [(10.0, 10.0, 60.0, 60.0), (100.0, 10.0, 160.0, 70.0), (190.0, 10.0, 240.0, 80.0)]
-TINY = [(10.0 * number, 100.0, 10.0 * number + 9, 109.0) for number in range(20)]
-
-
-def test_of_too_many_faces_the_largest_are_kept_and_it_is_told() -> None:
-    follower = follower_of(Limits(faces=2, on_limit="truncate"))
-    crops = [*follower.look(look_at(ramp_frame(0.0), starts_shot=True), faces_at(*PEOPLE, *TINY))]
-    assert [round(float(crop.pixels.mean())) for crop in crops if isinstance(crop, FaceInput)] == [130, 214]
-    assert follower.most_faces == 23
-    assert follower.left_out() == SkipSummary(
-        small_faces=20, cut=("of up to 3 faces in a frame the largest 2 were scored (see --max-faces)",)
-    )
-    assert not follower.over_limit
-
-
-def test_faces_too_small_to_be_scored_do_not_count() -> None:
-    follower = follower_of(Limits(faces=3))
-    assert len([*follower.look(look_at(ramp_frame(0.0)), faces_at(*PEOPLE, *TINY))]) == 3
-    assert not follower.over_limit
-
-
-def test_a_video_of_too_many_faces_gives_nothing_more_and_says_after_how_many_frames() -> None:
-    follower = follower_of(Limits(faces=2))
-    looks = [faces_at(PEOPLE[0]), None, faces_at(*PEOPLE), None, faces_at(PEOPLE[0])]
-    crops = []
-    for number, faces in enumerate(looks):
-        frame = ramp_frame(number / 25, index=number)
-        crops.append(len([*follower.look(look_at(frame, searched=faces is not None), faces)]))
-    assert crops == [1, 0, 0, 0, 0]
-    left_out = follower.left_out()
-    assert "3 faces" in str(left_out.over_limit)
-    assert "--max-faces is 2" in str(left_out.over_limit)
-    assert (left_out.frames_until_limit, left_out.cut) == (3, ())
-
-
-@pytest.mark.parametrize("on_limit", ["skip", "truncate"])
-def test_of_too_many_tracks_the_first_are_kept_or_the_video_is_refused(on_limit: OnLimit) -> None:
-    follower = follower_of(Limits(tracks=2, on_limit=on_limit))
-    found = []
-    for number in range(4):  # each shot begins a track
-        look = look_at(ramp_frame(number / 25, index=number), starts_shot=True)
-        found += [*follower.look(look, faces_at(PEOPLE[0]))]
-    found += [*follower.finish()]
-    assert [crop.track for crop in found if isinstance(crop, FaceInput)] == [0, 1]
-    left_out = follower.left_out()
-    if on_limit == "truncate":
-        assert left_out.cut == ("of the tracks of faces the first 2 were scored (see --max-tracks)",)
-    else:
-        assert "3 or more tracks" in str(left_out.over_limit)
-        assert left_out.frames_until_limit == 3
-
-
-def test_one_face_at_a_time_is_one_track_however_often_it_changes() -> None:
-    follower = follower_of(Limits(tracks=1), largest=True)
-    for number in range(4):
-        look = look_at(ramp_frame(number / 25), starts_shot=True)
-        assert len([crop for crop in follower.look(look, faces_at(PEOPLE[number % 3])) if isinstance(crop, FaceInput)])
-    assert follower.left_out() == SkipSummary()
-
-
-@pytest.mark.parametrize(("limits", "said"), [(Limits(faces=1), "2 faces"), (Limits(tracks=1), "2 or more tracks")])
-def test_unbroken_tracks_keep_to_the_limits_too(limits: Limits, said: str) -> None:
-    cut = CropSpec((0,), EXACT_CROP, size=64, frames=4, min_frames=2, min_face_pixels=20)
-
-    def followed(limits: Limits) -> tuple[list[int], SkipSummary]:
-        follower = UnbrokenFollower(VideoJob(0, "video"), cut, stride=1, limits=limits)
-        for number in range(5):
-            list(follower.look(look_at(ramp_frame(number / 25)), faces_at(PEOPLE[0], PEOPLE[2])))
-        follower.rewind()
-        looks = [look_at(ramp_frame(number / 25), searched=False) for number in range(5)]
-        clips = [clip for look in looks for clip in follower.look(look, None)]
-        return sorted({clip.track for clip in clips if isinstance(clip, FaceInput)}), follower.left_out()
-
-    assert followed(Limits()) == ([0, 1], SkipSummary())
-    tracks, left_out = followed(structs.replace(limits, on_limit="truncate"))
-    assert (tracks, len(left_out.cut)) == ([0], 1)
-    tracks, left_out = followed(limits)
-    assert said in str(left_out.over_limit)
-    assert tracks == ([] if limits.faces == 1 else [0])
-
-
-@pytest.mark.parametrize("restarts", [False, True])
-def test_decoding_stops_once_the_faces_of_a_video_are_too_many(restarts: bool) -> None:
-    """Two stages as in a scan; the reason and the number of frames do not depend on which of them is ahead."""
-    limits = Limits(faces=1)
-    (cut,) = cuts_for([LITE], whole_pictures=False)
-
-    def followers(job: VideoJob) -> list[FaceFollower]:
-        return [FaceFollower(job, cut, Tracker(max_gap_seconds=1.0), limits=limits)]
-
-    ends = []
-    for ahead in (1, 20, 1000):
-        job = VideoJob(0, str(TWO_FACES))
-        faces = FacesStage(YuNet(device="cpu", threads=1), followers, progress=Progress())
-        waiting: list[ToFaces] = []
-        looks = 0
-        for message in DecodeStage(partial(open_input, threads=1), ALL, detection_side=DETECTION_SIDE)(job):
-            looks += isinstance(message, FrameTask)
-            waiting.append(message)
-            if looks == ahead and not job.abandoned:
-                list(faces(waiting))
-                waiting = [Restarted(job)] if restarts else []
-        *_, end = faces(waiting)
-        assert isinstance(end, VideoFollowed)
-        assert looks == min(ahead, 98)
-        ends.append((str(end.left_out[0].over_limit), end.left_out[0].frames_until_limit, end.most_faces))
-    assert all(one == other for one, other in pairwise(ends))
-    assert ends[0] == (
-        "A frame of it has 2 faces, and --max-faces is 1: raise that to have it scanned, or take --on-limit truncate.",
-        1,
-        2,
-    )
