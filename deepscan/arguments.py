@@ -12,13 +12,11 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from numbers import Integral, Real
 from types import NoneType
-from typing import Annotated, Any, Final, Literal, TypeAlias, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from deepscan.errors import UsageError
-
-Panel: TypeAlias = Literal["Inputs", "What is scored", "Speed", "Limits", "Results", "Going on"]
 
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 MOST_COUNT: Final = 2**31 - 1
@@ -51,7 +49,7 @@ class Option:
 
     help: str
     check: Callable[..., Any]
-    panel: Panel | None = None
+    panel: str | None = None
     metavar: str | None = None
     shown_default: str | None = None
     name: str | None = None

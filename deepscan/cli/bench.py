@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import msgspec
 import typer
 
+from deepscan.arguments import (
+    MOST_SECONDS,
+    MOST_THREADS,
+    Option,
+    detectors,
+    path,
+    real_number,
+    text,
+    whole_number,
+)
 from deepscan.cli.completion import complete_models
+from deepscan.cli.options import options_from, takes_options
 from deepscan.cli.running import INTERRUPTED
+from deepscan.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,6 +48,66 @@ PLOT_MARKER = "deepscan bench"
 DIGITS = 20  # of a batch size, more than any that is allowed
 
 
+def batch_sizes(option: str, value: object) -> tuple[int, ...]:
+    """Return sizes in order for a text such as 1,2,4.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    sizes = {whole_number(option, _size(option, value, part.strip())) for part in text(option, value).split(",")}
+    return tuple(sorted(sizes))
+
+
+def _size(option: str, value: object, part: str) -> int:
+    if not (part.isascii() and part.isdigit() and len(part) <= DIGITS and int(part) > 0):
+        raise UsageError(f"{option} {value!r} is not a list of sizes: write whole numbers from 1 on, as in 1,2,4.")
+    return int(part)
+
+
+class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What is measured; the `help` of each field says what it means."""
+
+    backend: Annotated[
+        Literal["all", "onnxruntime", "openvino", "torch", "tensorrt"],
+        Option("What runs them: onnxruntime, openvino, torch, tensorrt or all.", text, metavar="NAME"),
+    ] = "all"
+    precision: Annotated[
+        Literal["all", "fp32", "bf16", "fp16", "int8"],
+        Option("Arithmetic: fp32, bf16, fp16, int8 or all.", text, metavar="TYPE"),
+    ] = "all"
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], Option("Where they run: auto, cpu or cuda.", text, metavar="DEVICE")
+    ] = "auto"
+    batch: Annotated[
+        Sequence[int] | None,
+        Option("Batch sizes to measure.", batch_sizes, MEASURING, "1,2,4", "powers of two up to the backend's largest"),
+    ] = None
+    seconds: Annotated[
+        float,
+        Option(
+            "Approximate time to measure each batch size.",
+            real_number,
+            MEASURING,
+            "S",
+            bounds=MappingProxyType({"least": 0.001, "most": MOST_SECONDS}),
+        ),
+    ] = 3.0
+    threads: Annotated[
+        int | None,
+        Option(
+            "Threads of a backend on the CPU.",
+            whole_number,
+            MEASURING,
+            "N",
+            "one per processor",
+            bounds=MappingProxyType({"most": MOST_THREADS}),
+        ),
+    ] = None
+    json: Annotated[str | None, Option("File for all figures as JSON; - prints them.", path, RESULTS, "FILE")] = None
+    plot: Annotated[str | None, Option("File for a plot: .png or .svg.", path, RESULTS, "FILE")] = None
+
+
+@takes_options(BenchOptions)
 def bench(
     detector: Annotated[
         str,
@@ -42,57 +117,7 @@ def bench(
             autocompletion=complete_models,
         ),
     ],
-    backend: Annotated[
-        Literal["all", "onnxruntime", "openvino", "torch", "tensorrt"],
-        typer.Option(metavar="NAME", help="What runs them: onnxruntime, openvino, torch, tensorrt or all."),
-    ] = "all",
-    precision: Annotated[
-        Literal["all", "fp32", "bf16", "fp16", "int8"],
-        typer.Option(metavar="TYPE", help="Arithmetic: fp32, bf16, fp16, int8 or all."),
-    ] = "all",
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(metavar="DEVICE", help="Where they run: auto, cpu or cuda.")
-    ] = "auto",
-    batch: Annotated[
-        str | None,
-        typer.Option(
-            metavar="1,2,4",
-            help="Batch sizes to measure.",
-            show_default="powers of two up to the backend's largest",
-            rich_help_panel=MEASURING,
-        ),
-    ] = None,
-    seconds: Annotated[
-        float,
-        typer.Option(
-            min=0.001, metavar="S", help="Approximate time to measure each batch size.", rich_help_panel=MEASURING
-        ),
-    ] = 3.0,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Threads of a backend on the CPU.",
-            show_default="one per processor",
-            rich_help_panel=MEASURING,
-        ),
-    ] = None,
-    json: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="File for all figures as JSON; - prints them.",
-            show_default=False,
-            rich_help_panel=RESULTS,
-        ),
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="File for a plot: .png or .svg.", show_default=False, rich_help_panel=RESULTS
-        ),
-    ] = None,
+    **given: Any,
 ) -> None:
     """Measure latency, throughput and memory of detectors on real crops: per backend, precision and batch size.
 
@@ -108,10 +133,10 @@ def bench(
     """
     from rich.console import Console
 
+    (options,) = options_from(given, BenchOptions)
+    json, plot = options.json, None if options.plot is None else Path(options.plot)
     _refuse_bad_outputs(json, plot)
-    subjects, setup = _what_and_how(
-        detector, backend=backend, precision=precision, device=device, batch=batch, seconds=seconds, threads=threads
-    )
+    subjects, setup = _what_and_how(detector, options)
     from deepscan.cli.bench_display import show_report
     from deepscan.runtime.system.library_files import matplotlib_files_removed
 
@@ -131,50 +156,24 @@ def bench(
         raise typer.Exit(SOME_FAILED if report.measurements else worst)
 
 
-def _what_and_how(
-    detector: str,
-    *,
-    backend: Literal["all", "onnxruntime", "openvino", "torch", "tensorrt"],
-    precision: Literal["all", "fp32", "bf16", "fp16", "int8"],
-    device: Literal["auto", "cpu", "cuda"],
-    batch: str | None,
-    seconds: float,
-    threads: int | None,
-) -> tuple[list[Subject], Setup]:
-    from deepscan.arguments import MOST_THREADS, whole_number
-    from deepscan.arguments import seconds as checked_seconds
+def _what_and_how(detector: str, options: BenchOptions) -> tuple[list[Subject], Setup]:
     from deepscan.export.bench.bench_records import Setup
     from deepscan.export.bench.benching import subjects_of
     from deepscan.models.registry import find_detector
     from deepscan.runtime.backends.devices import resolve_device
     from deepscan.runtime.system.machine import cpu_count
 
-    if threads is not None:
-        whole_number("--threads", threads, most=MOST_THREADS)
-    checked_seconds("--seconds", seconds)
-    models = [name.strip() for name in detector.split(",")]
+    models = detectors("NAME", detector)
     for name in models:
         if name and not name.endswith(".onnx"):
             find_detector(name.partition("@")[0])  # tells a misspelt detector from one whose weights are missing
     setup = Setup(
-        device=resolve_device(device),
-        threads=threads or cpu_count(),
-        batches=None if batch is None else _sizes(batch),
-        seconds=seconds,
+        device=resolve_device(options.device),
+        threads=options.threads or cpu_count(),
+        batches=None if options.batch is None else tuple(options.batch),
+        seconds=options.seconds,
     )
-    return subjects_of(models, setup, backend=backend, precision=precision), setup
-
-
-def _sizes(batch: str) -> tuple[int, ...]:
-    from deepscan.arguments import whole_number
-    from deepscan.errors import UsageError
-
-    parts = [part.strip() for part in batch.split(",")]
-    if not all(part.isascii() and part.isdigit() and len(part) <= DIGITS and int(part) > 0 for part in parts):
-        raise UsageError(f"--batch {batch!r} is not a list of sizes: write whole numbers from 1 on, as in 1,2,4.")
-    sizes = tuple(sorted({int(part) for part in parts}))
-    whole_number("--batch", sizes[-1])
-    return sizes
+    return subjects_of(models, setup, backend=options.backend, precision=options.precision), setup
 
 
 def _refuse_bad_outputs(json: str | None, plot: Path | None) -> None:

@@ -6,16 +6,17 @@ import inspect
 import json
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Final, TypeAlias, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Final, TypeAlias, TypeVar, get_origin
 
 import msgspec
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from deepscan.arguments import OptionField, Panel, option_fields, texts
+from deepscan.arguments import OptionField, option_fields, texts
 from deepscan.errors import UsageError
 
-PANELS: Final[tuple[Panel | None, ...]] = (None, *get_args(Panel))
+# Of `deepscan scan`, in the order of its help; None for what is needed every day.
+PANELS: Final = (None, "Inputs", "What is scored", "Speed", "Limits", "Results", "Going on")
 # Options about the configuration file itself, which have no place in one.
 NOT_IN_FILES: Final = frozenset(["config", "show-config"])
 C = TypeVar("C", bound=Callable[..., None])
@@ -60,7 +61,9 @@ def takes_options(
         own = inspect.signature(command, eval_str=True).parameters.values()
         fields = [each for struct in structs for each in option_fields(struct)]
         order = [*first, *(each.key for each in fields)]
-        fields.sort(key=lambda each: (PANELS.index(each.option.panel), order.index(each.key)))
+        own_panels = dict.fromkeys(each.option.panel for each in fields if each.option.panel not in PANELS)
+        panels = [None, *own_panels, *PANELS[1:]]
+        fields.sort(key=lambda each: (panels.index(each.option.panel), order.index(each.key)))
         added = [made for each in fields for made in _parameters(each, (complete or {}).get(each.key))]
         parameters = [*(each for each in own if each.kind is not inspect.Parameter.VAR_KEYWORD), *added]
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -81,8 +81,8 @@ def test_what_is_wrong_with_a_value_is_said_to_its_user(capsys: pytest.CaptureFi
     ):
         said = assert_refused(["scan", str(NO_FACE), option, value], capsys)
         assert said == f"deepscan: Invalid value for '{option}': {says}; see `deepscan scan --help`.\n"
-    said = assert_refused(["bench", "lite", "--threads", "0"], capsys)
-    assert said == "deepscan: Invalid value for '--threads': it must be at least 1; see `deepscan bench --help`.\n"
+    said = assert_refused(["weights", "random", "lite", "--seed", "-1"], capsys)
+    assert said.startswith("deepscan: Invalid value for '--seed': it must be at least 0; see `")
 
 
 def test_results_do_not_go_where_a_stream_is_found_by_name(
