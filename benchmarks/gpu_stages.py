@@ -84,16 +84,15 @@ def worker_pipeline(
     model: str, *, device: Device, backend: BackendChoice | None = None, precision: PrecisionChoice = "auto"
 ) -> Pipeline:
     """Return the pipeline of one worker, in this process; on a GPU it decodes there, so that the frames are there."""
-    settings = resolve_settings(ScanOptions(model=model), device=device)
+    settings = resolve_settings(ScanOptions(model=model))
     wanted = backend or cast("BackendChoice", os.environ.get(BACKEND_VARIABLE) or "auto")
-    backends = [
-        resolve_backend(artifact, backend=wanted, precision=precision, device=device, threads=cpu_count())
-        for artifact in settings.artifacts
-    ]
+    artifact = load_artifact(model)
+    resolved = resolve_backend(artifact, backend=wanted, precision=precision, device=device, threads=cpu_count())
     scan = PipelineScan(
         [],
         settings=settings,
-        backends=backends,
+        face_detector=settings.load_face_detector(device),
+        backends=[resolved],
         decoders=Decoders(1, cpu_count(), _decoding() if device == "cuda" else None),
         bounds=ON_GPU if device == "cuda" else ON_CPU,
     )

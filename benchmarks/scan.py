@@ -38,10 +38,11 @@ from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.media.open_input import open_input
 from deepscan.runtime.media.sampling import Sampling
 from deepscan.runtime.pipeline.infer_stage import InferStage
+from deepscan.runtime.pipeline.pipeline import Progress
 from deepscan.runtime.pipeline.pipeline_scan import MAX_GAP_SECONDS, ON_CPU, Decoders, PipelineScan
 from deepscan.runtime.pipeline.scoring import ScoringSettings
 from deepscan.runtime.pipeline.settings import resolve_settings
-from deepscan.runtime.pipeline.stages import DecodeStage, FacesStage, Progress
+from deepscan.runtime.pipeline.stages import DecodeStage, FacesStage
 from deepscan.runtime.system.machine import cpu_count
 
 FRAMES = 100
@@ -79,7 +80,7 @@ class Stages:
         )
         backend = OnnxRuntimeBackend(artifact, device="cpu", threads=cpu_count(), precision="fp32")
         self._infer = partial(InferStage, [(backend, verdict)], progress=Progress())
-        self._settings = resolve_settings(ScanOptions(), device="cpu")
+        self._settings = resolve_settings(ScanOptions())
         self._artifact = artifact
 
     def together(self, videos: list[Path]) -> PipelineScan:
@@ -87,7 +88,14 @@ class Stages:
         jobs = [VideoJob(number, str(path)) for number, path in enumerate(videos)]
         backend = OnnxRuntimeBackend(self._artifact, device="cpu", threads=cpu_count(), precision="fp32")
         decoders = Decoders(min(cpu_count(), len(videos)), threads=1)
-        return PipelineScan(jobs, settings=self._settings, backends=[backend], decoders=decoders, bounds=ON_CPU)
+        return PipelineScan(
+            jobs,
+            settings=self._settings,
+            face_detector=self._settings.load_face_detector("cpu"),
+            backends=[backend],
+            decoders=decoders,
+            bounds=ON_CPU,
+        )
 
     def costs(self, video: Path) -> dict[str, Cost]:
         """Run each stage alone over a whole video."""

@@ -8,6 +8,7 @@ for result in scan("videos"):
 
 from __future__ import annotations
 
+import logging
 import os
 
 from deepscan.errors import (
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 # ONNX Runtime sends usage data unless this is set before it is loaded. Set here, so that it holds in every process and
 # for every package that loads ONNX Runtime on deepscan's behalf.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+# A program that sets up no logging sees nothing of it.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 __all__ = [
     "DeepscanError",
     "DeviceMemoryError",

@@ -237,17 +237,6 @@ def texts(option: str, value: object) -> tuple[str, ...]:
     return tuple(text(option, each) for each in _each(option, value, (str, bytes), "text, or a list of it"))
 
 
-def function(option: str, value: Any) -> Any:
-    """Return what can be called.
-
-    Raises:
-        UsageError: it cannot be.
-    """
-    if not callable(value):
-        raise UsageError(f"{option} must be a function, not {_shown(value)}.")
-    return value
-
-
 def path(option: str, value: object) -> str:
     """Return a path as text, undecodable bytes as surrogate escapes.
 

@@ -81,9 +81,8 @@ def scan(
 def _scan(paths: list[str] | None, options: ScanOptions, output: OutputOptions) -> None:
     import deepscan
     from deepscan.cli.scan_display import ScanDisplay
-    from deepscan.cli.scan_run import Continuing, run_to_files, run_to_stdout, say, show_plan
+    from deepscan.cli.scan_run import Continuing, logging_lines, run_to_files, run_to_stdout, say, show_plan
     from deepscan.errors import UsageError
-    from deepscan.export.parity.conversion import silence
     from deepscan.runtime.pipeline.trace_parts import Trace
     from deepscan.runtime.store.event_log import EventLog, refuse_bad_log
 
@@ -99,13 +98,7 @@ def _scan(paths: list[str] | None, options: ScanOptions, output: OutputOptions) 
     if output.prune and not isinstance(target, Path):
         raise UsageError("--prune is about the CSV of --out FILE: on stdout there are only this scan's rows anyway.")
     given = _given(paths, output.from_file, quiet=quiet)
-    events: EventLog | None = None
-
-    def note(event: Any, **details: Any) -> None:
-        if events is not None:
-            events.write(event, **details)
-
-    running = deepscan.scan(given, options, allow_empty=True, report=silence if quiet else say, note=note)
+    running = deepscan.scan(given, options, allow_empty=True)
     for warning in running.plan.warnings:
         say(warning, quiet=quiet)
     how = Continuing(output.hash, fresh=output.fresh, retry_failed=output.retry_failed, prune=output.prune)
@@ -115,7 +108,7 @@ def _scan(paths: list[str] | None, options: ScanOptions, output: OutputOptions) 
     events = EventLog(output.log) if output.log is not None else None
     display = ScanDisplay(running, quiet=quiet, verbose=output.verbose)
     written: Path | None = None
-    with _logged(events, running):
+    with logging_lines(quiet=quiet, events=events), _logged(events, running):
         if isinstance(target, Path):
             written = run_to_files(running, display, target, how, bom=output.csv_bom, quiet=quiet)
         else:
@@ -135,16 +128,21 @@ def _logged(events: EventLog | None, running: Scan) -> Iterator[None]:
     if events is None:
         yield
         return
+    import logging
+
     from deepscan import __version__
 
+    log = logging.getLogger(__name__)
     inputs, models = len(running.plan.inputs), running.models
-    events.write("scan_started", version=__version__, device=running.device, models=models, inputs=inputs)
+    started = {"event": "scan_started", "version": __version__, "device": running.device, "models": models}
+    log.debug("The scan starts.", extra={"event": started | {"inputs": inputs}})
     try:
         yield
     finally:
         if running.stopped:
-            events.write("interrupted")
-        events.write("scan_finished", inputs=inputs, finished=running.finished, frames=running.progress.frames)
+            log.debug("The scan was interrupted.", extra={"event": {"event": "interrupted"}})
+        counts = {"inputs": inputs, "finished": running.finished, "frames": running.progress.frames}
+        log.debug("The scan ends.", extra={"event": {"event": "scan_finished"} | counts})
         events.close()
         if events.problem is not None:
             from deepscan.cli.scan_run import say

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -209,6 +210,32 @@ def say(line: str, *, quiet: bool = False) -> None:
 
     if not quiet:
         print(f"deepscan: {printable(line)}", file=sys.stderr)
+
+
+class StderrLines(logging.Handler):
+    """Prints what a scan logs as lines on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        say(record.getMessage())
+
+
+@contextmanager
+def logging_lines(*, quiet: bool, events: logging.Handler | None) -> Iterator[None]:
+    """Within this, print what is logged on stderr, unless quiet, and give every event to the log."""
+    handlers: list[logging.Handler] = [] if quiet else [StderrLines(logging.INFO)]
+    handlers += [events] if events is not None else []
+    logger = logging.getLogger("deepscan")
+    before = logger.level
+    logger.setLevel(logging.INFO if events is None else logging.DEBUG)
+    for handler in handlers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def _contents(running: Scan, how: Continuing, *, quiet: bool) -> Contents:

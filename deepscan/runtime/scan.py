@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
-from functools import partial
 from typing import Final, Unpack, cast
 
 from msgspec import structs
@@ -13,24 +13,22 @@ from msgspec import structs
 from deepscan import arguments as check
 from deepscan.arguments import AnyPath
 from deepscan.errors import MachineError, UsageError
-from deepscan.export.parity.conversion import Report, silence
 from deepscan.naming import in_callers_words
 from deepscan.options import ScanKeywords, ScanOptions
 from deepscan.results import VideoResult
+from deepscan.runtime.artifacts.artifacts import Artifact
 from deepscan.runtime.backends.backend_choice import accepted_computations
 from deepscan.runtime.backends.devices import Devices, resolve_devices
 from deepscan.runtime.media.content import Contents
-from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.media.inputs import InputPlan, plan_inputs
-from deepscan.runtime.pipeline.pipeline import StageTimes
+from deepscan.runtime.pipeline.pipeline import Progress, StageTimes
 from deepscan.runtime.pipeline.settings import resolve_settings
-from deepscan.runtime.pipeline.stages import Progress
 from deepscan.runtime.pipeline.trace_parts import Trace
 from deepscan.runtime.store.identity import DetectorKey
-from deepscan.runtime.system.machine import cpu_count, nvidia_gpus
+from deepscan.runtime.system.machine import Device, cpu_count, nvidia_gpus
 from deepscan.runtime.workers.plan import cpu_worker, gpu_workers
-from deepscan.runtime.workers.supervisor import Note, Supervisor, unnoted
-from deepscan.runtime.workers.worker_orders import WorkerOrder, started_worker
+from deepscan.runtime.workers.protocol import Detector, Finished, Job
+from deepscan.runtime.workers.supervisor import KnownFailure, Supervisor
 from deepscan.spec import LabelBand
 
 MOST_DEFAULT_JOBS: Final = 8
@@ -41,8 +39,6 @@ def scan(
     options: ScanOptions | None = None,
     *,
     allow_empty: bool = False,
-    report: Report = silence,
-    note: Note = unnoted,
     **keywords: Unpack[ScanKeywords],
 ) -> Scan:
     """Prepare a scan; iterate over it to run it.
@@ -57,9 +53,6 @@ def scan(
         paths: one or several files and folders.
         options: of the scan, instead of keywords or beside them; keywords win.
         allow_empty: whether an empty list of paths is a scan without results, and no mistake.
-        report: takes a line when backends are measured, which is done once and takes a while, and when a process ends
-            that should not.
-        note: takes what happens, by name and with its details, for a log.
         keywords: fields of `ScanOptions`: every one is described there.
 
     Raises:
@@ -79,29 +72,22 @@ def scan(
     used = resolve_devices(options.device)
     if options.decoder == "nvdec" and used.kind == "cpu":
         raise MachineError("--decoder nvdec needs an NVIDIA GPU, and the scan is to run on the CPU: use --device cuda.")
-    # This only finds out, before processes start, whether they will take what is asked for, and what results are of.
-    settings = resolve_settings(options, device="cpu")
+    settings = resolve_settings(options)
     backend = options.backend or "auto"
     keys = [
         DetectorKey(
             verdict.model,
             verdict.weights_sha256,
             verdict.settings_sha256,
-            accepted_computations(artifact, backend, options.precision, used.kind),
+            accepted_computations(Artifact(manifest, b""), backend, options.precision, used.kind),
         )
-        for artifact, verdict in zip(settings.artifacts, settings.verdicts, strict=True)
+        for manifest, verdict in zip(settings.manifests, settings.verdicts, strict=True)
     ]
-    traced = Trace(options.trace) if options.trace is not None else None
-    if traced is not None:
-        traced.check()
-    crew = Crew(
-        order=WorkerOrder(options, used.kind),
-        devices=used,
-        trace=traced,
-        report=check.function("report", report),
-        note=check.function("note", note),
-    )
-    return Scan(plan, keys, [verdict.spec.band for verdict in settings.verdicts], crew)
+    trace = Trace(options.trace) if options.trace is not None else None
+    if trace is not None:
+        trace.check()
+    bands = [verdict.spec.band for verdict in settings.verdicts]
+    return Scan(plan, keys, bands, options=options, devices=used, trace=trace)
 
 
 def _resolve_options(options: ScanOptions | None, keywords: ScanKeywords) -> ScanOptions:
@@ -115,42 +101,27 @@ def _resolve_options(options: ScanOptions | None, keywords: ScanKeywords) -> Sca
     return options.with_environment()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Crew:
-    """What it takes to start the processes of a scan.
+class _Jobs(Iterator[Job | KnownFailure]):
+    """What waits to be scanned; the iterator goes on after its end when more does.
 
     Attributes:
-        order: what all of them are told.
-        devices: where they infer.
-        trace: of the scan, if one is wanted.
-        report: takes a line for people.
-        note: takes what happens, for a log.
+        waiting: places in the plan.
+        contents: what the inputs held when somebody looked.
     """
 
-    order: WorkerOrder
-    devices: Devices
-    trace: Trace | None
-    report: Report
-    note: Note
+    def __init__(self, plan: InputPlan) -> None:
+        self._plan = plan
+        self.waiting: deque[int] = deque()
+        self.contents: Contents | None = None
 
-    def supervisor(self, videos: Sequence[VideoJob]) -> Supervisor:
-        """Return what scans these files."""
-        options, cores = self.order.options, cpu_count()
-        if self.devices.kind == "cpu":
-            plans = [cpu_worker(jobs=options.jobs, cores=cores, most=MOST_DEFAULT_JOBS, inputs=len(videos))]
-        else:
-            there = nvidia_gpus()
-            gpus = [(number, there[number].memory_bytes) for number in self.devices.gpus]
-            plans = gpu_workers(gpus, cores=cores, wish=options.decoder, jobs=options.jobs, inputs=len(videos))
-        return Supervisor(
-            videos,
-            plans,
-            alone=cpu_worker(jobs=1, cores=cores, most=1, inputs=1),
-            start=partial(started_worker, self.order, self.trace),
-            report=self.report,
-            timeout_seconds=options.timeout,
-            note=self.note,
-        )
+    def __next__(self) -> Job | KnownFailure:
+        if not self.waiting:
+            raise StopIteration
+        index = self.waiting.popleft()
+        planned = self._plan.inputs[index]
+        if planned.problem is not None:
+            return KnownFailure(index, planned.path, planned.problem)
+        return Job(index, os.fsencode(planned.path), self.contents.planned(index) if self.contents else None)
 
 
 class Scan:
@@ -163,16 +134,26 @@ class Scan:
     """
 
     def __init__(
-        self, plan: InputPlan, detectors: Sequence[DetectorKey], bands: Sequence[LabelBand], crew: Crew
+        self,
+        plan: InputPlan,
+        detectors: Sequence[DetectorKey],
+        bands: Sequence[LabelBand],
+        *,
+        options: ScanOptions,
+        devices: Devices,
+        trace: Trace | None,
     ) -> None:
         self.plan = plan
         self.detectors = tuple(detectors)
         self.bands = tuple(bands)
-        self._crew = crew
-        self._jobs = [VideoJob(index, planned.path, planned.problem) for index, planned in enumerate(plan.inputs)]
-        self._skipped: frozenset[int] = frozenset()
-        self._supervisor = crew.supervisor(self._jobs)
-        self._begun = False
+        self._options = options
+        self._devices = devices
+        self._trace = trace
+        self._jobs = _Jobs(plan)
+        self._skipped: set[int] = set()
+        self._finished: set[int] = set()
+        self._supervisor: Supervisor | None = None
+        self._stopped = False
 
     @property
     def models(self) -> list[str]:
@@ -182,12 +163,12 @@ class Scan:
     @property
     def device(self) -> str:
         """Where the detectors run."""
-        return str(self._crew.devices)
+        return str(self._devices)
 
     @property
     def progress(self) -> Progress:
         """How far it is; skipped inputs do not count."""
-        return self._supervisor.progress
+        return self._supervisor.progress if self._supervisor is not None else Progress()
 
     @property
     def finished(self) -> int:
@@ -197,61 +178,97 @@ class Scan:
     @property
     def stopped(self) -> bool:
         """Whether it ended, or will end, because `stop` was called."""
-        return self._supervisor.stopping
+        return self._stopped
 
     def skip(self, indexes: Collection[int]) -> None:
         """Leave inputs out, by their places in the plan; to be called before the scan runs."""
-        if self._begun:
+        if self._supervisor is not None:
             raise UsageError("Inputs can be left out of a scan before it runs, and not later.")
-        self._skipped |= frozenset(indexes)
-        for index in self._skipped:
-            self._jobs[index].share_done = 1.0
-        self._supervisor = self._crew.supervisor([job for job in self._jobs if job.index not in self._skipped])
+        self._skipped |= set(indexes)
 
     def expect(self, contents: Contents) -> None:
         """Say what the inputs hold, in the order of the plan, so that results tell whether that was read.
 
         To be called before the scan runs; then `result.content` is the content id of what was really read.
         """
-        for job in self._jobs:
-            job.planned = contents.planned(job.index)
+        self._jobs.contents = contents
 
     def unskip(self, index: int) -> None:
         """Scan an input that was left out after all others; may be called while the scan runs, between two results."""
         if index not in self._skipped:
             raise UsageError("Only an input that was left out of a scan can be taken up again.")
-        self._skipped -= {index}
-        self._jobs[index].share_done = 0.0
-        self._supervisor.add(self._jobs[index])
+        self._skipped.discard(index)
+        if self._supervisor is not None:
+            self._jobs.waiting.append(index)
 
     def stop(self) -> None:
         """Begin no further file; those in flight are finished. May be called from a signal's handler."""
-        self._supervisor.stop()
+        self._stopped = True
+        if self._supervisor is not None:
+            self._supervisor.stop()
 
     def __iter__(self) -> Iterator[VideoResult]:
         """Run, once; leaving the loop early ends all that runs, at once."""
-        if self._begun:
+        if self._supervisor is not None:
             raise UsageError("A scan runs once: call scan() again.")
-        self._begun = True
+        self._jobs.waiting.extend(index for index in range(len(self.plan.inputs)) if index not in self._skipped)
+        self._supervisor = self._make_supervisor()
+        if self._stopped:
+            self._supervisor.stop()
         with ExitStack() as stack:
-            stack.callback(self._finish_trace)
-            for result in stack.enter_context(closing(cast("Generator[VideoResult]", iter(self._supervisor)))):
-                yield structs.replace(result, reason=in_callers_words(result.reason))
+            if self._trace is not None:
+                stack.callback(self._trace.finish)
+            for finished in stack.enter_context(closing(cast("Generator[Finished]", iter(self._supervisor)))):
+                self._finished.add(finished.index)
+                for result in finished.results:
+                    yield structs.replace(result, reason=in_callers_words(result.reason))
 
-    def _finish_trace(self) -> None:
-        if self._crew.trace is not None:
-            self._crew.trace.finish()
+    def _make_supervisor(self) -> Supervisor:
+        cores = cpu_count()
+        inputs = sum(self.plan.inputs[index].problem is None for index in self._jobs.waiting)
+        if self._devices.kind == "cpu":
+            plans = [cpu_worker(jobs=self._options.jobs, cores=cores, most=MOST_DEFAULT_JOBS, inputs=inputs)]
+        else:
+            there = nvidia_gpus()
+            gpus = [(number, there[number].memory_bytes) for number in self._devices.gpus]
+            decoder, jobs = self._options.decoder, self._options.jobs
+            plans = gpu_workers(gpus, cores=cores, decoder=decoder, jobs=jobs, inputs=inputs)
+        return Supervisor(
+            self._jobs,
+            plans,
+            alone=cpu_worker(jobs=1, cores=cores, most=1, inputs=1),
+            options=self._options,
+            detectors=[_expected(key, self._devices.kind) for key in self.detectors],
+            trace=self._trace,
+        )
 
     def stage_times(self) -> list[StageTimes]:
-        """Return where the time went, stage by stage, so far; summed over the processes."""
-        return self._supervisor.stage_times()
+        """Return where the time went, stage by stage, so far; summed over the workers."""
+        return self._supervisor.stage_times() if self._supervisor is not None else []
 
     def decoded_by(self) -> tuple[int, dict[str, int]]:
         """Return how many videos NVDEC decoded, and how many the CPU although there is NVDEC, by the reason."""
-        return self._supervisor.decoded_by()
+        return self._supervisor.decoded_by() if self._supervisor is not None else (0, {})
 
     def share_done(self) -> float:
         """Estimate how much of the work is done, 0 to 1, by the sizes of the files."""
         sizes = [planned.size_bytes or 1 for planned in self.plan.inputs]
-        done = sum(size * job.share_done for size, job in zip(sizes, self._jobs, strict=True))
-        return done / sum(sizes) if sizes else 1.0
+        done = self._finished | self._skipped
+        whole = sum(size for index, size in enumerate(sizes) if index in done)
+        shares = dict(self._supervisor.shares) if self._supervisor is not None else {}
+        parts = sum(sizes[index] * share for index, share in shares.items() if index not in done)
+        return (whole + parts) / sum(sizes) if sizes else 1.0
+
+
+def _expected(key: DetectorKey, device: Device) -> Detector:
+    """Return what rows say of a detector that no worker has loaded: what will compute it, by all that is known."""
+    computations = key.computations or frozenset()
+    computations = frozenset(known for known in computations if known[0].endswith(f"-{device}")) or computations
+    backend, precision = min(computations, default=("", ""))
+    return Detector(
+        model=key.model,
+        backend=backend,
+        precision=precision,
+        weights_sha256=key.weights_sha256,
+        settings_sha256=key.settings_sha256,
+    )

@@ -17,7 +17,7 @@ from deepscan.cli import scan_run
 from deepscan.cli.scan_display import ScanDisplay
 from deepscan.cli.scan_run import Continuing
 from deepscan.runtime.media.content import Contents, content_id
-from deepscan.runtime.workers import worker_orders
+from deepscan.runtime.workers import transport
 from tests.cli.console import DEEPSCAN, ENVIRONMENT, Ran, assert_one_line, deepscan, deepscan_process, rows_of
 from tests.footage import ASTRONAUT, NO_FACE, flat, portrait, write_video
 from tests.runtime.watchdog import wait_until
@@ -205,7 +205,7 @@ def test_only_what_this_scan_may_take_counts(
     assert [row["backend"] for row in run_here("a.mp4", **openvino)] == ["openvino-cpu"]
     assert [plan(**openvino), plan(**onnxruntime)] == ["done"] * 2
     started: list[str] = []
-    monkeypatch.setattr(worker_orders, "WorkerProcess", lambda *_, **__: started.append("worker"))
+    monkeypatch.setattr(transport, "WorkerProcess", lambda *_, **__: started.append("worker"))
     assert [row["backend"] for row in run_here("a.mp4", **onnxruntime)] == ["onnxruntime-cpu"]  # known, and shown again
     assert started == []
 

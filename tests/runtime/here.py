@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from deepscan.options import ScanOptions
+from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.pipeline.pipeline_scan import ON_CPU, Decoders, PipelineScan
@@ -16,12 +17,13 @@ from deepscan.runtime.system.machine import cpu_count
 
 def scan_here(paths: Sequence[str | os.PathLike[str]], *, model: str = "lite", **given: Any) -> PipelineScan:
     """Return a scan of files with one decoder, with these fields of `ScanOptions`."""
-    settings = resolve_settings(ScanOptions(model=model, **given), device="cpu")
-    (artifact,) = settings.artifacts
+    settings = resolve_settings(ScanOptions(model=model, **given))
+    backend = OnnxRuntimeBackend(load_artifact(model), device="cpu", threads=cpu_count(), precision="fp32")
     return PipelineScan(
         [VideoJob(index, os.fspath(path)) for index, path in enumerate(paths)],
         settings=settings,
-        backends=[OnnxRuntimeBackend(artifact, device="cpu", threads=cpu_count(), precision="fp32")],
+        face_detector=settings.load_face_detector("cpu"),
+        backends=[backend],
         decoders=Decoders(1, 1),
         bounds=ON_CPU,
     )

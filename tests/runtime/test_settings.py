@@ -21,7 +21,7 @@ from deepscan.naming import in_callers_words
 from deepscan.options import ScanOptions
 from deepscan.runtime.artifacts.artifacts import METADATA_PREFIX, Manifest, manifest_name
 from deepscan.runtime.faces.detections import SCORE_THRESHOLD
-from deepscan.runtime.faces.face_detectors import AUTHORS_FACE_SCORE, DETECTION_SIDE, WholePicture, face_detector
+from deepscan.runtime.faces.face_detectors import AUTHORS_FACE_SCORE, DETECTION_SIDE, WholePicture
 from deepscan.runtime.faces.retinaface import RetinaFace
 from deepscan.runtime.faces.yunet import YuNet
 from deepscan.runtime.media.sampling import Sampling
@@ -60,7 +60,7 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def chosen(*models: str, **options: Any) -> ScanSettings:
-    return resolve_settings(msgspec.structs.replace(PLAIN, model=models, **options), device="cpu")
+    return resolve_settings(msgspec.structs.replace(PLAIN, model=models, **options))
 
 
 def respecced(path: str, folder: Path, spec: DetectorSpec, **changes: Any) -> str:
@@ -130,7 +130,7 @@ def test_options_that_fit_are_not_refused(clip: str, frame: str, detectors: str,
     known = {"clip": clip, "frame": frame, "lite": "lite"}
     names = [known[name] for name in detectors.split()]
     settings = chosen(*names, **options)
-    assert len(settings.artifacts) == len(settings.verdicts) == len(names)
+    assert len(settings.manifests) == len(settings.verdicts) == len(names)
 
 
 def test_full_takes_all_frames(clip: str, frame: str) -> None:
@@ -329,7 +329,7 @@ def test_a_whole_picture_is_one_face_that_fills_it() -> None:
 
 def test_no_face_detector_takes_pictures_whole(frame: str) -> None:
     settings = chosen(frame, face_detector="none")
-    assert isinstance(settings.face_detector, WholePicture)
+    assert isinstance(settings.load_face_detector("cpu"), WholePicture)
     assert settings.whole_pictures
     assert not chosen(frame).whole_pictures
 
@@ -339,7 +339,7 @@ def test_unbroken_tracks_want_less_certain_faces_too(clip: str, frame: str) -> N
         assert settings.detection_side == DETECTION_SIDE
         return settings.face_detector_identity[1]
 
-    assert isinstance(chosen(clip).face_detector, YuNet)
+    assert isinstance(chosen(clip).load_face_detector("cpu"), YuNet)
     assert certainty(chosen(clip, sampling="paper")) == AUTHORS_FACE_SCORE == 0.5
     assert certainty(chosen(clip)) == certainty(chosen(frame, sampling="paper")) == SCORE_THRESHOLD
 
@@ -357,13 +357,14 @@ def test_retinaface_searches_at_full_size_where_its_authors_rules_are_followed(
     model = install_retinaface(tmp_path)
     for name in (clip, frame):
         settings = chosen(name, sampling="paper", face_detector="retinaface")
-        assert isinstance(settings.face_detector, RetinaFace)
+        assert isinstance(settings.load_face_detector("cpu"), RetinaFace)
         assert settings.detection_side == FULL_SIDE
         assert chosen(name, face_detector="retinaface").detection_side == DETECTION_SIDE
         assert hashed(name, face_detector="retinaface") != hashed(name)
+    settings = chosen(frame, face_detector="retinaface")
     model.unlink()
     with pytest.raises(ModelError, match="add the weights of retinaface again"):
-        face_detector("retinaface", device="cpu", as_authors=False)
+        settings.load_face_detector("cpu")
 
 
 def test_the_smallest_face_that_the_caller_wants_is_in_force_with_unbroken_tracks_too(clip: str) -> None:

@@ -24,8 +24,8 @@ from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.media.open_input import open_input
 from deepscan.runtime.media.sampling import Sampling
 from deepscan.runtime.pipeline.messages import VideoFollowed
-from deepscan.runtime.pipeline.pipeline import Pipeline, Source, Stage
-from deepscan.runtime.pipeline.stages import DecodeStage, FacesStage, Progress
+from deepscan.runtime.pipeline.pipeline import Pipeline, Progress, Source, Stage
+from deepscan.runtime.pipeline.stages import DecodeStage, FacesStage
 from deepscan.runtime.system.machine import cpu_count
 from deepscan.wording import counted
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Literal
 
 import msgspec
-import onnx
-from google.protobuf.message import DecodeError
 
 from deepscan.errors import ModelError
-from deepscan.runtime.artifacts.external_data import refuse_external_data
 from deepscan.runtime.artifacts.weights_store import HASH_DIGITS, find_installed
 from deepscan.spec import DetectorSpec, spec_from_json
 
@@ -138,23 +138,66 @@ def load_artifact(name: str) -> Artifact:
         UsageError: no detector has that name.
         ModelError: there is none of that name, it has no record, or file and record disagree.
     """
+    # It takes long to import, and a supervisor needs the records alone.
+    from deepscan.runtime.artifacts.external_data import parsed_model
+
+    manifest, file, source = _found(name)
+    with _named_when_unreadable():
+        model = file.read_bytes()
+    _refuse_changed(hashlib.sha256(model).hexdigest(), manifest, source)
+    metadata = {entry.key: entry.value for entry in parsed_model(model, source=source).metadata_props}
+    embedded = metadata.get(f"{METADATA_PREFIX}spec")
+    if embedded is None:
+        raise ModelError(f"{source} carries no detector spec: only models that deepscan exported can be used.")
+    inside = (metadata.get(f"{METADATA_PREFIX}weights_sha256"), metadata.get(f"{METADATA_PREFIX}trained"))
+    beside = (manifest.weights_sha256, str(manifest.trained).lower())
+    if spec_from_json(embedded, source=source) != manifest.spec or inside != beside:
+        raise ModelError(f"The record inside {source} is not the one in its manifest: export the detector again.")
+    embedded_name = name.partition("@")[0] in EMBEDDED
+    return Artifact(manifest, model, None if embedded_name else Path(str(file)).parent)
+
+
+def read_manifest(name: str) -> Manifest:
+    """Read the record of an artifact, and make sure that the artifact is the one it describes, without loading it.
+
+    Args:
+        name: see `load_artifact`.
+
+    Raises:
+        UsageError: no detector has that name.
+        ModelError: there is none of that name, it has no record, or the file is another one.
+    """
+    manifest, file, source = _found(name)
+    with _named_when_unreadable(), file.open("rb") as opened:
+        _refuse_changed(hashlib.file_digest(opened, "sha256").hexdigest(), manifest, source)  # type: ignore[arg-type]
+    return manifest
+
+
+def _found(name: str) -> tuple[Manifest, Traversable, str]:
+    """Return the record of an artifact, its file, and what messages call it."""
     detector, at, digits = name.partition("@")
+    path: Traversable
     if detector in EMBEDDED:
         _refuse_other_weights(detector, at, digits)
-        name = detector
-        folder = files("deepscan") / "assets"
-        return _checked((folder / manifest_name(name)).read_bytes(), (folder / f"{name}.onnx").read_bytes(), name)
+        path = files("deepscan") / "assets" / f"{detector}.onnx"
+        return embedded_manifest(detector), path, detector
     path = Path(name)
     if path.suffix == ".onnx":
         refuse_missing_artifact(name)
     else:
         path = find_installed(name).model_path
+    with _named_when_unreadable():
+        record = path.with_name(manifest_name(path.stem)).read_bytes()
+    return _manifest(record, str(path)), path, str(path)
+
+
+@contextmanager
+def _named_when_unreadable() -> Iterator[None]:
     try:
-        record, model = path.with_name(manifest_name(path.stem)).read_bytes(), path.read_bytes()
+        yield
     except OSError as error:
         message = f"{error.filename} cannot be read ({error.strerror}): an artifact is an .onnx file and its manifest."
         raise ModelError(message) from error
-    return replace(_checked(record, model, str(path)), folder=path.parent)
 
 
 def refuse_missing_artifact(name: str) -> None:
@@ -174,6 +217,13 @@ def refuse_missing_artifact(name: str) -> None:
         return
 
 
+def _refuse_changed(sha256: str, manifest: Manifest, source: str) -> None:
+    if sha256 != manifest.sha256:
+        raise ModelError(
+            f"{source} is not the file that its manifest describes: it was changed or cut; export it again."
+        )
+
+
 def _refuse_other_weights(detector: str, at: str, digits: str) -> None:
     weights = embedded_manifest(detector).weights_sha256
     if at and not (digits and weights.startswith(digits)):
@@ -186,28 +236,6 @@ def _refuse_other_weights(detector: str, at: str, digits: str) -> None:
 def manifest_name(stem: str) -> str:
     """Return the file name of the record that belongs to `stem`.onnx."""
     return f"{stem}.manifest.json"
-
-
-def _checked(record: bytes, model: bytes, source: str) -> Artifact:
-    manifest = _manifest(record, source)
-    if hashlib.sha256(model).hexdigest() != manifest.sha256:
-        raise ModelError(
-            f"{source} is not the file that its manifest describes: it was changed or cut; export it again."
-        )
-    try:
-        parsed = onnx.load_model_from_string(model)
-    except DecodeError as error:
-        raise ModelError(f"{source} is not an ONNX file: export the detector again.") from error
-    refuse_external_data(parsed, source=source)
-    metadata = {entry.key: entry.value for entry in parsed.metadata_props}
-    embedded = metadata.get(f"{METADATA_PREFIX}spec")
-    if embedded is None:
-        raise ModelError(f"{source} carries no detector spec: only models that deepscan exported can be used.")
-    inside = (metadata.get(f"{METADATA_PREFIX}weights_sha256"), metadata.get(f"{METADATA_PREFIX}trained"))
-    beside = (manifest.weights_sha256, str(manifest.trained).lower())
-    if spec_from_json(embedded, source=source) != manifest.spec or inside != beside:
-        raise ModelError(f"The record inside {source} is not the one in its manifest: export the detector again.")
-    return Artifact(manifest, model)
 
 
 def _manifest(record: bytes, source: str) -> Manifest:

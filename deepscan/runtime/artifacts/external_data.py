@@ -1,12 +1,27 @@
-"""ONNX files whose tensors lie in other files: no artifact is one, and none may become one."""
+"""Reading ONNX files, and refusing those whose tensors lie in other files: no artifact may be one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
 import onnx
+from google.protobuf.message import DecodeError
 
 from deepscan.errors import ModelError
+
+
+def parsed_model(model: bytes, *, source: str) -> onnx.ModelProto:
+    """Parse an ONNX file that needs no other one.
+
+    Raises:
+        ModelError: it is none, or a tensor lies in another file.
+    """
+    try:
+        parsed = onnx.load_model_from_string(model)
+    except DecodeError as error:
+        raise ModelError(f"{source} is not an ONNX file: export the detector again.") from error
+    refuse_external_data(parsed, source=source)
+    return parsed
 
 
 def refuse_external_data(model: onnx.ModelProto, *, source: str) -> None:

@@ -6,10 +6,12 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from deepscan.errors import InputError, UnreachableInput, UsageError
+from deepscan.runtime.system.regular_files import refuse_irregular
 from deepscan.wording import counted, plural
 
 # Files in folders that are still pictures by their names; GIF is not among them, as most are videos.
@@ -106,7 +108,7 @@ def plan_inputs(
     for given in paths:
         given_any = True
         for found in finder.find(os.fspath(given)):
-            planned.setdefault(normalized_path(found.path), found)
+            planned.setdefault(normalized_path(found.path), _with_problem(found))
     if not given_any:
         raise UsageError("There is nothing to scan: give at least one video, folder or list of videos.")
     counts = finder.counts
@@ -118,6 +120,17 @@ def plan_inputs(
         counts["twice"],
         tuple(finder.warnings),
     )
+
+
+def _with_problem(planned: PlannedInput) -> PlannedInput:
+    """Find out why nothing can be scanned where there are no bytes: an empty file, a device, a pipe."""
+    if planned.size_bytes == 0 and planned.problem is None:
+        try:
+            with suppress(OSError, ValueError):  # whoever opens it will say so
+                refuse_irregular(os.stat(planned.path))
+        except InputError as problem:
+            return replace(planned, problem=problem)
+    return planned
 
 
 def normalized_path(path: str) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from deepscan.runtime.backends.backends import Backend
     from deepscan.runtime.cuda.device import Pixels
-    from deepscan.runtime.pipeline.stages import Progress
+    from deepscan.runtime.pipeline.pipeline import Progress
 
 
 class InferStage:
@@ -48,8 +48,7 @@ class InferStage:
             self._score(number, messages)
         for message in messages:
             if isinstance(message, VideoFollowed):
-                for number in range(len(self._detectors)):
-                    yield VideoScored(self._result(number, message))
+                yield VideoScored(tuple(self._result(number, message) for number in range(len(self._detectors))))
                 self._progress.videos += 1
                 message.job.share_done = 1.0
 
@@ -127,6 +126,7 @@ class InferStage:
             weights_sha256=verdict.weights_sha256,
             settings_sha256=verdict.settings_sha256,
             elapsed_seconds=time.monotonic() - job.started,
+            content=job.content,
         )
         if left_out.over_limit is not None:  # before what decoding may still have met: that depends on how far it was
             over = left_out.over_limit

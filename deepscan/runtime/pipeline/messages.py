@@ -75,15 +75,15 @@ class VideoFollowed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VideoScored:
-    """A finished result on its way out."""
+    """The results of one video, one per detector in order, on their way out."""
 
-    result: VideoResult
+    results: tuple[VideoResult, ...]
 
     @property
     def nbytes(self) -> int:
         """Memory that this message keeps alive, estimated."""
-        segments = sum(len(track.timeline) for track in self.result.details)
-        return RESULT_BYTES + SEGMENT_BYTES * segments
+        segments = sum(len(track.timeline) for result in self.results for track in result.details)
+        return RESULT_BYTES * len(self.results) + SEGMENT_BYTES * segments
 
 
 ToFaces = FrameTask | SecondPass | Restarted | VideoDecoded

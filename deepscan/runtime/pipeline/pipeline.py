@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,27 @@ from deepscan.runtime.pipeline.queues import BoundedQueue, Stopped
 
 if TYPE_CHECKING:
     from deepscan.runtime.pipeline.trace import TraceWriter
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a scan is; counted by the stages, read by whoever shows it.
+
+    Attributes:
+        frames: looked at so far.
+        faces: seen so far; one face in two frames counts twice.
+        videos: finished so far.
+        moved: when anything last moved, by `time.monotonic`; for whoever has to tell a slow scan from one that hangs.
+    """
+
+    frames: int = 0
+    faces: int = 0
+    videos: int = 0
+    moved: float = field(default=0.0, compare=False)
+
+    def move(self) -> None:
+        """Note that something moved: a frame was decoded or searched, a crop cut, a batch scored. From any thread."""
+        self.moved = time.monotonic()
 
 
 @dataclass(slots=True)

@@ -10,14 +10,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from deepscan.runtime.faces.cropping import cuts_for
-from deepscan.runtime.faces.detections import DeviceFaceDetector
+from deepscan.runtime.faces.detections import DeviceFaceDetector, FaceDetector
 from deepscan.runtime.faces.following import FaceFollower, Follower
 from deepscan.runtime.faces.tracking import LargestFace, Tracker
 from deepscan.runtime.faces.unbroken_follower import UnbrokenFollower
 from deepscan.runtime.media.open_input import open_input
 from deepscan.runtime.pipeline.infer_stage import InferStage
-from deepscan.runtime.pipeline.pipeline import Pipeline, Source, Stage, StageTimes
-from deepscan.runtime.pipeline.stages import DETECTION_BATCH, DecodeStage, DeviceFaces, FacesStage, Progress
+from deepscan.runtime.pipeline.pipeline import Pipeline, Progress, Source, Stage, StageTimes
+from deepscan.runtime.pipeline.stages import DETECTION_BATCH, DecodeStage, DeviceFaces, FacesStage
 
 if TYPE_CHECKING:
     from deepscan.results import VideoResult
@@ -80,6 +80,7 @@ class PipelineScan:
         jobs: what to scan; taken one by one, whenever a decoder is free, from several threads but never from two at
             once.
         settings: what the scan does.
+        face_detector: the one that the settings name.
         backends: one for each detector; closed at the end.
         decoders: what decodes.
         bounds: sizes of links and batches.
@@ -94,6 +95,7 @@ class PipelineScan:
         jobs: Iterable[VideoJob],
         *,
         settings: ScanSettings,
+        face_detector: FaceDetector,
         backends: Sequence[Backend],
         decoders: Decoders,
         bounds: Bounds,
@@ -102,10 +104,10 @@ class PipelineScan:
         self.progress = Progress()
         self._backends = backends
         faces = FacesStage(
-            settings.face_detector,
+            face_detector,
             _followers_maker(settings, self.progress.move),
             progress=self.progress,
-            device=_device_faces(settings, decoders.on_gpu),
+            device=_device_faces(face_detector, decoders.on_gpu),
             batch=bounds.detection_batch,
         )
         infer = InferStage(list(zip(backends, settings.verdicts, strict=True)), progress=self.progress)
@@ -128,25 +130,25 @@ class PipelineScan:
             trace=trace,
         )
 
-    def __iter__(self) -> Iterator[VideoResult]:
-        """Run; leaving the loop early stops everything and waits for it."""
+    def __iter__(self) -> Iterator[tuple[VideoResult, ...]]:
+        """Run, for the results of one video after the other; leaving the loop early stops everything and waits."""
         with ExitStack() as stack:
             for backend in self._backends:
                 stack.callback(backend.close)
             # Closed first: then no thread computes any more.
             for scored in stack.enter_context(closing(self._pipeline.results())):
-                yield scored.result
+                yield scored.results
 
     def stage_times(self) -> list[StageTimes]:
         """Return where the time went, stage by stage, so far."""
         return self._pipeline.times()
 
 
-def _device_faces(settings: ScanSettings, on_gpu: DeviceDecoding | None) -> DeviceFaces | None:
+def _device_faces(face_detector: FaceDetector, on_gpu: DeviceDecoding | None) -> DeviceFaces | None:
     if on_gpu is None:
         return None
-    assert isinstance(settings.face_detector, DeviceFaceDetector)
-    return DeviceFaces(settings.face_detector, on_gpu.work)
+    assert isinstance(face_detector, DeviceFaceDetector)
+    return DeviceFaces(face_detector, on_gpu.work)
 
 
 def _followers_maker(settings: ScanSettings, moved: Callable[[], None]) -> Callable[[VideoJob], list[Follower]]:

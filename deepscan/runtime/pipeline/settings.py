@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from deepscan.errors import UsageError
-from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
+from deepscan.runtime.artifacts.artifacts import Manifest, read_manifest
 from deepscan.runtime.artifacts.weights_store import HASH_DIGITS
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE, face_detector, face_detector_identity
 from deepscan.runtime.media.sampling import Sampling
@@ -19,7 +19,7 @@ from deepscan.runtime.pipeline.scoring import MIN_SIGHTINGS, ScoringSettings, ba
 
 if TYPE_CHECKING:
     from deepscan.limits import Limits
-    from deepscan.options import Aggregate, ScanOptions
+    from deepscan.options import Aggregate, FaceDetectorChoice, ScanOptions
     from deepscan.runtime.artifacts.artifacts import Precision
     from deepscan.runtime.faces.detections import FaceDetector
     from deepscan.runtime.system.machine import Device
@@ -44,10 +44,10 @@ class ScanSettings:
     """What a scan does.
 
     Attributes:
-        artifacts: the detectors.
+        manifests: records of the detectors.
         verdicts: what each one's results share.
         sampling: which frames.
-        face_detector: finds the faces.
+        face_detector: what finds the faces.
         face_detector_identity: all that its answers depend on.
         detection_side: longer side of the pictures it searches, in pixels, at most.
         stride: with unbroken tracks, frames between the starts of two clips.
@@ -56,10 +56,10 @@ class ScanSettings:
         limits: how much one input may ask for.
     """
 
-    artifacts: tuple[Artifact, ...]
+    manifests: tuple[Manifest, ...]
     verdicts: tuple[ScoringSettings, ...]
     sampling: Sampling
-    face_detector: FaceDetector
+    face_detector: FaceDetectorChoice
     face_detector_identity: list[str | float]
     detection_side: int
     stride: int
@@ -67,32 +67,39 @@ class ScanSettings:
     whole_pictures: bool
     limits: Limits
 
+    def load_face_detector(self, device: Device) -> FaceDetector:
+        """Load the face detector.
 
-def resolve_settings(options: ScanOptions, *, device: Device) -> ScanSettings:
-    """Load the detectors and settle everything.
+        Raises:
+            ModelError: the file of its weights cannot be read.
+            MachineError: the device cannot be used, or the package of its weights is missing.
+        """
+        return face_detector(self.face_detector, device=device, as_authors=self.sampling.twice)
+
+
+def resolve_settings(options: ScanOptions) -> ScanSettings:
+    """Settle everything, from the records and the hashes of the detectors alone: nothing is loaded.
 
     Raises:
         UsageError: the options contradict each other or the detectors.
-        ModelError: a detector cannot be loaded.
-        MachineError: the device cannot be used.
+        ModelError: a detector cannot be found, or is not what its record says.
     """
     models = options.model
     if not models or not all(models) or len(set(models)) < len(models):
         raise UsageError(f"--model {','.join(models)!r} must name each detector once, with commas between them.")
-    artifacts = tuple(load_artifact(name) for name in models)
-    if len({artifact.manifest.sha256 for artifact in artifacts}) < len(artifacts):
+    manifests = tuple(read_manifest(name) for name in models)
+    if len({manifest.sha256 for manifest in manifests}) < len(manifests):
         raise UsageError(f"--model {','.join(models)!r} names one detector with the same weights twice.")
-    specs = [artifact.manifest.spec for artifact in artifacts]
+    specs = [manifest.spec for manifest in manifests]
     _refuse_contradictions(specs, options)
     paper = specs[0].paper if options.mode == "paper" else None
     sampling = _sampling(specs, options)
-    detector = face_detector(options.face_detector, device=device, as_authors=sampling.twice)
     as_authors = paper is not None and options.face_detector == "retinaface"
     partial = ScanSettings(
-        artifacts=artifacts,
+        manifests=manifests,
         verdicts=(),
         sampling=sampling,
-        face_detector=detector,
+        face_detector=options.face_detector,
         face_detector_identity=face_detector_identity(options.face_detector, as_authors=sampling.twice),
         detection_side=FULL_SIDE if as_authors else DETECTION_SIDE,
         stride=paper.stride if paper else 1,
@@ -100,8 +107,8 @@ def resolve_settings(options: ScanOptions, *, device: Device) -> ScanSettings:
         whole_pictures=options.face_detector == "none",
         limits=options.limits,
     )
-    pairs = zip(_models(artifacts), artifacts, strict=True)
-    return replace(partial, verdicts=tuple(_verdict(model, artifact, partial, options) for model, artifact in pairs))
+    pairs = zip(_models(manifests), manifests, strict=True)
+    return replace(partial, verdicts=tuple(_verdict(model, manifest, partial, options) for model, manifest in pairs))
 
 
 def _refuse_contradictions(specs: Sequence[DetectorSpec], options: ScanOptions) -> None:
@@ -126,12 +133,11 @@ def _refuse_contradictions(specs: Sequence[DetectorSpec], options: ScanOptions) 
         )
 
 
-def _models(artifacts: Sequence[Artifact]) -> list[str]:
+def _models(manifests: Sequence[Manifest]) -> list[str]:
     """Return what results call the detectors: with the hash where one detector is there with several weights."""
-    names = [artifact.manifest.spec.name for artifact in artifacts]
+    names = [manifest.spec.name for manifest in manifests]
     models = []
-    for name, artifact in zip(names, artifacts, strict=True):
-        manifest = artifact.manifest
+    for name, manifest in zip(names, manifests, strict=True):
         weights = f"@{manifest.weights_sha256[:HASH_DIGITS]}" if names.count(name) > 1 else ""
         models.append(f"{name}{weights}{'' if manifest.trained else UNTRAINED}")
     return models
@@ -151,8 +157,7 @@ def _sampling(specs: Sequence[DetectorSpec], options: ScanOptions) -> Sampling:
     )
 
 
-def _verdict(model: str, artifact: Artifact, settings: ScanSettings, options: ScanOptions) -> ScoringSettings:
-    manifest = artifact.manifest
+def _verdict(model: str, manifest: Manifest, settings: ScanSettings, options: ScanOptions) -> ScoringSettings:
     spec = _in_force(manifest.spec, options)
     mirrors = spec.mirror if options.mirror is None else options.mirror
     aggregate = options.aggregate or (spec.paper.aggregate if options.mode == "paper" else "max")

@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from deepscan.runtime.media.frame_tasks import Searchable, VideoJob
     from deepscan.runtime.media.frames import Frame, Reader, VideoInfo
     from deepscan.runtime.media.sampling import Sampling
+    from deepscan.runtime.pipeline.pipeline import Progress
 
 # Measured on a CPU: batches beyond this leave the cache and cost more per picture (benchmarks/README.md).
 DETECTION_BATCH = 4
@@ -45,27 +46,6 @@ DETECTION_BATCH = 4
 MOST_OUTSIDE = 4
 
 OpenVideo = Callable[[str], AbstractContextManager["Reader"]]
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far a scan is; counted by the stages, read by whoever shows it.
-
-    Attributes:
-        frames: looked at so far.
-        faces: seen so far; one face in two frames counts twice.
-        videos: finished so far.
-        moved: when anything last moved, by `time.monotonic`; for whoever has to tell a slow scan from one that hangs.
-    """
-
-    frames: int = 0
-    faces: int = 0
-    videos: int = 0
-    moved: float = field(default=0.0, compare=False)
-
-    def move(self) -> None:
-        """Note that something moved: a frame was decoded or searched, a crop cut, a batch scored. From any thread."""
-        self.moved = time.monotonic()
 
 
 class DecodeStage:

@@ -4,92 +4,75 @@ Every line has `time` (UTC, ISO 8601, milliseconds) and `event`; then what the e
 `worker`, `file`; then its details. Lines of later scans follow those of earlier ones. Undecodable bytes of a file's
 name are escaped as JSON escapes them (a lone surrogate, `\udc80` to `\udcff`), which Python's `json.loads` and
 `os.fsencode` turn back into the bytes; the log itself is plain ASCII, so that no name can move a terminal's cursor.
+
+An event is a record of Python's `logging` that has an attribute `event`, a dictionary; its name stands under `event`.
+Whoever wants the events in another form adds another handler to the logger `deepscan`.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import stat
-import threading
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Final
 
 from deepscan.errors import OutputError
 from deepscan.runtime.system.files import refuse_unwritable
 
-Event = Literal[
-    "scan_started",
-    "file_started",
-    "file_finished",
-    "file_retried",
-    "worker_started",
-    "worker_ready",
-    "worker_died",
-    "limit",
-    "interrupted",
-    "scan_finished",
-]
 START: Final = b'{"time":"'  # of every line
+ABOUT: Final = ("event", "stage", "worker", "file")
 
 
-class EventLog:
-    """Appends events to a file, from any thread; each line reaches the file at once, and whole.
+class EventLog(logging.Handler):
+    """Appends the events among the records to a file; each line reaches the file at once, and whole.
 
     A disk that fills up, or whatever else goes wrong after the opening, ends the log and not the scan: see `problem`.
 
     Args:
         path: of the file; what is there already must be a log.
 
+    Attributes:
+        problem: why the log ended early; None where it did not.
+
     Raises:
         OutputError: the file cannot be written, or is not a log.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(logging.DEBUG)
         self.path = os.fspath(path)
         self.problem: str | None = None
-        self._lock = threading.Lock()
         self._file = _opened(self.path)
 
-    def write(
-        self,
-        event: Event,
-        *,
-        stage: str | None = None,
-        worker: str | None = None,
-        file: str | None = None,
-        **details: object,
-    ) -> None:
-        """Write what happened; raises nothing, and does nothing after the log has ended or was closed.
-
-        Args:
-            event: what.
-            stage: of the pipeline, where it happened in one.
-            worker: the process, as people call it.
-            file: path of the input, undecodable bytes as Python's surrogate escapes.
-            details: anything JSON has a form for; of everything else its text.
-        """
-        about = {"stage": stage, "worker": worker, "file": file}
-        with self._lock:
-            if self._file < 0 or self.problem is not None:
-                return
-            now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            given = {name: value for name, value in about.items() if value is not None}
-            try:
-                _append(self._file, _line({"time": now, "event": event} | given | details))
-            except OSError as error:
-                self.problem = f"{self.path} cannot be written any more ({error.strerror}): the log ends there."
-            except Exception as error:  # a detail without a text: no reason to lose a scan of days
-                self.problem = f"{self.path} ends with an event that cannot be written ({type(error).__name__})."
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write an event; raise nothing, and do nothing after the log has ended or was closed."""
+        event = getattr(record, "event", None)
+        if not isinstance(event, dict) or self._file < 0 or self.problem is not None:
+            return
+        now = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        about = {name: event[name] for name in ABOUT if event.get(name) is not None}
+        details = {name: value for name, value in event.items() if name not in ABOUT}
+        try:
+            _append(self._file, _line({"time": now} | about | details))
+        except OSError as error:
+            self.problem = f"{self.path} cannot be written any more ({error.strerror}): the log ends there."
+        except Exception as error:  # a detail without a text: no reason to lose a scan of days
+            self.problem = f"{self.path} ends with an event that cannot be written ({type(error).__name__})."
 
     def close(self) -> None:
         """Close the file; may be called again."""
-        with self._lock:
+        self.acquire()
+        try:
             if self._file >= 0:
                 with suppress(OSError):
                     os.close(self._file)
                 self._file = -1
+        finally:
+            self.release()
+        super().close()
 
 
 def refuse_bad_log(path: str) -> None:

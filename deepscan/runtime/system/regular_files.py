@@ -101,11 +101,11 @@ def open_regular_file(path: str) -> BinaryIO:
         UnreachableInput: it is missing or forbidden, or cannot be opened for another reason.
     """
     try:
-        _refuse_others(os.stat(path))  # before opening: opening a device may already do something
+        refuse_irregular(os.stat(path))  # before opening: opening a device may already do something
         file = RegularFile(path, opener=_open_at_once)
         try:
             found = os.fstat(file.fileno())
-            _refuse_others(found)  # the name may lead elsewhere by now
+            refuse_irregular(found)  # the name may lead elsewhere by now
             if _collecting.files is not None:
                 _collecting.files.append(OpenedFile(file, os.dup(file.fileno()), found))
         except BaseException:
@@ -123,7 +123,13 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
-def _refuse_others(found: os.stat_result) -> None:
+def refuse_irregular(found: os.stat_result) -> None:
+    """Refuse, by its status, what is no file with something in it.
+
+    Raises:
+        UnsupportedInput: it is a folder, device, pipe or socket.
+        UnreadableInput: it is empty.
+    """
     if stat.S_ISDIR(found.st_mode):
         raise UnsupportedInput("It is a folder: give the files in it.")
     if not stat.S_ISREG(found.st_mode):

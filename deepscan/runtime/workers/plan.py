@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from deepscan.runtime.system.machine import Device
+
 if TYPE_CHECKING:
     from deepscan.options import DecoderChoice
-    from deepscan.runtime.system.machine import Device
 
 MOST_NVDEC_PROCESSES: Final = 8
 NVDEC_DECODERS_EACH: Final = 2
@@ -61,19 +62,19 @@ def cpu_worker(*, jobs: int | None, cores: int, most: int, inputs: int) -> Worke
 
 
 def gpu_workers(
-    gpus: Sequence[tuple[int, int]], *, cores: int, wish: DecoderChoice, jobs: int | None, inputs: int
+    gpus: Sequence[tuple[int, int]], *, cores: int, decoder: DecoderChoice, jobs: int | None, inputs: int
 ) -> list[WorkerPlan]:
     """Return the processes that serve some GPUs; the first ones of each GPU come first.
 
     Args:
         gpus: number and memory in bytes of each, at least one.
         cores: of the processor, at least 1.
-        wish: what decodes.
+        decoder: what decodes.
         jobs: videos decoded at once by each process, if that was asked for.
         inputs: how many videos there are.
     """
     share = max(1, cores // len(gpus))
-    each = [_for_one(number, memory_bytes, share, wish, jobs) for number, memory_bytes in gpus]
+    each = [_for_one(number, memory_bytes, share, decoder, jobs) for number, memory_bytes in gpus]
     in_turns = [plan for turn in range(max(map(len, each))) for plans in each for plan in plans[turn : turn + 1]]
     needed, seats = 0, 0
     while needed < len(in_turns) and seats < inputs:
@@ -100,10 +101,10 @@ def needed_for(engines: int | None, plans: Sequence[WorkerPlan]) -> list[bool]:
     return needed
 
 
-def _for_one(gpu: int, memory_bytes: int, cores: int, wish: DecoderChoice, jobs: int | None) -> list[WorkerPlan]:
+def _for_one(gpu: int, memory_bytes: int, cores: int, decoder: DecoderChoice, jobs: int | None) -> list[WorkerPlan]:
     most = max(1, memory_bytes // GPU_BYTES_PER_PROCESS)
-    hard = 0 if wish == "cpu" else min(MOST_NVDEC_PROCESSES, max(1, cores // CORES_PER_NVDEC_PROCESS))
-    decoders = 0 if wish == "nvdec" else max(1, round(cores * (SOFTWARE_SHARE if hard else 1.0)))
+    hard = 0 if decoder == "cpu" else min(MOST_NVDEC_PROCESSES, max(1, cores // CORES_PER_NVDEC_PROCESS))
+    decoders = 0 if decoder == "nvdec" else max(1, round(cores * (SOFTWARE_SHARE if hard else 1.0)))
     soft = math.ceil(decoders / MOST_SOFTWARE_DECODERS_EACH)
     if hard + soft > most:  # a small GPU has room for few: both kinds if there are two
         soft = min(soft, max(1, most // 2) if hard and most > 1 else most * (not hard))

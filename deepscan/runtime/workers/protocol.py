@@ -1,4 +1,4 @@
-"""What a supervisor and its workers tell each other: records in MessagePack, each behind its length in bytes.
+"""What a supervisor and its workers send each other: records in MessagePack, each behind its length in bytes.
 
 Names of files travel as bytes, as some are no valid text.
 """
@@ -13,67 +13,47 @@ import msgspec
 from deepscan.results import VideoResult
 from deepscan.runtime.media.content import PlannedContent
 from deepscan.runtime.pipeline.pipeline import StageTimes
-from deepscan.runtime.system.machine import Device
+from deepscan.runtime.workers.plan import WorkerPlan
 
 LENGTH: Final = struct.Struct("<I")
 
 
-class Setup(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The first message to a worker.
 
     Attributes:
-        options: of the scan, see `ScanOptions.to_json`.
-        device: where it infers; of GPUs it sees one alone.
-        decoders: videos decoded at once.
-        threads: of the processor.
-        trace: file for the part of the trace that this worker writes.
-        name: of the worker, for people.
-        memory_bytes: what the process may take; None for no limit of its own.
+        options: of the scan, as `ScanOptions.to_json` gives them.
+        plan: of the worker.
+        name: of the worker, for messages.
+        trace: file for the part of the trace that this worker writes; None for no trace.
     """
 
     options: bytes
-    device: Device
-    decoders: int
-    threads: int
-    trace: bytes | None
+    plan: WorkerPlan
     name: str
-    memory_bytes: int | None
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """Why a file cannot be scanned, known beforehand.
-
-    Attributes:
-        kind: name of the error's class.
-        text: of the error.
-    """
-
-    kind: str
-    text: bytes
+    trace: bytes | None
 
 
 class Job(msgspec.Struct, frozen=True, tag=True):
-    """A file to scan; the answer to `JobRequest`.
+    """One input to scan; the answer to `JobRequest`.
 
     Attributes:
         index: its place among the inputs.
         path: of it.
-        problem: why it cannot be scanned, where that is known already.
-        planned: what it held when the scan was planned, if somebody wants to know what was read.
+        planned: what it held when the scan was planned; None if nobody looked.
     """
 
     index: int
     path: bytes
-    problem: Problem | None
     planned: PlannedContent | None = None
 
 
 class NoMoreJobs(msgspec.Struct, frozen=True, tag=True):
-    """There is no further file; the other answer to `JobRequest`."""
+    """There is no further input; the other answer to `JobRequest`."""
 
 
 class Detector(msgspec.Struct, frozen=True, kw_only=True):
-    """What all results of one detector share, also those of files that could not be scanned."""
+    """What all results of one detector share, also those of inputs that could not be scanned."""
 
     model: str
     backend: str
@@ -87,7 +67,7 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
     Attributes:
         detectors: in the order of their results.
-        engines: how many NVDEC engines its GPU has, where it decodes on it.
+        engines: how many NVDEC engines its GPU has; None where it decodes on the CPU.
     """
 
     detectors: tuple[Detector, ...]
@@ -95,34 +75,44 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class LogLine(msgspec.Struct, frozen=True, tag=True):
-    """A line for people."""
+    """A record of a worker's log.
 
+    Attributes:
+        logger: name of the logger.
+        level: of `logging`.
+        line: the message.
+    """
+
+    logger: str
+    level: int
     line: str
 
 
 class JobRequest(msgspec.Struct, frozen=True, tag=True):
-    """A worker's decoder is free."""
+    """One of a worker's decoders is free."""
 
 
 class Finished(msgspec.Struct, frozen=True, tag=True):
-    """One result of a file; its path is left out.
+    """All results of one input; a worker leaves out their paths, and the supervisor fills them in.
 
     Attributes:
-        result: `index` and `row` are right.
+        index: place of the input among the inputs.
+        results: one per detector, in order.
     """
 
-    result: VideoResult
+    index: int
+    results: tuple[VideoResult, ...]
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """How far a worker is; sent every now and then, and at the end.
+    """How far a worker is; sent several times a second, and at the end.
 
     Attributes:
         frames: looked at by this process.
         faces: seen.
         videos: finished.
         moved: changes whenever something in it moves, see `Progress`.
-        shares: how much of each file in flight is done, by its index.
+        shares: how much of each input in flight is done, 0 to 1, by its index.
         times: of its stages.
         by_nvdec: videos that NVDEC decoded.
         by_cpu: videos that the CPU decoded although there is NVDEC, by the reason.
@@ -150,7 +140,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     text: str
 
 
-ToWorker: TypeAlias = Setup | Job | NoMoreJobs
+ToWorker: TypeAlias = Start | Job | NoMoreJobs
 FromWorker: TypeAlias = Ready | LogLine | JobRequest | Finished | Heartbeat | Failed
 
 
@@ -166,7 +156,7 @@ def send(stream: BinaryIO, message: ToWorker | FromWorker) -> None:
 
 
 def receive_bytes(stream: BinaryIO) -> bytes | None:
-    """Wait for a message; None where there comes none any more, or only a part of one."""
+    """Wait for a message; return None after the last one, and for a part of one."""
     head = stream.read(LENGTH.size)
     if len(head) < LENGTH.size:
         return None
@@ -176,12 +166,12 @@ def receive_bytes(stream: BinaryIO) -> bytes | None:
 
 
 def to_worker(data: bytes) -> ToWorker:
-    """Read a message to a worker."""
+    """Decode a message to a worker."""
     message: ToWorker = msgspec.msgpack.decode(data, type=ToWorker)
     return message
 
 
 def from_worker(data: bytes) -> FromWorker:
-    """Read a message from a worker."""
+    """Decode a message from a worker."""
     message: FromWorker = msgspec.msgpack.decode(data, type=FromWorker)
     return message

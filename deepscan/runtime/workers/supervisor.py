@@ -1,4 +1,4 @@
-"""The supervisor: starts workers, hands out files as they finish, and loses no file when a worker dies or hangs.
+"""The supervisor: starts workers, hands out jobs as they ask for them, and loses none when a worker dies or hangs.
 
 A file that was in flight when its worker died is scanned again alone, in a fresh process on the CPU: so a GPU that is
 lost, or that another process has filled, costs time and no result, and a file that kills its process costs no other
@@ -8,21 +8,22 @@ workers' messages reach it through one queue.
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
+from msgspec import structs
 
 from deepscan import errors
 from deepscan.errors import DeepscanError, InputError, MachineError
 from deepscan.results import Status, VideoResult
 from deepscan.runtime.media.content import signature_of
-from deepscan.runtime.pipeline.pipeline import StageTimes
-from deepscan.runtime.pipeline.stages import Progress
+from deepscan.runtime.pipeline.pipeline import Progress, StageTimes
 from deepscan.runtime.workers.plan import needed_for
 from deepscan.runtime.workers.protocol import (
     Detector,
@@ -34,324 +35,358 @@ from deepscan.runtime.workers.protocol import (
     JobRequest,
     LogLine,
     NoMoreJobs,
-    Problem,
     Ready,
+    Start,
 )
+from deepscan.runtime.workers.transport import LocalTransport, Transport
 from deepscan.runtime.workers.worker_slots import (
     LONGEST_GAP_SECONDS,
     STALLED_SECONDS,
     AwakeClock,
     WorkerSlot,
-    standings,
+    last_heartbeats,
     summed_decoders,
     summed_times,
 )
 from deepscan.wording import plural
 
 if TYPE_CHECKING:
-    from deepscan.export.parity.conversion import Report
-    from deepscan.runtime.media.frame_tasks import VideoJob
+    from deepscan.options import ScanOptions
+    from deepscan.runtime.pipeline.trace_parts import Trace
     from deepscan.runtime.workers.plan import WorkerPlan
-    from deepscan.runtime.workers.transport import WorkerProcess
 
-    Start: TypeAlias = Callable[[WorkerPlan, str, Callable[[FromWorker | None], None]], WorkerProcess]
-
-# An event by its name, with what belongs to it.
-Note: TypeAlias = Callable[..., None]
 FIRST: Final = 0
+log = logging.getLogger(__name__)
 
 
-def unnoted(event: str, **details: object) -> None:
-    """Take an event and do nothing with it."""
+@dataclass(frozen=True, slots=True)
+class KnownFailure:
+    """An input of which is known beforehand why it cannot be scanned; no worker gets it.
+
+    Attributes:
+        index: its place among the inputs.
+        path: of it, undecodable bytes as surrogate escapes.
+        error: why.
+    """
+
+    index: int
+    path: str
+    error: InputError
 
 
 class Supervisor:
-    """Scans with several processes, once.
+    """Scans with several workers, once. Iterate over it for a `Finished` per input.
 
     Args:
-        jobs: the files, in the order in which they are handed out.
-        plans: one for each process, at least one. The others start when the first one is ready: what it measures, and
-            keeps, they find.
+        jobs: what to scan, taken one by one as workers ask. After its end it is asked again: there may be more by then.
+        plans: one for each worker, at least one. The others start when the first one is ready: what it finds out about
+            the machine, and keeps, they find.
         alone: what scans a file again whose worker died.
-        start: starts a worker's process.
-        report: takes a line for people.
-        timeout_seconds: how long a file may take.
-        note: takes what happens, for a log.
+        options: of the scan.
+        detectors: what rows say of the detectors as long as no worker has told.
+        transport: where workers run.
+        trace: of the scan; each worker writes a part.
         clock: tells the seconds by which workers are judged.
 
     Attributes:
         progress: how far it is.
-        stopping: no further file is begun.
+        shares: how much of each input in flight is done, 0 to 1, by its index.
+        stopping: no further input is begun.
     """
 
     def __init__(
         self,
-        jobs: Sequence[VideoJob],
+        jobs: Iterator[Job | KnownFailure],
         plans: Sequence[WorkerPlan],
         *,
         alone: WorkerPlan,
-        start: Start,
-        report: Report,
-        timeout_seconds: float | None = None,
-        note: Note = unnoted,
+        options: ScanOptions,
+        detectors: Sequence[Detector],
+        transport: Transport | None = None,
+        trace: Trace | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.progress = Progress()
-        self._jobs = {job.index: job for job in jobs}
-        self._pending = deque(job.index for job in jobs)
-        self._suspects: deque[int] = deque()
+        self.shares: dict[int, float] = {}
+        self.stopping = False
+        self._jobs = jobs
+        self._next: Job | None = None
+        self._in_flight: dict[int, tuple[Job, float]] = {}  # by index, with when it was first begun
+        self._suspects: deque[Job] = deque()
         self._overdue: set[int] = set()
-        self._parts: dict[int, list[VideoResult]] = {}
-        self._seats = [WorkerSlot(plan, f"worker {number + 1}") for number, plan in enumerate(plans)]
+        self._slots = [WorkerSlot(plan, f"worker {number + 1}") for number, plan in enumerate(plans)]
         self._alone = WorkerSlot(alone, "worker for single files")
-        self._start_process = start
-        self._report, self._note = report, note
-        self._timeout_seconds = timeout_seconds
+        self._asked_for = plans[FIRST].device
+        self._options = options
+        self._detectors = tuple(detectors)
+        self._transport = transport or LocalTransport()
+        self._trace = trace
         self._clock = clock or AwakeClock()
         self._messages: queue.SimpleQueue[tuple[WorkerSlot, int, FromWorker | None]] = queue.SimpleQueue()
-        self._detectors: tuple[Detector, ...] = ()
-        self.stopping = False
+        self._was_ready = False
 
     def stop(self) -> None:
-        """Begin no further file; those in flight are finished. May be called from a signal's handler."""
+        """Begin no further input; those in flight are finished. May be called from a signal's handler."""
         self.stopping = True
 
-    def add(self, job: VideoJob) -> None:
-        """Scan one more file after all others; may be called between two results while others are scanned.
-
-        A scan that was told to stop does not begin it.
-        """
-        self._jobs[job.index] = job
-        self._pending.append(job.index)
-
-    def __iter__(self) -> Iterator[VideoResult]:
-        """Run; leaving the loop early ends all processes.
+    def __iter__(self) -> Iterator[Finished]:
+        """Run; leaving the loop early ends all workers. Where no input needs a worker, none is started.
 
         Raises:
             DeepscanError: the first worker cannot start, or no worker is left.
         """
         try:
-            if self._pending:
-                self._start(self._seats[FIRST])
-            while any(seat.process is not None for seat in self._all_seats()):
+            yield from self._look_ahead()
+            if self._next is not None:
+                self._start(self._slots[FIRST])
+            while any(slot.worker is not None for slot in self._all_slots()):
                 try:
-                    seat, generation, message = self._messages.get(timeout=self._patience())
+                    slot, generation, message = self._messages.get(timeout=self._patience())
                 except queue.Empty:
                     self._kill_overdue()
                     continue
-                if generation == seat.generation:
-                    yield from self._handled(seat, message)
+                if generation == slot.generation:
+                    yield from self._handled(slot, message)
         finally:
-            for seat in self._all_seats():
-                if seat.process is not None:
-                    seat.process.kill()
-                    seat.process.end()
+            for slot in self._all_slots():
+                if slot.worker is not None:
+                    slot.worker.kill()
+                    slot.worker.end()
 
-    def _all_seats(self) -> list[WorkerSlot]:
-        return [*self._seats, self._alone]
+    def _all_slots(self) -> list[WorkerSlot]:
+        return [*self._slots, self._alone]
 
-    def _start(self, seat: WorkerSlot) -> None:
-        seat.generation += 1
-        generation = seat.generation
+    def _look_ahead(self) -> Iterator[Finished]:
+        """Have the next input that needs a worker at hand, if there is one, and answer those before it."""
+        while self._next is None and not self.stopping and (job := next(self._jobs, None)) is not None:
+            if isinstance(job, Job):
+                self._next = job
+            else:
+                rows = self._rows(job.index, job.path, job.error.status, str(job.error), elapsed=0.0, content=None)
+                yield self._done(job.index, job.path, rows)
 
-        def hear(message: FromWorker | None) -> None:
-            self._messages.put((seat, generation, message))
+    def _start(self, slot: WorkerSlot) -> None:
+        slot.generation += 1
+        generation = slot.generation
 
-        seat.take(self._start_process(seat.plan, seat.name, hear))
-        self._note("worker_started", worker=seat.name, device=seat.plan.device, gpu=seat.plan.gpu)
+        def receive(message: FromWorker | None) -> None:
+            self._messages.put((slot, generation, message))
+
+        worker = self._transport.start(slot.plan, receive)
+        slot.put(worker)
+        options = self._options
+        if slot.plan.device != self._asked_for:  # it stands in on the CPU: what was asked for was meant for the GPU
+            options = structs.replace(options, backend="auto", precision="auto")
+        trace = os.fsencode(self._trace.part()) if self._trace is not None else None
+        worker.send(Start(options=options.to_json(), plan=slot.plan, name=slot.name, trace=trace))
+        about = {"worker": slot.name, "device": slot.plan.device, "gpu": slot.plan.gpu}
+        log.debug("%s starts", slot.name, extra=_event("worker_started", **about))
 
     def _patience(self) -> float | None:
         """Return how long to wait for a message at most; None while no worker has anything to do."""
-        deadlines = [seat.deadline(self._timeout_seconds) for seat in self._all_seats()]
+        deadlines = [slot.deadline(self._options.timeout) for slot in self._all_slots()]
         known = [deadline for deadline in deadlines if deadline is not None]
         return min(LONGEST_GAP_SECONDS / 2, max(0.0, min(known) - self._clock())) if known else None
 
     def _kill_overdue(self) -> None:
-        now = self._clock()
-        for seat in self._all_seats():
-            deadline = seat.deadline(self._timeout_seconds)
-            if seat.process is None or deadline is None or now < deadline:
+        now, timeout = self._clock(), self._options.timeout
+        for slot in self._all_slots():
+            deadline = slot.deadline(timeout)
+            if slot.worker is None or deadline is None or now < deadline:
                 continue
-            overdue = seat.overdue(self._timeout_seconds, now)
-            hangs = now >= seat.moved + STALLED_SECONDS
-            seat.killed = (
+            overdue = slot.overdue(timeout, now)
+            hangs = now >= slot.moved + STALLED_SECONDS
+            slot.killed = (
                 f"nothing in it moved for {STALLED_SECONDS:.0f} seconds"
                 if hangs
-                else f"a file took longer than {self._timeout_seconds:g} {plural(self._timeout_seconds or 0, 'second')}"
+                else f"a file took longer than {timeout:g} {plural(timeout or 0, 'second')}"
             )
             self._overdue.update(overdue)
-            seat.process.kill()  # its end will be heard
+            slot.worker.kill()  # its end will be received
 
-    def _handled(self, seat: WorkerSlot, message: FromWorker | None) -> Iterator[VideoResult]:
-        """Do what a message asks for; None is the end of the process."""
+    def _handled(self, slot: WorkerSlot, message: FromWorker | None) -> Iterator[Finished]:
+        """Do what a message asks for; None is the end of the worker."""
         match message:
-            case LogLine(line):
-                self._report(line)
+            case LogLine():
+                logging.getLogger(message.logger).log(message.level, "%s", message.line)
             case Ready():
-                self._make_ready(seat, message)
+                self._make_ready(slot, message)
             case JobRequest():
-                seat.waiting += 1
-                self._hand_out()
-            case Finished(result):
-                yield from self._finished(seat, result)
+                slot.waiting += 1
+                yield from self._hand_out()
+            case Finished():
+                yield self._finished(slot, message)
+                if slot is self._alone:
+                    yield from self._hand_out()
             case Heartbeat():
-                seat.stands(message, self._clock())
+                slot.beat(message, self._clock())
                 self._sum_up(message)
             case Failed():
-                seat.failure = message
+                slot.failure = message
             case None:
-                yield from self._ended(seat)
+                yield from self._ended(slot)
 
-    def _make_ready(self, seat: WorkerSlot, ready: Ready) -> None:
-        seat.ready = True
-        self._note("worker_ready", worker=seat.name)
-        if self._detectors:
+    def _make_ready(self, slot: WorkerSlot, ready: Ready) -> None:
+        slot.ready = True
+        log.debug("%s is ready", slot.name, extra=_event("worker_ready", worker=slot.name))
+        if self._was_ready:
             return
+        self._was_ready = True
         self._detectors = ready.detectors
-        needed = needed_for(ready.engines, [other.plan for other in self._seats])
-        for other, wanted in zip(self._seats, needed, strict=True):
-            if wanted and other is not seat:
+        needed = needed_for(ready.engines, [other.plan for other in self._slots])
+        for other, is_needed in zip(self._slots, needed, strict=True):
+            if is_needed and other is not slot:
                 self._start(other)
 
-    def _hand_out(self) -> None:
-        """Answer the decoders that wait for a file; suspects go one by one to the process that is for them."""
-        for seat in self._all_seats():
-            alone = seat is self._alone
-            files = self._suspects if alone else self._pending
-            while seat.waiting and seat.process is not None and not (alone and seat.in_flight):
-                seat.waiting -= 1
-                if not files or self.stopping:
-                    seat.process.tell(NoMoreJobs())
+    def _hand_out(self) -> Iterator[Finished]:
+        """Answer the decoders that wait for an input; suspects go one by one to the worker that is for them."""
+        for slot in self._all_slots():
+            alone = slot is self._alone
+            while slot.waiting and slot.worker is not None and not (alone and slot.in_flight):
+                slot.waiting -= 1
+                if alone:
+                    job = self._suspects.popleft() if self._suspects and not self.stopping else None
+                else:
+                    yield from self._look_ahead()
+                    job, self._next = (None if self.stopping else self._next), None
+                if job is None:
+                    slot.worker.send(NoMoreJobs())
                     continue
-                index = files.popleft()
-                seat.hand(index, self._clock())
-                job = self._jobs[index]
-                job.started = job.started or time.monotonic()
-                seat.process.tell(Job(index, os.fsencode(job.path), _problem(job.problem), job.planned))
-                self._note("file_retried" if alone else "file_started", file=job.path, worker=seat.name)
+                slot.hand(job.index, self._clock())
+                self._in_flight.setdefault(job.index, (job, time.monotonic()))
+                slot.worker.send(job)
+                path, event = os.fsdecode(job.path), "file_retried" if alone else "file_started"
+                log.debug("%s goes to %s", path, slot.name, extra=_event(event, file=path, worker=slot.name))
 
-    def _finished(self, seat: WorkerSlot, result: VideoResult) -> Iterator[VideoResult]:
-        """Pass on the results of a file when all of them are there: of a worker that dies between two, none counts."""
-        job = self._jobs[result.index]
-        parts = self._parts.setdefault(result.index, [])
-        parts.append(msgspec.structs.replace(result, path=job.path))
-        if len(parts) < len(self._detectors):
-            return
-        del self._parts[result.index]
-        seat.in_flight.pop(result.index, None)
-        yield from self._done(job, parts)
-        if seat is self._alone:
-            self._hand_out()
+    def _finished(self, slot: WorkerSlot, finished: Finished) -> Finished:
+        job, _ = self._in_flight.pop(finished.index)
+        slot.in_flight.pop(finished.index, None)
+        path = os.fsdecode(job.path)
+        return self._done(job.index, path, tuple(structs.replace(result, path=path) for result in finished.results))
 
-    def _done(self, job: VideoJob, results: Sequence[VideoResult]) -> Iterator[VideoResult]:
-        job.share_done = 1.0
+    def _done(self, index: int, path: str, results: tuple[VideoResult, ...]) -> Finished:
+        self.shares.pop(index, None)
         self.progress.videos += 1
         for result in results:
-            self._note(
-                "file_finished",
-                file=job.path,
-                model=result.model,
-                status=result.status,
-                score=None if result.score is None else float(f"{result.score:.6g}"),
-                label=result.label,
-                seconds=round(result.elapsed_seconds, 3),
-            )
+            about = {
+                "file": path,
+                "model": result.model,
+                "status": result.status,
+                "score": None if result.score is None else float(f"{result.score:.6g}"),
+                "label": result.label,
+                "seconds": round(result.elapsed_seconds, 3),
+            }
+            log.debug("%s: %s", path, result.status, extra=_event("file_finished", **about))
             if result.status == "over_limit":
-                self._note("limit", file=job.path, reason=result.reason)
-        yield from results
+                log.debug("%s: %s", path, result.reason, extra=_event("limit", file=path, reason=result.reason))
+        return Finished(index, results)
 
-    def _ended(self, seat: WorkerSlot) -> Iterator[VideoResult]:
-        """Take note of the end of a worker, and see to the files that it had."""
-        assert seat.process is not None
-        death = seat.process.end()
-        lost = seat.leave()
-        why = seat.killed or (seat.failure.text if seat.failure is not None else death)
-        if not self._detectors and not seat.killed:
+    def _ended(self, slot: WorkerSlot) -> Iterator[Finished]:
+        """Take note of the end of a worker, and see to the inputs that it had."""
+        assert slot.worker is not None
+        death = slot.worker.end()
+        lost = slot.clear()
+        why = slot.killed or (slot.failure.text if slot.failure is not None else death)
+        if not self._was_ready and not slot.killed:
             if self.stopping and not why:
                 return
             raise (
-                _error_of(seat.failure)
-                if seat.failure is not None
+                _error_of(slot.failure)
+                if slot.failure is not None
                 else MachineError(
                     f"Nothing could be scanned, as {death or 'its process ended'}: run `deepscan doctor`."
                 )
             )
         if why or lost:
             why = why or "its process ended without a word"
-            self._note("worker_died", worker=seat.name, reason=why)
-            self._report(f"{seat.name} has ended: {why}")
+            about = {"worker": slot.name, "reason": why}
+            log.warning("%s has ended: %s", slot.name, why, extra=_event("worker_died", **about))
         for index in lost:
-            self._parts.pop(index, None)
-            if seat is self._alone or (index in self._overdue and len(lost) == 1):
-                yield from self._given_up(index, why)
+            if slot is self._alone or (index in self._overdue and len(lost) == 1):
+                yield self._given_up(index, why)
             else:
                 self._overdue.discard(index)
-                self._suspects.append(index)
-        self._replace(seat, why)
+                self._suspects.append(self._in_flight[index][0])
+        yield from self._replace(slot, why)
 
-    def _replace(self, seat: WorkerSlot, why: str) -> None:
+    def _replace(self, slot: WorkerSlot, why: str) -> Iterator[Finished]:
         """Start the workers that are needed now."""
-        comes_up = seat.ready or not why
-        if not comes_up and seat.plan == self._alone.plan:
+        comes_up = slot.ready or not why
+        if not comes_up and slot.plan == self._alone.plan:
             raise MachineError(f"No worker can be started any more ({why}): run the same command again.")
         if self.stopping:
             return
-        if self._suspects and self._alone.process is None:
+        if self._suspects and self._alone.worker is None:
             self._start(self._alone)
-        if not self._pending:
+        yield from self._look_ahead()
+        if self._next is None:
             return
-        if seat is self._alone or not why:  # files were added when the others had been told that there are no more
-            if all(other.process is None for other in self._seats):
-                self._start(self._seats[FIRST])
+        if slot is self._alone or not why:  # there are inputs again, after the others were told that there are no more
+            if all(other.worker is None for other in self._slots):
+                self._start(self._slots[FIRST])
             return
         if not comes_up:
             # The GPU is lost, or others have taken its memory.
-            self._report(f"{seat.name} goes on on the CPU.")
-            seat.plan = self._alone.plan
-        self._start(seat)
+            log.warning("%s goes on on the CPU.", slot.name)
+            slot.plan = self._alone.plan
+        self._start(slot)
 
-    def _given_up(self, index: int, why: str) -> Iterator[VideoResult]:
+    def _given_up(self, index: int, why: str) -> Finished:
         """Write the rows of a file that ended its process, though it was alone in it."""
-        job = self._jobs[index]
-        content = _content_still_there(job)
+        job, begun = self._in_flight.pop(index)
+        path = os.fsdecode(job.path)
         status: Status = "timeout" if index in self._overdue else "crashed"
-        end = "was ended" if status == "timeout" else "ended"
-        rows = [
+        reason = f"Its process {'was ended' if status == 'timeout' else 'ended'}, with this file alone in it: {why}."
+        rows = self._rows(
+            index, path, status, reason, elapsed=time.monotonic() - begun, content=_content_still_there(job)
+        )
+        return self._done(index, path, rows)
+
+    def _rows(
+        self, index: int, path: str, status: Status, reason: str, *, elapsed: float, content: str | None
+    ) -> tuple[VideoResult, ...]:
+        """Return the rows of an input that no worker could scan."""
+        return tuple(
             VideoResult(
                 index=index,
                 row=index * len(self._detectors) + number,
-                path=job.path,
+                path=path,
                 status=status,
-                reason=f"Its process {end}, with this file alone in it: {why}.",
+                reason=reason,
                 model=detector.model,
                 backend=detector.backend,
                 precision=detector.precision,
                 weights_sha256=detector.weights_sha256,
                 settings_sha256=detector.settings_sha256,
-                elapsed_seconds=time.monotonic() - job.started,
+                elapsed_seconds=elapsed,
                 content=content,
             )
             for number, detector in enumerate(self._detectors)
-        ]
-        yield from self._done(job, rows)
+        )
 
-    def _sum_up(self, standing: Heartbeat) -> None:
-        for index, share in standing.shares.items():
-            self._jobs[index].share_done = max(self._jobs[index].share_done, share)
-        known = standings(self._all_seats())
+    def _sum_up(self, heartbeat: Heartbeat) -> None:
+        for index, share in heartbeat.shares.items():
+            if index in self._in_flight:
+                self.shares[index] = max(self.shares.get(index, 0.0), share)
+        known = last_heartbeats(self._all_slots())
         self.progress.frames = sum(each.frames for each in known)
         self.progress.faces = sum(each.faces for each in known)
 
     def stage_times(self) -> list[StageTimes]:
         """Return where the time went, stage by stage, summed over all workers."""
-        return summed_times(standings(self._all_seats()))
+        return summed_times(last_heartbeats(self._all_slots()))
 
     def decoded_by(self) -> tuple[int, dict[str, int]]:
         """Return how many videos NVDEC decoded, and how many the CPU although there is NVDEC, by the reason."""
-        return summed_decoders(standings(self._all_seats()))
+        return summed_decoders(last_heartbeats(self._all_slots()))
 
 
-def _content_still_there(job: VideoJob) -> str | None:
+def _event(name: str, **about: object) -> dict[str, Any]:
+    """Return what makes a record of `logging` one of the events that `--log` writes."""
+    return {"event": {"event": name, **about}}
+
+
+def _content_still_there(job: Job) -> str | None:
     """Return what the file held when the scan was planned, if nothing has touched it since."""
     try:
         signature = signature_of(os.stat(job.path))
@@ -359,10 +394,6 @@ def _content_still_there(job: VideoJob) -> str | None:
         return None
     planned = job.planned
     return planned.content if planned is not None and planned.signature == signature else None
-
-
-def _problem(error: InputError | None) -> Problem | None:
-    return None if error is None else Problem(type(error).__name__, os.fsencode(str(error)))
 
 
 def _error_of(failure: Failed) -> DeepscanError:

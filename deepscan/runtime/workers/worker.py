@@ -2,26 +2,28 @@
 
     python -m deepscan.runtime.workers.worker PARENT READ WRITE
 
-PARENT is the supervisor's process; messages come from the file descriptor READ and go to WRITE, see `worker_messages`.
-Libraries print to stderr what they like. A worker asks for a file whenever one of its decoders is free, so that files
-are handed out as they finish. It ends with its supervisor, however that ends.
+PARENT is the supervisor's process; messages come from the file descriptor READ and go to WRITE, see `protocol`.
+Libraries print to stderr what they like. A worker asks for a job whenever one of its decoders is free, so that jobs
+are handed out as others finish. It ends with its supervisor, however that ends.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-import msgspec
+from msgspec import structs
 
-from deepscan import errors
-from deepscan.errors import DeepscanError, InputError, MachineError
+from deepscan.errors import DeepscanError, MachineError
 from deepscan.naming import speak_as_command_line
-from deepscan.options import DecoderChoice, ScanOptions
+from deepscan.options import ScanOptions
+from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.backend_choice import resolve_backend
 from deepscan.runtime.backends.batch_input import first_gpu
 from deepscan.runtime.cuda.nvdec import nvdec
@@ -32,7 +34,7 @@ from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.pipeline.pipeline_scan import ON_CPU, ON_GPU, Decoders, PipelineScan
 from deepscan.runtime.pipeline.settings import resolve_settings
 from deepscan.runtime.pipeline.trace import TraceWriter
-from deepscan.runtime.system.processes import die_with_parent, limit_memory
+from deepscan.runtime.system.processes import die_with_parent, limit_memory, usual_memory
 from deepscan.runtime.workers.protocol import (
     Detector,
     Failed,
@@ -42,9 +44,8 @@ from deepscan.runtime.workers.protocol import (
     Job,
     JobRequest,
     LogLine,
-    Problem,
     Ready,
-    Setup,
+    Start,
     ToWorker,
     receive_bytes,
     send,
@@ -52,15 +53,17 @@ from deepscan.runtime.workers.protocol import (
 )
 
 if TYPE_CHECKING:
+    from deepscan.runtime.faces.detections import FaceDetector
     from deepscan.runtime.pipeline.settings import ScanSettings
 
-STANDING_SECONDS: Final = 0.25
+HEARTBEAT_SECONDS: Final = 0.25
 FIRST: Final = 0  # the one GPU that a worker sees
 OUT_OF_MEMORY: Final = "it needs more memory than it may take: use a smaller --jobs, or a larger --memory"
+log = logging.getLogger(__name__)
 
 
-class Supervisor:
-    """The other end of the pipes, as a worker sees it. Any thread may tell it something.
+class SupervisorLink(logging.Handler):
+    """The supervisor, as a worker sees it. Any thread may send it something; it gets what is logged, too.
 
     Args:
         reading: from it.
@@ -68,82 +71,88 @@ class Supervisor:
     """
 
     def __init__(self, reading: BinaryIO, writing: BinaryIO) -> None:
+        super().__init__(logging.INFO)
         self._reading, self._writing = reading, writing
-        self._lock = threading.Lock()
+        self._sending = threading.Lock()
 
-    def tell(self, message: FromWorker) -> None:
+    def send(self, message: FromWorker) -> None:
         """Send a message; where nobody listens any more, this process ends."""
         try:
-            with self._lock:
+            with self._sending:
                 send(self._writing, message)
         except OSError:
             os._exit(1)
 
-    def hear(self) -> ToWorker | None:
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a record of the log."""
+        line = record.getMessage().encode(errors="backslashreplace").decode()
+        self.send(LogLine(record.name, record.levelno, line))
+
+    def receive(self) -> ToWorker | None:
         """Wait for a message; None when the supervisor is gone."""
         data = receive_bytes(self._reading)
         return None if data is None else to_worker(data)
 
-    def jobs(self, taken: dict[int, VideoJob]) -> Iterator[VideoJob]:
-        """Ask for files until there is none left.
 
-        Args:
-            taken: gets each job by its index.
-        """
+@dataclass(slots=True, eq=False)
+class JobsInHand:
+    """The jobs of a worker; iterate to ask for them until there is none left.
+
+    Attributes:
+        link: to the supervisor.
+        jobs: those that are not finished, by index.
+    """
+
+    link: SupervisorLink
+    jobs: dict[int, VideoJob] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[VideoJob]:
         while True:
-            self.tell(JobRequest())
-            message = self.hear()
+            self.link.send(JobRequest())
+            message = self.link.receive()
             if not isinstance(message, Job):
                 return
-            job = VideoJob(
-                message.index, os.fsdecode(message.path), _error_of(message.problem), planned=message.planned
-            )
-            taken[job.index] = job
+            job = VideoJob(message.index, os.fsdecode(message.path), planned=message.planned)
+            self.jobs[job.index] = job
             yield job
 
 
-def _error_of(problem: Problem | None) -> InputError | None:
-    """Return the error that a problem is the record of."""
-    if problem is None:
-        return None
-    kind: type[InputError] = getattr(errors, problem.kind)
-    return kind(os.fsdecode(problem.text))
-
-
-def work(supervisor: Supervisor) -> None:
+def work(link: SupervisorLink) -> None:
     """Scan what the supervisor hands out, until it has no more."""
-    setup = supervisor.hear()
-    if not isinstance(setup, Setup):
+    start = link.receive()
+    if not isinstance(start, Start):
         return
-    if setup.memory_bytes is not None:
-        limit_memory(setup.memory_bytes)
+    options, plan = ScanOptions.from_json(start.options), start.plan
+    if plan.device == "cpu":
+        limit_memory(options.memory or usual_memory())
     with ExitStack() as held:
         trace = None
-        if setup.trace is not None:
-            trace = TraceWriter(os.fsdecode(setup.trace), pid=os.getpid(), name=setup.name)
+        if start.trace is not None:
+            trace = TraceWriter(os.fsdecode(start.trace), pid=os.getpid(), name=start.name)
             held.callback(trace.close)
-        options = ScanOptions.from_json(setup.options)
-        settings = resolve_settings(options, device=setup.device)
+        settings = resolve_settings(options)
+        face_detector = settings.load_face_detector(plan.device)
         counts = DecoderCounts()
-        on_gpu = _decoding(setup, options.decoder, settings, counts, supervisor)
+        on_gpu = _decoding(start, options, settings, face_detector, counts)
         backends = [
             resolve_backend(
-                artifact,
+                load_artifact(name),
                 backend=options.backend or "auto",
                 precision=options.precision,
-                device=setup.device,
-                threads=setup.threads,
-                report=lambda line: supervisor.tell(LogLine(line)),
+                device=plan.device,
+                threads=plan.threads,
+                report=log.info,
             )
-            for artifact in settings.artifacts
+            for name in options.model
         ]
-        taken: dict[int, VideoJob] = {}
+        in_hand = JobsInHand(link)
         scan = PipelineScan(
-            supervisor.jobs(taken),
+            in_hand,
             settings=settings,
+            face_detector=face_detector,
             backends=backends,
-            decoders=Decoders(setup.decoders, max(1, setup.threads // setup.decoders), on_gpu),
-            bounds=ON_CPU if setup.device == "cpu" else ON_GPU,
+            decoders=Decoders(plan.decoders, max(1, plan.threads // plan.decoders), on_gpu),
+            bounds=ON_CPU if plan.device == "cpu" else ON_GPU,
             trace=trace,
         )
         detectors = tuple(
@@ -156,39 +165,32 @@ def work(supervisor: Supervisor) -> None:
             )
             for backend, verdict in zip(backends, settings.verdicts, strict=True)
         )
-        supervisor.tell(Ready(detectors, (on_gpu.nvdec.engines or None) if on_gpu is not None else None))
+        link.send(Ready(detectors, (on_gpu.nvdec.engines or None) if on_gpu is not None else None))
         ended = threading.Event()
-        standing = threading.Thread(target=_stand, args=(supervisor, scan, taken, counts, ended), daemon=True)
-        standing.start()
+        beating = threading.Thread(target=_beat, args=(scan, in_hand, counts, ended), daemon=True)
+        beating.start()
         try:
-            _hand_over(scan, supervisor, taken, len(detectors))
+            for results in scan:
+                index = results[0].index
+                del in_hand.jobs[index]
+                link.send(Finished(index, tuple(structs.replace(result, path="") for result in results)))
         finally:
             ended.set()
-            standing.join()
-        supervisor.tell(_standing(scan, taken, counts))
-
-
-def _hand_over(scan: PipelineScan, supervisor: Supervisor, taken: dict[int, VideoJob], detectors: int) -> None:
-    """Send each result; a file is done with the last of its results."""
-    missing: dict[int, int] = {}
-    for result in scan:
-        content = taken[result.index].content
-        missing[result.index] = missing.get(result.index, detectors) - 1
-        if not missing[result.index]:
-            del missing[result.index], taken[result.index]
-        supervisor.tell(Finished(msgspec.structs.replace(result, path="", content=content)))
+            beating.join()
+        link.send(_heartbeat(scan, in_hand, counts))
 
 
 def _decoding(
-    setup: Setup, decoder: DecoderChoice, settings: ScanSettings, counts: DecoderCounts, supervisor: Supervisor
+    start: Start, options: ScanOptions, settings: ScanSettings, face_detector: FaceDetector, counts: DecoderCounts
 ) -> DeviceDecoding | None:
     """Return what decodes on the GPU, where that was asked for and can be used all the way.
 
     Raises:
         MachineError: it must be the GPU, and a package is missing for that.
     """
-    searchable = isinstance(settings.face_detector, DeviceFaceDetector)
-    if setup.device == "cpu" or decoder == "cpu" or settings.sampling.twice or not searchable:
+    decoder = options.decoder if start.plan.nvdec else "cpu"
+    searchable = isinstance(face_detector, DeviceFaceDetector)
+    if start.plan.device == "cpu" or decoder == "cpu" or settings.sampling.twice or not searchable:
         return None
     try:
         device = first_gpu()
@@ -197,29 +199,23 @@ def _decoding(
     except MachineError as error:
         if decoder == "nvdec":
             raise
-        supervisor.tell(LogLine(f"{setup.name} decodes on the CPU: {error}"))
+        log.warning("%s decodes on the CPU: %s", start.name, error)
         return None
     return DeviceDecoding(FIRST, device, DeviceWork(queue), nvdec(), decoder, counts)
 
 
-def _stand(
-    supervisor: Supervisor,
-    scan: PipelineScan,
-    taken: dict[int, VideoJob],
-    counts: DecoderCounts,
-    ended: threading.Event,
-) -> None:
-    while not ended.wait(STANDING_SECONDS):
-        supervisor.tell(_standing(scan, taken, counts))
+def _beat(scan: PipelineScan, in_hand: JobsInHand, counts: DecoderCounts, ended: threading.Event) -> None:
+    while not ended.wait(HEARTBEAT_SECONDS):
+        in_hand.link.send(_heartbeat(scan, in_hand, counts))
 
 
-def _standing(scan: PipelineScan, taken: dict[int, VideoJob], counts: DecoderCounts) -> Heartbeat:
+def _heartbeat(scan: PipelineScan, in_hand: JobsInHand, counts: DecoderCounts) -> Heartbeat:
     return Heartbeat(
         frames=scan.progress.frames,
         faces=scan.progress.faces,
         videos=scan.progress.videos,
         moved=scan.progress.moved,
-        shares={index: job.share_done for index, job in list(taken.items())},
+        shares={index: job.share_done for index, job in list(in_hand.jobs.items())},
         times=scan.stage_times(),
         by_nvdec=counts.nvdec,
         by_cpu=dict(counts.cpu),
@@ -231,13 +227,16 @@ def main(parent: int, reading: int, writing: int) -> None:
     speak_as_command_line()  # the process that gets the messages renames the options in them
     die_with_parent(parent)
     with open(reading, "rb") as received, open(writing, "wb") as sent:
-        supervisor = Supervisor(received, sent)
+        link = SupervisorLink(received, sent)
+        logger = logging.getLogger("deepscan")
+        logger.setLevel(logging.INFO)
+        logger.addHandler(link)
         try:
-            work(supervisor)
+            work(link)
         except DeepscanError as error:
-            supervisor.tell(Failed(type(error).__name__, str(error)))
+            link.send(Failed(type(error).__name__, str(error)))
         except MemoryError:
-            supervisor.tell(Failed("MachineError", OUT_OF_MEMORY))
+            link.send(Failed("MachineError", OUT_OF_MEMORY))
 
 
 if __name__ == "__main__":

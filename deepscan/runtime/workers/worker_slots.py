@@ -12,7 +12,7 @@ from deepscan.runtime.pipeline.pipeline import StageTimes
 if TYPE_CHECKING:
     from deepscan.runtime.workers.plan import WorkerPlan
     from deepscan.runtime.workers.protocol import Failed, Heartbeat
-    from deepscan.runtime.workers.transport import WorkerProcess
+    from deepscan.runtime.workers.transport import Worker
 
 # A worker with files in which nothing moves for so long hangs: it decodes no frame, searches none, cuts no crop and
 # scores none. The slowest detector on a slow processor takes seconds for a clip.
@@ -50,64 +50,64 @@ class WorkerSlot:
 
     Attributes:
         plan: what its workers are.
-        name: of it, for people.
-        process: the worker that is there.
+        name: of it, for messages.
+        worker: the one that is there.
         generation: how many workers were there; tells late messages of an earlier one.
         ready: the worker has loaded everything.
-        in_flight: files that it has, and when each was handed out, by the supervisor's clock.
-        waiting: how many of its decoders ask for a file and got no answer yet.
+        in_flight: inputs that it has, by index, and when each was handed out, by the supervisor's clock.
+        waiting: how many of its decoders ask for an input and got no answer yet.
         failure: why the worker says that it cannot go on.
         killed: why the supervisor ended it.
-        standing: what it said last of how far it is.
+        heartbeat: its last one.
         moved: when something was last seen to move in it.
-        past: the last standings of those before it.
+        past: the last heartbeats of those before it.
     """
 
     plan: WorkerPlan
     name: str
-    process: WorkerProcess | None = None
+    worker: Worker | None = None
     generation: int = 0
     ready: bool = False
     in_flight: dict[int, float] = field(default_factory=dict)
     waiting: int = 0
     failure: Failed | None = None
     killed: str = ""
-    standing: Heartbeat | None = None
+    heartbeat: Heartbeat | None = None
     moved: float = 0.0
     past: list[Heartbeat] = field(default_factory=list)
 
-    def take(self, process: WorkerProcess) -> None:
-        """Seat a new worker."""
-        self.process = process
-        self.ready, self.waiting, self.failure, self.killed, self.standing = False, 0, None, "", None
+    def put(self, worker: Worker) -> None:
+        """Put a new worker into the slot."""
+        self.worker = worker
+        self.ready, self.waiting, self.failure, self.killed, self.heartbeat = False, 0, None, "", None
 
     def hand(self, index: int, now: float) -> None:
-        """Note that the worker has a file from now on."""
+        """Note that the worker has an input from now on."""
         if not self.in_flight:
             self.moved = now
         self.in_flight[index] = now
 
-    def stands(self, standing: Heartbeat, now: float) -> None:
+    def beat(self, heartbeat: Heartbeat, now: float) -> None:
         """Note how far the worker says it is."""
-        if self.standing is None or standing.moved != self.standing.moved:
+        if self.heartbeat is None or heartbeat.moved != self.heartbeat.moved:
             self.moved = now
-        self.standing = standing
+        self.heartbeat = heartbeat
 
-    def leave(self) -> list[int]:
-        """Empty the seat, and return the files that its worker had."""
-        self.process = None
-        if self.standing is not None:
-            self.past.append(self.standing)
-            self.standing = None
+    def clear(self) -> list[int]:
+        """Empty the slot, and return the inputs that its worker had, in order."""
+        self.worker = None
+        if self.heartbeat is not None:
+            self.past.append(self.heartbeat)
+            self.heartbeat = None
         lost, self.in_flight = sorted(self.in_flight), {}
         return lost
 
     def deadline(self, timeout_seconds: float | None) -> float | None:
         """Return when the worker will have taken too long for something; None while it has nothing.
 
-        So one that is still loading detectors, or measuring backends, has all the time it takes.
+        So one that is still loading detectors has all the time it takes.
         """
-        if not self.in_flight or self.process is None or self.killed:
+        if not self.in_flight or self.worker is None or self.killed:
             return None
         stalled = self.moved + STALLED_SECONDS
         if timeout_seconds is None:
@@ -115,21 +115,21 @@ class WorkerSlot:
         return min(stalled, min(self.in_flight.values()) + timeout_seconds)
 
     def overdue(self, timeout_seconds: float | None, now: float) -> list[int]:
-        """Return the files that the worker has had for too long: where it hangs, all of them."""
+        """Return the inputs that the worker has had for too long: where it hangs, all of them."""
         if now >= self.moved + STALLED_SECONDS:
             return list(self.in_flight)
         return [index for index, since in self.in_flight.items() if timeout_seconds and now >= since + timeout_seconds]
 
 
-def standings(seats: Iterable[WorkerSlot]) -> list[Heartbeat]:
-    """Return the last standing of each worker that there is or was."""
-    return [each for seat in seats for each in (*seat.past, seat.standing) if each is not None]
+def last_heartbeats(slots: Iterable[WorkerSlot]) -> list[Heartbeat]:
+    """Return the last heartbeat of each worker that there is or was."""
+    return [each for slot in slots for each in (*slot.past, slot.heartbeat) if each is not None]
 
 
 def summed_times(known: Iterable[Heartbeat]) -> list[StageTimes]:
     """Return where the time went, stage by stage, summed over all workers."""
     total: dict[str, StageTimes] = {}
-    for times in (each for standing in known for each in standing.times):
+    for times in (each for heartbeat in known for each in heartbeat.times):
         stage = total.setdefault(times.name, StageTimes(times.name, 0))
         stage.threads += times.threads
         stage.items += times.items
@@ -143,8 +143,8 @@ def summed_times(known: Iterable[Heartbeat]) -> list[StageTimes]:
 def summed_decoders(known: Iterable[Heartbeat]) -> tuple[int, dict[str, int]]:
     """Return how many videos NVDEC decoded, and how many the CPU although there is NVDEC, by the reason."""
     by_nvdec, by_cpu = 0, dict[str, int]()
-    for standing in known:
-        by_nvdec += standing.by_nvdec
-        for reason, count in standing.by_cpu.items():
+    for heartbeat in known:
+        by_nvdec += heartbeat.by_nvdec
+        for reason, count in heartbeat.by_cpu.items():
             by_cpu[reason] = by_cpu.get(reason, 0) + count
     return by_nvdec, by_cpu

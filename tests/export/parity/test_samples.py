@@ -59,7 +59,7 @@ def scanned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[FaceInput]]:
     def run(*paths: str | Path, **arguments: object) -> list[FaceInput]:
         seen.clear()
         results = list(scan_here(paths, **arguments))  # type: ignore[arg-type]
-        assert all(result.status == "scored" for result in results)
+        assert all(result.status == "scored" for (result,) in results)
         return list(seen)
 
     return run

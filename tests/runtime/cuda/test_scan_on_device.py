@@ -18,6 +18,7 @@ from msgspec import structs
 from deepscan.limits import Limits
 from deepscan.options import ScanOptions
 from deepscan.results import VideoResult
+from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.batch_input import BatchInput
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.media.decoder_choice import DecoderLost, DeviceDecoding
@@ -89,8 +90,8 @@ def results(
     backends: list[DeviceBackend] | None = None,
 ) -> list[VideoResult]:
     """Scan; without what differs by nature from run to run and device to device."""
-    settings = resolve_settings(structs.replace(options, model=model), device="cpu")
-    (artifact,) = settings.artifacts
+    settings = resolve_settings(structs.replace(options, model=model))
+    artifact = load_artifact(model)
     decoding = decoding_on(on) if on is not None else None
     backend = OnnxRuntimeBackend(artifact, device="cpu", threads=2, precision="fp32") if on is None else None
     if on is not None:
@@ -98,11 +99,12 @@ def results(
     scan = PipelineScan(
         [VideoJob(index, str(path)) for index, path in enumerate(videos)],
         settings=settings,
+        face_detector=settings.load_face_detector("cpu"),
         backends=[backend] if backend is not None else backends or [],
         decoders=Decoders(2, 1, decoding),
         bounds=ON_CPU if on is None else ON_GPU,
     )
-    found = sorted(scan, key=lambda result: result.row)
+    found = sorted((result for finished in scan for result in finished), key=lambda result: result.row)
     return [replace(result, elapsed_seconds=0.0, backend="") for result in found]
 
 

@@ -21,7 +21,8 @@ from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
 from deepscan.runtime.media.open_input import open_input
 from deepscan.runtime.media.sampling import Sampling
 from deepscan.runtime.pipeline.messages import Restarted, ToFaces, VideoFollowed
-from deepscan.runtime.pipeline.stages import DecodeStage, FacesStage, Progress
+from deepscan.runtime.pipeline.pipeline import Progress
+from deepscan.runtime.pipeline.stages import DecodeStage, FacesStage
 from tests.footage import TWO_FACES
 from tests.runtime.scenes import EXACT_CROP, faces_at, look_at, ramp_frame
 

@@ -19,8 +19,8 @@ from deepscan.runtime.media.frames import VideoInfo
 from deepscan.runtime.media.sampling import Sampling
 from deepscan.runtime.pipeline.infer_stage import InferStage
 from deepscan.runtime.pipeline.messages import ToInfer, VideoDecoded, VideoFollowed
+from deepscan.runtime.pipeline.pipeline import Progress
 from deepscan.runtime.pipeline.scoring import ScoringSettings
-from deepscan.runtime.pipeline.stages import Progress
 from tests.runtime.cuda.device_frames import on_device as copied_to
 from tests.runtime.cuda.host_device import HostDevice
 from tests.runtime.scenes import spec_with
@@ -104,7 +104,7 @@ def stage_of(backend: BrightnessBackend, *, mirror: bool = False, aggregate: Agg
 
 def results_of(stage: InferStage, messages: list[ToInfer], batch: int = 16) -> list[VideoResult]:
     batches = [messages[start : start + batch] for start in range(0, len(messages), batch)]
-    return [scored.result for part in batches for scored in stage(part)]
+    return [result for part in batches for scored in stage(part) for result in scored.results]
 
 
 def sigmoid(logit: float) -> float:

@@ -14,7 +14,7 @@ from deepscan.runtime.media.frames import VideoInfo
 from deepscan.runtime.media.sampling import Sampling
 from deepscan.runtime.pipeline.infer_stage import InferStage
 from deepscan.runtime.pipeline.messages import ToInfer, VideoDecoded, VideoFollowed
-from deepscan.runtime.pipeline.stages import Progress
+from deepscan.runtime.pipeline.pipeline import Progress
 from tests.runtime.pipeline.infer_parts import (
     INFO,
     QUICK,

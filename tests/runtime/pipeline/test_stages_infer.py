@@ -19,8 +19,8 @@ from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.media.pyav_reader import open_video
 from deepscan.runtime.pipeline.infer_stage import InferStage
 from deepscan.runtime.pipeline.messages import Restarted, ToInfer, VideoDecoded, VideoFollowed
+from deepscan.runtime.pipeline.pipeline import Progress
 from deepscan.runtime.pipeline.scoring import ScoringSettings
-from deepscan.runtime.pipeline.stages import Progress
 from tests.footage import ASTRONAUT, SWAPPED, TWO_FACES
 from tests.runtime.pipeline.infer_parts import (
     INFO,

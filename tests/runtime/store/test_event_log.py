@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -16,6 +17,14 @@ from hypothesis import strategies as st
 from deepscan.errors import OutputError
 from deepscan.runtime.store.event_log import EventLog
 from tests.runtime.watchdog import within_patience
+
+
+def write(log: EventLog, event: str, **details: object) -> None:
+    """Log an event as the supervisor does."""
+    record = logging.LogRecord("deepscan", logging.DEBUG, "", 0, "", (), None)
+    record.event = {"event": event} | details
+    log.handle(record)
+
 
 BYTES_OF_NAMES = st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name)
 
@@ -33,8 +42,9 @@ def events_in(path: Path) -> list[dict[str, Any]]:
 
 def test_a_line_says_when_what_and_about_what(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "scan.log")
-    log.write("file_finished", stage="infer", worker="cpu", file="a.mp4", status="scored", seconds=0.25)
-    log.write("scan_finished", counts={"scored": 1})
+    write(log, "file_finished", stage="infer", worker="cpu", file="a.mp4", status="scored", seconds=0.25)
+    write(log, "scan_finished", counts={"scored": 1})
+    log.handle(logging.LogRecord("deepscan", logging.WARNING, "", 0, "no event", (), None))
     first, last = events_in(tmp_path / "scan.log")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first.pop("time"))
     assert list(first.items()) == [
@@ -52,7 +62,7 @@ def test_a_line_says_when_what_and_about_what(tmp_path: Path) -> None:
 def test_each_line_is_in_the_file_at_once(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "scan.log")
     for count in range(1, 4):
-        log.write("file_started", file=f"{count}.mp4")
+        write(log, "file_started", file=f"{count}.mp4")
         assert len(events_in(tmp_path / "scan.log")) == count
     log.close()
 
@@ -61,7 +71,7 @@ def test_each_line_is_in_the_file_at_once(tmp_path: Path) -> None:
 def test_the_bytes_of_any_name_can_be_read_back(tmp_path_factory: pytest.TempPathFactory, name: bytes) -> None:
     path = tmp_path_factory.mktemp("log") / "scan.log"
     log = EventLog(path)
-    log.write("file_started", file=os.fsdecode(name))
+    write(log, "file_started", file=os.fsdecode(name))
     log.close()
     (event,) = events_in(path)
     assert os.fsencode(event["file"]) == name
@@ -73,16 +83,16 @@ def test_no_detail_can_spoil_the_log(tmp_path: Path) -> None:
             raise RuntimeError
 
     log = EventLog(tmp_path / "scan.log")
-    log.write("limit", path=tmp_path)
-    log.write("limit", seconds=float("nan"), most=float("inf"))
-    log.write("limit", odd={(1, 2): 3})
+    write(log, "limit", path=tmp_path)
+    write(log, "limit", seconds=float("nan"), most=float("inf"))
+    write(log, "limit", odd={(1, 2): 3})
     path, numbers, odd = events_in(tmp_path / "scan.log")
     assert path["path"] == str(tmp_path)
     assert (numbers["seconds"], numbers["most"]) == ("nan", "inf")
     assert odd["odd"] == "{(1, 2): 3}"
-    log.write("limit", silent=Silent())
+    write(log, "limit", silent=Silent())
     assert log.problem is not None
-    log.write("scan_finished")
+    write(log, "scan_finished")
     assert len(events_in(tmp_path / "scan.log")) == 3
     log.close()
 
@@ -92,7 +102,7 @@ def test_lines_of_many_threads_stay_whole(tmp_path: Path) -> None:
 
     def work(number: int) -> None:
         for count in range(200):
-            log.write("file_started", worker=str(number), file="x" * (count * 7))
+            write(log, "file_started", worker=str(number), file="x" * (count * 7))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -111,12 +121,12 @@ def test_a_later_scan_goes_on_behind_the_first_and_behind_a_torn_line(tmp_path: 
     path = tmp_path / "scan.log"
     for _ in range(2):
         log = EventLog(path)
-        log.write("scan_started")
+        write(log, "scan_started")
         log.close()
     with open(path, "r+b") as file:
         file.truncate(path.stat().st_size - 5)
     log = EventLog(path)
-    log.write("scan_finished")
+    write(log, "scan_finished")
     log.close()
     first, _torn, last = path.read_bytes().splitlines()
     assert json.loads(first)["event"] == "scan_started"
@@ -127,7 +137,7 @@ def test_nothing_is_written_after_closing(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "scan.log")
     log.close()
     log.close()
-    log.write("scan_finished")
+    write(log, "scan_finished")
     assert (tmp_path / "scan.log").read_bytes() == b""
 
 
@@ -150,12 +160,15 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 
 FULL_DISK = """
-import resource, sys
+import logging, resource, sys
 from deepscan.runtime.store.event_log import EventLog
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 log = EventLog(sys.argv[1])
+logging.getLogger("deepscan").addHandler(log)
+logging.getLogger("deepscan").setLevel(logging.DEBUG)
 for number in range(100):
-    log.write("file_started", file=f"{number}.mp4")
+    event = {"event": "file_started", "file": f"{number}.mp4"}
+    logging.getLogger("deepscan").debug("", extra={"event": event})
 print(log.problem)
 """
 

@@ -1,317 +1,286 @@
-"""Scanning with several real processes, some of which are killed."""
+"""What a supervisor decides, with workers that do what the test says; see `test_worker_processes` for real ones."""
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
+import logging
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 from msgspec import structs
-from PIL import Image
 
-from deepscan import scan
 from deepscan.errors import MachineError, ModelError, UnreadableInput
 from deepscan.options import ScanOptions
 from deepscan.results import VideoResult
 from deepscan.runtime.media.content import content_ids
-from deepscan.runtime.media.frame_tasks import VideoJob
-from deepscan.runtime.pipeline.trace_parts import Trace
-from deepscan.runtime.workers import supervisor as supervisor_module
-from deepscan.runtime.workers import worker_slots as worker_seats
 from deepscan.runtime.workers.plan import WorkerPlan
-from deepscan.runtime.workers.protocol import Detector, Finished, FromWorker, Job, ToWorker
-from deepscan.runtime.workers.supervisor import Note, Supervisor, unnoted
-from deepscan.runtime.workers.transport import WorkerProcess
-from deepscan.runtime.workers.worker_orders import WorkerOrder, started_worker
-from tests.footage import ASTRONAUT, NO_FACE, TWO_FACES, portrait, write_video
-from tests.runtime.tiny_detectors import tiny_frame_artifact
-from tests.runtime.watchdog import children
-
-OPTIONS = ScanOptions(sampling="quick", frames=3, mirror=False, backend="onnxruntime", precision="fp32")
-ORDER = WorkerOrder(OPTIONS, "cpu")
-ONE = WorkerPlan("cpu", None, nvdec=False, decoders=1, threads=1)
-TWO_AT_ONCE = WorkerPlan("cpu", None, nvdec=False, decoders=2, threads=1)
-VIDEOS = [ASTRONAUT, NO_FACE, TWO_FACES]
-
-# Far longer than a worker needs for one of the files.
-PATIENCE_OF_TESTS = 6.0
-
-Start = Callable[[WorkerPlan, str, Callable[[FromWorker | None], None]], WorkerProcess]
-
-
-def supervisor(
-    paths: Sequence[Path],
-    plans: Sequence[WorkerPlan],
-    *,
-    start: Start | None = None,
-    order: WorkerOrder = ORDER,
-    said: list[str] | None = None,
-    timeout_seconds: float | None = None,
-    note: Note = unnoted,
-) -> Supervisor:
-    jobs = [VideoJob(index, str(path)) for index, path in enumerate(paths)]
-    report = (said if said is not None else []).append
-    return Supervisor(
-        jobs,
-        plans,
-        alone=ONE,
-        start=start or partial(started_worker, order, None),
-        report=report,
-        timeout_seconds=timeout_seconds,
-        note=note,
-    )
-
-
-def facts(results: Sequence[VideoResult]) -> list[VideoResult]:
-    """All but what differs from run to run, in the order of the inputs."""
-    return sorted((replace(each, elapsed_seconds=0.0) for each in results), key=lambda each: each.row)
-
-
-class Deadly:
-    """Starts workers that are killed as soon as they get a certain file.
-
-    Args:
-        index: of the file.
-        times: how often; others are spared.
-        deadly: the signal.
-    """
-
-    def __init__(self, index: int, times: int, deadly: signal.Signals = signal.SIGSEGV) -> None:
-        self.index, self.left, self.deadly = index, times, deadly
-        self.started: list[str] = []
-
-    def __call__(self, plan: WorkerPlan, name: str, hear: Callable[[FromWorker | None], None]) -> WorkerProcess:
-        process = started_worker(ORDER, None, plan, name, hear)
-        self.started.append(name)
-        tell = process.tell
-
-        def told(message: ToWorker) -> None:
-            if isinstance(message, Job) and message.index == self.index and self.left:
-                self.left -= 1
-                os.kill(process.pid, self.deadly)
-            tell(message)
-
-        process.tell = told  # type: ignore[method-assign]
-        return process
-
-
-@pytest.fixture(scope="module")
-def expected() -> list[VideoResult]:
-    return facts(list(scan(VIDEOS, frames=3, mirror=False, backend="onnxruntime", precision="fp32")))
-
-
-def test_several_processes_give_what_one_gives(expected: list[VideoResult]) -> None:
-    running = supervisor(VIDEOS, [ONE, ONE])
-    assert facts(list(running)) == expected
-    assert running.progress.videos == len(VIDEOS)
-    assert running.progress.frames == sum(result.frames for result in expected)
-    times = {each.name: each for each in running.stage_times()}
-    assert list(times) == ["decode", "faces", "infer"]
-    assert times["decode"].items == len(VIDEOS)
-    assert times["faces"].threads == 2
-    assert children() == []
-
-
-def test_a_file_whose_worker_died_is_scanned_again_and_costs_nothing(expected: list[VideoResult]) -> None:
-    said: list[str] = []
-    deadly = Deadly(1, times=1)
-    assert facts(list(supervisor(VIDEOS, [TWO_AT_ONCE], start=deadly, said=said))) == expected
-    assert "worker for single files" in deadly.started
-    assert said[0] == "worker 1 has ended: its process crashed (SIGSEGV)"
-
-
-@pytest.mark.parametrize(
-    ("deadly", "reason"), [(signal.SIGSEGV, "crashed (SIGSEGV)"), (signal.SIGKILL, "killed (SIGKILL), as happens when")]
+from deepscan.runtime.workers.protocol import Failed, Finished, Job, LogLine
+from deepscan.runtime.workers.supervisor import KnownFailure, Supervisor
+from tests.footage import NO_FACE
+from tests.runtime.workers.scripted import (
+    DETECTOR,
+    ONE,
+    TWO_AT_ONCE,
+    Scripted,
+    ScriptedWorker,
+    heartbeat,
+    supervised,
 )
-def test_a_file_that_kills_its_worker_twice_costs_one_row(
-    expected: list[VideoResult], deadly: signal.Signals, reason: str
+
+ON_GPU = WorkerPlan("cuda", 0, nvdec=True, decoders=2, threads=2)
+GONE = UnreadableInput("Nobody may read it.")
+
+
+class Jumping:
+    """A clock on which time passes whenever somebody looks at it."""
+
+    def __init__(self, step_seconds: float) -> None:
+        self.seconds, self.step_seconds = 0.0, step_seconds
+
+    def __call__(self) -> float:
+        self.seconds += self.step_seconds
+        return self.seconds
+
+
+def results_of(running: Supervisor) -> list[VideoResult]:
+    return sorted((result for finished in running for result in finished.results), key=lambda result: result.row)
+
+
+def statuses_of(running: Supervisor) -> list[str]:
+    return [result.status for result in results_of(running)]
+
+
+def test_every_job_comes_back_once_with_its_path() -> None:
+    script = Scripted()
+    running = supervised(7, [ONE, TWO_AT_ONCE], script)
+    results = results_of(running)
+    assert [result.path for result in results] == [f"{index}.mp4" for index in range(7)]
+    assert [result.index for result in results] == list(range(7))
+    assert running.progress.videos == 7
+    assert {worker for _, worker in script.handed} == {0, 1}
+    assert running.shares == {}
+
+
+def test_jobs_are_taken_as_workers_ask_for_them_even_from_a_stream_without_end() -> None:
+    taken: list[int] = []
+
+    def endless() -> Iterator[Job]:
+        while True:
+            taken.append(len(taken))
+            yield Job(taken[-1], b"%d.mp4" % taken[-1])
+
+    running = supervised(endless(), [ONE], Scripted())
+    for finished in running:
+        assert len(taken) <= finished.index + 2
+        if finished.index == 20:
+            running.stop()
+    assert len(taken) <= 22
+
+
+def test_jobs_may_be_added_while_others_are_scanned_and_when_all_workers_have_left() -> None:
+    waiting = deque([Job(0, b"0.mp4")])
+
+    class Growing(Iterator[Job]):
+        def __next__(self) -> Job:
+            if not waiting:
+                raise StopIteration
+            return waiting.popleft()
+
+    script = Scripted(dies={2: 2})
+    running = supervised(Growing(), [ONE], script)
+    seen = []
+    for finished in running:
+        seen.append(finished.index)
+        if finished.index < 4:
+            waiting.append(Job(finished.index + 1, b"later.mp4"))
+    assert seen == [0, 1, 2, 3, 4]
+    assert running.progress.videos == 5
+
+
+def test_what_is_known_to_fail_never_goes_to_a_worker() -> None:
+    script = Scripted()
+    jobs: list[Job | KnownFailure] = [
+        KnownFailure(0, "a", GONE),
+        Job(1, b"b"),
+        KnownFailure(2, "c", GONE),
+        KnownFailure(3, "d", GONE),
+    ]
+    results = results_of(supervised(jobs, [TWO_AT_ONCE], script))
+    assert [result.status for result in results] == ["unreadable", "no_face", "unreadable", "unreadable"]
+    assert [result.reason for result in results if result.index != 1] == ["Nobody may read it."] * 3
+    assert [index for index, _ in script.handed] == [1]
+    assert {(result.model, result.backend, result.precision) for result in results} == {
+        (DETECTOR.model, DETECTOR.backend, DETECTOR.precision)
+    }
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_where_nothing_needs_a_worker_none_is_started(count: int) -> None:
+    script = Scripted()
+    running = supervised([KnownFailure(index, "a", GONE) for index in range(count)], [ONE, ONE], script)
+    assert statuses_of(running) == ["unreadable"] * count
+    assert running.progress.videos == count
+    assert script.started == []
+
+
+def test_all_results_of_a_file_come_together() -> None:
+    other = structs.replace(DETECTOR, model="other")
+    running = supervised(3, [ONE], Scripted(detectors=(DETECTOR, other), dies={1: 2}))
+    finished = {each.index: [result.row for result in each.results] for each in running}
+    assert finished == {0: [0, 1], 1: [2, 3], 2: [4, 5]}
+
+
+@pytest.mark.parametrize("plan", [ONE, TWO_AT_ONCE])
+def test_a_file_whose_worker_died_is_scanned_again_alone_and_costs_nothing(
+    plan: WorkerPlan, caplog: pytest.LogCaptureFixture
 ) -> None:
-    found = facts(list(supervisor(VIDEOS, [ONE, ONE], start=Deadly(1, times=2, deadly=deadly))))
-    assert [found[0], found[2]] == [expected[0], expected[2]]
-    crashed = found[1]
-    assert (crashed.status, crashed.score, crashed.path) == ("crashed", None, str(NO_FACE))
-    assert reason in crashed.reason
-    assert "\n" not in crashed.reason
-    assert crashed.weights_sha256 == expected[1].weights_sha256
-    assert crashed.settings_sha256 == expected[1].settings_sha256
-    assert children() == []
+    script = Scripted(dies={1: 1}, waits=[0])
+    assert statuses_of(supervised(4, [plan], script)) == ["no_face"] * 4
+    assert [index for index, _ in script.handed].count(1) == 2
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO] == [
+        "worker 1 has ended: its process crashed (SIGSEGV)"
+    ]
 
 
-def test_two_detectors_give_their_rows_once_though_a_worker_dies_between_them(tmp_path: Path) -> None:
-    order = WorkerOrder(structs.replace(OPTIONS, model=["lite", str(tiny_frame_artifact(tmp_path))]), "cpu")
-    died: list[int] = []
-
-    def start(plan: WorkerPlan, name: str, hear: Callable[[FromWorker | None], None]) -> WorkerProcess:
-        def heard(message: FromWorker | None) -> None:
-            if process.pid in died and message is not None:
-                return  # lost with its process
-            hear(message)
-            if not died and isinstance(message, Finished) and message.result.index == 1:
-                died.append(process.pid)
-                os.kill(process.pid, signal.SIGKILL)
-
-        process = started_worker(order, None, plan, name, heard)
-        return process
-
-    results = list(supervisor(VIDEOS, [ONE], start=start, order=order))
-    assert len(died) == 1
-    assert sorted(result.row for result in results) == list(range(6))
-    assert {result.status for result in results} == {"scored", "no_face"}
+def test_a_file_that_kills_its_worker_twice_costs_one_row() -> None:
+    script = Scripted(dies={1: 2}, waits=[0])
+    results = results_of(supervised(4, [TWO_AT_ONCE, ONE], script))
+    assert [result.status for result in results] == ["no_face", "crashed", "no_face", "no_face"]
+    crashed = results[1]
+    assert crashed.reason == "Its process ended, with this file alone in it: its process crashed (SIGSEGV)."
+    assert (crashed.path, crashed.score, crashed.weights_sha256) == ("1.mp4", None, "weights")
 
 
-def test_files_wait_for_whoever_is_free() -> None:
-    paths = [ASTRONAUT] * 1 + [NO_FACE] * 5
-    running = supervisor(paths, [ONE, ONE])
-    assert sorted(result.index for result in running) == list(range(6))
+def test_a_file_that_takes_too_long_is_tried_alone_and_then_costs_one_row() -> None:
+    script = Scripted(hangs=[1])
+    options = ScanOptions(timeout=100.0)
+    results = results_of(supervised(3, [ONE], script, options=options, clock=Jumping(120.0)))
+    assert [result.status for result in results] == ["no_face", "timeout", "no_face"]
+    assert "was ended, with this file alone in it: a file took longer than 100 seconds" in results[1].reason
 
 
-def test_leaving_early_ends_all_processes() -> None:
-    running = iter(supervisor(VIDEOS, [ONE, ONE]))
-    next(running)
-    running.close()  # type: ignore[attr-defined]
-    assert children() == []
+@pytest.mark.parametrize("timeout", [None, 10_000.0])
+def test_a_worker_in_which_nothing_moves_is_ended(timeout: float | None) -> None:
+    script = Scripted(hangs=[0])
+    results = results_of(supervised(2, [ONE], script, options=ScanOptions(timeout=timeout), clock=Jumping(400.0)))
+    assert [result.status for result in results] == ["timeout", "no_face"]
+    assert "nothing in it moved for 300 seconds" in results[0].reason
 
 
-def test_what_a_worker_cannot_do_is_raised_as_if_it_had_happened_here() -> None:
-    order = WorkerOrder(ScanOptions(model="none.onnx"), "cpu")
-    with pytest.raises(ModelError, match=r"none\.onnx does not exist"):
-        list(supervisor(VIDEOS, [ONE, ONE], order=order))
-    assert children() == []
+def test_a_worker_in_which_anything_moves_is_not_ended() -> None:
+    def slowly(worker: ScriptedWorker, index: int) -> None:
+        for moved in range(60):
+            worker.say(heartbeat(moved=float(moved), shares={index: moved / 60}))
 
-
-def test_a_process_that_dies_before_it_is_ready_ends_the_scan() -> None:
-    def start(plan: WorkerPlan, name: str, hear: Callable[[FromWorker | None], None]) -> WorkerProcess:
-        process = started_worker(ORDER, None, plan, name, hear)
-        os.kill(process.pid, signal.SIGKILL)
-        return process
-
-    with pytest.raises(MachineError, match=r"Nothing could be scanned, as its process was killed \(SIGKILL\)"):
-        list(supervisor(VIDEOS, [ONE], start=start))
-
-
-def test_a_name_that_is_no_text_comes_back_as_it_was(tmp_path: Path) -> None:
-    path = os.fsencode(tmp_path) + b"/caf\xe9.mp4"
-    write_video(Path(os.fsdecode(path)), [portrait()] * 3)
-    (result,) = supervisor([Path(os.fsdecode(path))], [ONE])
-    assert os.fsencode(result.path) == path
-    assert result.status == "scored"
-
-
-def test_workers_write_one_trace(tmp_path: Path) -> None:
-    trace = Trace(tmp_path / "trace.json")
-    list(supervisor(VIDEOS, [ONE, ONE], start=partial(started_worker, ORDER, trace)))
-    trace.finish()
-    events = msgspec.json.decode((tmp_path / "trace.json").read_bytes())["traceEvents"]
-    names = {event["args"]["name"] for event in events if event["name"] == "process_name"}
-    assert names == {"worker 1", "worker 2"}
-    assert len({event["pid"] for event in events}) == 2
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["trace.json"]
-
-
-def test_a_file_that_takes_too_long_is_tried_alone_and_then_costs_one_row(expected: list[VideoResult]) -> None:
-    hanging = Deadly(1, times=2, deadly=signal.SIGSTOP)
-    running = supervisor(VIDEOS, [TWO_AT_ONCE], start=hanging, timeout_seconds=PATIENCE_OF_TESTS)
-    found = facts(list(running))
-    assert [found[0], found[2]] == [expected[0], expected[2]]
-    assert (found[1].status, found[1].score) == ("timeout", None)
-    assert "longer than 6 seconds" in found[1].reason
-    assert children() == []
-
-
-def test_a_worker_that_stands_still_is_ended(expected: list[VideoResult], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_seats, "STALLED_SECONDS", PATIENCE_OF_TESTS)
-    monkeypatch.setattr(supervisor_module, "STALLED_SECONDS", PATIENCE_OF_TESTS)
-    said: list[str] = []
-    hanging = Deadly(1, times=1, deadly=signal.SIGSTOP)
-    assert facts(list(supervisor(VIDEOS, [TWO_AT_ONCE], start=hanging, said=said))) == expected
-    assert said[0] == "worker 1 has ended: nothing in it moved for 6 seconds"
+    script = Scripted(before_finish=slowly)
+    assert statuses_of(supervised(2, [ONE], script, clock=Jumping(10.0))) == ["no_face"] * 2
+    assert len(script.started) == 1
 
 
 def test_a_scan_that_is_stopped_finishes_what_it_has_begun() -> None:
-    running = supervisor([NO_FACE] * 40, [ONE])
+    running = supervised(40, [TWO_AT_ONCE], Scripted())
     results = []
-    for result in running:
-        results.append(result)
+    for finished in running:
+        results.append(finished)
         running.stop()
-    assert 1 <= len(results) < 40
-    assert {result.status for result in results} == {"no_face"}
-    assert children() == []
+    assert 1 <= len(results) <= 3
 
 
-def test_nothing_to_scan_starts_no_process() -> None:
-    def start(plan: WorkerPlan, name: str, hear: Callable[[FromWorker | None], None]) -> WorkerProcess:
-        raise AssertionError("no process is needed")
-
-    assert list(supervisor([], [ONE], start=start)) == []
-
-
-def test_what_is_known_of_a_file_beforehand_becomes_its_row() -> None:
-    problem = UnreadableInput("Nobody may read it.")
-    running = Supervisor(
-        [VideoJob(0, "secret.mp4", problem), VideoJob(1, str(NO_FACE))],
-        [ONE],
-        alone=ONE,
-        start=partial(started_worker, ORDER, None),
-        report=print,
-    )
-    refused, scanned = sorted(running, key=lambda result: result.index)
-    assert (refused.status, refused.reason, refused.path) == ("unreadable", "Nobody may read it.", "secret.mp4")
-    assert scanned.status == "no_face"
+def test_leaving_early_ends_all_workers() -> None:
+    workers: list[ScriptedWorker] = []
+    script = Scripted(before_finish=lambda worker, _: workers.append(worker))
+    running = iter(supervised(9, [ONE, ONE], script))
+    next(running)
+    running.close()  # type: ignore[attr-defined]
+    assert not any(worker.running for worker in workers)
 
 
-def test_what_happens_is_noted() -> None:
-    noted: list[tuple[str, str | None]] = []
-    finished: dict[str, tuple[float | None, str | None]] = {}
-
-    def note(event: str, **details: Any) -> None:
-        noted.append((event, details.get("file") or details.get("worker")))
-        if event == "file_finished":
-            finished[details["file"]] = details["score"], details["label"]
-
-    results = list(supervisor([NO_FACE, ASTRONAUT], [ONE], start=Deadly(1, times=1), note=note))
-    scored = next(result for result in results if result.score is not None)
-    assert finished == {str(NO_FACE): (None, None), str(ASTRONAUT): (pytest.approx(scored.score), "real")}
-    assert ("worker_died", "worker 1") in noted
-    assert ("file_retried", str(ASTRONAUT)) in noted
-    assert noted.count(("file_finished", str(NO_FACE))) == 1
-    assert noted.count(("file_finished", str(ASTRONAUT))) == 1
-    assert noted.index(("file_started", str(ASTRONAUT))) < noted.index(("file_retried", str(ASTRONAUT)))
+def test_what_a_worker_cannot_do_is_raised_as_if_it_had_happened_here() -> None:
+    script = Scripted(fails={0: Failed("ModelError", "It is no detector.")})
+    with pytest.raises(ModelError, match=r"^It is no detector\.$"):
+        list(supervised(2, [ONE, ONE], script))
+    assert len(script.started) == 1
+    script = Scripted(fails={0: Failed("ValueError", "odd")})
+    with pytest.raises(MachineError, match="odd"):
+        list(supervised(2, [ONE], script))
 
 
-def test_a_process_that_may_take_little_memory_costs_the_file_that_needs_more(tmp_path: Path) -> None:
-    large = tmp_path / "large.png"
-    Image.new("RGB", (12_000, 10_000)).save(large, compress_level=1)
-    little = WorkerOrder(structs.replace(OPTIONS, memory=700 << 20), "cpu")
-    running = supervisor([NO_FACE, large], [ONE], start=partial(started_worker, little, None))
-    small, needy = sorted(running, key=index_of)
-    assert small.status == "no_face"
-    assert needy.status in ("crashed", "unreadable")
-    enough = WorkerOrder(structs.replace(OPTIONS, memory=8 << 30), "cpu")
-    (scanned,) = supervisor([large], [ONE], start=partial(started_worker, enough, None))
-    assert scanned.status == "no_face"
+def test_a_worker_that_dies_before_it_is_ready_ends_the_scan() -> None:
+    with pytest.raises(MachineError, match=r"Nothing could be scanned, as its process crashed \(SIGSEGV\)"):
+        list(supervised(2, [ONE], Scripted(dead=[0])))
 
 
-def index_of(result: VideoResult) -> int:
-    return result.index
+def test_the_cpu_takes_over_from_a_gpu_that_is_lost(caplog: pytest.LogCaptureFixture) -> None:
+    script = Scripted(dies={0: 1}, dead=[2])
+    options = ScanOptions(backend="tensorrt", precision="fp16")
+    assert statuses_of(supervised(4, [ON_GPU], script, options=options)) == ["no_face"] * 4
+    assert [plan.device for plan in script.started] == ["cuda", "cpu", "cuda", "cpu"]
+    assert [(each.backend, each.precision) for each in script.options] == [
+        ("tensorrt", "fp16"),
+        ("auto", "auto"),
+        ("tensorrt", "fp16"),
+        ("auto", "auto"),
+    ]
+    assert "worker 1 goes on on the CPU." in caplog.messages
 
 
-def test_files_may_be_added_while_others_are_scanned() -> None:
-    running = supervisor([NO_FACE], [ONE])
-    added = iter([VideoJob(1, str(ASTRONAUT)), VideoJob(2, str(NO_FACE))])
-    results = []
-    for result in running:
-        results.append(result)
-        if (job := next(added, None)) is not None:
-            running.add(job)
-    assert [(result.index, result.status) for result in results] == [(0, "no_face"), (1, "scored"), (2, "no_face")]
-    assert running.progress.videos == 3
-    assert children() == []
+def test_no_worker_that_can_be_started_ends_the_scan() -> None:
+    with pytest.raises(MachineError, match="No worker can be started any more"):
+        list(supervised(4, [ONE], Scripted(dies={0: 1, 1: 1}, dead=[1])))
+
+
+def test_as_many_workers_start_as_the_gpu_has_engines_for() -> None:
+    script = Scripted(engines=1)
+    assert statuses_of(supervised(9, [ON_GPU] * 4, script)) == ["no_face"] * 9
+    assert len(script.started) == 2
+
+
+def test_a_late_message_of_a_dead_worker_is_not_taken_for_one_of_its_successor() -> None:
+    first: list[ScriptedWorker] = []
+
+    def late(worker: ScriptedWorker, index: int) -> None:
+        first.append(worker)
+        if index == 2:
+            first[0].say(Finished(0, ()))
+
+    assert statuses_of(supervised(4, [ONE], Scripted(dies={1: 1}, before_finish=late))) == ["no_face"] * 4
+
+
+def test_what_a_worker_logs_is_logged_here_under_the_same_name(caplog: pytest.LogCaptureFixture) -> None:
+    def talk(worker: ScriptedWorker, _: int) -> None:
+        worker.say(LogLine("deepscan.runtime.backends", logging.INFO, "lite.onnx: 100 % fine"))
+
+    with caplog.at_level(logging.INFO, "deepscan"):
+        list(supervised(1, [ONE], Scripted(before_finish=talk)))
+    assert caplog.record_tuples == [("deepscan.runtime.backends", logging.INFO, "lite.onnx: 100 % fine")]
+
+
+def test_what_happens_is_logged_as_events(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "deepscan"):
+        list(supervised([Job(0, b"a"), KnownFailure(1, "b", GONE)], [ONE], Scripted(dies={0: 1})))
+    events = [record.event for record in caplog.records if hasattr(record, "event")]
+    finished = {"model": "lite", "score": None, "label": None}
+    assert events == [
+        {"event": "worker_started", "worker": "worker 1", "device": "cpu", "gpu": None},
+        {"event": "worker_ready", "worker": "worker 1"},
+        {"event": "file_started", "file": "a", "worker": "worker 1"},
+        {"event": "worker_died", "worker": "worker 1", "reason": "its process crashed (SIGSEGV)"},
+        {"event": "worker_started", "worker": "worker for single files", "device": "cpu", "gpu": None},
+        {"event": "file_finished", "file": "b", "status": "unreadable", "seconds": 0.0} | finished,
+        {"event": "worker_ready", "worker": "worker for single files"},
+        {"event": "file_retried", "file": "a", "worker": "worker for single files"},
+        {"event": "file_finished", "file": "a", "status": "no_face", "seconds": 1.0} | finished,
+    ]
+
+
+def test_shares_and_counts_follow_the_heartbeats() -> None:
+    def tell(worker: ScriptedWorker, index: int) -> None:
+        worker.say(heartbeat(frames=10 * (index + 1), faces=index, shares={index: 0.5, 99: 0.5}))
+
+    running = supervised(3, [ONE], Scripted(before_finish=tell))
+    list(running)
+    assert (running.progress.frames, running.progress.faces, running.shares) == (30, 2, {})
 
 
 def test_a_crash_is_about_what_was_planned_only_if_the_file_is_still_that(tmp_path: Path) -> None:
@@ -323,8 +292,6 @@ def test_a_crash_is_about_what_was_planned_only_if_the_file_is_still_that(tmp_pa
             path.write_bytes(b"other")
         elif change == "gone":
             path.unlink()
-        job = VideoJob(0, str(path), planned=contents.planned(0))
-        running = Supervisor([job], [ONE], alone=ONE, start=Deadly(0, times=0), report=print)
-        running._detectors = (Detector(model="m", backend="b", precision="p", weights_sha256="w", settings_sha256="s"),)
-        (row,) = running._given_up(0, "it crashed")
+        job = Job(0, str(path).encode(), contents.planned(0))
+        (row,) = results_of(supervised([job], [ONE], Scripted(dies={0: 2})))
         assert (row.status, row.content) == ("crashed", content)

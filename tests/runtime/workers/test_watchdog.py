@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,13 @@ from deepscan.results import VideoResult
 from deepscan.runtime.backends.backends import Items
 from deepscan.runtime.faces.detections import Faces
 from deepscan.runtime.faces.yunet import YuNet
-from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.media.frames import Frame
 from deepscan.runtime.media.pyav_reader import PyAVReader
-from deepscan.runtime.workers import worker, worker_orders
+from deepscan.runtime.workers import worker
 from deepscan.runtime.workers.plan import WorkerPlan
-from deepscan.runtime.workers.protocol import FromWorker, Heartbeat, ToWorker, from_worker, receive_bytes, send
+from deepscan.runtime.workers.protocol import Heartbeat, Job, ToWorker, from_worker, receive_bytes, send
 from deepscan.runtime.workers.supervisor import Supervisor
-from deepscan.runtime.workers.worker_orders import WorkerOrder, started_worker
+from deepscan.runtime.workers.transport import Receive
 from deepscan.runtime.workers.worker_slots import LONGEST_GAP_SECONDS, STALLED_SECONDS, AwakeClock, WorkerSlot
 from tests.footage import portrait, write_video
 from tests.runtime.tiny_detectors import tiny_clip_artifact
@@ -51,7 +49,7 @@ class Turned:
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self.seats: list[WorkerSlot] = []
+        self.slots: list[WorkerSlot] = []
         self.killed = threading.Event()
 
     def __call__(self) -> float:
@@ -60,7 +58,7 @@ class Turned:
     def step(self) -> None:
         """Take a long time for something."""
         end = time.monotonic() + HEARING_SECONDS
-        while time.monotonic() < end and all(seat.moved < self.seconds for seat in self.seats):
+        while time.monotonic() < end and all(slot.moved < self.seconds for slot in self.slots):
             time.sleep(0.001)
         self.seconds += STEP_SECONDS
         if self.killed.is_set():
@@ -73,34 +71,41 @@ class Turned:
         raise Killed
 
 
+class ThreadTransport:
+    """Runs workers in threads of this process."""
+
+    def __init__(self, clock: Turned) -> None:
+        self.clock = clock
+
+    def start(self, plan: WorkerPlan, receive: Receive) -> WorkerInThread:
+        assert plan == PLAN
+        return WorkerInThread(self.clock, receive)
+
+
 class WorkerInThread:
-    """Does what `WorkerProcess` does, in this process."""
-
-    clock: Turned
-
-    def __init__(self, hear: Callable[[FromWorker | None], None], *, environment: Mapping[str, str]) -> None:
-        assert not environment
+    def __init__(self, clock: Turned, receive: Receive) -> None:
+        self.clock = clock
         self.clock.killed.clear()
         reading, ours = os.pipe()
         heard, writing = os.pipe()
         self._writing, self._heard = open(ours, "wb"), open(heard, "rb")  # noqa: SIM115
         self._threads = [
             threading.Thread(target=self._work, args=(reading, writing)),
-            threading.Thread(target=self._listen, args=(hear,)),
+            threading.Thread(target=self._listen, args=(receive,)),
         ]
         for thread in self._threads:
             thread.start()
 
     def _work(self, reading: int, writing: int) -> None:
         with open(reading, "rb") as received, open(writing, "wb") as sent, suppress(Killed):
-            worker.work(worker.Supervisor(received, sent))
+            worker.work(worker.SupervisorLink(received, sent))
 
-    def _listen(self, hear: Callable[[FromWorker | None], None]) -> None:
+    def _listen(self, receive: Receive) -> None:
         while (data := receive_bytes(self._heard)) is not None:
-            hear(from_worker(data))
-        hear(None)
+            receive(from_worker(data))
+        receive(None)
 
-    def tell(self, message: ToWorker) -> None:
+    def send(self, message: ToWorker) -> None:
         send(self._writing, message)
 
     def kill(self) -> None:
@@ -138,10 +143,8 @@ def nothing() -> None:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Turned:
     turned = Turned()
-    monkeypatch.setattr(WorkerInThread, "clock", turned, raising=False)
-    monkeypatch.setattr(worker_orders, "WorkerProcess", WorkerInThread)
     monkeypatch.setattr(worker, "limit_memory", lambda _: None)
-    monkeypatch.setattr(worker, "STANDING_SECONDS", 0.002)
+    monkeypatch.setattr(worker, "HEARTBEAT_SECONDS", 0.002)
     monkeypatch.setattr(worker, "resolve_backend", lambda *_, **__: Backend(nothing))
     return turned
 
@@ -152,17 +155,18 @@ def video(tmp_path: Path) -> Path:
 
 
 def scanned(clock: Turned, video: Path, options: ScanOptions, model: str = "lite") -> VideoResult:
-    order = WorkerOrder(structs.replace(options, model=model, backend="onnxruntime", precision="fp32"), "cpu")
     running = Supervisor(
-        [VideoJob(0, str(video))],
+        iter([Job(0, os.fsencode(video))]),
         [PLAN],
         alone=PLAN,
-        start=partial(started_worker, order, None),
-        report=lambda _: None,
+        options=structs.replace(options, model=model, backend="onnxruntime", precision="fp32"),
+        detectors=[],
+        transport=ThreadTransport(clock),
         clock=clock,
     )
-    clock.seats = running._all_seats()
-    (result,) = within_patience(lambda: list(running))
+    clock.slots = running._all_slots()
+    (finished,) = within_patience(lambda: list(running))
+    (result,) = finished.results
     return result
 
 
@@ -232,24 +236,24 @@ def test_what_hangs_is_noticed_though_its_process_goes_on_to_say_that_it_is_ther
     assert "nothing in it moved for 300 seconds" in result.reason
 
 
-def standing(moved: float) -> Heartbeat:
+def heartbeat(moved: float) -> Heartbeat:
     return Heartbeat(frames=0, faces=0, videos=0, moved=moved, shares={}, times=[], by_nvdec=0, by_cpu={})
 
 
 def test_a_worker_that_loads_or_measures_is_not_judged_and_one_with_files_by_what_moves_last() -> None:
-    seat = WorkerSlot(PLAN, "worker 1")
-    seat.process = object()  # type: ignore[assignment]
-    seat.stands(standing(0.0), 0.0)
-    assert seat.deadline(None) is None
-    seat.hand(0, 1000.0)
-    assert seat.deadline(None) == 1000.0 + STALLED_SECONDS
-    seat.stands(standing(0.0), 1100.0)
-    assert seat.deadline(None) == 1000.0 + STALLED_SECONDS
-    seat.stands(standing(7.0), 1200.0)
-    seat.stands(standing(7.0), 1300.0)
-    assert seat.deadline(None) == 1200.0 + STALLED_SECONDS
-    assert seat.overdue(None, 1400.0) == []
-    assert seat.overdue(None, 1200.0 + STALLED_SECONDS) == [0]
+    slot = WorkerSlot(PLAN, "worker 1")
+    slot.worker = object()  # type: ignore[assignment]
+    slot.beat(heartbeat(0.0), 0.0)
+    assert slot.deadline(None) is None
+    slot.hand(0, 1000.0)
+    assert slot.deadline(None) == 1000.0 + STALLED_SECONDS
+    slot.beat(heartbeat(0.0), 1100.0)
+    assert slot.deadline(None) == 1000.0 + STALLED_SECONDS
+    slot.beat(heartbeat(7.0), 1200.0)
+    slot.beat(heartbeat(7.0), 1300.0)
+    assert slot.deadline(None) == 1200.0 + STALLED_SECONDS
+    assert slot.overdue(None, 1400.0) == []
+    assert slot.overdue(None, 1200.0 + STALLED_SECONDS) == [0]
 
 
 def test_the_time_that_a_supervisor_was_stopped_does_not_count() -> None:

@@ -24,33 +24,33 @@ def counted(plans: list[WorkerPlan]) -> dict[bool, tuple[int, int]]:
 
 
 def test_one_large_gpu_with_sixteen_cores_gets_what_was_measured_to_be_fastest() -> None:
-    plans = gpu_workers([(0, 139 * GIB)], cores=16, wish="auto", jobs=None, inputs=MANY)
+    plans = gpu_workers([(0, 139 * GIB)], cores=16, decoder="auto", jobs=None, inputs=MANY)
     assert counted(plans) == {True: (8, 16), False: (2, 12)}
     assert [plan.nvdec for plan in plans[:3]] == [True, False, True]
 
 
 def test_one_kind_of_decoder_gets_the_whole_machine() -> None:
-    nvdec = gpu_workers([(0, 139 * GIB)], cores=16, wish="nvdec", jobs=None, inputs=MANY)
-    software = gpu_workers([(0, 139 * GIB)], cores=16, wish="cpu", jobs=None, inputs=MANY)
+    nvdec = gpu_workers([(0, 139 * GIB)], cores=16, decoder="nvdec", jobs=None, inputs=MANY)
+    software = gpu_workers([(0, 139 * GIB)], cores=16, decoder="cpu", jobs=None, inputs=MANY)
     assert counted(nvdec) == {True: (8, 16), False: (0, 0)}
     assert counted(software) == {True: (0, 0), False: (3, 16)}
 
 
 def test_a_small_gpu_has_room_for_few() -> None:
-    assert counted(gpu_workers([(0, 4 * GIB)], cores=8, wish="auto", jobs=None, inputs=MANY))[True] == (1, 2)
-    assert counted(gpu_workers([(0, 8 * GIB)], cores=8, wish="auto", jobs=None, inputs=MANY)) == {
+    assert counted(gpu_workers([(0, 4 * GIB)], cores=8, decoder="auto", jobs=None, inputs=MANY))[True] == (1, 2)
+    assert counted(gpu_workers([(0, 8 * GIB)], cores=8, decoder="auto", jobs=None, inputs=MANY)) == {
         True: (1, 2),
         False: (1, 6),
     }
 
 
 def test_few_files_need_few_processes() -> None:
-    assert len(gpu_workers([(0, 139 * GIB)], cores=16, wish="auto", jobs=None, inputs=1)) == 1
-    assert len(gpu_workers([(0, 139 * GIB)], cores=16, wish="auto", jobs=None, inputs=3)) == 2
+    assert len(gpu_workers([(0, 139 * GIB)], cores=16, decoder="auto", jobs=None, inputs=1)) == 1
+    assert len(gpu_workers([(0, 139 * GIB)], cores=16, decoder="auto", jobs=None, inputs=3)) == 2
 
 
 def test_several_gpus_share_the_cores_and_the_first_files_go_to_all_of_them() -> None:
-    plans = gpu_workers([(1, 139 * GIB), (3, 139 * GIB)], cores=16, wish="auto", jobs=None, inputs=MANY)
+    plans = gpu_workers([(1, 139 * GIB), (3, 139 * GIB)], cores=16, decoder="auto", jobs=None, inputs=MANY)
     assert [plan.gpu for plan in plans[:4]] == [1, 3, 1, 3]
     assert Counter(plan.gpu for plan in plans) == {1: 5, 3: 5}
 
@@ -63,10 +63,10 @@ def test_several_gpus_share_the_cores_and_the_first_files_go_to_all_of_them() ->
     st.integers(1, 200),
 )
 def test_every_gpu_is_served_within_its_memory_as_far_as_there_are_files(
-    gibibytes: list[int], cores: int, wish: DecoderChoice, jobs: int | None, inputs: int
+    gibibytes: list[int], cores: int, decoder: DecoderChoice, jobs: int | None, inputs: int
 ) -> None:
     gpus = [(number, size * GIB) for number, size in enumerate(gibibytes)]
-    plans = gpu_workers(gpus, cores=cores, wish=wish, jobs=jobs, inputs=inputs)
+    plans = gpu_workers(gpus, cores=cores, decoder=decoder, jobs=jobs, inputs=inputs)
     assert plans
     assert len(plans) <= inputs
     served = Counter(plan.gpu for plan in plans)
@@ -77,7 +77,7 @@ def test_every_gpu_is_served_within_its_memory_as_far_as_there_are_files(
     for plan in plans:
         assert plan.decoders == (jobs or plan.decoders) >= 1
         assert plan.threads >= 1
-        assert plan.nvdec is (wish == "nvdec" or (wish == "auto" and plan.nvdec))
+        assert plan.nvdec is (decoder == "nvdec" or (decoder == "auto" and plan.nvdec))
 
 
 def test_on_a_cpu_there_is_one_process() -> None:
@@ -87,7 +87,7 @@ def test_on_a_cpu_there_is_one_process() -> None:
 
 
 def test_a_gpu_with_one_engine_gets_few_processes_that_use_it() -> None:
-    plans = gpu_workers([(0, 139 * GIB), (1, 139 * GIB)], cores=32, wish="auto", jobs=None, inputs=MANY)
+    plans = gpu_workers([(0, 139 * GIB), (1, 139 * GIB)], cores=32, decoder="auto", jobs=None, inputs=MANY)
     assert needed_for(7, plans) == needed_for(None, plans) == [True] * len(plans)
     kept = [plan for plan, needed in zip(plans, needed_for(1, plans), strict=True) if needed]
     assert Counter((plan.gpu, plan.nvdec) for plan in kept) == {

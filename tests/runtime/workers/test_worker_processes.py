@@ -1,0 +1,151 @@
+"""Scanning with several real processes, some of which are killed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+from msgspec import structs
+from PIL import Image
+
+from deepscan import scan
+from deepscan.errors import MachineError, ModelError
+from deepscan.options import ScanOptions
+from deepscan.results import VideoResult
+from deepscan.runtime.pipeline.trace_parts import Trace
+from deepscan.runtime.workers.plan import WorkerPlan
+from deepscan.runtime.workers.protocol import Job, Start, ToWorker
+from deepscan.runtime.workers.supervisor import Supervisor
+from deepscan.runtime.workers.transport import LocalTransport, Receive, Transport, WorkerProcess
+from tests.footage import ASTRONAUT, NO_FACE, TWO_FACES, portrait, write_video
+from tests.runtime.watchdog import children
+from tests.runtime.workers.scripted import DETECTOR, ONE, TWO_AT_ONCE
+
+OPTIONS = ScanOptions(sampling="quick", frames=3, mirror=False, backend="onnxruntime", precision="fp32")
+VIDEOS = [ASTRONAUT, NO_FACE, TWO_FACES]
+# Longer than a worker needs for one of the files.
+TIMEOUT_SECONDS = 6.0
+
+
+def results_of(
+    paths: Sequence[Path],
+    plans: Sequence[WorkerPlan],
+    *,
+    options: ScanOptions = OPTIONS,
+    transport: Transport | None = None,
+    trace: Trace | None = None,
+) -> list[VideoResult]:
+    """Scan, and return all but what differs from run to run, in the order of the inputs."""
+    jobs = iter([Job(index, os.fsencode(path)) for index, path in enumerate(paths)])
+    running = Supervisor(
+        jobs, plans, alone=ONE, options=options, detectors=[DETECTOR], transport=transport, trace=trace
+    )
+    return facts(result for finished in running for result in finished.results)
+
+
+def facts(results: Iterable[VideoResult]) -> list[VideoResult]:
+    return sorted((replace(each, elapsed_seconds=0.0) for each in results), key=lambda each: each.row)
+
+
+class Deadly(LocalTransport):
+    """Starts workers that get a signal just before they get a certain file.
+
+    Args:
+        index: of the file; None for the first message.
+        times: how often; others are spared.
+        deadly: the signal.
+    """
+
+    def __init__(self, index: int | None, times: int, deadly: signal.Signals = signal.SIGSEGV) -> None:
+        self.index, self.left, self.deadly = index, times, deadly
+
+    def start(self, plan: WorkerPlan, receive: Receive) -> WorkerProcess:
+        worker = super().start(plan, receive)
+        assert isinstance(worker, WorkerProcess)
+        send = worker.send
+
+        def sent(message: ToWorker) -> None:
+            first = isinstance(message, Start) and self.index is None
+            if self.left and (first or (isinstance(message, Job) and message.index == self.index)):
+                self.left -= 1
+                os.kill(worker.pid, self.deadly)
+            send(message)
+
+        worker.send = sent  # type: ignore[method-assign]
+        return worker
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[VideoResult]:
+    return facts(scan(VIDEOS, frames=3, mirror=False, backend="onnxruntime", precision="fp32"))
+
+
+def test_several_processes_give_what_one_gives_and_write_one_trace(expected: list[VideoResult], tmp_path: Path) -> None:
+    trace = Trace(tmp_path / "trace.json")
+    assert results_of(VIDEOS, [ONE, ONE], trace=trace) == expected
+    assert children() == []
+    trace.finish()
+    events = msgspec.json.decode((tmp_path / "trace.json").read_bytes())["traceEvents"]
+    names = {event["args"]["name"] for event in events if event["name"] == "process_name"}
+    assert names == {"worker 1", "worker 2"}
+    assert len({event["pid"] for event in events}) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["trace.json"]
+
+
+def test_a_file_whose_process_was_killed_is_scanned_again_and_costs_nothing(
+    expected: list[VideoResult], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert results_of(VIDEOS, [TWO_AT_ONCE], transport=Deadly(1, times=1)) == expected
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warnings == ["worker 1 has ended: its process crashed (SIGSEGV)"]
+
+
+def test_a_file_that_kills_its_process_twice_costs_one_row(expected: list[VideoResult]) -> None:
+    found = results_of(VIDEOS, [ONE], transport=Deadly(1, times=2, deadly=signal.SIGKILL))
+    assert [found[0], found[2]] == [expected[0], expected[2]]
+    crashed = found[1]
+    assert (crashed.status, crashed.score, crashed.path) == ("crashed", None, str(NO_FACE))
+    assert "killed (SIGKILL), as happens when" in crashed.reason
+    assert "\n" not in crashed.reason
+    assert crashed.settings_sha256 == expected[1].settings_sha256
+    assert children() == []
+
+
+def test_a_process_that_stands_still_costs_one_row(expected: list[VideoResult]) -> None:
+    options = structs.replace(OPTIONS, timeout=TIMEOUT_SECONDS)
+    (hung,) = results_of([NO_FACE], [ONE], options=options, transport=Deadly(0, times=1, deadly=signal.SIGSTOP))
+    assert (hung.status, hung.score) == ("timeout", None)
+    assert "longer than 6 seconds" in hung.reason
+    assert children() == []
+
+
+def test_what_a_process_cannot_do_is_raised_here() -> None:
+    with pytest.raises(ModelError, match=r"none\.onnx does not exist"):
+        results_of(VIDEOS, [ONE], options=ScanOptions(model="none.onnx"))
+    with pytest.raises(MachineError, match=r"Nothing could be scanned, as its process was killed \(SIGKILL\)"):
+        results_of(VIDEOS, [ONE], transport=Deadly(None, times=1, deadly=signal.SIGKILL))
+    assert children() == []
+
+
+def test_a_name_that_is_no_text_comes_back_as_it_was(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/caf\xe9.mp4"
+    write_video(Path(os.fsdecode(path)), [portrait()] * 3)
+    (result,) = results_of([Path(os.fsdecode(path))], [ONE])
+    assert os.fsencode(result.path) == path
+    assert result.status == "scored"
+
+
+def test_a_process_that_may_take_little_memory_costs_the_file_that_needs_more(tmp_path: Path) -> None:
+    large = tmp_path / "large.png"
+    Image.new("RGB", (12_000, 10_000)).save(large, compress_level=1)
+    small, needy = results_of([NO_FACE, large], [ONE], options=structs.replace(OPTIONS, memory=700 << 20))
+    assert small.status == "no_face"
+    assert needy.status in ("crashed", "unreadable")
+    (scanned,) = results_of([large], [ONE], options=structs.replace(OPTIONS, memory=8 << 30))
+    assert scanned.status == "no_face"
