@@ -29,7 +29,7 @@ from deepscan.runtime.faces.crops import crop_square
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
 from deepscan.runtime.faces.yunet import YuNet
 from deepscan.runtime.media.open_input import open_input
-from deepscan.spec import Points, SquareCrop
+from deepscan.spec import Landmarks, SquareCrop
 
 Floats = NDArray[np.float64]
 
@@ -161,7 +161,7 @@ def change(authors: Floats, ours: Floats) -> Floats:
     return np.column_stack([linear, ours[:, 2] - linear @ authors[:, 2]])
 
 
-def report_template(name: str, faces: Sequence[Face], authors: Sequence[Floats], target: Points, size: int) -> None:
+def report_template(name: str, faces: Sequence[Face], authors: Sequence[Floats], target: Landmarks, size: int) -> None:
     """Print where YuNet's points lie in the authors' crop, and how far off our crop is with either target."""
     weights, theirs = weights_of(faces), target_landmarks(target, size)
     placed = np.stack([moved(matrix, face.points) for matrix, face in zip(authors, faces, strict=True)])

@@ -10,9 +10,9 @@ import msgspec
 from deepscan.errors import ModelError
 
 FIVE = 5
-# Five points in the order in which face detectors give them: the eye on the left of the picture, the other eye, the
+# Five landmarks in the order in which face detectors give them: the eye on the left of the picture, the other eye, the
 # nose, the left and the right corner of the mouth.
-Points: TypeAlias = tuple[tuple[float, float], ...]
+Landmarks: TypeAlias = tuple[tuple[float, float], ...]
 
 
 class SquareCrop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="rule", tag="square"):
@@ -30,37 +30,37 @@ class SquareCrop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class SimilarityCrop(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="rule", tag="similarity"
 ):
-    """Each frame is turned, scaled and moved by itself, so that its five points come to lie on given places.
+    """Each frame is turned, scaled and moved by itself, so that its five landmarks come to lie on given places.
 
     Bilinear, without an antialiasing filter, as the authors do; black outside the frame.
 
     Attributes:
-        target: where the face detector's five points shall lie, in units of the crop's side.
+        target: places of the five landmarks, in units of the crop's side.
     """
 
-    target: Points
+    target: Landmarks
 
     def __post_init__(self) -> None:
-        """Refuse another number of points."""
+        """Refuse another number of landmarks."""
         _refuse_unless_five(self.target)
 
 
 class ClipCrop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="rule", tag="clip"):
     """All frames of a clip are turned, scaled and moved alike, so that motion of the head stays visible.
 
-    The one similarity is fitted to the points of all frames. Bilinear, without an antialiasing filter, as the authors
+    One similarity is fitted to the landmarks of all frames. Bilinear, without an antialiasing filter, as the authors
     do; black outside each frame's own enlarged box.
 
     Attributes:
-        target: where the points shall lie, in units of the crop's side.
+        target: places of the five landmarks, in units of the crop's side.
         reach: by how much the face box is enlarged on each side, in units of its width and height.
     """
 
-    target: Points
+    target: Landmarks
     reach: float
 
     def __post_init__(self) -> None:
-        """Refuse another number of points."""
+        """Refuse another number of landmarks."""
         _refuse_unless_five(self.target)
 
 
@@ -118,7 +118,7 @@ class DetectorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     Attributes:
         schema: version of this record's format.
         name: the word used on the command line and in results.
-        title: one line for people.
+        title: a description in one line.
         kind: `frame` detectors score a crop, `clip` detectors score `frames` consecutive aligned crops.
         size: height and width of the square input, in pixels.
         frames: T, crops per clip; 1 for frame detectors.
@@ -204,6 +204,6 @@ def spec_from_json(text: str, *, source: str) -> DetectorSpec:
         raise ModelError(message) from error
 
 
-def _refuse_unless_five(points: Points) -> None:
-    if len(points) != FIVE:
-        raise ValueError(f"{len(points)} points instead of {FIVE}")
+def _refuse_unless_five(landmarks: Landmarks) -> None:
+    if len(landmarks) != FIVE:
+        raise ValueError(f"{len(landmarks)} landmarks instead of {FIVE}")

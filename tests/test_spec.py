@@ -17,8 +17,8 @@ from deepscan.spec import (
     CropPolicy,
     DetectorSpec,
     LabelBand,
+    Landmarks,
     PaperProtocol,
-    Points,
     SimilarityCrop,
     SquareCrop,
     spec_from_json,
@@ -26,7 +26,7 @@ from deepscan.spec import (
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 positive = st.floats(min_value=1e-6, max_value=1e6)
-targets: st.SearchStrategy[Points] = st.lists(st.tuples(finite, finite), min_size=5, max_size=5).map(tuple)
+targets: st.SearchStrategy[Landmarks] = st.lists(st.tuples(finite, finite), min_size=5, max_size=5).map(tuple)
 similarity_crops = st.builds(SimilarityCrop, target=targets)
 crops: dict[str, st.SearchStrategy[CropPolicy]] = {
     "frame": st.one_of(st.builds(SquareCrop, scale=positive, shift_down=finite), similarity_crops),
@@ -80,8 +80,8 @@ def changed(**changes: Any) -> str:
     return json.dumps(record)
 
 
-def similarity_of(points: int) -> dict[str, Any]:
-    return {"rule": "similarity", "target": [[0.5, 0.25]] * points}
+def similarity_of(landmarks: int) -> dict[str, Any]:
+    return {"rule": "similarity", "target": [[0.5, 0.25]] * landmarks}
 
 
 @given(specs())
@@ -162,8 +162,8 @@ def test_a_record_of_another_form_is_refused(text: str) -> None:
         ({"kind": "clip", "frames": 32, "mirror": False}, "takes aligned crops"),
         ({"kind": "clip", "frames": 32, "crop": similarity_of(5)}, "no mirror images"),
         ({"crop": {"rule": "clip", "target": [[0, 0]] * 5, "reach": 0.5}}, "no clips to align"),
-        ({"crop": {"rule": "clip", "target": [[0, 0]] * 4, "reach": 0.5}}, "4 points instead of 5"),
-        ({"crop": similarity_of(6)}, "6 points instead of 5"),
+        ({"crop": {"rule": "clip", "target": [[0, 0]] * 4, "reach": 0.5}}, "4 landmarks instead of 5"),
+        ({"crop": similarity_of(6)}, "6 landmarks instead of 5"),
         ({"paper__tracks": "unbroken"}, "belong together"),
         ({"band__real_below": 0.9}, "label band"),
         ({"band__real_below": -0.1}, "label band"),

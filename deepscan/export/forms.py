@@ -40,7 +40,7 @@ class Exported:
     Attributes:
         model: takes and gives what the artifact contract says.
         form: None where the network has one form only.
-        reason: why this form, for people; empty where there was no choice.
+        reason: why this form, in words; empty where there was no choice.
     """
 
     model: onnx.ModelProto
@@ -89,7 +89,7 @@ def refuse_form(network: nn.Module, name: str, choice: FormChoice) -> None:
 
 
 def graph_of(network: nn.Module, spec: DetectorSpec) -> onnx.ModelProto:
-    """Trace a network as it is, with what the artifact contract wants around it."""
+    """Trace a network as it is, inside the artifact contract's wrapper."""
     return onnx_from_module(ArtifactGraph(network, spec), spec.item_shape, input_name=spec.input_name)
 
 

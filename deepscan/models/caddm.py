@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from deepscan.models.detector import Detector, Publication, even_protocol, figures, frame_spec
-from deepscan.spec import DetectorSpec, Points, SimilarityCrop
+from deepscan.spec import DetectorSpec, Landmarks, SimilarityCrop
 
 if TYPE_CHECKING:
     from deepscan.models.networks.caddm import Caddm
 
 
-def authors_target() -> Points:
+def authors_target() -> Landmarks:
     """Return where CADDM places the five landmarks (lib/data_preprocess/cropface.py), in units of the side.
 
     The mean face is given relative to the face's width; the rule stretches it so that the face is 80 of 224 pixels
@@ -35,7 +35,7 @@ def authors_target() -> Points:
 
 # The authors' places are for landmarks that dlib finds. These are the places of deepscan's five landmarks in the
 # authors' own crops, on average over 170 faces (`python -m benchmarks.landmarks`; docs/detectors.md).
-TARGET: Final[Points] = (
+TARGET: Final[Landmarks] = (
     (0.3247, 0.4289),
     (0.6803, 0.4331),
     (0.4974, 0.6435),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from deepscan.models.detector import Publication, figures
-from deepscan.spec import Points, SimilarityCrop
+from deepscan.spec import Landmarks, SimilarityCrop
 
 VARIANT: Final = "deepfakebench"
 SUFFIX: Final = f"-{VARIANT}"
@@ -20,7 +20,7 @@ TEST_SETS: Final = (
 ).split(", ")
 
 
-def authors_target() -> Points:
+def authors_target() -> Landmarks:
     """Return where DeepfakeBench places the five landmarks (preprocessing/preprocess.py), in units of the side.
 
     ArcFace's places in a picture of 112, moved 8 to the right, with a margin of 15 % of the picture on each side.
@@ -31,7 +31,7 @@ def authors_target() -> Points:
 
 # The authors' places are for landmarks that dlib finds. These are the places of deepscan's five landmarks in the
 # authors' own crops, on average over 170 faces (`python -m benchmarks.landmarks`; docs/detectors.md).
-TARGET: Final[Points] = (
+TARGET: Final[Landmarks] = (
     (0.3760, 0.4839),
     (0.6154, 0.4747),
     (0.4993, 0.6229),

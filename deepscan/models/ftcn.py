@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 from deepscan.models import deepfakebench
 from deepscan.models.detector import HALF, Detector, Publication, clip_spec, even_protocol, figures
-from deepscan.spec import ClipCrop, LabelBand, PaperProtocol, Points
+from deepscan.spec import ClipCrop, LabelBand, Landmarks, PaperProtocol
 
 if TYPE_CHECKING:
     from deepscan.models.networks.ftcn import FTCN
 
 # Mean face in a picture of 256, the same for AltFreezing: test_tools/warp_for_xray.py:531-549.
-TARGET: Final[Points] = (
+TARGET: Final[Landmarks] = (
     (85.82991 / 256, 85.7792 / 256),
     (169.0532 / 256, 84.3381 / 256),
     (127.574 / 256, 137.0006 / 256),

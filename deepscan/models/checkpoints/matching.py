@@ -61,7 +61,7 @@ class Comparison:
 
 
 def compare(
-    tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], rename: Rename | None = None
+    tensors: Mapping[str, torch.Tensor], places: Mapping[str, torch.Tensor], rename: Rename | None = None
 ) -> Comparison:
     """Compare a file with a network, under the one change of prefix that makes most names agree.
 
@@ -70,13 +70,13 @@ def compare(
 
     Args:
         tensors: of the file, by name.
-        wanted: of the network, by name; only shapes and types count, so they may be on the meta device.
+        places: the network's tensors by name; only shapes and types count, so they may be on the meta device.
         rename: from the file's names, without a prefix, to the network's.
     """
     surpluses = leading_paths(tensors, least=len(tensors) // 2 + 1)
-    lacks = leading_paths(wanted, least=len(wanted))
+    lacks = leading_paths(places, least=len(places))
     changes = [(surplus, lack) for surplus in surpluses for lack in lacks]
-    comparisons = [_compare(tensors, wanted, surplus, lack, rename or str) for surplus, lack in changes]
+    comparisons = [_compare(tensors, places, surplus, lack, rename or str) for surplus, lack in changes]
     return max(comparisons, key=lambda comparison: comparison.agreeing)
 
 
@@ -90,7 +90,7 @@ def leading_paths(names: Iterable[str], *, least: int) -> list[str]:
 
 
 def _compare(
-    tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], surplus: str, lack: str, rename: Rename
+    tensors: Mapping[str, torch.Tensor], places: Mapping[str, torch.Tensor], surplus: str, lack: str, rename: Rename
 ) -> Comparison:
     """Compare with `surplus` left out in front of the file's names and `lack` put there."""
     sources: dict[str, str] = {}
@@ -99,8 +99,8 @@ def _compare(
     unknown: list[str] = []
     for name, tensor in tensors.items():
         target = _target(name, surplus, lack, rename)
-        place = wanted.get(target or "")
-        if target is None or (place is None and _is_surplus_counter(target, tensor, wanted)):
+        place = places.get(target or "")
+        if target is None or (place is None and _is_surplus_counter(target, tensor, places)):
             dropped.append(name)
         elif place is None or target in sources:
             unknown.append(name)
@@ -113,16 +113,16 @@ def _compare(
     return Comparison(
         sources=sources,
         dropped=tuple(dropped),
-        missing=tuple(name for name in wanted if name not in found and not name.endswith(COUNTER)),
+        missing=tuple(name for name in places if name not in found and not name.endswith(COUNTER)),
         unknown=tuple(unknown),
         misfits=tuple(misfits.values()),
         renaming=", ".join(changes),
     )
 
 
-def _is_surplus_counter(target: str, tensor: torch.Tensor, wanted: Mapping[str, torch.Tensor]) -> bool:
+def _is_surplus_counter(target: str, tensor: torch.Tensor, places: Mapping[str, torch.Tensor]) -> bool:
     """Whether this is the step counter of a normalization that the network has, without such a counter."""
-    return target.endswith(COUNTER) and not tensor.ndim and target.removesuffix(COUNTER) + STATISTICS in wanted
+    return target.endswith(COUNTER) and not tensor.ndim and target.removesuffix(COUNTER) + STATISTICS in places
 
 
 def _target(name: str, surplus: str, lack: str, rename: Rename) -> str | None:

@@ -104,9 +104,9 @@ def likeness(tensors: Mapping[str, torch.Tensor], asked: str | None = None) -> s
     best = comparisons[nearest]
     if not best.agreeing:
         return f"no detector has such names and shapes: {instead}"
-    wanted = sum(not place.endswith(COUNTER) for place in places(_known()[nearest].build))
+    total = sum(not place.endswith(COUNTER) for place in places(_known()[nearest].build))
     differences = f"; {best.differences()}" if nearest != asked else ""
-    return f"the nearest is {nearest} ({best.agreeing} of {wanted} tensors agree{differences}): {instead}"
+    return f"the nearest is {nearest} ({best.agreeing} of {total} tensors agree{differences}): {instead}"
 
 
 def rename_for(name: str) -> Rename | None:

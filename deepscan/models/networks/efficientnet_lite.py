@@ -45,9 +45,9 @@ def scaled_channels(channels: int, width: float) -> int:
     """Scale a channel count to a multiple of 8 that is not more than 10 % smaller than asked."""
     if width == 1.0:
         return channels
-    wanted = channels * width
-    rounded = max(8, int(wanted + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * wanted else rounded
+    exact = channels * width
+    rounded = max(8, int(exact + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * exact else rounded
 
 
 class SameConv2d(nn.Conv2d):

@@ -56,11 +56,11 @@ def interpolation(places: int, samples: int, device: torch.device) -> torch.Tens
 
     Args:
         places: how many there are.
-        samples: how many are wanted; at least two.
-        device: where the weights are to be.
+        samples: how many there will be; at least two.
+        device: of the weights.
     """
-    wanted = torch.arange(samples, dtype=torch.float64, device=device) * ((places - 1) / (samples - 1))
-    distances = (wanted[:, None] - torch.arange(places, device=device)).abs()
+    positions = torch.arange(samples, dtype=torch.float64, device=device) * ((places - 1) / (samples - 1))
+    distances = (positions[:, None] - torch.arange(places, device=device)).abs()
     return (1 - distances).clamp(min=0)
 
 

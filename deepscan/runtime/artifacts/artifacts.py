@@ -79,9 +79,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         trained: False where the weights are random, so that scores mean nothing.
         precision: of the graph's arithmetic.
         form: of a clip detector's convolutions; None where there is one form only.
-        form_reason: why this form, for people.
+        form_reason: why this form, in a sentence.
         calibration: where the ranges of an int8 artifact come from; None for others.
-        parity_loss: what the parity gate found too large and somebody accepted, for people; empty within the budget.
+        parity_loss: what the parity gate found too large and somebody accepted, in words; empty within the budget.
         opset: version of the ONNX operator set.
         tools: name and version of everything that took part in the export.
     """
@@ -132,7 +132,7 @@ def load_artifact(name: str) -> Artifact:
 
     Args:
         name: `lite`; a path that ends in .onnx; or the name of a detector whose weights were added, with the first
-            digits of their hash behind an @ where it is not the latest that is wanted.
+            digits of their hash behind an @ to take others than the latest.
 
     Raises:
         UsageError: no detector has that name.

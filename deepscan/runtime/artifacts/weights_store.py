@@ -1,9 +1,9 @@
-"""Weights that were added on this machine: what detectors are here, and where their artifacts lie.
+"""The weights store: the weights that were added on this machine, and the artifacts made of them.
 
     <data folder>/weights/<name>-<sha256 of the file that was added>/record.json, weights.safetensors, <name>.onnx, ...
 
 The data folder is $DEEPSCAN_HOME, else $XDG_DATA_HOME/deepscan, else ~/.local/share/deepscan; only its owner may read
-it. Putting weights there takes torch and is done by `deepscan.export.install`; using them takes neither.
+it. `deepscan.export.install` puts weights there and needs torch; using them does not.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from deepscan.runtime.system.files import data_folder
 
 RECORD: Final = "record.json"
 WEIGHTS: Final = "weights.safetensors"
-HASH_DIGITS: Final = 12  # of a hash, shown to people
-
+HASH_DIGITS: Final = 12  # of a hash, in messages and lists
 
 Kind: TypeAlias = Literal["detector", "face detector"]
 
@@ -38,7 +37,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         file: that file's name.
         trained: False for random weights.
         added: when, in seconds since 1970.
-        note: what was unwrapped and dropped when it was read, for people.
+        note: what was unwrapped and dropped when the file was read, in sentences.
     """
 
     schema: Literal[1] = 1
@@ -52,7 +51,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def short_hash(self) -> str:
-        """The digits of the hash that people see and type."""
+        """The digits of the hash that lists show and `name@hash` takes."""
         return self.sha256[:HASH_DIGITS]
 
 
@@ -65,11 +64,11 @@ class Installed:
 
     @property
     def model_path(self) -> Path:
-        """Of the ONNX file."""
+        """Path of the ONNX file."""
         return self.folder / f"{self.record.name}.onnx"
 
     def size_bytes(self) -> int:
-        """Return how much room it takes on the disk."""
+        """Return the size of all its files, in bytes."""
         return sum(file.stat().st_size for file in self.folder.iterdir())
 
 

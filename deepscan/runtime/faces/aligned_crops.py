@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from deepscan.runtime.cuda.device import Pixels
     from deepscan.runtime.media.frames import Box, Frame
-    from deepscan.spec import Points
+    from deepscan.spec import Landmarks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +55,7 @@ def face_region(frame: Frame, box: Box, landmarks: NDArray[np.float32], *, reach
     return FaceRegion(region_rgb(frame, region), region[0], region[1], landmarks.astype(np.float64))
 
 
-def aligned_clip(regions: Sequence[FaceRegion], target: Points, size: int) -> Pixels:
+def aligned_clip(regions: Sequence[FaceRegion], target: Landmarks, size: int) -> Pixels:
     """Align the frames of a clip by one similarity, fitted to the landmarks of all of them.
 
     AltFreezing: test_tools/faster_crop_align_xray.py. Outside a frame's own region its picture is black, even where
@@ -71,7 +71,7 @@ def aligned_clip(regions: Sequence[FaceRegion], target: Points, size: int) -> Pi
     return _warped([region.pixels for region in regions], matrices, size)
 
 
-def similarity_crop(frame: Frame, landmarks: NDArray[np.float32], target: Points, size: int) -> Pixels:
+def similarity_crop(frame: Frame, landmarks: NDArray[np.float32], target: Landmarks, size: int) -> Pixels:
     """Align one frame by the similarity fitted to its own landmarks; black outside the frame.
 
     CADDM: lib/data_preprocess/cropface.py; DeepfakeBench: preprocessing/preprocess.py.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.runtime.media.frames import Box
-    from deepscan.spec import Points
+    from deepscan.spec import Landmarks
 
 IntBox: TypeAlias = tuple[int, int, int, int]
 SMALLEST = 1e-6
@@ -38,7 +38,7 @@ def enlarged_box(box: Box, width: int, height: int, *, reach: float) -> IntBox:
     return left, top, right, bottom
 
 
-def target_landmarks(target: Points, size: int) -> NDArray[np.float64]:
+def target_landmarks(target: Landmarks, size: int) -> NDArray[np.float64]:
     """Return where the landmarks belong, [5, 2], in pixels of a crop of `size`."""
     return np.array(target, dtype=np.float64) * size
 
@@ -48,7 +48,7 @@ def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDAr
 
     CADDM: lib/data_preprocess/cropface.py; DeepfakeBench's Umeyama gives the same in two dimensions.
 
-    Points that coincide, which no face has, are moved and not scaled.
+    Landmarks that coincide, which no face has, are moved and not scaled.
 
     Args:
         source: points [K, 2] in the picture.

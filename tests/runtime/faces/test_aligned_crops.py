@@ -21,7 +21,7 @@ from deepscan.runtime.faces.alignment import clip_similarity, enlarged_box, simi
 from deepscan.runtime.media.color import BT709, IDENTITY, Color
 from deepscan.runtime.media.frames import Box, Frame, Geometry, Orientation, Picture
 from deepscan.runtime.media.pyav_reader import open_video
-from deepscan.spec import Points
+from deepscan.spec import Landmarks
 from tests.footage import ACCURATE, portrait, write_video
 
 WIDTH, HEIGHT = 321, 181  # odd, so that planes of chroma are rounded up
@@ -69,7 +69,7 @@ def rgb_frame(
     return Frame(0, 0.0, picture, Geometry(rgb.shape[1], rgb.shape[0], orientation=orientation), None)
 
 
-def warped(rgb: NDArray[np.uint8], points: NDArray[np.float32], target: Points, size: int) -> NDArray[np.uint8]:
+def warped(rgb: NDArray[np.uint8], points: NDArray[np.float32], target: Landmarks, size: int) -> NDArray[np.uint8]:
     """Align one face as the authors do: by a warp of the whole picture."""
     matrix = similarity(points.astype(np.float64), target_landmarks(target, size))
     return np.asarray(cv2.warpAffine(rgb, matrix, (size, size)), dtype=np.uint8)
@@ -130,7 +130,7 @@ def picture() -> NDArray[np.uint8]:
 @pytest.mark.parametrize(
     "target", [caddm.authors_target(), deepfakebench.authors_target()], ids=["caddm", "deepfakebench"]
 )
-def test_a_crop_is_the_warp_of_the_whole_picture(picture: NDArray[np.uint8], face: str, target: Points) -> None:
+def test_a_crop_is_the_warp_of_the_whole_picture(picture: NDArray[np.uint8], face: str, target: Landmarks) -> None:
     points = points_of(*FACES[face])
     crop = similarity_crop(rgb_frame(picture), points, target, SIZE)
     expected = warped(picture, points, target, SIZE)

@@ -18,7 +18,7 @@ from deepscan.runtime.faces.detections import Faces
 from deepscan.runtime.faces.unbroken_tracks import unbroken_tracks
 from deepscan.runtime.media.color import IDENTITY, Color
 from deepscan.runtime.media.frames import Frame, Geometry, Picture
-from deepscan.spec import Points
+from deepscan.spec import Landmarks
 from tests.goldens import golden_inputs
 from tests.models.goldens import FOLDER
 
@@ -127,7 +127,7 @@ def test_clip_indices(name: str) -> None:
     ("name", "target", "size"),
     [("caddm_crop", caddm.authors_target(), 224), ("deepfakebench_crop", deepfakebench.authors_target(), 256)],
 )
-def test_crops_of_single_frames(name: str, target: Points, size: int) -> None:
+def test_crops_of_single_frames(name: str, target: Landmarks, size: int) -> None:
     golden = arrays(name)
     frame = golden_inputs.frames(*golden["frame_rule"].tolist())[0]
     assert golden_inputs.sha256(frame) == golden["frame_sha256"]
