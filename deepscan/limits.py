@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -25,8 +24,14 @@ OnLimit = Literal["skip", "truncate"]
 
 # What can be cut can change scores; the rest decides only whether there are any.
 CUT_BY_TRUNCATING: Final = ("frames", "seconds", "faces", "tracks")
-_COUNT: Final = MappingProxyType({"least": 0, "most": MOST_BYTES})
-_SECONDS: Final = MappingProxyType({"least": 0, "most": MOST_SECONDS})
+
+
+def _limit(meaning: str, name: str, metavar: str = "N", shown_default: str | None = None, *, unit: int = 1) -> Option:
+    """Return the metadata of a limit on a number of something."""
+    bounds = {"least": 0, "most": MOST_BYTES}
+    return Option(
+        f"{meaning}; 0: no limit.", whole_number, "Limits", metavar, shown_default, name=name, unit=unit, bounds=bounds
+    )
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,66 +60,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             "SECONDS",
             "12 hours",
             name="max-duration",
-            bounds=_SECONDS,
+            bounds={"least": 0, "most": MOST_SECONDS},
         ),
     ] = 12 * 3600.0
     file_bytes: Annotated[
-        int | None,
-        Option(
-            "Largest file, in MiB; 0: no limit.",
-            whole_number,
-            "Limits",
-            "MIB",
-            "64 GiB",
-            name="max-file-size",
-            unit=MEBIBYTE,
-            bounds=_COUNT,
-        ),
+        int | None, _limit("Largest file, in MiB", "max-file-size", "MIB", "64 GiB", unit=MEBIBYTE)
     ] = 1 << 36
-    pixels: Annotated[
-        int | None,
-        Option(
-            "Most pixels in a frame; 0: no limit.",
-            whole_number,
-            "Limits",
-            "N",
-            "134 million",
-            name="max-pixels",
-            bounds=_COUNT,
-        ),
-    ] = 1 << 27
-    frames: Annotated[
-        int | None,
-        Option(
-            "Most frames in a video; 0: no limit.",
-            whole_number,
-            "Limits",
-            "N",
-            "2.6 million",
-            name="max-frames",
-            bounds=_COUNT,
-        ),
-    ] = 12 * 3600 * 60
-    streams: Annotated[
-        int | None,
-        Option("Most streams in a file; 0: no limit.", whole_number, "Limits", "N", name="max-streams", bounds=_COUNT),
-    ] = 128
-    faces: Annotated[
-        int | None,
-        Option("Most faces in a frame; 0: no limit.", whole_number, "Limits", "N", name="max-faces", bounds=_COUNT),
-    ] = 200
-    tracks: Annotated[
-        int | None,
-        Option(
-            "Most tracks in a video; 0: no limit.",
-            whole_number,
-            "Limits",
-            "N",
-            "100,000",
-            name="max-tracks",
-            bounds=_COUNT,
-        ),
-    ] = 100_000
+    pixels: Annotated[int | None, _limit("Most pixels in a frame", "max-pixels", "N", "134 million")] = 1 << 27
+    frames: Annotated[int | None, _limit("Most frames in a video", "max-frames", "N", "2.6 million")] = 12 * 3600 * 60
+    streams: Annotated[int | None, _limit("Most streams in a file", "max-streams")] = 128
+    faces: Annotated[int | None, _limit("Most faces in a frame", "max-faces")] = 200
+    tracks: Annotated[int | None, _limit("Most tracks in a video", "max-tracks", "N", "100,000")] = 100_000
     on_limit: Annotated[
         OnLimit,
         Option(

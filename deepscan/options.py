@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from types import MappingProxyType
 from typing import Annotated, Final, Literal, Self, TypeAlias, TypedDict
 
 import msgspec
@@ -50,7 +49,7 @@ BACKEND_VARIABLE: Final = "DEEPSCAN_BACKEND"
 DETECT_EVERY: Final = 5
 # No video that is worth it takes longer, and none holds up a scan for ever; one that stands still is noticed earlier.
 TIMEOUT_SECONDS: Final = 24 * 3600.0
-_SAMPLES: Final = MappingProxyType({"most": MOST_SAMPLES})
+_SAMPLES: Final = {"most": MOST_SAMPLES}
 
 
 class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,7 +162,7 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Speed",
             "N",
             "one per processor",
-            bounds=MappingProxyType({"most": MOST_THREADS}),
+            bounds={"most": MOST_THREADS},
         ),
     ] = None
     device: Annotated[
@@ -216,7 +215,7 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
             "MIB",
             "90 % of the machine's",
             unit=MEBIBYTE,
-            bounds=MappingProxyType({"least": 1, "most": MOST_BYTES}),
+            bounds={"least": 1, "most": MOST_BYTES},
         ),
     ] = None
     timeout: Annotated[

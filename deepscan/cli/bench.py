@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -89,7 +88,7 @@ class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
             real_number,
             MEASURING,
             "S",
-            bounds=MappingProxyType({"least": 0.001, "most": MOST_SECONDS}),
+            bounds={"least": 0.001, "most": MOST_SECONDS},
         ),
     ] = 3.0
     threads: Annotated[
@@ -100,7 +99,7 @@ class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
             MEASURING,
             "N",
             "one per processor",
-            bounds=MappingProxyType({"most": MOST_THREADS}),
+            bounds={"most": MOST_THREADS},
         ),
     ] = None
     json: Annotated[str | None, Option("File for all figures as JSON; - prints them.", path, RESULTS, "FILE")] = None
