@@ -1,4 +1,4 @@
-"""RESULTS.jsonl is the journal: a line for each result, on the disk as soon as the file is finished.
+"""Journal of results, such as results.jsonl: a line for each result, on the disk as soon as the file is finished.
 
 Lines are handed to the operating system at once, so they survive the end of this process, however it ends. They are
 flushed to the disk (fsync) by a thread of its own that begins at most a second after they were written, whether further
@@ -49,7 +49,7 @@ BEGUN: Final = re.compile(rb'\{"path": "(?:[^"\\]|\\.)*(?:\\|"(?:, "status": ".*
 
 
 class Place(NamedTuple):
-    """Where a line is.
+    """Place of a line.
 
     Attributes:
         offset: of the line in the journal, in bytes.
@@ -69,7 +69,7 @@ class Place(NamedTuple):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """What planning needs to know of a line.
+    """Facts of a line that planning needs.
 
     Attributes:
         place: where it is.
@@ -128,7 +128,7 @@ def decoded_head(head: bytes) -> dict[str, Any]:
 
 
 def entry_of(line: bytes, offset: int) -> Entry | None:
-    """Return what a line tells, or None if it is damaged or no record of a journal.
+    """Return the facts of a line, or None if it is damaged or no record of a journal.
 
     Args:
         line: whole, newline included.
@@ -156,7 +156,7 @@ def entry_of(line: bytes, offset: int) -> Entry | None:
 
 @dataclass(slots=True)
 class JournalContent:
-    """What a journal holds.
+    """Contents of a journal.
 
     Attributes:
         entries: its records, in the order in which they were written.
@@ -225,7 +225,7 @@ def refuse_other_journal(path: Path) -> None:
     """
     if read_journal(path, entries=False).foreign:
         raise UsageError(
-            f"{path}, which goes with the CSV, exists and is not a journal that this deepscan can continue: choose "
+            f"{path}, which goes with the output, exists and is not a journal that this deepscan can continue: choose "
             "another --out."
         )
 

@@ -1,4 +1,4 @@
-"""Which files a scan writes, that none of them is an input or another program's, and that no other scan writes them."""
+"""Files that a scan writes: none of them is an input or another program's, and no other scan writes them meanwhile."""
 
 from __future__ import annotations
 

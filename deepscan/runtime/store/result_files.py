@@ -1,10 +1,10 @@
-"""results.csv and results.jsonl: finished files are there at once, and a scan that ended goes on where it was.
+"""Results of a scan on the disk, in an output such as results.csv and its journal results.jsonl.
 
-The JSONL is the journal of all scans with this output; see `journal.py` for when its lines are on the disk. The CSV is
+The journal is that of all scans with this output; see `journal.py` for when its lines are on the disk. The output is
 made from it, whole or not at all: during the scan now and then, and at its end. It shows the newest record of every row
-that the journal knows, see `rows.py`: first the rows of earlier inputs and detectors, then those of this scan, in the
-order of its inputs. The CSV of a scan that ended early and was continued is, byte for byte, that of an undisturbed one,
-apart from `elapsed_seconds`, which is measured and not computed.
+that the journal knows (`resume.rows_of`): first the rows of earlier inputs and detectors, then those of this scan, in
+the order of its inputs. The CSV of a scan that ended early and was continued is, byte for byte, that of an undisturbed
+one, apart from `elapsed_seconds`, which is measured and not computed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from deepscan.runtime.store.resume import OtherRows, ResumePlan, plan_resume, ro
 from deepscan.runtime.store.writers import writer_for
 from deepscan.runtime.system.files import atomic_write, check_replaceable, remove_partials
 
-# Between two CSVs during a scan: at least this, and so long that writing them takes at most this share of the time.
+# Between two outputs during a scan: at least this, and so long that writing them takes at most this share of the time.
 RENDER_SECONDS: Final = 30.0
 RENDER_SHARE: Final = 0.02
 LINES_AT_ONCE: Final = 256
@@ -42,24 +42,25 @@ MEASURED: Final = {"elapsed_seconds": 0.0}  # which differs from run to run
 
 
 class ResultFiles:
-    """The results of one scan: those of earlier runs with the same output, and those that come.
+    """Results of one scan: those of earlier runs with the same output, and those that are added.
 
     Args:
-        out: of the CSV; the journal gets the same name with another ending. Its folder is made if it is missing.
+        out: path of the output; its suffix chooses the format, and the journal has the same name with another suffix.
+            Its folder is made if it is missing.
         inputs: paths of the inputs, in order; none of them is written to.
         contents: their content ids; None where there is none.
         detectors: of the scan, in order.
         fresh: whether to forget what earlier runs have found; their journal is kept under another name.
         retry_failed: whether to scan again what could not be scanned.
-        bom: whether the CSV begins with a byte order mark, which tells Excel that it is UTF-8.
-        prune: whether the CSV has the rows of this scan only.
+        bom: whether a CSV begins with a byte order mark, which tells Excel that it is UTF-8.
+        prune: whether the output has the rows of this scan only.
 
     Attributes:
-        plan: what is done and what is to be scanned.
+        plan: which inputs are done, and which are to be scanned.
         notes: sentences about an earlier journal that was damaged or kept aside, and about rows left out.
 
     Raises:
-        UsageError: the path cannot be that of a CSV, is an input, is that of a file that deepscan has not written, or
+        UsageError: no format has the suffix of the path, it is an input or a file that deepscan has not written, or
             another scan is writing to it.
         OutputError: the folder cannot be written to, or the journal cannot be read.
     """
@@ -130,8 +131,8 @@ class ResultFiles:
         """Take a result; they may come in any order.
 
         When the last detector's result of an input is there, all of them are written to the journal together, and those
-        of the inputs that hold the same, if what was read is what they hold; else see `take_up`. Now and then the CSV
-        is written, too.
+        of the inputs that hold the same, if what was read is what they hold; else see `take_up`. Now and then the
+        output is written, too.
 
         Returns:
             The result, and with the last one of an input the results of those that hold the same.
@@ -163,10 +164,10 @@ class ResultFiles:
         return taken_up
 
     def commit(self) -> Path | None:
-        """Write the CSV of what there is and flush the journal.
+        """Write the output from all results there are, and flush the journal.
 
         Returns:
-            The path of the CSV, or None if there are inputs but no result at all: then an earlier CSV stays.
+            The path of the output, or None if there are inputs but no result at all: then an earlier output stays.
 
         Raises:
             OutputError: it cannot be written; the journal stays as it was.
@@ -186,7 +187,7 @@ class ResultFiles:
             with writing_results(self.out):
                 self._held.close()
         except OutputError:
-            if error is None:  # else what went wrong first is what people should read
+            if error is None:  # else what went wrong first is what the user should read
                 raise
 
     def _row(self, index: int, number: int) -> int:
@@ -261,7 +262,7 @@ def plan_without_writing(
         The plan, and how many rows the journal knows of other inputs and detectors.
 
     Raises:
-        UsageError: the path cannot be that of a CSV, is an input, or is that of a file that deepscan has not written.
+        UsageError: no format has the suffix of the path, or it is an input or a file that deepscan has not written.
         OutputError: the journal cannot be read.
     """
     with writing_results(out):
@@ -272,7 +273,7 @@ def plan_without_writing(
 
 
 def pruning_note(others: int, out: Path, jsonl_path: Path) -> list[str]:
-    """Say, if there is anything to say, that `--prune` leaves rows of earlier inputs and detectors out of a CSV."""
+    """Return the sentence, if there is any, that `--prune` leaves rows of earlier inputs and detectors out."""
     if not others:
         return []
     rows, they = ("1 row", "it stays") if others == 1 else (f"{others:,} rows", "they stay")

@@ -1,4 +1,4 @@
-"""Reading back the JSONL of a scan, for people: whatever of it is whole, and only the latest word on each row."""
+"""Rows of the JSONL of a scan, for `deepscan show`: all that is undamaged, and only the latest record of each row."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ NAMES_SHOWN: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class StoredResults:
-    """What a JSONL holds.
+    """Rows of a JSONL.
 
     Attributes:
         path: of the JSONL.
         rows: the latest record of each path and detector, in the order of their first ones, and where its line begins.
-        damaged: how many lines are torn, altered or no records at all.
+        damaged: number of lines that are torn, altered or no records at all.
     """
 
     path: str
@@ -70,7 +70,7 @@ class StoredResults:
 
 
 def stored_results(path: str) -> StoredResults:
-    """Read the rows of a JSONL, line by line; it may be growing meanwhile.
+    """Read the rows of a JSONL, line by line; it may grow meanwhile.
 
     Raises:
         UsageError: it cannot be read, or not one of its lines is a record.
@@ -106,8 +106,8 @@ def jsonl_path(path: str) -> str:
     if not os.path.exists(path):
         return path  # and the message about it is the usual one
     raise UsageError(
-        f"{path} is a CSV, and there is no {os.path.basename(beside)} beside it: give the .jsonl that `deepscan scan` "
-        "wrote, as the CSV does not hold everything."
+        f"{path} does not hold everything, and there is no {os.path.basename(beside)} beside it: give the .jsonl that "
+        "`deepscan scan` has written."
     )
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from deepscan.results import COLUMNS, VideoResult
-from deepscan.runtime.store.writers import CSV_HEADER, OrderedRecords, csv_line
+from deepscan.runtime.store.stored_results import stored_results
+from deepscan.runtime.store.writers import CSV_HEADER, OrderedRecords, csv_line, jsonl_line
 from tests.runtime.result_rows import LITE, OTHER, files_of, row, scanned, write
 
 # As in the design, written out: other programs rely on the names and their order.
@@ -128,3 +129,21 @@ def test_the_thresholds_of_a_label_are_in_the_record_and_not_in_the_csv() -> Non
     older = {name: value for name, value in record.items() if name not in ("real_below", "fake_from")}
     again = VideoResult.from_dict(older)
     assert (again.real_below, again.fake_from) == (None, None)
+
+
+def test_every_field_of_a_result_is_in_its_record() -> None:
+    result = scanned(0, "a.mp4")
+    record = result.to_dict()
+    elsewhere = {"index", "row", "content", "peak", "details"}
+    assert set(record) == {*COLUMNS, "real_below", "fake_from", "peak_clips", "track_details"}
+    assert {name for name in VideoResult.__struct_fields__ if name not in record} == elsewhere
+    assert VideoResult.from_dict(record | {"content": result.content}).to_dict() == record
+
+
+def test_a_record_that_was_printed_is_read_though_it_tells_less(tmp_path: Path) -> None:
+    path, result = tmp_path / "printed.jsonl", scanned(0, "a.mp4")
+    path.write_text(jsonl_line(result.to_dict()))
+    ((read, offset),) = stored_results(str(path)).rows
+    assert read.peak is not None
+    assert (read.path, read.peak.score, read.peak.clips, read.content) == ("a.mp4", 0.912346, 0, None)
+    assert [track.track for track in stored_results(str(path)).tracks_at(offset)] == [3]
