@@ -76,17 +76,17 @@ def scan(
     backend = options.backend or "auto"
     keys = [
         DetectorKey(
-            verdict.model,
-            verdict.weights_sha256,
-            verdict.settings_sha256,
+            each.model,
+            each.weights_sha256,
+            each.settings_sha256,
             accepted_computations(Artifact(manifest, b""), backend, options.precision, used.kind),
         )
-        for manifest, verdict in zip(settings.manifests, settings.verdicts, strict=True)
+        for manifest, each in zip(settings.manifests, settings.scoring, strict=True)
     ]
     trace = Trace(options.trace) if options.trace is not None else None
     if trace is not None:
         trace.check()
-    bands = [verdict.spec.band for verdict in settings.verdicts]
+    bands = [each.spec.band for each in settings.scoring]
     return Scan(plan, keys, bands, options=options, devices=used, trace=trace)
 
 

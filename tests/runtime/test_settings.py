@@ -130,7 +130,7 @@ def test_options_that_fit_are_not_refused(clip: str, frame: str, detectors: str,
     known = {"clip": clip, "frame": frame, "lite": "lite"}
     names = [known[name] for name in detectors.split()]
     settings = chosen(*names, **options)
-    assert len(settings.manifests) == len(settings.verdicts) == len(names)
+    assert len(settings.manifests) == len(settings.scoring) == len(names)
 
 
 def test_full_takes_all_frames(clip: str, frame: str) -> None:
@@ -154,17 +154,17 @@ def test_paper_follows_the_authors(clip: str, frame: str) -> None:
     settings = chosen(clip, sampling="paper")
     assert settings.sampling == Sampling("first", count=20, twice=True)
     assert (settings.stride, settings.largest_face, settings.whole_pictures) == (1, False, False)
-    assert settings.verdicts[0].aggregate == "mean"
-    assert (settings.verdicts[0].spec.min_frames, settings.verdicts[0].spec.min_face_pixels) == (2, 1)
+    assert settings.scoring[0].aggregate == "mean"
+    assert (settings.scoring[0].spec.min_frames, settings.scoring[0].spec.min_face_pixels) == (2, 1)
     settings = chosen(frame, sampling="paper")
     assert settings.sampling == Sampling("ends", count=6)
     assert settings.largest_face
-    assert settings.verdicts[0].spec.min_face_pixels == 1
+    assert settings.scoring[0].spec.min_face_pixels == 1
     assert chosen(frame, sampling="paper", frames=9).sampling.count == 9
     settings = chosen("lite", sampling="paper")
     assert settings.sampling == Sampling("middles", count=16)
     assert not settings.largest_face
-    assert settings.verdicts[0].aggregate == "max"
+    assert settings.scoring[0].aggregate == "max"
 
 
 def test_the_stride_is_that_of_the_authors_in_paper_only(clip: str, tmp_path: Path) -> None:
@@ -175,30 +175,30 @@ def test_the_stride_is_that_of_the_authors_in_paper_only(clip: str, tmp_path: Pa
 
 
 def test_what_the_caller_wants_comes_before_what_the_detector_and_the_authors_say(frame: str) -> None:
-    [verdict] = chosen(frame).verdicts
-    assert (verdict.mirror, verdict.aggregate, verdict.spec.min_face_pixels) == (False, "max", 64)
-    assert verdict.spec.band == TINY_FRAME.band
+    [scoring] = chosen(frame).scoring
+    assert (scoring.mirror, scoring.aggregate, scoring.spec.min_face_pixels) == (False, "max", 64)
+    assert scoring.spec.band == TINY_FRAME.band
     for mode in ("full", "paper"):
-        [verdict] = chosen(frame, sampling=mode, mirror=True, aggregate="mean", min_face=33, threshold=0.7).verdicts
-        assert (verdict.mirror, verdict.aggregate, verdict.spec.min_face_pixels) == (True, "mean", 33)
-        assert verdict.spec.band == LabelBand(real_below=0.5, fake_from=0.7)
-    [verdict] = chosen(frame, sampling="paper", aggregate="max").verdicts
-    assert verdict.aggregate == "max"
-    [verdict] = chosen("lite", mirror=False).verdicts
-    assert (LITE.mirror, verdict.mirror) == (True, False)
+        [scoring] = chosen(frame, sampling=mode, mirror=True, aggregate="mean", min_face=33, threshold=0.7).scoring
+        assert (scoring.mirror, scoring.aggregate, scoring.spec.min_face_pixels) == (True, "mean", 33)
+        assert scoring.spec.band == LabelBand(real_below=0.5, fake_from=0.7)
+    [scoring] = chosen(frame, sampling="paper", aggregate="max").scoring
+    assert scoring.aggregate == "max"
+    [scoring] = chosen("lite", mirror=False).scoring
+    assert (LITE.mirror, scoring.mirror) == (True, False)
 
 
 def test_how_many_crops_decide(clip: str, frame: str) -> None:
-    assert [one.decisive_frames for one in chosen(frame, clip).verdicts] == [12, 8]
-    assert [one.decisive_frames for one in chosen(frame, clip, sampling="quick").verdicts] == [12, 8]
-    assert [one.decisive_frames for one in chosen(frame, sampling="quick").verdicts] == [3]
-    assert [one.decisive_frames for one in chosen(frame, sampling="paper").verdicts] == [3]
+    assert [one.decisive_frames for one in chosen(frame, clip).scoring] == [12, 8]
+    assert [one.decisive_frames for one in chosen(frame, clip, sampling="quick").scoring] == [12, 8]
+    assert [one.decisive_frames for one in chosen(frame, sampling="quick").scoring] == [3]
+    assert [one.decisive_frames for one in chosen(frame, sampling="paper").scoring] == [3]
 
 
 def test_untrained_detectors_say_so(frame: str, tmp_path: Path) -> None:
     untrained = respecced(frame, tmp_path / "untrained", TINY_FRAME, trained=False)
-    assert [one.model for one in chosen(untrained).verdicts] == ["tiny-frame (untrained)"]
-    both = [one.model for one in chosen(frame, untrained).verdicts]  # one name twice: the weights tell them apart
+    assert [one.model for one in chosen(untrained).scoring] == ["tiny-frame (untrained)"]
+    both = [one.model for one in chosen(frame, untrained).scoring]  # one name twice: the weights tell them apart
     assert both == ["tiny-frame@000000000000", "tiny-frame@000000000000 (untrained)"]
 
 
@@ -206,7 +206,7 @@ def test_untrained_detectors_say_so(frame: str, tmp_path: Path) -> None:
 
 
 def hashed(*models: str, **options: Any) -> list[str]:
-    return [verdict.settings_sha256 for verdict in chosen(*models, **options).verdicts]
+    return [scoring.settings_sha256 for scoring in chosen(*models, **options).scoring]
 
 
 def test_all_that_a_score_or_its_label_depends_on_is_in_the_hash(frame: str) -> None:
@@ -288,7 +288,7 @@ def test_titles_weights_and_files_are_not_in_the_hash(clip: str, tmp_path: Path)
     retitled = msgspec.structs.replace(TINY_CLIP, title="Another title")
     other = respecced(clip, tmp_path / "other", retitled, weights_sha256="f" * 64, weights_file="other.pth")
     assert hashed(other) == hashed(clip)
-    assert chosen(other).verdicts[0].weights_sha256 == "f" * 64
+    assert chosen(other).scoring[0].weights_sha256 == "f" * 64
 
 
 @pytest.mark.parametrize(
@@ -369,6 +369,6 @@ def test_retinaface_searches_at_full_size_where_its_authors_rules_are_followed(
 
 def test_the_smallest_face_that_the_caller_wants_is_in_force_with_unbroken_tracks_too(clip: str) -> None:
     """Their rules know no smallest face; whoever wants one has it in the spec in force."""
-    assert chosen(clip, sampling="paper").verdicts[0].spec.min_face_pixels == 1
-    assert chosen(clip, sampling="paper", min_face=50).verdicts[0].spec.min_face_pixels == 50
+    assert chosen(clip, sampling="paper").scoring[0].spec.min_face_pixels == 1
+    assert chosen(clip, sampling="paper", min_face=50).scoring[0].spec.min_face_pixels == 50
     assert hashed(clip, sampling="paper", min_face=50) != hashed(clip, sampling="paper")

@@ -110,7 +110,7 @@ class PipelineScan:
             device=_device_faces(face_detector, decoders.on_gpu),
             batch=bounds.detection_batch,
         )
-        infer = InferStage(list(zip(backends, settings.verdicts, strict=True)), progress=self.progress)
+        infer = InferStage(list(zip(backends, settings.scoring, strict=True)), progress=self.progress)
         opened = partial(open_input, threads=decoders.threads, limits=settings.limits, moved=self.progress.move)
         decode = DecodeStage(
             partial(opened, decoding=decoders.on_gpu),
@@ -153,7 +153,7 @@ def _device_faces(face_detector: FaceDetector, on_gpu: DeviceDecoding | None) ->
 
 def _followers_maker(settings: ScanSettings, moved: Callable[[], None]) -> Callable[[VideoJob], list[Follower]]:
     """Return what makes the followers of a video; it holds on to no model."""
-    cuts = cuts_for([verdict.spec for verdict in settings.verdicts], whole_pictures=settings.whole_pictures)
+    cuts = cuts_for([each.spec for each in settings.scoring], whole_pictures=settings.whole_pictures)
     sampling, stride, limits = settings.sampling, settings.stride, settings.limits
     if sampling.twice:
         return lambda job: [UnbrokenFollower(job, cut, stride=stride, limits=limits, moved=moved) for cut in cuts]

@@ -1,4 +1,4 @@
-"""From what the caller asks for to what the pipeline does: detectors, sampling, and the hash of all that counts."""
+"""Settings of a scan: its options resolved against the detectors, and the hash of all that a score depends on."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ScanSettings:
 
     Attributes:
         manifests: records of the detectors.
-        verdicts: what each one's results share.
+        scoring: how each detector scores, in the same order.
         sampling: which frames.
         face_detector: what finds the faces.
         face_detector_identity: all that its answers depend on.
@@ -57,7 +57,7 @@ class ScanSettings:
     """
 
     manifests: tuple[Manifest, ...]
-    verdicts: tuple[ScoringSettings, ...]
+    scoring: tuple[ScoringSettings, ...]
     sampling: Sampling
     face_detector: FaceDetectorChoice
     face_detector_identity: list[str | float]
@@ -97,7 +97,7 @@ def resolve_settings(options: ScanOptions) -> ScanSettings:
     as_authors = paper is not None and options.face_detector == "retinaface"
     partial = ScanSettings(
         manifests=manifests,
-        verdicts=(),
+        scoring=(),
         sampling=sampling,
         face_detector=options.face_detector,
         face_detector_identity=face_detector_identity(options.face_detector, as_authors=sampling.twice),
@@ -108,7 +108,7 @@ def resolve_settings(options: ScanOptions) -> ScanSettings:
         limits=options.limits,
     )
     pairs = zip(_models(manifests), manifests, strict=True)
-    return replace(partial, verdicts=tuple(_verdict(model, manifest, partial, options) for model, manifest in pairs))
+    return replace(partial, scoring=tuple(_scoring(model, manifest, partial, options) for model, manifest in pairs))
 
 
 def _refuse_contradictions(specs: Sequence[DetectorSpec], options: ScanOptions) -> None:
@@ -157,7 +157,7 @@ def _sampling(specs: Sequence[DetectorSpec], options: ScanOptions) -> Sampling:
     )
 
 
-def _verdict(model: str, manifest: Manifest, settings: ScanSettings, options: ScanOptions) -> ScoringSettings:
+def _scoring(model: str, manifest: Manifest, settings: ScanSettings, options: ScanOptions) -> ScoringSettings:
     spec = _in_force(manifest.spec, options)
     mirrors = spec.mirror if options.mirror is None else options.mirror
     aggregate = options.aggregate or (spec.paper.aggregate if options.mode == "paper" else "max")
@@ -177,7 +177,7 @@ def _verdict(model: str, manifest: Manifest, settings: ScanSettings, options: Sc
 
 
 def _in_force(spec: DetectorSpec, options: ScanOptions) -> DetectorSpec:
-    """Return the spec with what the mode and the caller want otherwise."""
+    """Return the spec with what the sampling mode and the options put in its place."""
     smallest, shortest = spec.min_face_pixels, spec.min_frames
     if options.mode == "paper":
         smallest, shortest = spec.paper.min_face_pixels, spec.paper.min_frames

@@ -157,13 +157,13 @@ def work(link: SupervisorLink) -> None:
         )
         detectors = tuple(
             Detector(
-                model=verdict.model,
+                model=scoring.model,
                 backend=backend.name,
                 precision=backend.precision,
-                weights_sha256=verdict.weights_sha256,
-                settings_sha256=verdict.settings_sha256,
+                weights_sha256=scoring.weights_sha256,
+                settings_sha256=scoring.settings_sha256,
             )
-            for backend, verdict in zip(backends, settings.verdicts, strict=True)
+            for backend, scoring in zip(backends, settings.scoring, strict=True)
         )
         link.send(Ready(detectors, (on_gpu.nvdec.engines or None) if on_gpu is not None else None))
         ended = threading.Event()
