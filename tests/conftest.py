@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,23 @@ from deepscan.runtime.system.machine import nvidia_gpus
 # No wall-clock limits on examples, and the same ones every time: the suite is a gate.
 settings.register_profile("gate", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("gate")
+
+
+SHARED_FOLDER = "DEEPSCAN_TESTS_FOLDER"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make a folder that the processes of this run share; the first of them makes it."""
+    if SHARED_FOLDER in os.environ:
+        return
+    folder = tempfile.TemporaryDirectory(prefix="deepscan-tests-")
+    os.environ[SHARED_FOLDER] = folder.name
+
+    def forget() -> None:
+        del os.environ[SHARED_FOLDER]
+        folder.cleanup()
+
+    config.add_cleanup(forget)
 
 
 @pytest.fixture(scope="session", autouse=True)

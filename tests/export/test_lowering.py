@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from deepscan.errors import UsageError
-from deepscan.export.forms import exported, graph_of
+from deepscan.export.forms import exported
 from deepscan.export.install import untrained_network
 from deepscan.export.packing import WeightsOrigin, packed
 from deepscan.models.networks.altfreezing import AltFreezing
@@ -21,7 +21,7 @@ from deepscan.models.networks.ftcn import FTCN
 from deepscan.models.networks.lowering import lowered
 from deepscan.models.registry import find_detector
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
-from tests.models.goldens import golden
+from tests.models.goldens import golden, golden_graph
 from tests.runtime.tiny_detectors import TINY_CLIP, Brightness
 
 SAME = 1e-5
@@ -59,8 +59,7 @@ def test_both_forms_give_the_authors_numbers(network: AltFreezing | FTCN) -> Non
 def test_the_graph_of_the_2d_form_gives_them_too(network: AltFreezing | FTCN) -> None:
     name = name_of(network)
     spec, clips = find_detector(name).spec, golden(name).inputs()
-    graph = graph_of(lowered(network, frames=spec.frames), spec)
-    artifact = packed(graph, spec, WeightsOrigin("golden", "0" * 64), form="2d")
+    artifact = packed(golden_graph(name, "2d"), spec, WeightsOrigin("golden", "0" * 64), form="2d")
     _refuse_3d(onnx.load_model_from_string(artifact.model))
     backend = OnnxRuntimeBackend(artifact, device="cpu", threads=2, precision="fp32")
     logits = np.array([backend.logits(clip[None])[0] for clip in clips])

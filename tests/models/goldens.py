@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -10,13 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from deepscan.export.forms import graph_of
 from deepscan.models.networks.artifact_graph import ArtifactGraph
+from deepscan.models.networks.lowering import can_be_lowered, lowered
+from deepscan.models.registry import find_detector
+from deepscan.runtime.artifacts.artifacts import Form
 from deepscan.spec import DetectorSpec
+from tests.conftest import SHARED_FOLDER
 from tests.goldens import golden_inputs, golden_weights
 
 FOLDER = Path(golden_weights.__file__).parent
@@ -55,6 +63,35 @@ def golden(name: str) -> Golden:
         json.loads((folder / "meta.json").read_text()),
         json.loads((folder / "expected.json").read_text()),
     )
+
+
+def golden_network(name: str) -> nn.Module:
+    """Return a detector with its golden weights, ready to answer."""
+    with torch.device("meta"):
+        network = find_detector(name).build()
+    network.load_state_dict(golden(name.replace("-", "_")).tensors(), assign=True)
+    return network.eval()
+
+
+def golden_graph(name: str, form: Form | None = None) -> onnx.ModelProto:
+    """Return the graph of a detector with its golden weights, which is traced once for all tests of a run.
+
+    Args:
+        name: of the detector.
+        form: of a clip detector's convolutions; 2-D ones are lowered.
+    """
+    path = Path(os.environ[SHARED_FOLDER]) / f"{name}{'-2d' if form == '2d' else ''}.onnx"
+    with open(path.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            network, spec = golden_network(name), find_detector(name).spec
+            if form == "2d":
+                assert can_be_lowered(network)
+                network = lowered(network, frames=spec.frames)
+            partial = path.with_suffix(".partial")
+            partial.write_bytes(graph_of(network, spec).SerializeToString())
+            partial.rename(path)
+    return onnx.load_model(str(path))
 
 
 def check_scores(network: nn.Module, spec: DetectorSpec, expected: Golden) -> None:

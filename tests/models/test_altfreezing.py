@@ -7,12 +7,11 @@ import onnxruntime
 import pytest
 import torch
 
-from deepscan.export.onnx_from_module import onnx_from_module
 from deepscan.models import altfreezing
 from deepscan.models.networks.altfreezing import AltFreezing
 from deepscan.models.networks.artifact_graph import ArtifactGraph
 from deepscan.models.registry import find_detector
-from tests.models.goldens import FOLDER, check_activations, check_scores, golden
+from tests.models.goldens import FOLDER, check_activations, check_scores, golden, golden_graph
 
 SPEC = find_detector("altfreezing").spec
 
@@ -40,8 +39,8 @@ def test_the_maps_on_the_way_are_the_authors(network: AltFreezing) -> None:
 
 
 @pytest.mark.slow  # for its export
-def test_the_exported_graph_gives_the_authors_scores_at_any_batch(network: AltFreezing) -> None:
-    model = onnx_from_module(ArtifactGraph(network, SPEC), SPEC.item_shape, input_name=SPEC.input_name)
+def test_the_exported_graph_gives_the_authors_scores_at_any_batch() -> None:
+    model = golden_graph("altfreezing")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 2
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

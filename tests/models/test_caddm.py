@@ -13,15 +13,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from deepscan.export.onnx_from_module import onnx_from_module
 from deepscan.models import caddm
-from deepscan.models.networks.artifact_graph import ArtifactGraph
 from deepscan.models.networks.caddm import Caddm, anchor_priors
 from deepscan.models.networks.efficientnet import FixedSameConv2d
 from deepscan.models.registry import find_detector
 from deepscan.spec import DetectorSpec
 from tests.goldens import golden_weights
-from tests.models.goldens import FOLDER, Golden, check_activations, check_scores, golden
+from tests.models.goldens import FOLDER, Golden, check_activations, check_scores, golden, golden_graph
 
 BACKBONES: dict[str, Callable[[], Caddm]] = {
     "resnet34": caddm.build_resnet34,
@@ -69,8 +67,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.fixture(scope="module")
 def exported(case: Case) -> Exported:
-    graph = ArtifactGraph(case.network, case.spec)
-    model = onnx_from_module(graph, case.spec.item_shape, input_name=case.spec.input_name)
+    model = golden_graph(case.spec.name)
     operators = {node.op_type for node in model.graph.node}
     weights = {tensor.name for tensor in model.graph.initializer}
     data = model.SerializeToString()

@@ -7,13 +7,12 @@ import onnxruntime
 import pytest
 import torch
 
-from deepscan.export.onnx_from_module import onnx_from_module
 from deepscan.models import ftcn
 from deepscan.models.networks.artifact_graph import ArtifactGraph
 from deepscan.models.networks.ftcn import FTCN
 from deepscan.models.networks.i3d import layer
 from deepscan.models.registry import find_detector
-from tests.models.goldens import FOLDER, check_activations, check_scores, golden
+from tests.models.goldens import FOLDER, check_activations, check_scores, golden, golden_graph
 
 SPEC = find_detector("ftcn").spec
 
@@ -41,8 +40,8 @@ def test_the_maps_on_the_way_are_the_authors(network: FTCN) -> None:
 
 
 @pytest.mark.slow  # for its export
-def test_the_exported_graph_gives_the_authors_scores_at_any_batch(network: FTCN) -> None:
-    model = onnx_from_module(ArtifactGraph(network, SPEC), SPEC.item_shape, input_name=SPEC.input_name)
+def test_the_exported_graph_gives_the_authors_scores_at_any_batch() -> None:
+    model = golden_graph("ftcn")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 2
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

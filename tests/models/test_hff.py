@@ -10,12 +10,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from deepscan.export.onnx_from_module import onnx_from_module
 from deepscan.models import hff
 from deepscan.models.networks.artifact_graph import ArtifactGraph
 from deepscan.models.networks.hff import FeatureNoise, Hff, NoiseAttention, PictureNoise
 from deepscan.models.registry import find_detector
-from tests.models.goldens import FOLDER, check_activations, check_scores, golden
+from tests.models.goldens import FOLDER, check_activations, check_scores, golden, golden_graph
 
 SPEC = find_detector("hff").spec
 DEEPFAKEBENCH_KEYS: list[tuple[str, list[int], str]] = json.loads(
@@ -31,8 +30,8 @@ def network() -> Hff:
 
 
 @pytest.fixture(scope="module")
-def exported(network: Hff) -> onnx.ModelProto:
-    return onnx_from_module(ArtifactGraph(network, SPEC), SPEC.item_shape, input_name=SPEC.input_name)
+def exported() -> onnx.ModelProto:
+    return golden_graph("hff")
 
 
 def test_the_parameters_are_the_authors(network: Hff) -> None:

@@ -9,12 +9,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from deepscan.export.onnx_from_module import onnx_from_module
 from deepscan.models import recce
 from deepscan.models.networks.artifact_graph import ArtifactGraph
 from deepscan.models.networks.recce import GraphReasoning, Recce
 from deepscan.models.registry import find_detector
-from tests.models.goldens import FOLDER, check_activations, check_scores, golden
+from tests.models.goldens import FOLDER, check_activations, check_scores, golden, golden_graph
 
 SPEC = find_detector("recce").spec
 DEEPFAKEBENCH_KEYS: list[tuple[str, list[int], str]] = json.loads(
@@ -30,8 +29,8 @@ def network() -> Recce:
 
 
 @pytest.fixture(scope="module")
-def exported(network: Recce) -> onnx.ModelProto:
-    return onnx_from_module(ArtifactGraph(network, SPEC), SPEC.item_shape, input_name=SPEC.input_name)
+def exported() -> onnx.ModelProto:
+    return golden_graph("recce")
 
 
 def test_the_parameters_are_the_authors(network: Recce) -> None:

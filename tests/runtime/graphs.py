@@ -18,7 +18,6 @@ from torch import nn
 from deepscan.export.artifact import store_artifact, weights_in_bytes, weights_name
 from deepscan.export.forms import graph_of
 from deepscan.export.packing import packed
-from deepscan.models.networks.lowering import can_be_lowered, lowered
 from deepscan.runtime.artifacts.artifacts import Artifact, Form, WeightsFile, load_artifact
 from deepscan.spec import DetectorSpec
 from tests.runtime.tiny_detectors import ORIGIN, TINY_CLIP, TINY_FRAME
@@ -88,15 +87,20 @@ def small_frame_network() -> nn.Module:
     return _larger(SmallFrameNetwork(), 3).eval()
 
 
-def stored_artifact(network: nn.Module, spec: DetectorSpec, folder: Path, *, form: Form | None = None) -> Artifact:
-    """Export a network into a folder, with its weights beside the artifact."""
+def stored_artifact(
+    network: nn.Module,
+    spec: DetectorSpec,
+    folder: Path,
+    *,
+    form: Form | None = None,
+    graph: onnx.ModelProto | None = None,
+) -> Artifact:
+    """Export a network into a folder, with its weights beside the artifact; a graph of it may be there already."""
     weights = weights_in_bytes(network)
     kept = WeightsFile(file=weights_name(spec), sha256=hashlib.sha256(weights).hexdigest())
-    traced = network
-    if form == "2d":
-        assert can_be_lowered(network)
-        traced = lowered(network, frames=spec.frames)
-    artifact = packed(graph_of(traced, spec), spec, ORIGIN, form=form, network_weights=kept)
+    artifact = packed(
+        graph_of(network, spec) if graph is None else graph, spec, ORIGIN, form=form, network_weights=kept
+    )
     return load_artifact(str(store_artifact(artifact, folder, weights=weights)))
 
 

@@ -12,12 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from deepscan.errors import ModelError
 from deepscan.export.bench.graph_costs import flop_of
-from deepscan.export.onnx_from_module import onnx_from_module
-from deepscan.models.networks.altfreezing import AltFreezing
-from deepscan.models.networks.artifact_graph import ArtifactGraph
-from deepscan.models.networks.lowering import lowered
 from deepscan.models.registry import find_detector
 from deepscan.runtime.artifacts.artifacts import load_artifact
+from tests.models.goldens import golden_graph
 
 Axes = Sequence[int | str]
 
@@ -100,9 +97,7 @@ def test_lite_needs_what_torch_counts() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["3d", "2d"])
 def test_altfreezing_needs_what_its_layers_add_up_to_in_both_forms(form: str) -> None:
-    spec, network = find_detector("altfreezing").spec, AltFreezing().eval()
-    module = network if form == "3d" else lowered(network, frames=spec.frames)
-    made = onnx_from_module(ArtifactGraph(module, spec), spec.item_shape, input_name=spec.input_name)
+    made = golden_graph("altfreezing", "2d" if form == "2d" else None)
     assert flop_of(made.SerializeToString(), source=form) == i3d_flop() == 227_254_734_848
 
 

@@ -30,7 +30,7 @@ from deepscan.runtime.artifacts.artifacts import Artifact, WeightsFile, load_art
 from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.backends.torch_backend import CompiledExecution, SingleExecution, TorchBackend, arithmetic
 from deepscan.runtime.backends.torch_network import artifact_graph, network_of
-from tests.models.goldens import golden
+from tests.models.goldens import golden, golden_graph, golden_network
 from tests.runtime.graphs import small_clip_network, stored_artifact
 from tests.runtime.tiny_detectors import TINY_CLIP
 
@@ -48,10 +48,8 @@ def same_number_of_threads() -> Iterator[None]:
 
 def recipe_artifact(name: str, form: Literal["3d", "2d"] | None, folder: Path) -> Artifact:
     """Export a detector with its golden weights."""
-    with torch.device("meta"):
-        network: nn.Module = find_detector(name).build()
-    network.load_state_dict(golden(name.replace("-", "_")).tensors(), assign=True)
-    return stored_artifact(network.eval(), find_detector(name).spec, folder, form=form)
+    spec = find_detector(name).spec
+    return stored_artifact(golden_network(name), spec, folder, form=form, graph=golden_graph(name, form))
 
 
 def faces() -> NDArray[np.uint8]:
