@@ -1,4 +1,4 @@
-"""In which form a clip detector is exported: with its 3-D convolutions, or lowered to 2-D ones.
+"""The form in which a clip detector is exported: with its 3-D convolutions, or lowered to 2-D ones.
 
 Which is faster depends on the runtime and the machine, so `auto` measures both, with every backend that is there,
 where the export runs.
@@ -38,7 +38,7 @@ class Exported:
     """A graph, and the form it is in.
 
     Attributes:
-        model: takes and gives what the artifact contract says.
+        model: as the artifact contract says.
         form: None where the network has one form only.
         reason: why this form, in words; empty where there was no choice.
     """
@@ -49,7 +49,7 @@ class Exported:
 
 
 def exported(network: nn.Module, spec: DetectorSpec, choice: FormChoice, *, for_engine: bool = False) -> Exported:
-    """Export a network in the form that is asked for, or in the one that is faster here.
+    """Export a network in the given form, or in the one that is faster here.
 
     Args:
         network: with its weights.
@@ -79,7 +79,7 @@ def exported(network: nn.Module, spec: DetectorSpec, choice: FormChoice, *, for_
 
 
 def refuse_form(network: nn.Module, name: str, choice: FormChoice) -> None:
-    """Refuse to make a form of a network that has none.
+    """Refuse a form for a network that has no 3-D convolutions.
 
     Raises:
         UsageError: the network has no 3-D convolutions, and one of the forms was asked for.

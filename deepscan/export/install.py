@@ -1,4 +1,4 @@
-"""Putting weights into the store: recognize, verify, keep as safetensors, and make the artifact that scans use."""
+"""Adding weights to the store: recognize and verify them, keep them as safetensors, export the artifact for scans."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def add_weights(path: Path, *, variant: str | None = None, form: FormChoice = "a
 
     Args:
         path: the file, as its authors publish it.
-        variant: whose training of the detector it is, where it is not the authors'.
+        variant: who trained the weights, if not the authors.
         form: of a clip detector's convolutions; `auto` takes what is faster here.
         report: takes a line for people at every step.
 
     Raises:
         UsageError: its detector needs no weights, or has no such variant or not several forms.
-        ModelError: the file cannot be read, or holds no detector that is known.
+        ModelError: the file cannot be read, or holds the weights of no known detector.
         OutputError: the store cannot be written to.
     """
     checkpoint = read_tensors(path)
@@ -65,7 +65,7 @@ def add_weights(path: Path, *, variant: str | None = None, form: FormChoice = "a
 def add_random_weights(name: str, *, seed: int, report: Report) -> Installed:
     """Add random weights of a detector, for measuring speed; on one machine, equal seeds give equal weights.
 
-    How far its graph is from the network is recorded, and never too far.
+    The difference between its graph and the network is recorded, and no difference is too large.
 
     Args:
         name: of the detector.
@@ -150,7 +150,7 @@ def _store(
 
 
 def _try(folder: Path, record: Record) -> None:
-    """Run what was made once, so that what cannot run is refused now and not in a scan.
+    """Run the artifact once, so that one that cannot run is refused now and not in a scan.
 
     Raises:
         ModelError: it does not run, or gives what is no number.

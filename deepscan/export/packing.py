@@ -42,7 +42,7 @@ class WeightsOrigin:
 
 
 def file_name(spec: DetectorSpec, precision: Precision) -> str:
-    """Return what the ONNX file of a detector is called."""
+    """Return the name of a detector's ONNX file."""
     return f"{spec.name}.onnx" if precision == "fp32" else f"{spec.name}-{precision}.onnx"
 
 
@@ -61,14 +61,14 @@ def packed(
     """Check a graph and make it an artifact.
 
     Args:
-        model: takes and gives what the artifact contract says; gets the record as metadata.
+        model: as the artifact contract says; the record is added to its metadata.
         spec: of the detector.
         origin: of its weights.
         precision: of its arithmetic.
         form: of a clip detector's convolutions.
         form_reason: why this form.
         calibration: where the ranges of an int8 graph come from.
-        parity_loss: what was accepted although it was too large.
+        parity_loss: the difference that was accepted although it is over the budget.
         network_weights: the file beside the artifact that holds the network's weights.
 
     Raises:

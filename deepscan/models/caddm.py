@@ -1,4 +1,4 @@
-"""CADDM: a detector that looks for the places of artifacts, so as not to learn whose face it sees; three backbones.
+"""CADDM: a detector that learns to locate artifacts, so that it does not learn identities; three backbones.
 
 Dong et al., CVPR 2023, "Implicit Identity Leakage: The Stumbling Block to Improving Deepfake Detection
 Generalization".

@@ -1,4 +1,4 @@
-"""FTCN: a 3-D ResNet-50 that looks along time only, with a temporal transformer on top.
+"""FTCN: a 3-D ResNet-50 with temporal kernels only, and a temporal transformer on top.
 
 Zheng et al. 2021, "Exploring temporal coherence for more general video face forgery detection" (ICCV).
 """

@@ -1,4 +1,4 @@
-"""HFF: two Xceptions, one on the picture and one on its noise, that look at each other on the way.
+"""HFF: two Xceptions, one on the picture and one on its noise, that attend to each other.
 
 Luo et al. 2021, "Generalizing Face Forgery Detection with High-frequency Features" (CVPR).
 """

@@ -1,4 +1,4 @@
-"""RECCE: an Xception that also redraws the face, and looks where that fails.
+"""RECCE: an Xception that also reconstructs the face, and attends to where that fails.
 
 Cao et al. 2022, "End-to-End Reconstruction-Classification Learning for Face Forgery Detection" (CVPR).
 """

@@ -65,7 +65,7 @@ def read_tensors(path: Path) -> Checkpoint:
     """Read a file of safetensors, or one that any version of `torch.save` wrote.
 
     Raises:
-        ModelError: the file cannot be read, is something else, is damaged, asks to run code, or holds no weights.
+        ModelError: the file cannot be read, is of another format, is damaged, asks to run code, or holds no weights.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):

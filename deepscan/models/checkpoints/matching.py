@@ -1,4 +1,4 @@
-"""Whether the tensors of a file are those of a network: by name, shape and type, up to one change of prefix."""
+"""Matches the tensors of a file with a network: by name, shape and type, up to one change of prefix."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMES_SHOWN: Final = 3
 
 @dataclass(frozen=True)
 class Comparison:
-    """What of a file goes where in a network.
+    """The match between a file and a network.
 
     Attributes:
         sources: of each parameter, its name in the file; only where shape and type agree too.

@@ -1,4 +1,4 @@
-"""Which detector a file of weights belongs to, told from the names and shapes of its tensors."""
+"""Recognizes the detector of a file of weights by the names and shapes of its tensors."""
 
 from __future__ import annotations
 

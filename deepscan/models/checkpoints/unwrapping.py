@@ -1,4 +1,4 @@
-"""Where in a checkpoint the weights are."""
+"""Finds the weights inside a checkpoint."""
 
 from __future__ import annotations
 

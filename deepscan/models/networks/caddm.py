@@ -1,4 +1,4 @@
-"""CADDM: a detector that looks for the places of artifacts, so as not to learn whose face it sees.
+"""CADDM: a detector that learns to locate artifacts, so that it does not learn identities.
 
 Dong et al., CVPR 2023, "Implicit Identity Leakage: The Stumbling Block to Improving Deepfake Detection
 Generalization", figure 5. Names and layers follow the authors' code (backbones/caddm.py, backbones/adm.py).

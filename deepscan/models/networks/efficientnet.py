@@ -1,4 +1,4 @@
-"""EfficientNet with squeeze-and-excitation, the trunk: a picture becomes a map at 1/32 of its size.
+"""EfficientNet with squeeze-and-excitation, as a trunk: a picture becomes a map at 1/32 of its size.
 
 Architecture: Tan & Le 2019, "EfficientNet", table 1 and section 3.3, with the names and the padding of an early
 version of the package `efficientnet_pytorch`, which CADDM carries (backbones/efficientnet_pytorch).
@@ -73,7 +73,7 @@ class SqueezedResidual(nn.Module):
 
 
 class EfficientNet(nn.Module):
-    """The trunk; the classes of ImageNet (`_fc`) are kept for the sake of checkpoints and take no part.
+    """The trunk; the classes of ImageNet (`_fc`) are in checkpoints, but not used.
 
     Args:
         width: multiplier of the channels (b3: 1.2, b4: 1.4).

@@ -1,4 +1,4 @@
-"""FTCN: an I3D ResNet-50 that looks along time only, with a temporal transformer on top.
+"""FTCN: an I3D ResNet-50 with temporal kernels only, and a temporal transformer on top.
 
 Zheng et al. 2021, "Exploring temporal coherence for more general video face forgery detection" (ICCV). The network:
 `model/classifier/i3d_temporal_var_fix_dropout_tt_cfg.py` with `setting/ftcn_tt.yaml`. Places are mixed by

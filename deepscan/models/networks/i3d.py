@@ -1,8 +1,8 @@
-"""I3D ResNet-50, the trunk of AltFreezing and FTCN: a ResNet over clips, whose convolutions look along time or space.
+"""I3D ResNet-50, the trunk of AltFreezing and FTCN: a ResNet over clips, whose kernels extend over time or space.
 
 Architecture: SlowFast's `i3d` of depth 50 without non-local blocks (AltFreezing `slowfast/models/
 video_model_builder.py:391-580`, `resnet_helper.py:196-445`); the idea is Carreira & Zisserman 2017, "Quo vadis, action
-recognition?". FTCN (Zheng et al. 2021, section 3.2) takes all looking sideways out of it: see `layer`.
+recognition?". FTCN (Zheng et al. 2021, section 3.2) removes all spatial kernels: see `layer`.
 The layers have the authors' names, which their checkpoints use.
 """
 
@@ -25,7 +25,7 @@ class Stage:
 
     Attributes:
         inner: channels inside the blocks.
-        times: for each block, over how many steps of time its first convolution reaches.
+        times: for each block, the temporal kernel of its first convolution.
         stride: of the first block, over height and width.
     """
 
@@ -138,12 +138,12 @@ def blocks(inputs: int, stage: Stage, *, temporal_only: bool) -> nn.Sequential:
 
 
 class I3D(nn.Sequential):
-    """The trunk and a head on it: normalized clips [N, 3, T, 224, 224] -> what the head makes of the last stage.
+    """The trunk with a head: normalized clips [N, 3, T, 224, 224] -> the output of the head.
 
     Args:
         head: takes [N, 4 * stages[-1].inner, T / frame_pool, H, W].
-        stages: up to which the network goes.
-        frame_pool: of how many neighboring frames the maximum is taken after the first stage.
+        stages: those that the network has.
+        frame_pool: number of neighboring frames of which the maximum is taken after the first stage.
         temporal_only: FTCN's form of the convolutions.
     """
 

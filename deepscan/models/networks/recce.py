@@ -1,4 +1,4 @@
-"""RECCE: an Xception that also redraws the face, and looks where that fails.
+"""RECCE: an Xception that also reconstructs the face, and attends to where that fails.
 
 Cao et al. 2022, "End-to-End Reconstruction-Classification Learning for Face Forgery Detection"; upstream
 model/network/Recce.py:72-133 and model/common.py:83-173. Parameter names are the authors'. Sizes in comments are for a

@@ -1,4 +1,4 @@
-"""ResNet-34, the trunk: a picture becomes a map of 512 channels at 1/32 of its size.
+"""ResNet-34 as a trunk: a picture becomes a map of 512 channels at 1/32 of its size.
 
 Architecture: He et al. 2016, "Deep Residual Learning for Image Recognition", table 1, with the names of torchvision
 and of CADDM (backbones/resnet.py).
@@ -37,7 +37,7 @@ class BasicBlock(nn.Module):
 
 
 class ResNet34(nn.Module):
-    """The trunk; the classes of ImageNet (`fc`) are kept for the sake of checkpoints and take no part."""
+    """The trunk; the classes of ImageNet (`fc`) are in checkpoints, but not used."""
 
     channels = STAGES[-1][0]
 
