@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deepscan.errors import UsageError
+from deepscan.errors import OutputError, UsageError
 from deepscan.results import VideoResult
 from deepscan.runtime.store.writers import WRITERS, Writer
 from tests.cli.console import assert_one_line, deepscan
@@ -51,7 +51,7 @@ def test_a_writer_that_fails_leaves_the_earlier_file(tmp_path: Path, monkeypatch
         files.add(row(0, path="a.mp4", faces=1))
         files.commit()
         files.add(row(1, path="b.mp4", faces=0))
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(OutputError, match=r"ZeroDivisionError.*kept in .*rows\.jsonl\.$"):
             files.commit()
     assert out.read_bytes() == FIRST + b"a.mp4 1.0\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.faces", "rows.jsonl"]

@@ -20,6 +20,7 @@ from deepscan.runtime.system.files import atomic_write, is_partial_of
 # Folders in which names such as /dev/stdout stand for what is open: no journal is to be left beside it.
 DEVICES: Final = frozenset(["/dev", "/dev/fd", "/proc/self/fd"])
 START_BYTES: Final = 4096
+FRAME_BYTES: Final = 4  # that a file without rows may have more: a byte order mark, a carriage return
 LONGEST_NUMBER: Final = 20  # digits of a process's number, and more
 
 
@@ -109,7 +110,7 @@ def keep_orphan(out: Path) -> Path | None:
         data = out.read_bytes()
     except FileNotFoundError:
         return None
-    if data in (b"", b"".join(writer.encode(()))):
+    if len(data) <= len(b"".join(writer.encode(()))) + FRAME_BYTES:
         return None  # it has no rows
     kept = out.with_name(f"{out.stem}.old{out.suffix}")
     if not _is_own(kept, writer):

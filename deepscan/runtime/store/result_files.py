@@ -18,7 +18,7 @@ from typing import Final, Self
 
 import msgspec
 
-from deepscan.errors import OutputError
+from deepscan.errors import DeepscanError, OutputError
 from deepscan.results import VideoResult
 from deepscan.runtime.store.identity import DetectorKey
 from deepscan.runtime.store.journal import Entry, Journal, Place, decoded, encoded, line_of, read_journal
@@ -236,7 +236,15 @@ class ResultFiles:
 
     def _render(self) -> None:
         begin = time.monotonic()
-        atomic_write({self.out: self._writer.encode(self._rows())})
+        try:
+            atomic_write({self.out: self._writer.encode(self._rows())})
+        except (OSError, DeepscanError):
+            raise
+        except Exception as error:  # the code of another package
+            raise OutputError(
+                f"{self.out} cannot be written in its format ({type(error).__name__}: {error}): use --out FILE.csv, or "
+                f"update the package that adds the format. The results are kept in {self.jsonl_path}."
+            ) from error
         now = time.monotonic()
         self._next_rendering = now + max(RENDER_SECONDS, (now - begin) / RENDER_SHARE)
 

@@ -11,6 +11,7 @@ from deepscan.errors import UsageError
 from deepscan.results import COLUMNS
 from deepscan.runtime.store.journal import line_of
 from deepscan.runtime.store.result_files import plan_without_writing
+from deepscan.runtime.store.writers import BOM, CSV_HEADER
 from tests.runtime.result_rows import LITE, OTHER, files_of, names_in, records_in, row, rows_in, scanned, write
 
 
@@ -134,6 +135,15 @@ def test_a_csv_whose_journal_is_gone_is_kept(tmp_path: Path) -> None:
     assert (names_in(out), old.read_bytes()) == (["b"], before)
     with files_of(out, ["b"]) as files:
         assert files.notes == []
+
+
+@pytest.mark.parametrize("written", [CSV_HEADER, BOM + CSV_HEADER, CSV_HEADER.replace("\n", "\r\n")])
+def test_a_csv_without_rows_whose_journal_is_gone_is_not_worth_keeping(tmp_path: Path, written: str) -> None:
+    out = tmp_path / "r.csv"
+    out.write_bytes(written.encode("utf-8"))
+    with files_of(out, ["b"]) as files:
+        assert files.notes == []
+    assert not (tmp_path / "r.old.csv").exists()
 
 
 def test_a_failure_that_is_tried_in_every_run_has_one_record(tmp_path: Path) -> None:
