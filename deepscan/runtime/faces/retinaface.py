@@ -14,9 +14,7 @@ import numpy as np
 
 from deepscan.errors import ModelError
 from deepscan.runtime.artifacts.weights_store import find_installed
-from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.faces.detections import Faces, iou
-from deepscan.runtime.system.machine import Device
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,6 +65,9 @@ class RetinaFace:
             MachineError: the device cannot be used.
             ModelError: the model is another one.
         """
+        # Whoever asks for the identity needs no ONNX Runtime.
+        from deepscan.runtime.backends.sessions import Session
+
         self._session = Session(model, source=source, device=device, threads=threads)
         if list(self._session.inputs()) != [INPUT_NAME] or self._session.output_names() != list(OUTPUT_NAMES):
             raise ModelError(f"{source} is not a graph of RetinaFace: add the weights of retinaface again.")

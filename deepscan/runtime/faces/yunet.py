@@ -15,10 +15,7 @@ import numpy as np
 
 from deepscan.errors import MachineError
 from deepscan.installing import install_packages
-from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.faces.detections import SCORE_THRESHOLD, Faces
-from deepscan.runtime.faces.frame_inputs import FrameInputs
-from deepscan.runtime.system.machine import Device
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,6 +59,10 @@ class YuNet:
         Raises:
             MachineError: the model's package is missing or holds another file.
         """
+        # Whoever asks for the identity needs neither ONNX Runtime nor OpenCV.
+        from deepscan.runtime.backends.sessions import Session
+        from deepscan.runtime.faces.frame_inputs import FrameInputs
+
         self._session = Session(_dynamic_model(), source=MODEL_FILE, device=device, threads=threads)
         self._frame_inputs = FrameInputs(self._session, INPUT_NAME, aligned)
         self._score_threshold = score_threshold

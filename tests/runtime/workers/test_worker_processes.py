@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -50,7 +49,7 @@ def results_of(
 
 
 def facts(results: Iterable[VideoResult]) -> list[VideoResult]:
-    return sorted((replace(each, elapsed_seconds=0.0) for each in results), key=lambda each: each.row)
+    return sorted((structs.replace(each, elapsed_seconds=0.0) for each in results), key=lambda each: each.row)
 
 
 class Deadly(LocalTransport):
