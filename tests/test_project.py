@@ -35,6 +35,19 @@ def test_the_workflow_runs_the_gate_with_each_python_of_the_classifiers() -> Non
     assert "- run: .ci/run" in workflow
 
 
+def test_the_gate_and_the_hooks_follow_recipes_that_exist() -> None:
+    recipes = (ROOT / "noxfile.py").read_text()
+    names = re.findall(r"@nox\.session\ndef (\w+)", recipes)
+    gate = re.findall(r"^nox -s (.*)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    hooks = re.findall(r"entry: nox -s (\w+)", (ROOT / ".pre-commit-config.yaml").read_text())
+    assert sorted(["test", *gate[0].split()]) == sorted(names)  # the tests are the README's second command
+    assert set(hooks) <= set(names)
+    parallel = re.search(r"^PARALLEL = \((.*)\)", recipes, re.MULTILINE)
+    assert parallel is not None
+    options = " ".join(re.findall(r'"(.*?)"', parallel[1]))
+    assert f".venv-test/bin/python -m pytest {options}\n" in (ROOT / "README.md").read_text()
+
+
 @pytest.mark.slow
 def test_links_of_the_built_readme_work_outside_the_repository(tmp_path: Path) -> None:
     wheel = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", "-w", str(tmp_path), str(ROOT)]

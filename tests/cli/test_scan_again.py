@@ -147,11 +147,11 @@ def test_a_trace_is_one_file_that_viewers_load(folder: Path) -> None:
 
 def test_a_video_that_takes_too_long_costs_one_row(tmp_path: Path) -> None:
     long = write_video(tmp_path / "long.mp4", [portrait(640, 360)] * 1000, options={"preset": "ultrafast"})
-    ran = deepscan_process("scan", long, NO_FACE, "--jobs", "1", "--timeout", "3", cwd=tmp_path)
+    ran = deepscan_process("scan", long, "missing.mp4", "--jobs", "1", "--timeout", "0.5", cwd=tmp_path)
     assert ran.code == 1
-    slow, fine = rows_of((tmp_path / "results.csv").read_bytes())
-    assert (slow["status"], slow["score"], fine["status"]) == ("timeout", "", "no_face")
-    assert "longer than 3 seconds" in slow["reason"]
+    slow, other = rows_of((tmp_path / "results.csv").read_bytes())
+    assert (slow["status"], slow["score"], other["status"]) == ("timeout", "", "unreadable")
+    assert "longer than 0.5 seconds" in slow["reason"]
     assert "deepscan show" in ran.err
     assert "--status timeout" in ran.err
 
