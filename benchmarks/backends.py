@@ -39,7 +39,7 @@ from deepscan.models.registry import find_detector
 from deepscan.options import Arithmetic
 from deepscan.runtime.artifacts.artifacts import Form, load_artifact
 from deepscan.runtime.artifacts.weights_store import find_installed
-from deepscan.runtime.backends.backend_choice import Candidate, candidates, open_backend
+from deepscan.runtime.backends.selection import Candidate, candidates, open_backend
 from deepscan.runtime.system.machine import cpu_count, installed_version
 
 # Only one contender is to have torch in its process, and each imports this file: torch is imported where it is needed.
@@ -200,7 +200,7 @@ def contenders(network: nn.Module, origin: WeightsOrigin, int8: list[str], folde
         manifest = artifact.manifest
         if manifest.spec.name != DETECTOR or manifest.weights_sha256 != origin.sha256:
             raise SystemExit(f"{model} has other weights than {origin.file}: export {DETECTOR} from those.")
-        for candidate in candidates(artifact, "cpu"):
+        for candidate in candidates(artifact.manifest, "cpu"):
             if candidate.backend != "torch":
                 title = f"{candidate.backend}, {candidate.precision}, {manifest.form}"
                 found.append(Contender(title, candidate.precision, model, candidate))

@@ -6,11 +6,11 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from deepscan.options import BACKEND_VARIABLE, BackendChoice, PrecisionChoice, ScanOptions
+from deepscan.options import BACKEND_VARIABLE, PrecisionChoice, ScanOptions
 from deepscan.runtime.artifacts.artifacts import load_artifact
-from deepscan.runtime.backends.backend_choice import resolve_backend
+from deepscan.runtime.backends.selection import open_backend, resolve_backend
 from deepscan.runtime.faces.cropping import Timed, clip_of, cuts_for, piece_of
 from deepscan.runtime.faces.detections import Detection, Faces
 from deepscan.runtime.media.decoder_choice import DecoderCounts, DeviceDecoding
@@ -81,18 +81,19 @@ class StagesAlone:
 
 
 def worker_pipeline(
-    model: str, *, device: Device, backend: BackendChoice | None = None, precision: PrecisionChoice = "auto"
+    model: str, *, device: Device, backend: str | None = None, precision: PrecisionChoice = "auto"
 ) -> Pipeline:
     """Return the pipeline of one worker, in this process; on a GPU it decodes there, so that the frames are there."""
     settings = resolve_settings(ScanOptions(model=model))
-    wanted = backend or cast("BackendChoice", os.environ.get(BACKEND_VARIABLE) or "auto")
+    wanted = backend or os.environ.get(BACKEND_VARIABLE) or "auto"
     artifact = load_artifact(model)
-    resolved = resolve_backend(artifact, backend=wanted, precision=precision, device=device, threads=cpu_count())
+    candidate = resolve_backend(artifact.manifest, backend=wanted, precision=precision, device=device)
+    opened = open_backend(candidate, artifact, device=device, threads=cpu_count())
     scan = PipelineScan(
         [],
         settings=settings,
         face_detector=settings.load_face_detector(device),
-        backends=[resolved],
+        backends=[opened],
         decoders=Decoders(1, cpu_count(), _decoding() if device == "cuda" else None),
         bounds=ON_GPU if device == "cuda" else ON_CPU,
     )

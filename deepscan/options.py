@@ -36,8 +36,6 @@ SamplingMode: TypeAlias = Literal["full", "quick", "paper"]
 Aggregate: TypeAlias = Literal["max", "mean"]
 FaceDetectorChoice: TypeAlias = Literal["yunet", "retinaface", "none"]
 DecoderChoice: TypeAlias = Literal["auto", "cpu", "nvdec"]
-BackendName: TypeAlias = Literal["onnxruntime", "openvino", "torch", "tensorrt"]
-BackendChoice: TypeAlias = Literal["auto", BackendName]
 # What computes: an artifact of one precision may be computed in another (float32 in bfloat16, half in float32).
 Arithmetic: TypeAlias = Literal["fp32", "bf16", "fp16", "int8"]
 PrecisionChoice: TypeAlias = Literal["auto", Arithmetic]
@@ -184,9 +182,9 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = "auto"
     backend: Annotated[
-        BackendChoice | None,
+        str | None,
         Option(
-            "What runs detectors: onnxruntime, openvino, torch, tensorrt, or auto, the fastest here (measured once).",
+            "What runs detectors: onnxruntime, openvino, torch, tensorrt, or auto, by what this machine has.",
             text,
             "Speed",
             "NAME",
@@ -196,7 +194,7 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
     precision: Annotated[
         PrecisionChoice,
         Option(
-            "Arithmetic: fp32, bf16, fp16, int8, or auto, the fastest that gives the same scores.",
+            "Arithmetic: fp32, bf16, fp16, int8, or auto, the detector's own.",
             text,
             "Speed",
             "TYPE",
@@ -277,7 +275,7 @@ class ScanKeywords(TypedDict, total=False):
     jobs: int | None
     device: str
     decoder: DecoderChoice
-    backend: BackendChoice | None
+    backend: str | None
     precision: PrecisionChoice
     detect_every: int
     memory: int | None

@@ -22,9 +22,9 @@ from deepscan.export.packing import WeightsOrigin, packed
 from deepscan.models.networks.artifact_graph import ArtifactGraph
 from deepscan.models.networks.lowering import can_be_lowered, lowered
 from deepscan.runtime.artifacts.artifacts import Form
-from deepscan.runtime.backends.backend_choice import auto_candidates, open_backend
-from deepscan.runtime.backends.backends import Backend
+from deepscan.runtime.backends.contract import Backend
 from deepscan.runtime.backends.devices import resolve_device
+from deepscan.runtime.backends.selection import auto_candidates, open_backend
 from deepscan.runtime.system.machine import cpu_count
 from deepscan.spec import DetectorSpec
 from deepscan.wording import counted
@@ -100,9 +100,7 @@ def _seconds_per_clip(graphs: Mapping[Form, onnx.ModelProto], spec: DetectorSpec
     backends: dict[tuple[Form, str], Backend] = {}
     for form, model in graphs.items():
         artifact = packed(model, spec, WeightsOrigin("", ""), form=form)
-        for candidate in auto_candidates(artifact, device):
-            if candidate.backend == "torch":
-                continue  # it needs the weights beside the artifact, which is not written yet
+        for candidate in auto_candidates(artifact.manifest, device):
             backend = open_backend(candidate, artifact, device=device, threads=cpu_count())
             backends[form, f"{backend.name} {backend.precision}"] = backend
     taken: dict[tuple[Form, str], list[float]] = {way: [] for way in backends}

@@ -16,9 +16,8 @@ from deepscan.errors import MachineError, UsageError
 from deepscan.naming import in_callers_words
 from deepscan.options import ScanKeywords, ScanOptions
 from deepscan.results import VideoResult
-from deepscan.runtime.artifacts.artifacts import Artifact
-from deepscan.runtime.backends.backend_choice import accepted_computations
 from deepscan.runtime.backends.devices import Devices, resolve_devices
+from deepscan.runtime.backends.selection import accepted_computations
 from deepscan.runtime.media.content import Contents
 from deepscan.runtime.media.inputs import InputPlan, plan_inputs
 from deepscan.runtime.pipeline.pipeline import Progress, StageTimes
@@ -79,7 +78,7 @@ def scan(
             each.model,
             each.weights_sha256,
             each.settings_sha256,
-            accepted_computations(Artifact(manifest, b""), backend, options.precision, used.kind),
+            accepted_computations(manifest, backend=backend, precision=options.precision, device=used.kind),
         )
         for manifest, each in zip(settings.manifests, settings.scoring, strict=True)
     ]

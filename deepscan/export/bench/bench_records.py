@@ -9,7 +9,7 @@ import msgspec
 from deepscan.errors import MachineError
 from deepscan.export.bench.latency import Latency
 from deepscan.export.bench.matmul_rate import RatePrecision
-from deepscan.options import Arithmetic, BackendName
+from deepscan.options import Arithmetic
 from deepscan.runtime.artifacts.artifacts import Form, Precision
 from deepscan.runtime.system.machine import Device, Environment
 
@@ -46,7 +46,7 @@ class BackendTask(msgspec.Struct, frozen=True, kw_only=True, tag="backend"):
     """
 
     model: str
-    backend: BackendName
+    backend: str
     precision: Arithmetic
     inputs: str
     setup: Setup
@@ -82,7 +82,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, tag="measurement"):
     """
 
     model: str
-    backend: BackendName
+    backend: str
     ran_as: str
     precision: Arithmetic
     batch: int
@@ -114,7 +114,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, tag="failure"):
     """
 
     model: str
-    backend: BackendName | None
+    backend: str | None
     precision: Arithmetic
     reason: str
     exit_code: int

@@ -35,13 +35,13 @@ from deepscan.export.bench.matmul_rate import SIDES, matmul_rate
 from deepscan.export.bench.memory_use import gpu_memory_used, peak_resident_bytes
 from deepscan.naming import speak_as_command_line
 from deepscan.runtime.artifacts.artifacts import load_artifact
-from deepscan.runtime.backends.backend_choice import Candidate, open_backend
+from deepscan.runtime.backends.selection import Candidate, open_backend
 from deepscan.runtime.system.processes import die_with_parent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepscan.runtime.backends.backends import Backend
+    from deepscan.runtime.backends.contract import Backend
 
 # So many batches are taken in turns: no run gets what the one before it got, if there are several items.
 DIFFERENT: Final = 4

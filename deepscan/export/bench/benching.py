@@ -28,12 +28,11 @@ from deepscan.export.bench.bench_records import (
 from deepscan.export.bench.graph_costs import flop_of
 from deepscan.export.parity.conversion import Report
 from deepscan.export.parity.samples import samples_to_measure
-from deepscan.options import Arithmetic, BackendName
+from deepscan.options import Arithmetic
 from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
-from deepscan.runtime.backends.backend_choice import Candidate, candidates
+from deepscan.runtime.backends.selection import Candidate, candidates
 
-BackendWish: TypeAlias = Literal["all"] | BackendName
-PrecisionWish: TypeAlias = Literal["all"] | Arithmetic
+PrecisionFilter: TypeAlias = Literal["all"] | Arithmetic
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +50,7 @@ class Subject:
     candidates: tuple[Candidate, ...]
 
 
-def subjects_of(
-    models: Sequence[str], setup: Setup, *, backend: BackendWish, precision: PrecisionWish
-) -> list[Subject]:
+def subjects_of(models: Sequence[str], setup: Setup, *, backend: str, precision: PrecisionFilter) -> list[Subject]:
     """Load detectors and settle what is measured.
 
     A backend that was asked for by its name but cannot compute a detector here is a candidate all the same: its failure
@@ -76,9 +73,9 @@ def _is_text(name: str) -> bool:
     return not any("\ud800" <= sign <= "\udfff" for sign in name)
 
 
-def _subject(model: str, setup: Setup, backend: BackendWish, precision: PrecisionWish) -> Subject:
+def _subject(model: str, setup: Setup, backend: str, precision: PrecisionFilter) -> Subject:
     artifact = load_artifact(model)
-    there = candidates(artifact, setup.device)
+    there = candidates(artifact.manifest, setup.device)
     named = [candidate for candidate in there if backend in ("all", candidate.backend)]
     wanted = [candidate for candidate in named if precision in ("all", candidate.precision)]
     if not wanted and not named and backend != "all":

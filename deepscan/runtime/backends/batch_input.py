@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepscan.runtime.backends.batch_sizes import refuse_other_items
+from deepscan.runtime.backends.batching import refuse_other_items
 from deepscan.runtime.cuda.cuda_runtime import cuda_is_installed
 from deepscan.runtime.cuda.device import DeviceArray, packed_strides
 from deepscan.runtime.media.device_work import BYTES, DeviceWork
 
 if TYPE_CHECKING:
-    from deepscan.runtime.backends.backends import Items
+    from deepscan.runtime.backends.contract import Items
     from deepscan.runtime.cuda.device import Device
 
 

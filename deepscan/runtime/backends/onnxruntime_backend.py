@@ -1,4 +1,4 @@
-"""ONNX Runtime as a backend."""
+"""ONNX Runtime as a backend. The library is imported when an artifact is loaded."""
 
 from __future__ import annotations
 
@@ -8,37 +8,24 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from deepscan.errors import ModelError
-from deepscan.runtime.backends.backends import finite, refuse_device_items
 from deepscan.runtime.backends.batch_input import batch_input_on_cuda
-from deepscan.runtime.backends.batch_sizes import batch_sizes, fill, size_for
-from deepscan.runtime.backends.contract_graph import LOGIT
-from deepscan.runtime.backends.sessions import PROVIDERS, Bound, Session, available_providers
-from deepscan.runtime.backends.streams import streams_for
-from deepscan.runtime.backends.tensor_sizes import most_on_cuda
-from deepscan.runtime.system.machine import Device, nvidia_gpus
+from deepscan.runtime.backends.batching import batch_sizes, fill, size_for, streams_for
+from deepscan.runtime.backends.contract import LOGIT, finite, refuse_device_items
+from deepscan.runtime.backends.devices import onnxruntime_has_cuda
+from deepscan.runtime.system.machine import nvidia_gpus
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.options import Arithmetic
-    from deepscan.runtime.artifacts.artifacts import Artifact, Precision
-    from deepscan.runtime.backends.backends import Items
+    from deepscan.runtime.artifacts.artifacts import Artifact, Manifest
     from deepscan.runtime.backends.batch_input import BatchInput
+    from deepscan.runtime.backends.contract import Items
+    from deepscan.runtime.backends.sessions import Bound, Session
+    from deepscan.runtime.system.machine import Device
 
 # Name of the free axis in the graphs that deepscan exports.
 BATCH_AXIS: Final = "N"
-
-
-def arithmetic(precision: Precision, device: Device) -> tuple[Arithmetic, ...]:
-    """Return in what an artifact of this precision can be computed here; empty where it cannot be.
-
-    On a CPU, ONNX Runtime widens half to float32; on CUDA it computes quantized convolutions in float32.
-    """
-    if device == "cpu":
-        return ("int8",) if precision == "int8" else ("fp32",)
-    if PROVIDERS[device] not in available_providers() or not nvidia_gpus():
-        return ()
-    return ("fp16",) if precision == "fp16" else ("fp32",)
 
 
 class OnnxRuntimeBackend:
@@ -53,8 +40,11 @@ class OnnxRuntimeBackend:
     """
 
     def __init__(self, artifact: Artifact, *, device: Device, threads: int, precision: Arithmetic) -> None:
+        from deepscan.runtime.backends.artifact_graph import most_on_cuda
+        from deepscan.runtime.backends.sessions import Session
+
         manifest, spec = artifact.manifest, artifact.manifest.spec
-        possible = arithmetic(manifest.precision, device)
+        possible = self.precisions(manifest, device)
         if possible and precision not in possible:
             raise ModelError(
                 f"ONNX Runtime cannot compute {manifest.file}, which is {manifest.precision}, in {precision} on "
@@ -90,6 +80,18 @@ class OnnxRuntimeBackend:
         else:
             self.max_batch = streams.max_batch
             self._items = SingleItems(session, spec.input_name, streams.count)
+
+    @staticmethod
+    def precisions(manifest: Manifest, device: Device) -> tuple[Arithmetic, ...]:
+        """See `BackendClass.precisions`.
+
+        On a CPU, ONNX Runtime widens half to float32; on CUDA it computes quantized convolutions in float32.
+        """
+        if device == "cpu":
+            return ("int8",) if manifest.precision == "int8" else ("fp32",)
+        if not onnxruntime_has_cuda() or not nvidia_gpus():
+            return ()
+        return ("fp16",) if manifest.precision == "fp16" else ("fp32",)
 
     def logits(self, batch: Items) -> NDArray[np.float32]:
         """See `Backend.logits`."""

@@ -11,21 +11,27 @@ import numpy as np
 
 from deepscan.errors import MachineError, ModelError
 from deepscan.installing import install_extra
-from deepscan.runtime.backends.backends import finite, refuse_device_items, refuse_unless_possible
-from deepscan.runtime.backends.contract_graph import LOGIT, checked_graph
-from deepscan.runtime.backends.streams import streams_for
+from deepscan.runtime.backends.batching import streams_for
+from deepscan.runtime.backends.contract import LOGIT, finite, refuse_device_items, refuse_unless_possible
 from deepscan.runtime.system.library_files import openvino_telemetry_absent
+from deepscan.runtime.system.machine import processor_flags
 from deepscan.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.options import Arithmetic
-    from deepscan.runtime.artifacts.artifacts import Artifact, Precision
-    from deepscan.runtime.backends.backends import Items
+    from deepscan.runtime.artifacts.artifacts import Artifact, Manifest
+    from deepscan.runtime.backends.contract import Items
     from deepscan.runtime.system.machine import Device
 
 PACKAGE: Final = "openvino"
+# Flags of Linux for the instructions that multiply in bfloat16: AVX-512-BF16, AMX or AVX2-VNNI-2.
+BF16_FLAGS: Final = (
+    frozenset(["avx512_bf16"]),
+    frozenset(["amx_bf16"]),
+    frozenset(["avx_vnni", "avx_vnni_int8", "avx_ne_convert"]),
+)
 DEVICE: Final = "CPU"
 # What a quantized graph does not quantize is computed in float32.
 PRECISION_HINTS: Final[dict[Arithmetic, str]] = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
@@ -36,23 +42,6 @@ RUN_IN: Final[dict[Arithmetic, frozenset[str]]] = {
     "bf16": frozenset(["bf16"]),
     "int8": frozenset(["i8", "u8"]),
 }
-
-
-def arithmetic(precision: Precision, device: Device) -> tuple[Arithmetic, ...]:
-    """Return in what an artifact of this precision can be computed here; empty where it cannot be.
-
-    bfloat16 only where the processor multiplies in it: OpenVINO would emulate it on any processor with AVX-512, and
-    says BF16 only of those with AVX-512-BF16, AMX or AVX2-VNNI-2.
-    """
-    if device != "cpu" or find_spec(PACKAGE) is None:
-        return ()
-    try:
-        capabilities = _core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
-    except MachineError:
-        return ()
-    if precision == "int8":
-        return ("int8",)
-    return ("fp32", "bf16") if "BF16" in capabilities else ("fp32",)
 
 
 class OpenVinoBackend:
@@ -67,9 +56,11 @@ class OpenVinoBackend:
     """
 
     def __init__(self, artifact: Artifact, *, device: Device, threads: int, precision: Arithmetic) -> None:
+        from deepscan.runtime.backends.artifact_graph import checked_graph
+
         manifest = artifact.manifest
         core = _core()
-        possible = arithmetic(manifest.precision, device)
+        possible = self.precisions(manifest, device)
         refuse_unless_possible("OpenVINO", manifest, precision, possible, device)
         checked_graph(artifact)
         streams = streams_for(manifest.spec.kind, threads)
@@ -95,6 +86,19 @@ class OpenVinoBackend:
         self.name = f"{PACKAGE}-{device}"
         self.precision: Arithmetic = precision
         self.max_batch = streams.max_batch
+
+    @staticmethod
+    def precisions(manifest: Manifest, device: Device) -> tuple[Arithmetic, ...]:
+        """See `BackendClass.precisions`.
+
+        bfloat16 only where the processor multiplies in it: OpenVINO would emulate it on any processor with AVX-512.
+        """
+        if device != "cpu" or find_spec(PACKAGE) is None:
+            return ()
+        if manifest.precision == "int8":
+            return ("int8",)
+        flags = processor_flags()
+        return ("fp32", "bf16") if any(needed <= flags for needed in BF16_FLAGS) else ("fp32",)
 
     def logits(self, batch: Items) -> NDArray[np.float32]:
         """See `Backend.logits`."""

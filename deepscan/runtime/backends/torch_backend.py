@@ -12,16 +12,16 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from deepscan.errors import DeviceMemoryError, MachineError
 from deepscan.installing import install_extra
-from deepscan.runtime.backends.backends import finite, refuse_device_items, refuse_unless_possible
 from deepscan.runtime.backends.batch_input import batch_input_on_cuda
-from deepscan.runtime.backends.batch_sizes import batch_sizes, fill, size_for
-from deepscan.runtime.backends.tensor_sizes import most_on_cuda
+from deepscan.runtime.backends.batching import batch_sizes, fill, size_for
+from deepscan.runtime.backends.contract import finite, refuse_device_items, refuse_unless_possible
 from deepscan.runtime.system.machine import nvidia_gpus
 
 if TYPE_CHECKING:
@@ -29,27 +29,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.options import Arithmetic
-    from deepscan.runtime.artifacts.artifacts import Artifact, Precision
-    from deepscan.runtime.backends.backends import Items
+    from deepscan.runtime.artifacts.artifacts import Artifact, Manifest
     from deepscan.runtime.backends.batch_input import BatchInput
+    from deepscan.runtime.backends.contract import Items
     from deepscan.runtime.system.machine import Device
 
 PACKAGE: Final = "torch"
 # Maps pixels, uint8 [N, ...], to logits, float32 [N], and to something that is not needed.
 Graph = Callable[["torch.Tensor"], "tuple[torch.Tensor, torch.Tensor]"]
-
-
-def arithmetic(precision: Precision, device: Device) -> tuple[Arithmetic, ...]:
-    """Return in what an artifact of this precision can be computed here; empty where it cannot be.
-
-    On a processor half is widened to float32, as ONNX Runtime does: few processors multiply halves. Quantized artifacts
-    are refused: torch would compute them in float32, with what was lost and without what was won.
-    """
-    if precision == "int8" or find_spec(PACKAGE) is None:
-        return ()
-    if device == "cpu":
-        return ("fp32",)
-    return (precision,) if _has_cuda() else ()
 
 
 class TorchBackend:
@@ -64,13 +51,15 @@ class TorchBackend:
     """
 
     def __init__(self, artifact: Artifact, *, device: Device, threads: int, precision: Arithmetic) -> None:
+        from deepscan.runtime.backends.artifact_graph import most_on_cuda
+
         manifest = artifact.manifest
         try:
             from deepscan.runtime.backends.torch_network import artifact_graph
         except (ImportError, OSError) as error:
             message = f"torch cannot be loaded ({error}): run `{install_extra('export')}`."
             raise MachineError(message) from error
-        refuse_unless_possible("torch", manifest, precision, arithmetic(manifest.precision, device), device)
+        refuse_unless_possible("torch", manifest, precision, self.precisions(manifest, device), device)
         graph = artifact_graph(artifact)
         self._source = manifest.file
         self.name = f"{PACKAGE}-{device}"
@@ -90,6 +79,19 @@ class TorchBackend:
                 threads=threads,
                 batch_input=batch_input_on_cuda(manifest.spec.item_shape),
             )
+
+    @staticmethod
+    def precisions(manifest: Manifest, device: Device) -> tuple[Arithmetic, ...]:
+        """See `BackendClass.precisions`.
+
+        On a processor half is widened to float32, as ONNX Runtime does: few processors multiply halves. Quantized
+        graphs are refused: torch would compute them in float32, with what was lost and without what was won.
+        """
+        if manifest.precision == "int8" or find_spec(PACKAGE) is None:
+            return ()
+        if device == "cpu":
+            return ("fp32",)
+        return (manifest.precision,) if _has_cuda() and nvidia_gpus() else ()
 
     def logits(self, batch: Items) -> NDArray[np.float32]:
         """See `Backend.logits`."""
@@ -250,9 +252,7 @@ def _be_exact_and_fast() -> None:
 
 
 def _has_cuda() -> bool:
-    """Tell whether torch sees a GPU; it is asked only where the driver does, as importing it takes seconds."""
-    if not nvidia_gpus():
-        return False
-    import torch
-
-    return torch.cuda.is_available()
+    """Tell whether the installed torch was built with CUDA, without importing it, which takes seconds."""
+    found = find_spec(PACKAGE)
+    folders = found.submodule_search_locations if found is not None else None
+    return any(any(Path(folder).glob("lib/*torch_cuda*")) for folder in folders or ())

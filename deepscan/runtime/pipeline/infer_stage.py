@@ -23,7 +23,7 @@ from deepscan.runtime.pipeline.scoring import ScoreAggregator, ScoringSettings, 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepscan.runtime.backends.backends import Backend
+    from deepscan.runtime.backends.contract import Backend
     from deepscan.runtime.cuda.device import Pixels
     from deepscan.runtime.pipeline.pipeline import Progress
 

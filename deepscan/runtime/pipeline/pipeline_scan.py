@@ -21,7 +21,7 @@ from deepscan.runtime.pipeline.stages import DETECTION_BATCH, DecodeStage, Devic
 
 if TYPE_CHECKING:
     from deepscan.results import VideoResult
-    from deepscan.runtime.backends.backends import Backend
+    from deepscan.runtime.backends.contract import Backend
     from deepscan.runtime.media.decoder_choice import DeviceDecoding
     from deepscan.runtime.media.frame_tasks import VideoJob
     from deepscan.runtime.pipeline.settings import ScanSettings

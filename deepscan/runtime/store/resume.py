@@ -36,9 +36,8 @@ def plan_resume(
     """Plan a scan.
 
     An input is done if there is a record of what it holds for every detector, whatever the file was called then. The
-    record must have been computed by what this scan may take as well: with a named backend or precision by these alone,
-    on the same kind of device; with `auto` by any that `auto` may take here, as they were measured to agree. Of several
-    such records the last one counts.
+    record must have been computed as this scan computes, see `accepted_computations`. Of several such records the last
+    one counts.
 
     A failure is a result like others, unless failures are to be tried again: then a file is scanned again, by all
     detectors, if one of its records is of no success, see `SUCCEEDED`. What was over a limit is always tried again:

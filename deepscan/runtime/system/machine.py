@@ -130,7 +130,7 @@ def environment() -> Environment:
     """Describe this machine."""
     found = {name: installed_version(name) for name in PACKAGES}
     return Environment(
-        processor=_processor(),
+        processor=_processor_fact("model name") or platform.processor() or platform.machine(),
         processors=cpu_count(),
         gpus=tuple(gpu.name for gpu in nvidia_gpus()),
         gpu_driver=gpu_driver_version(),
@@ -143,11 +143,15 @@ def environment() -> Environment:
     )
 
 
-def _processor() -> str:
-    """Return the name that Linux gives on most processors, else what Python knows."""
+def processor_flags() -> frozenset[str]:
+    """Return what Linux calls the instruction sets of the processor, such as `avx512_bf16`; empty elsewhere."""
+    return frozenset(_processor_fact("flags").split())
+
+
+def _processor_fact(name: str) -> str:
+    """Return a line of what Linux says of the first processor; empty where it does not say it."""
     try:
         lines = PROCESSORS.read_text().splitlines()
     except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")

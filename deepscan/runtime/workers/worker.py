@@ -24,8 +24,8 @@ from deepscan.errors import DeepscanError, MachineError
 from deepscan.naming import speak_as_command_line
 from deepscan.options import ScanOptions
 from deepscan.runtime.artifacts.artifacts import load_artifact
-from deepscan.runtime.backends.backend_choice import resolve_backend
 from deepscan.runtime.backends.batch_input import first_gpu
+from deepscan.runtime.backends.selection import AUTO, open_backend, resolve_backend
 from deepscan.runtime.cuda.nvdec import nvdec
 from deepscan.runtime.faces.detections import DeviceFaceDetector
 from deepscan.runtime.media.decoder_choice import DecoderCounts, DeviceDecoding
@@ -53,8 +53,11 @@ from deepscan.runtime.workers.protocol import (
 )
 
 if TYPE_CHECKING:
+    from deepscan.runtime.artifacts.artifacts import Artifact
+    from deepscan.runtime.backends.contract import Backend
     from deepscan.runtime.faces.detections import FaceDetector
     from deepscan.runtime.pipeline.settings import ScanSettings
+    from deepscan.runtime.workers.plan import WorkerPlan
 
 HEARTBEAT_SECONDS: Final = 0.25
 FIRST: Final = 0  # the one GPU that a worker sees
@@ -117,6 +120,14 @@ class JobsInHand:
             yield job
 
 
+def _open(artifact: Artifact, options: ScanOptions, plan: WorkerPlan) -> Backend:
+    """Load a detector into the backend that the options name, or that `auto` finds."""
+    candidate = resolve_backend(
+        artifact.manifest, backend=options.backend or AUTO, precision=options.precision, device=plan.device
+    )
+    return open_backend(candidate, artifact, device=plan.device, threads=plan.threads)
+
+
 def work(link: SupervisorLink) -> None:
     """Scan what the supervisor hands out, until it has no more."""
     start = link.receive()
@@ -134,17 +145,7 @@ def work(link: SupervisorLink) -> None:
         face_detector = settings.load_face_detector(plan.device)
         counts = DecoderCounts()
         on_gpu = _decoding(start, options, settings, face_detector, counts)
-        backends = [
-            resolve_backend(
-                load_artifact(name),
-                backend=options.backend or "auto",
-                precision=options.precision,
-                device=plan.device,
-                threads=plan.threads,
-                report=log.info,
-            )
-            for name in options.model
-        ]
+        backends = [_open(load_artifact(name), options, plan) for name in options.model]
         in_hand = JobsInHand(link)
         scan = PipelineScan(
             in_hand,

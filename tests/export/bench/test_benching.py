@@ -30,7 +30,7 @@ from deepscan.export.bench.bench_worker import DIFFERENT, answers, batch_sizes, 
 from deepscan.export.bench.benching import Subject, benchmarked, subjects_of
 from deepscan.export.parity.samples import CROPS_TO_MEASURE
 from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
-from deepscan.runtime.backends.streams import MOST_STREAMS
+from deepscan.runtime.backends.batching import MOST_STREAMS
 from tests.runtime.watchdog import children, wait_until, within_patience
 
 LEAST = Setup(device="cpu", threads=2, batches=(1,), seconds=0.001)

@@ -24,10 +24,10 @@ from deepscan.export.engine_builder import build_engine
 from deepscan.models import lite
 from deepscan.models.detector import Detector
 from deepscan.models.registry import BUILTIN
-from deepscan.options import Arithmetic, BackendName
+from deepscan.options import Arithmetic
 from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
-from deepscan.runtime.backends.backend_choice import Candidate, candidates, open_backend
-from deepscan.runtime.backends.backends import Backend
+from deepscan.runtime.backends.contract import Backend
+from deepscan.runtime.backends.selection import Candidate, candidates, open_backend
 from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.backends.tensorrt.tensorrt_backend import usable_packages
 from deepscan.runtime.backends.tensorrt.tensorrt_gpu import present_target
@@ -71,7 +71,7 @@ MOST = 8
 class Way(NamedTuple):
     """A backend, what it computes in, and where."""
 
-    backend: BackendName
+    backend: str
     precision: Arithmetic
     device: Device
 
@@ -186,7 +186,7 @@ def way(request: pytest.FixtureRequest) -> Way:
 
 def there(chosen: Way) -> Way:
     if chosen.precision == "bf16" and Candidate(chosen.backend, chosen.precision) not in candidates(
-        artifact_named("lite"), chosen.device
+        artifact_named("lite").manifest, chosen.device
     ):
         pytest.skip("this processor does not multiply in bfloat16")
     return chosen
@@ -366,7 +366,9 @@ def test_no_other_file_is_read(reader: Way, tmp_path: Path, monkeypatch: pytest.
 
 def test_a_precision_that_it_does_not_have_is_refused(opener: Way) -> None:
     artifact = artifact_named("brightness")
-    there = {found.precision for found in candidates(artifact, opener.device) if found.backend == opener.backend}
+    there = {
+        found.precision for found in candidates(artifact.manifest, opener.device) if found.backend == opener.backend
+    }
     lacking: list[Arithmetic] = [precision for precision in TOLERANCES if precision not in there]
     assert lacking
     for precision in lacking:
@@ -377,7 +379,7 @@ def test_a_precision_that_it_does_not_have_is_refused(opener: Way) -> None:
 
 @pytest.mark.skipif(bool(nvidia_gpus()), reason="there is a GPU")
 def test_without_a_gpu_cuda_is_refused_and_not_replaced(opener: Way) -> None:
-    assert not candidates(artifact_named("lite"), "cuda")
+    assert not candidates(artifact_named("lite").manifest, "cuda")
     with pytest.raises(DeepscanError) as error:
         opener._replace(device="cuda").open(artifact_named("lite"))
     assert_one_sentence(error)

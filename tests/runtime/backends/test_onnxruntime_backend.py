@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from deepscan.errors import MachineError
 from deepscan.runtime.artifacts.artifacts import load_artifact
-from deepscan.runtime.backends.onnxruntime_backend import FixedBatches, arithmetic
+from deepscan.runtime.backends.artifact_graph import CLIPS_AT_ONCE_CUDA, CROPS_AT_ONCE_CUDA, MEMORY_SHARE, most_on_cuda
+from deepscan.runtime.backends.onnxruntime_backend import FixedBatches, OnnxRuntimeBackend
 from deepscan.runtime.backends.sessions import PROVIDERS, Session, available_providers
-from deepscan.runtime.backends.tensor_sizes import CLIPS_AT_ONCE_CUDA, CROPS_AT_ONCE_CUDA, MEMORY_SHARE, most_on_cuda
+from tests.runtime.backends.manifests import manifest_in
 from tests.runtime.graphs import small_clip_artifact
 from tests.runtime.tiny_detectors import TINY_CLIP, tiny_artifact
 
@@ -103,7 +104,8 @@ def test_on_cuda_a_batch_is_as_large_as_memory_and_tensors_allow() -> None:
 
 
 def test_half_is_computed_in_float32_on_a_cpu_and_cuda_is_for_gpus() -> None:
-    assert arithmetic("fp32", "cpu") == arithmetic("fp16", "cpu") == ("fp32",)
-    assert arithmetic("int8", "cpu") == ("int8",)
-    if PROVIDERS["cuda"] not in available_providers():
-        assert arithmetic("fp32", "cuda") == arithmetic("fp16", "cuda") == ()
+    for precision in ("fp32", "fp16"):
+        assert OnnxRuntimeBackend.precisions(manifest_in(precision), "cpu") == ("fp32",)
+        if PROVIDERS["cuda"] not in available_providers():
+            assert OnnxRuntimeBackend.precisions(manifest_in(precision), "cuda") == ()
+    assert OnnxRuntimeBackend.precisions(manifest_in("int8"), "cpu") == ("int8",)

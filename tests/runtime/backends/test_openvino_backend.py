@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import subprocess
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -20,13 +20,15 @@ from deepscan.options import Arithmetic
 from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
 from deepscan.runtime.artifacts.external_data import refuse_external_data
 from deepscan.runtime.backends import openvino_backend
-from deepscan.runtime.backends.openvino_backend import OpenVinoBackend, arithmetic
+from deepscan.runtime.backends.openvino_backend import OpenVinoBackend
+from tests.runtime.backends.manifests import manifest_in
 from tests.runtime.graphs import graph_from, small_clip_artifact
 from tests.runtime.tiny_detectors import ORIGIN, TINY_FRAME
 
 GOLDEN = Path(__file__).parents[2] / "models" / "lite_golden.npz"
+REMEDY = install_extra("openvino")
 SCALE = 1 / 128
-HAS_BF16 = "bf16" in arithmetic("fp32", "cpu")
+HAS_BF16 = "bf16" in OpenVinoBackend.precisions(manifest_in("fp32"), "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def test_bfloat16_is_another_arithmetic(golden: tuple[NDArray[np.uint8], NDArray
 
 def test_quantized_layers_are_computed_in_int8() -> None:
     artifact = quantized_artifact()
-    assert arithmetic("int8", "cpu") == ("int8",)
+    assert OpenVinoBackend.precisions(manifest_in("int8"), "cpu") == ("int8",)
     with closing(OpenVinoBackend(artifact, device="cpu", threads=1, precision="int8")) as backend:
         face = np.full((1, 32, 32, 3), 100, dtype=np.uint8)
         initializers = onnx.load_model_from_string(artifact.model).graph.initializer
@@ -112,25 +114,30 @@ def packed_again(artifact: Artifact, precision: str) -> Artifact:
     return packed(model, artifact.manifest.spec, ORIGIN, precision="int8" if precision == "int8" else "fp32")
 
 
-def test_it_knows_what_it_can_compute_without_loading_anything() -> None:
-    """In a process of its own, as other tests have loaded OpenVINO."""
-    program = """
-import sys
-sys.modules["openvino"] = None
-from deepscan.runtime.backends.openvino_backend import arithmetic, OpenVinoBackend
-from deepscan.runtime.artifacts.artifacts import load_artifact
-assert arithmetic("fp32", "cpu") == arithmetic("int8", "cpu") == arithmetic("fp32", "cuda") == ()
-try:
-    OpenVinoBackend(load_artifact("lite"), device="cpu", threads=1, precision="fp32")
-except Exception as error:
-    print(type(error).__name__, error)
-del sys.modules["openvino"]
-assert arithmetic("fp32", "cuda") == ()
-assert "openvino" not in sys.modules
-"""
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert ran.stdout.startswith("MachineError OpenVINO cannot be loaded")
-    assert ran.stdout.endswith(f"run `{install_extra('openvino')}`.\n")
+def test_bfloat16_is_where_the_processor_multiplies_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for flags in (["avx512_bf16"], ["amx_bf16"], ["avx_vnni", "avx_vnni_int8", "avx_ne_convert"]):
+        monkeypatch.setattr(openvino_backend, "processor_flags", lambda flags=flags: frozenset(["avx2", *flags]))
+        assert OpenVinoBackend.precisions(manifest_in("fp16"), "cpu") == ("fp32", "bf16")
+    monkeypatch.setattr(openvino_backend, "processor_flags", lambda: frozenset(["avx512f", "avx_vnni"]))
+    assert OpenVinoBackend.precisions(manifest_in("fp32"), "cpu") == ("fp32",)
+    assert OpenVinoBackend.precisions(manifest_in("int8"), "cpu") == ("int8",)
+    assert OpenVinoBackend.precisions(manifest_in("fp32"), "cuda") == ()
+
+
+def test_the_flags_of_the_processor_say_what_openvino_says_of_it() -> None:
+    capabilities = openvino_backend._core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    assert ("BF16" in capabilities) == HAS_BF16
+
+
+def test_without_openvino_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)  # Python takes it for a package that is not installed
+    openvino_backend._core.cache_clear()
+    try:
+        with pytest.raises(MachineError, match=rf"^OpenVINO cannot be loaded .*run `{re.escape(REMEDY)}`\.$"):
+            OpenVinoBackend(load_artifact("lite"), device="cpu", threads=1, precision="fp32")
+    finally:
+        openvino_backend._core.cache_clear()
+    assert OpenVinoBackend.precisions(manifest_in("fp32"), "cpu") == ()
 
 
 def test_a_tensor_in_another_file_is_found_wherever_it_hides() -> None:

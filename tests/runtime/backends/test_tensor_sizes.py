@@ -13,7 +13,7 @@ from deepscan.export.onnx_from_module import traced_onnx
 from deepscan.models import ftcn
 from deepscan.models.registry import find_detector
 from deepscan.runtime.artifacts.artifacts import load_artifact
-from deepscan.runtime.backends.tensor_sizes import CUDA_LIMIT_BYTES, largest_batch
+from deepscan.runtime.backends.artifact_graph import CUDA_LIMIT_BYTES, largest_batch
 
 
 def graph_of(nodes: list[NodeProto], item: int, weights: int = 1) -> onnx.ModelProto:

@@ -28,9 +28,10 @@ from deepscan.installing import install_extra
 from deepscan.models.registry import BUILTIN, find_detector
 from deepscan.runtime.artifacts.artifacts import Artifact, WeightsFile, load_artifact
 from deepscan.runtime.backends.sessions import Session
-from deepscan.runtime.backends.torch_backend import CompiledExecution, SingleExecution, TorchBackend, arithmetic
+from deepscan.runtime.backends.torch_backend import CompiledExecution, SingleExecution, TorchBackend
 from deepscan.runtime.backends.torch_network import artifact_graph, network_of
 from tests.models.goldens import golden, golden_graph, golden_network
+from tests.runtime.backends.manifests import manifest_in
 from tests.runtime.graphs import small_clip_network, stored_artifact
 from tests.runtime.tiny_detectors import TINY_CLIP
 
@@ -165,26 +166,20 @@ def test_weights_are_in_memory_once_and_not_at_all_when_it_is_closed() -> None:
 
 
 def test_on_a_processor_halves_are_widened_and_quantized_artifacts_are_refused() -> None:
-    assert arithmetic("fp32", "cpu") == arithmetic("fp16", "cpu") == ("fp32",)
-    assert arithmetic("int8", "cpu") == arithmetic("int8", "cuda") == ()
+    for precision in ("fp32", "fp16"):
+        assert TorchBackend.precisions(manifest_in(precision), "cpu") == ("fp32",)
+    for device in ("cpu", "cuda"):
+        assert TorchBackend.precisions(manifest_in("int8"), device) == ()
 
 
 def test_without_torch_it_can_do_nothing_and_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "deepscan.runtime.backends.torch_network")
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert arithmetic("fp32", "cpu") == arithmetic("fp16", "cuda") == ()
+    assert TorchBackend.precisions(manifest_in("fp32"), "cpu") == ()
+    assert TorchBackend.precisions(manifest_in("fp16"), "cuda") == ()
     remedy = re.escape(install_extra("export"))
     with pytest.raises(MachineError, match=rf"^torch cannot be loaded \(.*\): run `{remedy}`\.$"):
         TorchBackend(load_artifact("lite"), device="cpu", threads=1, precision="fp32")
-
-
-def test_torch_is_not_imported_before_it_is_needed() -> None:
-    program = (
-        "import sys; from deepscan.runtime.backends.torch_backend import TorchBackend, arithmetic; "
-        "arithmetic('fp32', 'cpu'); print('torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
 
 
 class Bright(nn.Module):
@@ -285,8 +280,8 @@ def test_without_a_compiler_it_says_so(tmp_path: Path) -> None:
 @pytest.mark.gpu
 def test_on_cuda_scores_are_those_of_the_processor_and_memory_is_given_back() -> None:
     artifact, items = load_artifact("lite"), faces()
-    assert arithmetic("fp32", "cuda") == ("fp32",)
-    assert arithmetic("fp16", "cuda") == ("fp16",)
+    assert TorchBackend.precisions(manifest_in("fp32"), "cuda") == ("fp32",)
+    assert TorchBackend.precisions(manifest_in("fp16"), "cuda") == ("fp16",)
     left = []
     for _ in range(2):
         backend = TorchBackend(artifact, device="cuda", threads=1, precision="fp32")

@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from deepscan.models.lite import LITE
-from deepscan.options import BackendName
 from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
-from deepscan.runtime.backends.backend_choice import Candidate, open_backend
-from deepscan.runtime.backends.backends import Backend
 from deepscan.runtime.backends.batch_input import BatchInput, first_gpu
+from deepscan.runtime.backends.contract import Backend
 from deepscan.runtime.backends.onnxruntime_backend import FixedBatches
+from deepscan.runtime.backends.selection import Candidate, open_backend
 from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.backends.torch_backend import CompiledExecution
 from deepscan.runtime.cuda.device import Device, DeviceArray, Pixels
@@ -169,7 +168,7 @@ def test_torch_scores_items_of_the_device_as_those_of_the_host() -> None:
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino", "torch"])
-def test_what_computes_on_the_cpu_refuses_items_of_a_device(backend: BackendName) -> None:
+def test_what_computes_on_the_cpu_refuses_items_of_a_device(backend: str) -> None:
     artifact = load_artifact("lite")
     faces = items(2, LITE.item_shape)
     with closing(open_backend(Candidate(backend, "fp32"), artifact, device="cpu", threads=1)) as opened:
@@ -180,7 +179,7 @@ def test_what_computes_on_the_cpu_refuses_items_of_a_device(backend: BackendName
 
 # What follows needs a GPU.
 
-GPU_BACKENDS: Sequence[BackendName] = ("onnxruntime", "torch", "tensorrt")
+GPU_BACKENDS: Sequence[str] = ("onnxruntime", "torch", "tensorrt")
 SAME = 1e-4
 
 

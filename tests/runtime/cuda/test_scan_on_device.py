@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from deepscan.options import Arithmetic
     from deepscan.runtime.artifacts.artifacts import Artifact
-    from deepscan.runtime.backends.backends import Items
+    from deepscan.runtime.backends.contract import Items
     from deepscan.runtime.media.frames import Frame, Reader
 
 VIDEOS = [ASTRONAUT, NO_FACE, PHONE, SWAPPED]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from deepscan.errors import UnsupportedInput
 from deepscan.options import Aggregate, Arithmetic
 from deepscan.results import VideoResult
-from deepscan.runtime.backends.backends import Items
+from deepscan.runtime.backends.contract import Items
 from deepscan.runtime.cuda.device import DeviceArray, Pixels
 from deepscan.runtime.faces.cropping import FaceInput
 from deepscan.runtime.faces.face_selection import SkipSummary

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from deepscan.errors import DeviceMemoryError, OverLimit, UnsupportedInput
 from deepscan.models.lite import LITE
 from deepscan.runtime.artifacts.artifacts import load_artifact
-from deepscan.runtime.backends.backends import Items
+from deepscan.runtime.backends.contract import Items
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from deepscan.runtime.faces.cropping import FaceInput
 from deepscan.runtime.faces.crops import crop_rgb

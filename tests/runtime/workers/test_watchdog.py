@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from deepscan.options import Arithmetic, ScanOptions
 from deepscan.results import VideoResult
-from deepscan.runtime.backends.backends import Items
+from deepscan.runtime.backends.contract import Items
 from deepscan.runtime.faces.detections import Faces
 from deepscan.runtime.faces.yunet import YuNet
 from deepscan.runtime.media.frames import Frame

@@ -12,6 +12,7 @@ kept beside the engine; it checks by itself whether that fits GPU and driver.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,32 +21,31 @@ import numpy as np
 
 from deepscan.errors import DeepscanError, MachineError, ModelError
 from deepscan.installing import install_extra
-from deepscan.runtime.backends.backends import finite
 from deepscan.runtime.backends.batch_input import batch_input_on_cuda
-from deepscan.runtime.backends.batch_sizes import batch_sizes, memory_for, size_for
+from deepscan.runtime.backends.batching import batch_sizes, memory_for, size_for
+from deepscan.runtime.backends.contract import finite
 from deepscan.runtime.backends.tensorrt.engine_store import Engine, find_engine, rebuilding
 from deepscan.runtime.backends.tensorrt.tensorrt_engine import LoadedEngine
 from deepscan.runtime.backends.tensorrt.tensorrt_gpu import present_target
-from deepscan.runtime.backends.tensorrt.tensorrt_packages import Package, installed_flavors, load_package
+from deepscan.runtime.backends.tensorrt.tensorrt_packages import (
+    Package,
+    installed_flavors,
+    load_package,
+    package_version,
+)
 from deepscan.runtime.cuda.cuda_runtime import Stream, cuda_is_installed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.options import Arithmetic
-    from deepscan.runtime.artifacts.artifacts import Artifact, Manifest, Precision
-    from deepscan.runtime.backends.backends import Items
+    from deepscan.runtime.artifacts.artifacts import Artifact, Manifest
+    from deepscan.runtime.backends.contract import Items
     from deepscan.runtime.backends.tensorrt.tensorrt_manifest import Target
     from deepscan.runtime.system.machine import Device
 
 
-def arithmetic(precision: Precision, device: Device) -> tuple[Arithmetic, ...]:
-    """Return in what an artifact of this precision can be computed here; empty where it cannot be.
-
-    An engine computes in its artifact's precision. Whether one was built is for `built_engine` to say.
-    """
-    target = present_target() if device == "cuda" and cuda_is_installed() else None
-    return (precision,) if target is not None and usable_packages(target) else ()
+log = logging.getLogger(__name__)
 
 
 def usable_packages(target: Target) -> tuple[Package, ...]:
@@ -144,6 +144,23 @@ class TensorRtBackend:
         except BaseException:
             self._stream.close()
             raise
+
+    @staticmethod
+    def precisions(manifest: Manifest, device: Device) -> tuple[Arithmetic, ...]:
+        """See `BackendClass.precisions`. An engine computes in its artifact's precision, and has to be built first."""
+        target = present_target() if device == "cuda" and cuda_is_installed() else None
+        if target is None:
+            return ()
+        try:
+            for flavor in installed_flavors():
+                version = package_version(flavor)
+                if version is not None:
+                    with contextlib.suppress(MachineError):
+                        find_engine(manifest, flavor, version=version, target=target)
+                        return (manifest.precision,)
+        except ModelError as error:
+            log.warning("%s", error)
+        return ()
 
     def logits(self, batch: Items) -> NDArray[np.float32]:
         """See `Backend.logits`."""

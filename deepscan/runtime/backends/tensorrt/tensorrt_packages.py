@@ -15,8 +15,11 @@ from typing import Any, Final
 from deepscan.errors import MachineError
 from deepscan.installing import install_extra
 from deepscan.runtime.backends.tensorrt.tensorrt_manifest import FLAVORS, TITLES, Flavor
+from deepscan.runtime.system.machine import installed_version
 
 MODULES: Final[dict[Flavor, str]] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+# The package that both are asked for by, and those that it stands for.
+DISTRIBUTION_SUFFIXES: Final = ("", "-cu13", "-cu12")
 KEPT: Final = 200  # messages
 LOADING: Final = threading.Lock()
 # What both packages add to other messages, or log beside them, where there is no driver.
@@ -78,6 +81,12 @@ def is_installed(flavor: Flavor) -> bool:
 def installed_flavors() -> tuple[Flavor, ...]:
     """Return which packages are installed, the preferred one first."""
     return tuple(flavor for flavor in FLAVORS if is_installed(flavor))
+
+
+def package_version(flavor: Flavor) -> str | None:
+    """Return the version of an installed package without loading it; None where its metadata does not tell."""
+    names = (f"{flavor}{suffix}" for suffix in DISTRIBUTION_SUFFIXES)
+    return next((found for name in names if (found := installed_version(name)) is not None), None)
 
 
 def load_package(flavor: Flavor) -> Package:

@@ -21,12 +21,11 @@ from deepscan.export.engine_builder import build_engine
 from deepscan.export.half import halved
 from deepscan.export.packing import WeightsOrigin, packed
 from deepscan.runtime.artifacts.artifacts import Artifact, Precision, load_artifact
-from deepscan.runtime.backends.batch_sizes import Memory, batch_sizes, fill, memory_for, size_for
+from deepscan.runtime.backends.batching import Memory, batch_sizes, fill, memory_for, size_for
 from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.backends.tensorrt.engine_store import Engine
 from deepscan.runtime.backends.tensorrt.tensorrt_backend import (
     TensorRtBackend,
-    arithmetic,
     first_engine,
     usable_packages,
 )
@@ -36,6 +35,7 @@ from deepscan.runtime.backends.tensorrt.tensorrt_packages import Message, Packag
 from deepscan.runtime.cuda.cuda_runtime import called, cuda_runtime
 from deepscan.runtime.system.files import HOME_VARIABLE
 from deepscan.runtime.system.machine import nvidia_gpus
+from tests.runtime.backends.manifests import manifest_in
 from tests.runtime.engines import TARGET, VERSION, lite, rewrite, stored
 
 GOLDEN = Path(__file__).parents[2] / "models" / "lite_golden.npz"
@@ -151,11 +151,9 @@ def test_tensorrt_rtx_does_not_run_on_hopper() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_nothing_is_computed_where_there_is_no_gpu(precision: Precision) -> None:
-    assert arithmetic(precision, "cpu") == ()
-    target = present_target()
-    usable = target is not None and usable_packages(target)
-    assert (target is None) == (not nvidia_gpus())
-    assert arithmetic(precision, "cuda") == ((precision,) if usable else ())
+    assert TensorRtBackend.precisions(manifest_in(precision), "cpu") == ()
+    assert TensorRtBackend.precisions(manifest_in(precision), "cuda") == ()  # no engine was built here
+    assert (present_target() is None) == (not nvidia_gpus())
 
 
 def test_a_backend_without_a_gpu_says_what_it_needs() -> None:

@@ -1,0 +1,62 @@
+"""The backends by name: those of this package, and those that other packages register.
+
+Another package adds one with an entry point in its pyproject.toml, which names a class that keeps `BackendClass`:
+
+    [project.entry-points."deepscan.backends"]
+    toy = "toy_backend:ToyBackend"
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Final, cast
+
+from deepscan.errors import MachineError, UsageError
+
+if TYPE_CHECKING:
+    from deepscan.runtime.backends.contract import BackendClass
+
+log = logging.getLogger(__name__)
+
+GROUP: Final = "deepscan.backends"
+BACKENDS: Final[dict[str, str]] = {
+    "onnxruntime": "deepscan.runtime.backends.onnxruntime_backend:OnnxRuntimeBackend",
+    "openvino": "deepscan.runtime.backends.openvino_backend:OpenVinoBackend",
+    "torch": "deepscan.runtime.backends.torch_backend:TorchBackend",
+    "tensorrt": "deepscan.runtime.backends.tensorrt.tensorrt_backend:TensorRtBackend",
+}
+
+
+def backend_names() -> tuple[str, ...]:
+    """Return the names of all backends, those of this package first."""
+    return tuple(dict.fromkeys([*BACKENDS, *sorted(found.name for found in entry_points(group=GROUP))]))
+
+
+def backend_class(name: str) -> BackendClass:
+    """Return the class of a backend; its module is imported, the library that it uses is not.
+
+    Raises:
+        UsageError: no backend has this name.
+        MachineError: the package that registered it cannot be imported.
+    """
+    if name in BACKENDS:
+        return cast("BackendClass", EntryPoint(name, BACKENDS[name], GROUP).load())
+    found = next(iter(entry_points(group=GROUP, name=name)), None)
+    if found is None:
+        raise UsageError(f"--backend {name!r} is not known: use one of auto, {', '.join(backend_names())}.")
+    try:
+        return cast("BackendClass", found.load())
+    except Exception as error:  # another package's module may raise anything
+        raise MachineError(f"The backend {name} cannot be imported from {found.value} ({error}).") from error
+
+
+def usable_classes() -> dict[str, BackendClass]:
+    """Return the classes of all backends by name; one that cannot be imported is logged and left out."""
+    classes = {}
+    for name in backend_names():
+        try:
+            classes[name] = backend_class(name)
+        except MachineError as error:
+            log.warning("%s", error)
+    return classes
