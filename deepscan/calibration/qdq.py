@@ -1,12 +1,14 @@
-"""Writes quantization into a graph: QuantizeLinear and DequantizeLinear nodes, and weights as integers.
+"""Q/DQ graphs: 8-bit numbers as pairs of QuantizeLinear and DequantizeLinear nodes, and weights as integers.
 
-Each tensor that is quantized goes through one such pair, and everybody reads what comes out. Runtimes then replace
-"dequantize, compute, quantize" by integer kernels.
+A real number x is stored as q = round(x / scale) + zero_point, and stands for (q - zero_point) * scale. Each quantized
+tensor goes through one Q/DQ pair, and all nodes that read it read what comes out. Runtimes then replace "dequantize,
+compute, quantize" by integer kernels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -14,43 +16,122 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from deepscan.calibration.graph_reading import Reading
 from deepscan.calibration.placement import Placement
-from deepscan.calibration.scales import Range, Scale, quantized_bias, quantized_weights, scale_of
 from deepscan.runtime.artifacts.artifacts import Activations
+from deepscan.runtime.artifacts.graph_index import GraphIndex, attribute
 
 QUANTIZED: Final = ":8bit"
+LEVELS: Final = 255
+LARGEST_INT8: Final = 127
+# The product of two such scales is still a normal float32.
+SMALLEST_SCALE: Final = 1e-18
+# A bias is stored in int32, and the sum it is added to needs room too.
+LARGEST_BIAS: Final = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Real numbers that the integers of a tensor must cover, from `low` to `high`."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Correspondence of integers and real numbers.
+
+    Attributes:
+        step: real number that 1 stands for, a float32 above zero.
+        zero_point: integer that stands for 0; its type is the type of the integers.
+    """
+
+    step: np.float32
+    zero_point: np.uint8 | np.int8
+
+
+def scale_of(seen: Range, activations: Activations) -> Scale:
+    """Return the finest scale whose integers cover a range.
+
+    Args:
+        seen: is widened to contain 0, which is always exact: padding and ReLU put it into almost every tensor.
+        activations: `affine` gives uint8, with zero point 0 where nothing is negative; `symmetric` int8 around 0.
+    """
+    low, high = min(seen.low, 0.0), max(seen.high, 0.0)
+    if activations == "symmetric":
+        return Scale(_step(max(-low, high) / LARGEST_INT8), np.int8(0))
+    step = _step((high - low) / LEVELS)
+    return Scale(step, np.uint8(min(LEVELS, round(-low / float(step)))))
+
+
+def _step(size: float) -> np.float32:
+    # Where everything is zero, any step will do.
+    return np.float32(1.0) if size == 0.0 else np.float32(max(size, SMALLEST_SCALE))
+
+
+def quantized_weights(
+    weights: NDArray[np.float32], *, axis: int, bias: NDArray[np.float32] | None, input_step: np.float32
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Round weights to int8 around 0, with a step for each output channel.
+
+    Args:
+        weights: of any shape.
+        axis: axis of the output channels.
+        bias: [channels], or None. Where it is so large beside a channel's weights that int32 cannot hold it in units
+            of `input_step` x the channel's step, that step becomes larger; such a channel is its bias and little else.
+        input_step: step of the tensor that the weights are multiplied with.
+
+    Returns:
+        The integers, in -127..127, and the steps [channels].
+    """
+    others = tuple(other for other in range(weights.ndim) if other != axis)
+    largest = np.abs(weights.astype(np.float64)).max(axis=others)
+    steps = np.where(largest == 0.0, 1.0, np.maximum(largest / LARGEST_INT8, SMALLEST_SCALE))
+    if bias is not None:
+        steps = np.maximum(steps, np.abs(bias.astype(np.float64)) / (float(input_step) * LARGEST_BIAS))
+    rounded = steps.astype(np.float32)
+    shape = [1] * weights.ndim
+    shape[axis] = -1
+    integers = np.rint(weights / rounded.astype(np.float64).reshape(shape))
+    return np.clip(integers, -LARGEST_INT8, LARGEST_INT8).astype(np.int8), rounded
+
+
+def quantized_bias(
+    bias: NDArray[np.float32], weight_steps: NDArray[np.float32], input_step: np.float32
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Round a bias [channels] to int32 in the units of the sum it is added to; return it with those units."""
+    steps = (weight_steps * input_step).astype(np.float32)
+    return np.rint(bias / steps.astype(np.float64)).astype(np.int32), steps
 
 
 def with_qdq(
-    reading: Reading, placement: Placement, ranges: Mapping[str, Range], activations: Activations
+    index: GraphIndex, placement: Placement, ranges: Mapping[str, Range], activations: Activations
 ) -> onnx.ModelProto:
-    """Return the graph with everything quantized that the placement says.
+    """Return the graph with everything quantized that the placement names.
 
     Weights are int8, a step for each output channel. With `affine` activations, biases are int32 in the unit of the sum
-    they are added to, as ONNX Runtime's kernels want them; with `symmetric`, float32, as TensorRT does.
+    they are added to, as ONNX Runtime's kernels need them; with `symmetric`, float32, as TensorRT needs them.
 
     Args:
-        reading: of the graph.
-        placement: what is quantized.
-        ranges: of every root in it.
-        activations: as integers with a zero point, or around zero.
+        index: of the graph.
+        placement: nodes and tensors to quantize.
+        ranges: range of every root in the placement.
+        activations: integers with a zero point, or symmetric around zero.
     """
-    return _Writer(reading, placement, ranges, activations).written()
+    return _Writer(index, placement, ranges, activations).written()
 
 
 class _Writer:
     def __init__(
-        self, reading: Reading, placement: Placement, ranges: Mapping[str, Range], activations: Activations
+        self, index: GraphIndex, placement: Placement, ranges: Mapping[str, Range], activations: Activations
     ) -> None:
-        self.reading, self.placement, self.activations = reading, placement, activations
+        self.index, self.placement, self.activations = index, placement, activations
         self.scales = {name: scale_of(ranges[root], activations) for name, root in placement.roots.items()}
         self.nodes: list[NodeProto] = []
         self.constants: list[TensorProto] = []
 
     def written(self) -> onnx.ModelProto:
-        source = self.reading.model
-        for node in source.graph.node:
+        for node in self.index.nodes:
             made = NodeProto()
             made.CopyFrom(node)
             for index, name in enumerate(node.input):
@@ -63,14 +144,8 @@ class _Writer:
                 if name in self.scales:
                     self._quantize(name, self.scales[name])
         read = {name for node in self.nodes for name in node.input}
-        kept = [tensor for tensor in source.graph.initializer if tensor.name in read]
-        graph = helper.make_graph(
-            self.nodes, source.graph.name, source.graph.input, source.graph.output, [*kept, *self.constants]
-        )
-        made_model = helper.make_model(graph, opset_imports=source.opset_import, ir_version=source.ir_version)
-        made_model.producer_name, made_model.producer_version = source.producer_name, source.producer_version
-        made_model.metadata_props.extend(source.metadata_props)
-        return made_model
+        kept = [tensor for name, tensor in self.index.initializers.items() if name in read]
+        return self.index.rebuilt(self.nodes, [*kept, *self.constants])
 
     def _quantize(self, name: str, scale: Scale) -> None:
         step = self._constant(f"{name}:step", np.asarray(scale.step))
@@ -83,11 +158,11 @@ class _Writer:
 
     def _quantize_weights(self, layer: NodeProto, input_step: np.float32) -> None:
         """Store weights, and with `affine` activations the bias, as integers, and read them from there."""
-        weights = self.reading.constants[layer.input[1]]
+        weights = self.index.constants[layer.input[1]]
         axis = _output_axis(layer)
         bias = None
         if self.activations == "affine" and len(layer.input) > 2 and layer.op_type != "MatMul":
-            bias = self.reading.constants.get(layer.input[2])
+            bias = self.index.constants.get(layer.input[2])
         integers, steps = quantized_weights(weights, axis=axis, bias=bias, input_step=input_step)
         layer.input[1] = self._dequantized(f"{layer.name}:weights", integers, steps, axis=axis)
         if bias is not None:
@@ -111,8 +186,7 @@ class _Writer:
 
 
 def _output_axis(layer: NodeProto) -> int:
-    """Return which axis of a layer's weights is that of the output channels."""
+    """Return the axis of the output channels in a layer's weights."""
     if layer.op_type == "Conv":
         return 0
-    turned = layer.op_type == "Gemm" and any(entry.name == "transB" and entry.i for entry in layer.attribute)
-    return 0 if turned else 1
+    return 0 if layer.op_type == "Gemm" and attribute(layer, "transB", 0) else 1

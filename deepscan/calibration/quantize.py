@@ -1,109 +1,106 @@
-"""From a float32 graph to one in 8 bits whose scores hold: ranges, quantization, and what is left out of it."""
+"""Quantization of a float32 graph to 8 bits, within the budget for int8."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Final
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from deepscan.calibration.fp32_layers import Group, left_out
-from deepscan.calibration.graph_reading import Reading, read_graph
 from deepscan.calibration.item_reader import ItemReader
-from deepscan.calibration.observing import observed
 from deepscan.calibration.placement import placed, quantizable
-from deepscan.calibration.qdq import with_qdq
-from deepscan.calibration.ranges import resolve_range
-from deepscan.calibration.scales import Range
+from deepscan.calibration.qdq import Range, with_qdq
+from deepscan.calibration.ranges import observe, resolve_range
+from deepscan.calibration.sensitivity import Group, nodes_for_fp32
 from deepscan.errors import ModelError
-from deepscan.export.parity.conversion import ConversionResult, Judge, Report
+from deepscan.export.parity.conversion import ConversionResult, Judge
 from deepscan.export.parity.parity import BUDGETS, misses
 from deepscan.runtime.artifacts.artifacts import Activations, CalibrationMethod
+from deepscan.runtime.artifacts.graph_index import GraphIndex
 from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.system.machine import cpu_count
 from deepscan.wording import counted
 
-# On so many batches the effect of single nodes is measured.
+log = logging.getLogger(__name__)
+
+# Batches on which the effect of single nodes is measured.
 EFFECT_BATCHES: Final = 2
 
 
 def quantized(
     model: onnx.ModelProto,
-    judge: Judge,
-    report: Report,
+    check: Judge,
     *,
     items: NDArray[np.uint8],
     method: CalibrationMethod,
     activations: Activations,
     seed: int,
 ) -> ConversionResult:
-    """Quantize a graph to 8 bits, except for the nodes that hurt so much that the scores would not hold.
+    """Quantize a graph to 8 bits, except for the nodes with which it would exceed the budget for int8.
 
-    Everything is quantized first. If the judge finds that too much, the nodes that move the logit most when they alone
-    are in 8 bits are left in float32, as few as the budget for int8 allows; see `left_out`. Nothing is special by its
-    place: the first and the last layer are measured like all others.
+    Everything is quantized first. If that exceeds the budget, the nodes that move the logit most when they alone are in
+    8 bits stay in float32, as few as the budget allows; see `nodes_for_fp32`. No node is special by its place: the
+    first and the last layer are measured like all others.
 
     The same arguments give the same graph, bit for bit, on the same machine.
 
     Args:
         model: a float32 graph that keeps the artifact contract, with batch normalization folded; not changed.
-        judge: compares a graph with the original over real crops.
-        report: is told what is being done.
+        check: compares a graph with the original over real crops.
         items: real crops [M, H, W, 3] or clips [M, T, H, W, 3], RGB uint8, to find the ranges with.
-        method: how a range is chosen from what was seen.
+        method: how a range is chosen from the values of a tensor.
         activations: `affine` for CPUs, `symmetric` for TensorRT.
-        seed: of the items' order.
+        seed: seed of the order of the items.
 
     Raises:
         UsageError: there are no items.
         ModelError: the graph has nothing to quantize, or values that are not finite.
     """
     reader = ItemReader(items, seed=seed)
-    reading = read_graph(model)
-    search = _Search(reading, reader, judge, report, method=method, activations=activations)
-    groups = left_out(search.nodes, search.effect, search.holds)
+    search = _Search(GraphIndex(model), reader, check, method=method, activations=activations)
+    groups = nodes_for_fp32(search.nodes, search.effect, search.holds)
     names = [name for group in groups or () for name in group.nodes]
     return ConversionResult(search.graph(search.without(names)), _notes(groups or ()), search.summary(groups))
 
 
 class _Search:
-    """Makes and measures graphs with some nodes in 8 bits."""
+    """Builds and measures graphs with some nodes in 8 bits."""
 
     def __init__(
         self,
-        reading: Reading,
+        index: GraphIndex,
         reader: ItemReader,
-        judge: Judge,
-        report: Report,
+        check: Judge,
         *,
         method: CalibrationMethod,
         activations: Activations,
     ) -> None:
-        self.reading, self.reader, self.judge, self.report = reading, reader, judge, report
+        self.index, self.reader, self.check = index, reader, check
         self.method, self.activations = method, activations
-        self.nodes = quantizable(reading, activations)
+        self.nodes = quantizable(index, activations)
         if not self.nodes:
             raise ModelError("The graph has no layer that could compute in 8 bits: export it in another precision.")
         self.ranges = self._ranges()
         self.probes = reader.first(EFFECT_BATCHES * reader.batch)
-        self.exact: NDArray[np.float32] | None = None
         self.differences: dict[tuple[str, ...], float] = {}
 
-    def _ranges(self) -> Mapping[str, Range]:
-        # One node more or less can make other tensors' integers unnecessary, but never needs others.
-        roots = sorted(set(placed(self.reading, self.nodes, self.activations).roots.values()))
-        self.report(
-            f"finding the ranges of {len(roots)} tensors on {counted(len(self.reader), 'item')} ({self.method})"
+    def _ranges(self) -> dict[str, Range]:
+        # With fewer nodes in 8 bits, fewer tensors may be quantized, but never others.
+        roots = sorted(set(placed(self.index, self.nodes, self.activations).roots.values()))
+        log.info(
+            "finding the ranges of %d tensors on %s (%s)", len(roots), counted(len(self.reader), "item"), self.method
         )
-        seen = observed(self.reading, roots, self.reader, with_magnitudes=self.method != "minmax")
+        seen = observe(self.index, roots, self.reader, with_magnitudes=self.method != "minmax")
         return {name: resolve_range(seen[name], self.method, self.activations) for name in roots}
 
     def graph(self, nodes: Sequence[str]) -> onnx.ModelProto:
         """Return the graph with these nodes in 8 bits."""
-        placement = placed(self.reading, nodes, self.activations)
-        return with_qdq(self.reading, placement, self.ranges, self.activations)
+        placement = placed(self.index, nodes, self.activations)
+        return with_qdq(self.index, placement, self.ranges, self.activations)
 
     def without(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return all nodes but these, in the order of the graph."""
@@ -111,21 +108,24 @@ class _Search:
         return tuple(name for name in self.nodes if name not in gone)
 
     def holds(self, names: Sequence[str]) -> bool:
-        """Ask the judge whether the scores hold with these nodes left out."""
-        parity = self.judge(self.graph(self.without(names)))
+        """Tell whether the budget holds with these nodes in float32."""
+        parity = self.check(self.graph(self.without(names)))
         self.differences[tuple(names)] = parity.mean_difference
         kept = (
             f"{len(names)} of {len(self.nodes)} nodes in float32" if names else f"all {len(self.nodes)} nodes in int8"
         )
-        self.report(f"{kept}: mean difference of the scores {parity.mean_difference:.2g}")
+        log.info("%s: mean difference of the scores %.2g", kept, parity.mean_difference)
         return not misses(parity, BUDGETS["int8"])
 
     def effect(self, names: Sequence[str]) -> float:
-        """Return by how much the logit moves, on average over a few items, when these nodes alone are in 8 bits."""
-        if self.exact is None:
-            self.report(f"looking for the nodes that hurt most, on {counted(len(self.probes), 'item')}")
-            self.exact = self._logits(self.reading.model)
+        """Return how far the logit moves, on average over a few items, when these nodes alone are in 8 bits."""
         return float(np.abs(self._logits(self.graph(names)) - self.exact).mean())
+
+    @cached_property
+    def exact(self) -> NDArray[np.float32]:
+        """Logits of the float32 graph on a few items."""
+        log.info("looking for the most sensitive nodes, on %s", counted(len(self.probes), "item"))
+        return self._logits(self.index.model)
 
     def _logits(self, model: onnx.ModelProto) -> NDArray[np.float32]:
         name = model.graph.input[0].name
@@ -133,7 +133,7 @@ class _Search:
         return np.concatenate([session.run(["logit"], {name: batch})[0] for batch in self.probes])
 
     def summary(self, groups: Sequence[Group] | None) -> str:
-        """Say what was made, in one line for people."""
+        """Describe the result in one line."""
         names = [name for group in groups or () for name in group.nodes]
         parts = [
             f"int8 ({self.activations}, {self.method} over {counted(len(self.reader), 'item')})",

@@ -1,38 +1,46 @@
-"""From the numbers a tensor takes on real crops to the range that its integers shall cover.
+"""Ranges of 8-bit tensors: what values a tensor takes on real crops, and which of them its integers cover.
 
-A range that covers everything wastes integers on a few large numbers; a smaller one cuts those off. All three methods
+A range that covers everything wastes integers on a few large values; a smaller one clips those. All three methods
 choose a threshold t on the magnitude, and keep what lies in [-t, t].
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepscan.calibration.scales import Range
+from deepscan.calibration.item_reader import ItemReader
+from deepscan.calibration.qdq import Range
+from deepscan.errors import ModelError
+from deepscan.export.tensor_values import SlicedGraph
 from deepscan.runtime.artifacts.artifacts import Activations, CalibrationMethod
+from deepscan.runtime.artifacts.graph_index import GraphIndex
 
+# Values sampled from one tensor of one batch; a histogram needs no more.
+VALUES_SAMPLED: Final = 1 << 20
 BINS: Final = 16384
 PERCENTILE: Final = 99.99
-# Entropy: of so many bins in all, so many at least are kept, and thresholds lie so many bins apart.
+# Entropy: number of bins in all, fewest that are kept, and distance of two thresholds in bins.
 ENTROPY_BINS: Final = 2048
 FEWEST_BINS: Final = 128
 ENTROPY_STRIDE: Final = 16
-# What a bin is worth that holds clipped values and no others.
+# Probability of a bin that holds clipped values and no others.
 LEAST_PROBABILITY: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
-    """What was seen of a tensor.
+class TensorValues:
+    """Values of a tensor on real crops.
 
     Attributes:
-        low, high: the smallest and the largest of all its values.
-        magnitudes: int64 [BINS], how many sampled values lie in each of equal parts of (0, max(-low, high)]. Zeros
-            are not counted, as they are exact whatever the range.
+        low, high: the smallest and the largest of all values.
+        magnitudes: int64 [BINS], number of sampled values in each of equal parts of (0, max(-low, high)]. Zeros are not
+            counted, as they are exact whatever the range.
     """
 
     low: float
@@ -40,13 +48,43 @@ class Seen:
     magnitudes: NDArray[np.int64]
 
 
-def resolve_range(seen: Seen, method: CalibrationMethod, activations: Activations) -> Range:
+def observe(
+    index: GraphIndex, tensors: Collection[str], reader: ItemReader, *, with_magnitudes: bool = True
+) -> dict[str, TensorValues]:
+    """Run a float32 graph over all items, twice, and record the values of its tensors.
+
+    The first round finds the smallest and the largest of all values, the second one counts: in memory, a tensor is an
+    array of bins, however many items there are.
+
+    Args:
+        index: of the graph.
+        tensors: names of float32 tensors.
+        reader: items to run over.
+        with_magnitudes: False saves the second round, and leaves the counts at zero.
+
+    Raises:
+        ModelError: a tensor has values that are not finite.
+    """
+    graph = SlicedGraph(index, tensors, batch=reader.batch)
+    extremes = graph.extremes(reader)
+    for name, found in extremes.items():
+        if not (math.isfinite(found.low) and math.isfinite(found.high)):
+            raise ModelError(f"{name} is not finite on real crops: the weights are damaged, so use other ones.")
+    counts = {name: np.zeros(BINS, np.int64) for name in tensors}
+    if with_magnitudes:
+        for batch in reader:
+            for name, values in graph.run(batch):
+                counts[name] += magnitude_counts(sampled(values), extremes[name].magnitude)
+    return {name: TensorValues(extremes[name].low, extremes[name].high, counts[name]) for name in tensors}
+
+
+def resolve_range(seen: TensorValues, method: CalibrationMethod, activations: Activations) -> Range:
     """Return the range of a tensor.
 
     Args:
-        seen: on real crops.
+        seen: values of the tensor.
         method: `minmax` keeps everything; `percentile` 99.99 % of the values; `entropy` what loses least information.
-        activations: how the integers will lie, which decides how many there are on either side of zero.
+        activations: kind of integers, which decides how many there are on either side of zero.
     """
     largest = max(-seen.low, seen.high)
     if method == "minmax" or not seen.magnitudes.any():
@@ -87,8 +125,8 @@ def divergence(bins: NDArray[np.float64], kept: int, levels: int) -> float:
     """Return the Kullback-Leibler divergence, in nats, of `levels` integers from the first `kept` bins.
 
     Args:
-        bins: how many values lie in each.
-        kept: what lies in later bins is counted in the last of these, as clipping does.
+        bins: number of values in each.
+        kept: number of bins; what lies in later ones is counted in the last of these, as clipping does.
         levels: `kept` at most. Each stands for a run of bins, and spreads what they hold, without the clipped values,
             evenly over those of them that hold anything.
     """
@@ -107,3 +145,21 @@ def divergence(bins: NDArray[np.float64], kept: int, levels: int) -> float:
     q = np.maximum(candidate / candidate.sum(), LEAST_PROBABILITY)
     told = p > 0
     return float((p[told] * np.log(p[told] / q[told])).sum())
+
+
+def sampled(values: NDArray[np.float32], *, most: int = VALUES_SAMPLED) -> NDArray[np.float32]:
+    """Return at most `most` values at equal distances, from all rows, columns and channels alike."""
+    step = -(-values.size // most)
+    # With a common divisor, the same columns would be taken from every row.
+    while math.gcd(step, values.size) > 1:
+        step += 1
+    return values.reshape(-1)[::step]
+
+
+def magnitude_counts(values: NDArray[np.float32], largest: float) -> NDArray[np.int64]:
+    """Return the number of magnitudes in each of BINS equal parts of (0, largest]; zeros are not counted."""
+    if largest == 0.0:
+        return np.zeros(BINS, np.int64)
+    magnitudes = np.abs(values[values != 0])
+    places = np.ceil(magnitudes * np.float64(BINS / largest)).astype(np.int64) - 1
+    return np.bincount(np.clip(places, 0, BINS - 1), minlength=BINS)

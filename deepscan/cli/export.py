@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,8 +14,9 @@ from deepscan.installing import needing_torch
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from deepscan.export.parity.conversion import Report
     from deepscan.runtime.artifacts.artifacts import Artifact
+
+log = logging.getLogger(__name__)
 
 ARTIFACT = ".onnx"
 MEBIBYTE = 1 << 20
@@ -169,7 +171,7 @@ def export(
     from rich.console import Console
 
     from deepscan.arguments import MOST_BYTES, MOST_COUNT, MOST_SAMPLES, MOST_SEED, whole_number
-    from deepscan.cli.screen import shown
+    from deepscan.cli.screen import log_shown
     from deepscan.errors import UsageError
     from deepscan.runtime.artifacts.artifacts import refuse_missing_artifact
 
@@ -196,21 +198,20 @@ def export(
             whole_number(option, number, least=least, most=most)
     capabilities = _capabilities(sm)
     console = Console(stderr=True)
-    with console.status(f"Exporting {detector} ...") as status:
-        report = shown(status, detector)
+    with console.status(f"Exporting {detector} ...") as status, log_shown(status, detector):
         if is_artifact:
             from deepscan.runtime.artifacts.artifacts import load_artifact
 
             artifact = load_artifact(detector)
         else:
             with needing_torch("Exporting"):
-                from deepscan.cli.export_run import ExportWishes, order_of
+                from deepscan.cli.export_run import ExportOptions, resolve_settings
                 from deepscan.export.artifact import export_artifact
                 from deepscan.export.parity_report import ParityMiss
             from deepscan.cli.export_run import say_made, say_missed, say_skipped
             from deepscan.models.registry import find_detector
 
-            wishes = ExportWishes(
+            options = ExportOptions(
                 precision="fp16" if fp16 else "int8" if int8 else "fp32",
                 form=form,
                 for_engine=engine is not None,
@@ -222,11 +223,11 @@ def export(
                 accept_parity_loss=accept_parity_loss,
                 seed=seed,
             )
-            order = order_of(find_detector(detector, variant).spec, wishes, report)
-            if order.samples is not None:
-                say_skipped(console, order.samples.skipped)
+            settings = resolve_settings(find_detector(detector, variant).spec, options)
+            if settings.samples is not None:
+                say_skipped(console, settings.samples.skipped)
             try:
-                made = export_artifact(detector, weights, out, variant=variant, order=order, report=report)
+                made = export_artifact(detector, weights, out, variant=variant, settings=settings)
             except ParityMiss as miss:
                 say_missed(console, miss)
                 raise
@@ -234,7 +235,7 @@ def export(
             artifact = made.artifact
         if engine is not None:
             for capability in capabilities:
-                _build(console, artifact, engine, capability, max_batch, workspace * MEBIBYTE, report)
+                _build(console, artifact, engine, capability, max_batch, workspace * MEBIBYTE)
 
 
 def _capabilities(sm: str | None) -> tuple[str | None, ...]:
@@ -250,7 +251,6 @@ def _build(
     capability: str | None,
     max_batch: int | None,
     workspace_bytes: int,
-    report: Report,
 ) -> None:
     from deepscan.cli.export_run import say_built
     from deepscan.export.engine_builder import build_engine
@@ -261,6 +261,6 @@ def _build(
         compute_capability=capability,
         max_batch=max_batch or (ENGINE_CLIPS if artifact.manifest.spec.kind == "clip" else ENGINE_CROPS),
         workspace_bytes=workspace_bytes,
-        report=report,
+        report=log.info,
     )
     say_built(console, built)

@@ -1,4 +1,4 @@
-"""What `deepscan export` does with its options, and what it shows: where calibration and export meet."""
+"""Running `deepscan export`: options resolved to settings, and what it prints. Calibration and export meet here."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from rich.text import Text
 
 from deepscan.calibration.quantize import quantized
 from deepscan.cli.screen import printable
-from deepscan.export.artifact import Order, Quantization
+from deepscan.export.artifact import ExportSettings, Quantization
 from deepscan.export.forms import FormChoice
-from deepscan.export.parity.conversion import Report
 from deepscan.export.parity.samples import Samples, read_labels
 from deepscan.export.parity_report import readable
 from deepscan.export.real_data import GATE_CLIPS, GATE_CROPS, calibration_data, gathered_data, joined
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExportWishes:
-    """The options of `deepscan export`; see there."""
+class ExportOptions:
+    """Options of `deepscan export`, as its help describes them."""
 
     precision: Precision
     form: FormChoice
@@ -45,45 +44,42 @@ class ExportWishes:
     seed: int
 
 
-def order_of(spec: DetectorSpec, wishes: ExportWishes, report: Report) -> Order:
-    """Gather what the export needs of the user's videos.
+def resolve_settings(spec: DetectorSpec, options: ExportOptions) -> ExportSettings:
+    """Resolve options to settings, with crops or clips of the user's videos.
 
     Raises:
-        UsageError: int8 is wanted and there is nothing to calibrate with; videos or labels cannot be used.
+        UsageError: int8 has nothing to calibrate with; videos or labels cannot be used.
     """
-    labels = read_labels(wishes.labels) if wishes.labels else None
-    for_gate: list[Samples] = []
+    labels = read_labels(options.labels) if options.labels else None
+    for_parity: list[Samples] = []
     quantization = None
-    if wishes.precision == "int8":
+    if options.precision == "int8":
         calibrating, held_out = calibration_data(
             spec,
-            wishes.calibration_data,
-            items=wishes.calibration_items,
-            seed=wishes.seed,
+            options.calibration_data,
+            items=options.calibration_items,
+            seed=options.seed,
             labels=labels,
-            report=report,
         )
-        quantization = _quantization(calibrating, wishes)
-        for_gate.append(held_out)
-    if wishes.parity_data:
+        quantization = _quantization(calibrating, options)
+        for_parity.append(held_out)
+    if options.parity_data:
         count = GATE_CLIPS if spec.kind == "clip" else GATE_CROPS
-        for_gate.append(
-            gathered_data(spec, wishes.parity_data, items=count, seed=wishes.seed, labels=labels, report=report)
-        )
-    return Order(
-        precision=wishes.precision,
-        form=wishes.form,
-        for_engine=wishes.for_engine,
+        for_parity.append(gathered_data(spec, options.parity_data, items=count, seed=options.seed, labels=labels))
+    return ExportSettings(
+        precision=options.precision,
+        form=options.form,
+        for_engine=options.for_engine,
         quantization=quantization,
-        samples=joined(for_gate) if for_gate else None,
-        accept_parity_loss=wishes.accept_parity_loss,
+        samples=joined(for_parity) if for_parity else None,
+        accept_parity_loss=options.accept_parity_loss,
     )
 
 
-def _quantization(samples: Samples, wishes: ExportWishes) -> Quantization:
+def _quantization(samples: Samples, options: ExportOptions) -> Quantization:
     # TensorRT takes no zero points; processors compute with them just as fast, and need no bit for a sign.
-    activations: Activations = "symmetric" if wishes.for_engine else "affine"
-    method, seed = wishes.calibration_method, wishes.seed
+    activations: Activations = "symmetric" if options.for_engine else "affine"
+    method, seed = options.calibration_method, options.seed
     return Quantization(
         partial(quantized, items=samples.items, method=method, activations=activations, seed=seed),
         CalibrationRecord(

@@ -81,7 +81,7 @@ def scan(
 def _scan(paths: list[str] | None, options: ScanOptions, output: OutputOptions) -> None:
     import deepscan
     from deepscan.cli.scan_display import ScanDisplay
-    from deepscan.cli.scan_run import logging_lines, run_to_files, run_to_stdout, say, show_plan
+    from deepscan.cli.scan_run import Continuing, logging_lines, run_to_files, run_to_stdout, say, show_plan
     from deepscan.errors import UsageError
     from deepscan.runtime.pipeline.trace_parts import Trace
     from deepscan.runtime.store.event_log import EventLog, refuse_bad_log
@@ -101,17 +101,18 @@ def _scan(paths: list[str] | None, options: ScanOptions, output: OutputOptions) 
     running = deepscan.scan(given, options, allow_empty=True)
     for warning in running.plan.warnings:
         say(warning, quiet=quiet)
+    how = Continuing(output.hash, fresh=output.fresh, retry_failed=output.retry_failed, prune=output.prune)
     if output.dry_run:
-        show_plan(running, target if isinstance(target, Path) else None, output)
+        show_plan(running, target if isinstance(target, Path) else None, how)
         return
     events = EventLog(output.log) if output.log is not None else None
     display = ScanDisplay(running, quiet=quiet, verbose=output.verbose)
     written: Path | None = None
     with logging_lines(quiet=quiet, events=events), _logged(events, running):
         if isinstance(target, Path):
-            written = run_to_files(running, display, target, output)
+            written = run_to_files(running, display, target, how, bom=output.csv_bom, quiet=quiet)
         else:
-            run_to_stdout(running, display, output, form=target)
+            run_to_stdout(running, display, form=target, bom=output.csv_bom, quiet=quiet)
     display.close(stats=output.stats, interrupted=running.stopped, written=written)
     if running.stopped:
         raise typer.Exit(INTERRUPTED)

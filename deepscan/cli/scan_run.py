@@ -18,11 +18,9 @@ from deepscan.cli.running import refuse_after_interrupt
 if TYPE_CHECKING:
     from deepscan import Scan
     from deepscan.cli.scan_display import ScanDisplay
-    from deepscan.cli.scan_options import OutputOptions
     from deepscan.runtime.media.content import Contents
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-READERS = 8  # threads that look at files before the scan
 
 
 @dataclass(slots=True)
@@ -66,14 +64,38 @@ def interruptible(stop: Callable[[], None], *, quiet: bool) -> Iterator[Interrup
             signal.signal(number, handler)
 
 
-def run_to_files(running: Scan, display: ScanDisplay, out: Path, options: OutputOptions) -> Path | None:
+READERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Continuing:
+    """What of earlier runs with the same output counts.
+
+    Attributes:
+        hashing: how files are known again.
+        fresh: nothing does.
+        retry_failed: failures do not.
+        prune: only results of this command's inputs and detectors are in the CSV.
+    """
+
+    hashing: Literal["fast", "full"]
+    fresh: bool
+    retry_failed: bool
+    prune: bool = False
+
+
+def run_to_files(
+    running: Scan, display: ScanDisplay, out: Path, how: Continuing, *, bom: bool = False, quiet: bool
+) -> Path | None:
     """Scan into a CSV and its journal; whatever ends the scan, what is finished is there.
 
     Args:
         running: what to scan.
         display: what shows it.
         out: path of the CSV.
-        options: what of earlier runs counts, and what is said.
+        how: what of earlier runs counts.
+        bom: whether the CSV begins with a byte order mark.
+        quiet: say nothing.
 
     Returns:
         The path of the CSV, if there is any result.
@@ -82,8 +104,8 @@ def run_to_files(running: Scan, display: ScanDisplay, out: Path, options: Output
     from deepscan.runtime.store.result_files import ResultFiles
 
     with writing_results(out):
-        refuse_other_files(out, fresh=options.fresh)  # before all inputs are looked at, which may take a while
-    contents = _contents(running, options, quiet=options.quiet)
+        refuse_other_files(out, fresh=how.fresh)  # before all inputs are looked at, which may take a while
+    contents = _contents(running, how, quiet=quiet)
     running.expect(contents)
     with (
         ResultFiles(
@@ -91,21 +113,21 @@ def run_to_files(running: Scan, display: ScanDisplay, out: Path, options: Output
             inputs=[planned.path for planned in running.plan.inputs],
             contents=contents.ids,
             detectors=running.detectors,
-            fresh=options.fresh,
-            retry_failed=options.retry_failed,
-            bom=options.csv_bom,
-            prune=options.prune,
+            fresh=how.fresh,
+            retry_failed=how.retry_failed,
+            bom=bom,
+            prune=how.prune,
         ) as files,
         display,
     ):
         for note in files.notes:
-            say(note, quiet=options.quiet)
+            say(note, quiet=quiet)
         running.skip(files.done)
         for result in files.results_done():
             display.show(result)
             display.known += 1
         try:
-            with interruptible(running.stop, quiet=options.quiet):
+            with interruptible(running.stop, quiet=quiet):
                 for result in running:
                     for finished in files.add(result):
                         display.show(finished)
@@ -119,13 +141,13 @@ def run_to_files(running: Scan, display: ScanDisplay, out: Path, options: Output
         return files.commit()
 
 
-def show_plan(running: Scan, out: Path | None, options: OutputOptions) -> None:
+def show_plan(running: Scan, out: Path | None, how: Continuing) -> None:
     """Print what a scan would do, without touching anything: a line for each input.
 
     Args:
         running: the scan.
         out: the CSV that it would write; None where it would print, and know of no earlier results.
-        options: what of earlier runs counts.
+        how: what of earlier runs counts.
     """
     from deepscan.cli.screen import printable
     from deepscan.runtime.store.journal import journal_path
@@ -134,7 +156,7 @@ def show_plan(running: Scan, out: Path | None, options: OutputOptions) -> None:
     from deepscan.wording import counted
 
     inputs = running.plan.inputs
-    contents = _contents(running, options, quiet=True).ids
+    contents = _contents(running, how, quiet=True).ids
     others = 0
     if out is None:
         plan = plan_resume(contents, running.detectors, [])
@@ -144,8 +166,8 @@ def show_plan(running: Scan, out: Path | None, options: OutputOptions) -> None:
             inputs=[planned.path for planned in inputs],
             contents=contents,
             detectors=running.detectors,
-            fresh=options.fresh,
-            retry_failed=options.retry_failed,
+            fresh=how.fresh,
+            retry_failed=how.retry_failed,
         )
     originals = {copy: index for index, copies in plan.copies.items() for copy in copies}
     for index, planned in enumerate(inputs):
@@ -154,23 +176,23 @@ def show_plan(running: Scan, out: Path | None, options: OutputOptions) -> None:
     same = f"{len(originals)} with the same content as {'another' if len(originals) == 1 else 'others'}"
     counts = f"{len(plan.to_scan)} to scan, {len(plan.done)} done, {same}"
     print(f"{counted(len(inputs), 'input')}: {counts}.", file=sys.stderr)
-    if out is not None and options.prune:
+    if out is not None and how.prune:
         for note in pruning_note(others, out, journal_path(out)):
             say(note)
 
 
 def run_to_stdout(
-    running: Scan, display: ScanDisplay, options: OutputOptions, *, form: Literal["csv", "jsonl"]
+    running: Scan, display: ScanDisplay, *, form: Literal["csv", "jsonl"] = "csv", bom: bool = False, quiet: bool
 ) -> None:
     """Print each row, of a CSV or of a JSONL, as soon as those before it are there."""
     from deepscan.runtime.store.writers import BOM, CSV_HEADER, OrderedRecords, csv_line, jsonl_line
 
-    head, line_of = ((BOM if options.csv_bom else "") + CSV_HEADER, csv_line) if form == "csv" else ("", jsonl_line)
+    head, line_of = ((BOM if bom else "") + CSV_HEADER, csv_line) if form == "csv" else ("", jsonl_line)
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="")  # type: ignore[union-attr]
     with display, OrderedRecords() as records:
         sys.stdout.write(head)
         try:
-            with interruptible(running.stop, quiet=options.quiet):
+            with interruptible(running.stop, quiet=quiet):
                 for result in running:
                     records.add(result.row, result.to_dict())
                     sys.stdout.writelines(line_of(record) for record in records.ready())
@@ -216,7 +238,7 @@ def logging_lines(*, quiet: bool, events: logging.Handler | None) -> Iterator[No
         logger.setLevel(before)
 
 
-def _contents(running: Scan, options: OutputOptions, *, quiet: bool) -> Contents:
+def _contents(running: Scan, how: Continuing, *, quiet: bool) -> Contents:
     """Find out what the inputs hold; of many files that takes a moment, which is said."""
     from rich.console import Console
     from rich.progress import Progress, TextColumn
@@ -228,5 +250,5 @@ def _contents(running: Scan, options: OutputOptions, *, quiet: bool) -> Contents
     columns = (TextColumn("{task.description}"), TextColumn("{task.percentage:>3.0f} %"))
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task("Looking at the files", total=len(paths))
-        full = options.hash == "full"
+        full = how.hashing == "full"
         return content_ids(paths, full=full, threads=READERS, progress=lambda done: bar.update(task, completed=done))

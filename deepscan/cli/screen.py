@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -63,3 +65,20 @@ def shown(status: Status, subject: object) -> Callable[[str], None]:
     from rich.markup import escape
 
     return lambda line: status.update(escape(printable(f"{subject}: {line} ...")))
+
+
+@contextmanager
+def log_shown(status: Status, subject: object) -> Iterator[None]:
+    """Show what deepscan logs as the current step of `subject`."""
+    handler = logging.Handler(logging.INFO)
+    show = shown(status, subject)
+    handler.emit = lambda record: show(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("deepscan")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)

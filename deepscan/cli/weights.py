@@ -43,13 +43,13 @@ def add(
     """Recognize the detector of a checkpoint, verify it, and make it ready for `deepscan scan --model`."""
     from rich.console import Console
 
-    from deepscan.cli.screen import shown
+    from deepscan.cli.screen import log_shown
 
     install = _install_module()
     console = Console(stderr=True)
     for file in files:
-        with console.status(f"Adding {file} ...") as status:
-            entry = install.add_weights(file, variant=variant, form=form, report=shown(status, file))
+        with console.status(f"Adding {file} ...") as status, log_shown(status, file):
+            entry = install.add_weights(file, variant=variant, form=form)
         _say_added(console, entry)
 
 
@@ -67,13 +67,13 @@ def random(
     from rich.console import Console
 
     from deepscan.arguments import MOST_SEED, whole_number
-    from deepscan.cli.screen import shown
+    from deepscan.cli.screen import log_shown
 
     whole_number("--seed", seed, least=0, most=MOST_SEED)
     install = _install_module()
     console = Console(stderr=True)
-    with console.status(f"Making random weights of {detector} ...") as status:
-        entry = install.add_random_weights(detector, seed=seed, report=shown(status, detector))
+    with console.status(f"Making random weights of {detector} ...") as status, log_shown(status, detector):
+        entry = install.add_random_weights(detector, seed=seed)
     _say_added(console, entry)
 
 

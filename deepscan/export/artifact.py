@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,17 +22,15 @@ from torch import nn
 from deepscan.errors import ModelError, OutputError
 from deepscan.export.forms import FormChoice, exported, refuse_form
 from deepscan.export.gate import ParityCheck, gate_for
-from deepscan.export.half_ranges import largest_values
+from deepscan.export.half import store_exact_halves
 from deepscan.export.half_search import half_precision
-from deepscan.export.half_weights import store_exact_halves
 from deepscan.export.packing import WeightsOrigin, file_name, packed
-from deepscan.export.parity.conversion import ConversionResult, Judge, Report
+from deepscan.export.parity.conversion import ConversionResult, Judge
 from deepscan.export.parity.parity import BUDGETS, misses
 from deepscan.export.parity.samples import Samples, packaged_samples
 from deepscan.export.parity_report import REPORT_TITLE, ParityMiss, ParityReport, readable, report_name
 from deepscan.export.real_data import joined
 from deepscan.export.simplify import folded_batch_norm
-from deepscan.export.steps import Steps
 from deepscan.models.checkpoints.checkpoints import load_weights
 from deepscan.models.registry import find_detector
 from deepscan.runtime.artifacts.artifacts import (
@@ -48,7 +48,9 @@ from deepscan.runtime.backends.torch_network import network_of
 from deepscan.runtime.system.files import atomic_write, holds, json_with, refuse_other_file
 from deepscan.spec import DetectorSpec
 
-# What the gate looks at when nobody gives more: enough to see a graph that is wrong, few enough for clips.
+log = logging.getLogger(__name__)
+
+# Samples of the parity check unless more are given: enough to see a wrong graph, few enough for clips.
 PACKAGED_CROPS: Final = 48
 PACKAGED_CLIPS: Final = 8
 WEIGHTS_MARK: Final = "deepscan"  # in the head of files of weights, by which they are told from a user's own
@@ -56,28 +58,28 @@ WEIGHTS_MARK: Final = "deepscan"  # in the head of files of weights, by which th
 
 @dataclass(frozen=True, eq=False)
 class Quantization:
-    """How int8 is made; `deepscan.calibration` does it.
+    """Conversion to int8, which `deepscan.calibration` provides.
 
     Attributes:
-        convert: float32 graph to Q/DQ graph.
-        record: where the ranges come from; what was kept is filled in.
+        convert: turns a float32 graph into a Q/DQ graph.
+        record: origin of the ranges; the export fills in the nodes that stayed in float32.
     """
 
-    convert: Callable[[onnx.ModelProto, Judge, Report], ConversionResult]
+    convert: Callable[[onnx.ModelProto, Judge], ConversionResult]
     record: CalibrationRecord
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Order:
-    """What is to be made.
+class ExportSettings:
+    """Settings of an export.
 
     Attributes:
-        precision: of the graph.
-        form: of a clip detector's convolutions; `auto` takes what is faster here.
-        for_engine: a TensorRT engine will be built from it.
-        quantization: for int8.
-        samples: real crops or clips for the parity gate, besides those that come with the package.
-        accept_parity_loss: go on where the gate finds too large a difference, and record it.
+        precision: precision of the graph.
+        form: form of a clip detector's convolutions; `auto` takes what is faster here.
+        for_engine: a TensorRT engine will be built from the artifact.
+        quantization: conversion to int8.
+        samples: real crops or clips for the parity check, besides those that come with the package.
+        accept_parity_loss: continue where the parity check finds too large a difference, and record it.
     """
 
     precision: Precision = "fp32"
@@ -90,12 +92,12 @@ class Order:
 
 @dataclass(frozen=True, eq=False)
 class ExportResult:
-    """What an export made.
+    """Outcome of an export.
 
     Attributes:
-        artifact: as it was written.
-        report: of the parity gate.
-        steps: the title of each step and its duration in seconds.
+        artifact: the artifact as it was written.
+        report: report of the parity check.
+        steps: title of each step and its duration in seconds.
     """
 
     artifact: Artifact
@@ -109,19 +111,17 @@ def export_artifact(
     folder: Path,
     *,
     variant: str | None = None,
-    order: Order | None = None,
-    report: Report,
+    settings: ExportSettings | None = None,
 ) -> ExportResult:
     """Export a detector as `folder`/`name`.onnx, with its manifest and its parity report beside it.
 
     Args:
-        name: of the detector.
+        name: name of the detector.
         weights: its checkpoint; see `deepscan.models.checkpoints` for what can be read. None takes those that were
             added on this machine, or come with the package.
-        folder: is made if it is missing; what an earlier export has written there is replaced.
-        variant: whose training of the detector it is, where it is not the authors'.
-        order: what is to be made; float32 if not given.
-        report: takes a line for people at every step.
+        folder: created if it is missing; the files of an earlier export are replaced.
+        variant: publisher of the weights, where it is not the authors.
+        settings: settings of the export; float32 if not given.
 
     Raises:
         UsageError: there is no such detector, or it has not several forms, or a file that deepscan has not written
@@ -132,7 +132,7 @@ def export_artifact(
     """
     detector = find_detector(name, variant)
     spec = detector.spec
-    _refuse_other_files(folder, spec, (order or Order()).precision)
+    _refuse_other_files(folder, spec, (settings or ExportSettings()).precision)
     _refuse_unwritable(folder)
     if weights is None:
         known = load_artifact(spec.name)
@@ -141,12 +141,12 @@ def export_artifact(
     else:
         network = detector.build()
         origin = WeightsOrigin(weights.name, load_weights(network, weights, name=spec.name).sha256)
-    refuse_form(network, spec.name, order.form if order else "auto")  # before minutes of work
+    refuse_form(network, spec.name, settings.form if settings else "auto")  # before minutes of work
     tensors, kept = None, None
-    if order is None or order.precision != "int8":
+    if settings is None or settings.precision != "int8":
         tensors = weights_in_bytes(network)
         kept = WeightsFile(file=weights_name(spec), sha256=hashlib.sha256(tensors).hexdigest())
-    made = make_artifact(network, spec, origin, order or Order(), kept=kept, report=report)
+    made = make_artifact(network, spec, origin, settings or ExportSettings(), kept=kept)
     store_artifact(made.artifact, folder, report=made.report, weights=tensors)
     return made
 
@@ -155,43 +155,41 @@ def make_artifact(
     network: nn.Module,
     spec: DetectorSpec,
     origin: WeightsOrigin,
-    order: Order,
+    settings: ExportSettings,
     *,
     kept: WeightsFile | None = None,
-    report: Report,
 ) -> ExportResult:
     """Export a network that has its weights, and compare; see `export_artifact`.
 
     Args:
         network: with its weights, in evaluation mode.
-        spec: of the detector.
-        origin: of the weights.
-        order: what is to be made.
+        spec: spec of the detector.
+        origin: origin of the weights.
+        settings: settings of the export.
         kept: the file beside the artifact that holds the network's weights.
-        report: takes a line for people at every step.
 
     Raises:
         ModelError: the weights are not trained ones, or the graph would not be valid.
         ParityMiss: see `export_artifact`.
     """
-    steps = Steps(report)
-    with steps.step("cutting real faces for the parity gate"):
-        samples = _samples(spec, order.samples)
-    with steps.step(f"asking the original about {len(samples.items)} {spec.input_name}"):
+    steps: list[tuple[str, float]] = []
+    with _step("cutting real faces for the parity check", steps):
+        samples = _samples(spec, settings.samples)
+    with _step(f"running the original on {len(samples.items)} {spec.input_name}", steps):
         gate = gate_for(network, spec, samples)
         _refuse_constant(gate, origin)
-    with steps.step("tracing the network to ONNX"):
-        traced = exported(network, spec, order.form, for_engine=order.for_engine)
-    with steps.step(f"converting to {order.precision}"):
-        converted, calibration = _converted(traced.model, gate, order, report)
-    with steps.step("comparing with the original"):
+    with _step("tracing the network to ONNX", steps):
+        traced = exported(network, spec, settings.form, for_engine=settings.for_engine)
+    with _step(f"converting to {settings.precision}", steps):
+        converted, calibration = _converted(traced.model, gate, settings)
+    with _step("comparing with the original", steps):
         parity = gate(converted.stand_in or converted.model)
-    missed = misses(parity, BUDGETS[order.precision])
+    missed = misses(parity, BUDGETS[settings.precision])
     artifact = packed(
         converted.model,
         spec,
         origin,
-        precision=order.precision,
+        precision=settings.precision,
         form=traced.form,
         form_reason=traced.reason,
         calibration=calibration,
@@ -205,22 +203,31 @@ def make_artifact(
         sha256=artifact.manifest.sha256,
         weights_sha256=origin.sha256,
         trained=origin.trained,
-        precision=order.precision,
+        precision=settings.precision,
         form=traced.form,
         reference=f"torch {torch.__version__}, float32, CPU",
         executed_by=f"ONNX Runtime {onnxruntime_version()}, CPU{emulated}",
         videos=len(set(samples.videos)),
         samples_sha256=samples.sha256,
         parity=parity,
-        budget=BUDGETS[order.precision],
+        budget=BUDGETS[settings.precision],
         misses=missed,
-        accepted=bool(missed) and order.accept_parity_loss,
+        accepted=bool(missed) and settings.accept_parity_loss,
         kept=converted.notes,
         summary=converted.summary,
     )
-    if missed and not order.accept_parity_loss:
+    if missed and not settings.accept_parity_loss:
         raise ParityMiss(compared)
-    return ExportResult(artifact, compared, steps.taken)
+    return ExportResult(artifact, compared, steps)
+
+
+@contextmanager
+def _step(title: str, steps: list[tuple[str, float]]) -> Iterator[None]:
+    """Log the title of a step, and append it with its duration in seconds when it ends."""
+    log.info(title)
+    started = time.perf_counter()
+    yield
+    steps.append((title, time.perf_counter() - started))
 
 
 def weights_name(spec: DetectorSpec) -> str:
@@ -267,7 +274,7 @@ def store_artifact(
 
 
 def _refuse_other_files(folder: Path, spec: DetectorSpec, precision: Precision) -> None:
-    """Find out now, and not after minutes of work.
+    """Refuse files of others now, and not after minutes of work.
 
     Raises:
         UsageError: a file that deepscan has not written would be replaced.
@@ -285,7 +292,7 @@ def _refuse_other_files(folder: Path, spec: DetectorSpec, precision: Precision) 
 
 
 def _refuse_unwritable(folder: Path) -> None:
-    """Find out now, and not after minutes of work.
+    """Refuse a folder that cannot be written to now, and not after minutes of work.
 
     Raises:
         OutputError: nothing can be written there.
@@ -303,10 +310,10 @@ def _unwritable(folder: Path, error: OSError) -> OutputError:
 
 
 def _refuse_constant(gate: ParityCheck, origin: WeightsOrigin) -> None:
-    """Refuse weights that make the answer independent of the picture, as scales of zero do.
+    """Refuse weights that make the score independent of the picture, as scales of zero do.
 
     Raises:
-        ModelError: all answers are the same, or one is no number. Random weights may do that: nobody trusts them.
+        ModelError: all logits are the same, or one is not finite. Random weights may do that: nobody trusts them.
     """
     if not origin.trained:
         return
@@ -326,17 +333,17 @@ def _samples(spec: DetectorSpec, given: Samples | None) -> Samples:
 
 
 def _converted(
-    model: onnx.ModelProto, gate: ParityCheck, order: Order, report: Report
+    model: onnx.ModelProto, gate: ParityCheck, settings: ExportSettings
 ) -> tuple[ConversionResult, CalibrationRecord | None]:
-    if order.precision == "fp32":
+    if settings.precision == "fp32":
         store_exact_halves(model)
         return ConversionResult(model, {}, ""), None
     folded = folded_batch_norm(model)
-    if order.precision == "fp16":
-        return half_precision(folded, gate, partial(largest_values, items=gate.samples.items), report), None
-    quantization = order.quantization
+    if settings.precision == "fp16":
+        return half_precision(folded, gate, gate.samples.items), None
+    quantization = settings.quantization
     assert quantization is not None
-    converted = quantization.convert(folded, gate, report)
+    converted = quantization.convert(folded, gate)
     return converted, msgspec.structs.replace(quantization.record, kept=tuple(converted.notes))
 
 

@@ -1,86 +1,160 @@
-"""From a float32 graph to a float16 one with float32 islands, and to one that shows on a CPU what that computes."""
+"""Graphs in float16 with some nodes in float32, and float32 graphs that show on a CPU what those compute."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import onnx
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, defs, helper, numpy_helper
 
-from deepscan.export.half_graph import MOVES, SHAPES_ONLY, FloatGraph, Places, read_graph
+from deepscan.runtime.artifacts.artifacts import HALF_SUFFIX
+from deepscan.runtime.artifacts.graph_index import DATA_MOVEMENT_OPS, GraphIndex, unused_name
+
+# Operators whose output holds values that they were given, or their negatives: float16 values pass without rounding.
+EXACT_OPS: Final = DATA_MOVEMENT_OPS | frozenset("Abs Clip Concat Max Min Neg ReduceMin Relu Tile Where".split())
+# Operators that look at the shape of a tensor only, so that its type does not matter.
+SHAPE_OPS: Final = frozenset({"Shape", "Size"})
 
 
-def halved(model: onnx.ModelProto, islands: Collection[str]) -> onnx.ModelProto:
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Inputs and outputs, by position, that are float16 when a node computes in float16; the others keep their types.
+
+    ONNX's operator definitions decide. A node without any cannot compute in float16.
+    """
+
+    inputs: frozenset[int] = frozenset()
+    outputs: frozenset[int] = frozenset()
+
+    def __bool__(self) -> bool:
+        """Tell whether the node can compute in float16 at all."""
+        return bool(self.inputs or self.outputs)
+
+
+def half_places(index: GraphIndex) -> list[Places]:
+    """Return for each node of a float32 graph, in order, where it can have float16."""
+    versions = {entry.domain: entry.version for entry in index.model.opset_import}
+    floats = index.floats | index.weights.keys()
+    return [_places(node, floats, versions) for node in index.nodes]
+
+
+def _places(node: NodeProto, floats: Collection[str], versions: dict[str, int]) -> Places:
+    if node.op_type in SHAPE_OPS or not defs.has(node.op_type, versions.get(node.domain, 0), node.domain):
+        return Places()
+    schema = defs.get_schema(node.op_type, versions[node.domain], node.domain)
+    allowed = {
+        constraint.type_param_str
+        for constraint in schema.type_constraints
+        if "tensor(float16)" in constraint.allowed_type_strs
+    }
+    # Beyond the last declared input or output, a node may have more of the same type.
+    taken = [schema.inputs[min(i, len(schema.inputs) - 1)].type_str for i in range(len(node.input))]
+    given = [schema.outputs[min(i, len(schema.outputs) - 1)].type_str for i in range(len(node.output))]
+    inputs = frozenset(i for i, name in enumerate(node.input) if name in floats and taken[i] in allowed)
+    bound = {taken[i] for i in inputs}
+    outputs = frozenset(
+        i for i, name in enumerate(node.output) if name in floats and (given[i] in bound or node.op_type == "Cast")
+    )
+    return Places(inputs, outputs)
+
+
+def halved(index: GraphIndex, fp32_nodes: Collection[str]) -> onnx.ModelProto:
     """Return the graph with its arithmetic in float16.
 
-    The graph is strongly typed: all floating-point inputs of a node are of one type, and a Cast stands wherever types
+    The graph is strongly typed: all floating-point inputs of a node have one type, and a Cast stands wherever types
     meet; a tensor is cast once, however many nodes read it. Weights are stored in the type in which they are used.
     What ONNX allows in float32 only (the scales of a Resize, a whole operator) stays in float32.
 
     Args:
-        model: a float32 graph; not changed. Inputs and outputs keep their names and types.
-        islands: names of the nodes that compute in float32.
+        index: of a float32 graph. Inputs and outputs keep their names and types.
+        fp32_nodes: names of the nodes that compute in float32.
     """
-    return _Writer(read_graph(model), islands, emulate=False).written()
+    return _Writer(index, fp32_nodes, emulate=False).written()
 
 
-def emulated(model: onnx.ModelProto, islands: Collection[str]) -> onnx.ModelProto:
+def emulated(index: GraphIndex, fp32_nodes: Collection[str]) -> onnx.ModelProto:
     """Return a float32 graph that rounds to float16, and overflows, wherever `halved` of the same arguments does.
 
-    ONNX Runtime computes a float16 graph in float32 on a CPU and leaves out roundings between nodes, so such a graph
-    tells nothing about half precision there. Here every tensor that would be float16 is cast to it and back, which it
-    keeps, and weights are rounded. Sums inside a node are in float32, as they are in the tensor cores' usual kernels.
+    On a CPU, ONNX Runtime computes a float16 graph in float32 and omits roundings between nodes, so running it there
+    shows nothing about half precision. Here every tensor that would be float16 is cast to it and back, which ONNX
+    Runtime keeps, and weights are rounded. Sums inside a node are in float32, as in the usual tensor core kernels.
 
-    It errs on the safe side where GPUs fuse a convolution with what follows and round once, not after every node. It
-    knows nothing of kernels that also sum in float16.
+    The emulation errs on the safe side where GPUs fuse a convolution with what follows and round once, not after every
+    node. It does not cover kernels that also sum in float16.
     """
-    return _Writer(read_graph(model), islands, emulate=True).written()
+    return _Writer(index, fp32_nodes, emulate=True).written()
+
+
+def store_exact_halves(model: onnx.ModelProto) -> int:
+    """Store as float16, and widen on load, every float32 tensor whose values all survive that unchanged.
+
+    Files become smaller without any loss: runtimes fold the widening into a constant when they load the model.
+
+    Args:
+        model: changed in place.
+
+    Returns:
+        Number of tensors that were changed.
+    """
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT:
+            continue
+        values = numpy_helper.to_array(tensor)
+        with np.errstate(over="ignore"):
+            halves = values.astype(np.float16)
+        if not np.array_equal(halves.astype(np.float32), values):
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(halves, f"{name}{HALF_SUFFIX}"))
+        casts.append(helper.make_node("Cast", [tensor.name], [name], name=f"widen {name}", to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return len(casts)
 
 
 class _Writer:
-    """Writes nodes one after another, and whatever has to stand between them."""
+    """Writes nodes one after another, with the casts between them."""
 
-    def __init__(self, graph: FloatGraph, islands: Collection[str], *, emulate: bool) -> None:
-        self.graph = graph
+    def __init__(self, index: GraphIndex, fp32_nodes: Collection[str], *, emulate: bool) -> None:
+        self.index = index
         self.emulate = emulate
-        self.outputs = {output.name for output in graph.model.graph.output}
+        self.outputs = {output.name for output in index.model.graph.output}
         self.nodes: list[NodeProto] = []
-        # Under which name a tensor is there in float16 (True) or float32 (False).
-        self.names: dict[tuple[str, bool], str] = {(given.name, False): given.name for given in graph.model.graph.input}
-        self.taken = {name for node in graph.nodes for name in (*node.input, *node.output)} | self.outputs
-        nothing = Places(frozenset(), frozenset())
+        # Name under which a tensor exists in float16 (True) or float32 (False).
+        self.names: dict[tuple[str, bool], str] = {(given.name, False): given.name for given in index.model.graph.input}
+        self.taken = {name for node in index.nodes for name in (*node.input, *node.output)} | self.outputs
         self.places = [
-            nothing if node.name in islands else places for node, places in zip(graph.nodes, graph.places, strict=True)
+            Places() if node.name in fp32_nodes else places
+            for node, places in zip(index.nodes, half_places(index), strict=True)
         ]
 
     def written(self) -> onnx.ModelProto:
-        source = self.graph.model
         weights = self._weights()
-        for node, places in zip(self.graph.nodes, self.places, strict=True):
+        for node, places in zip(self.index.nodes, self.places, strict=True):
             self._write(node, places)
-        graph = helper.make_graph(self.nodes, source.graph.name, source.graph.input, source.graph.output, weights)
-        made = helper.make_model(graph, opset_imports=source.opset_import, ir_version=source.ir_version)
-        made.producer_name, made.producer_version = source.producer_name, source.producer_version
-        made.metadata_props.extend(source.metadata_props)
-        return made
+        return self.index.rebuilt(self.nodes, weights)
 
     def _weights(self) -> list[TensorProto]:
         """Store each weight in the type, or the two types, in which nodes read it."""
         read: dict[str, set[bool]] = defaultdict(set)
-        for node, places in zip(self.graph.nodes, self.places, strict=True):
+        for node, places in zip(self.index.nodes, self.places, strict=True):
             for index, name in enumerate(node.input):
-                if name in self.graph.weights:
+                if name in self.index.weights:
                     read[name].add(index in places.inputs)
-        stored = list(self.graph.others)
+        stored = [tensor for name, tensor in self.index.initializers.items() if name not in self.index.weights]
         for name, kinds in read.items():
             for half in sorted(kinds):
-                value = self.graph.weights[name]
+                value = self.index.weights[name]
                 if half:
                     with np.errstate(over="ignore"):  # infinity, as a GPU would have it
                         value = value.astype(np.float16)
-                own = name if len(kinds) == 1 or not half else self._free(f"{name}.half")
+                own = name if len(kinds) == 1 or not half else unused_name(f"{name}.half", self.taken)
                 self.names[name, half] = own
                 stored.append(numpy_helper.from_array(value.astype(np.float32) if self.emulate else value, own))
         return stored
@@ -89,8 +163,8 @@ class _Writer:
         made = NodeProto()
         made.CopyFrom(node)
         for index, name in enumerate(node.input):
-            if name in self.graph.weights or name in self.graph.shapes:
-                made.input[index] = self._there(name, index in places.inputs, any_type=node.op_type in SHAPES_ONLY)
+            if name in self.index.weights or name in self.index.floats:
+                made.input[index] = self._there(name, index in places.inputs, any_type=node.op_type in SHAPE_OPS)
         if node.op_type == "Cast" and places.outputs and not self.emulate:
             for attribute in made.attribute:
                 if attribute.name == "to":
@@ -101,14 +175,14 @@ class _Writer:
                 self.names[name, False] = name
             elif not self.emulate:
                 # An output of the graph keeps its type under its name.
-                made.output[index] = self._free(f"{name}.half") if name in self.outputs else name
+                made.output[index] = unused_name(f"{name}.half", self.taken) if name in self.outputs else name
                 self.names[name, True] = made.output[index]
                 if name in self.outputs:
                     casts.append((made.output[index], name))
             else:
                 self.names[name, False] = self.names[name, True] = name
-                if node.op_type not in MOVES:
-                    made.output[index] = self._free(f"{name}.exact")
+                if node.op_type not in EXACT_OPS:
+                    made.output[index] = unused_name(f"{name}.exact", self.taken)
                     casts.append((made.output[index], name))
         self.nodes.append(made)
         for given, name in casts:
@@ -119,12 +193,12 @@ class _Writer:
                 self.names[name, False] = name
 
     def _there(self, name: str, half: bool, *, any_type: bool) -> str:
-        """Return the name of a tensor in the type that a node wants, and cast it first where that must be."""
+        """Return the name of a tensor in the type that a node needs, and cast it first where necessary."""
         if any_type and (name, not half) in self.names:
             half = not half
         if (name, half) not in self.names:
             given = self.names[name, not half]
-            wanted = self._free(f"{name}.half" if half else f"{name}.float")
+            wanted = unused_name(f"{name}.half" if half else f"{name}.float", self.taken)
             if self.emulate:
                 self._round(given, wanted)
             else:
@@ -133,15 +207,9 @@ class _Writer:
         return self.names[name, half]
 
     def _round(self, given: str, wanted: str) -> None:
-        between = self._free(f"{wanted}.rounded")
+        between = unused_name(f"{wanted}.rounded", self.taken)
         self._cast(given, between, TensorProto.FLOAT16)
         self._cast(between, wanted, TensorProto.FLOAT)
 
     def _cast(self, given: str, wanted: str, kind: int) -> None:
         self.nodes.append(helper.make_node("Cast", [given], [wanted], name=f"cast {wanted}", to=kind))
-
-    def _free(self, name: str) -> str:
-        while name in self.taken:
-            name += "_"
-        self.taken.add(name)
-        return name

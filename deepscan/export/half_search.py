@@ -3,87 +3,95 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto
 
-from deepscan.export.half import emulated, halved
-from deepscan.export.half_fp32_nodes import behind_outputs, bridged, candidates, only_float, overflowing
-from deepscan.export.half_graph import read_graph
-from deepscan.export.parity.conversion import ConversionResult, Judge, Report
+from deepscan.export.half import EXACT_OPS, SHAPE_OPS, emulated, half_places, halved
+from deepscan.export.parity.conversion import ConversionResult, Judge
 from deepscan.export.parity.parity import BUDGETS, Parity, misses
+from deepscan.export.tensor_values import SlicedGraph
+from deepscan.runtime.artifacts.graph_index import GraphIndex
 from deepscan.wording import counted
 
-# For each float32 tensor of a graph that is no weight, the largest absolute value on real crops: `largest_values`.
-RangesOf: TypeAlias = Callable[[onnx.ModelProto], Mapping[str, float]]
+log = logging.getLogger(__name__)
 
+LARGEST_HALF: Final = 65504.0
+# Other crops than those measured may give larger values, and beyond the end of float16 there is no gradual loss. In
+# four networks, no tensor reached more than twice on 112 other crops what it had reached on 16; this is twice that.
+HEADROOM: Final = 4.0
+MEANS: Final = frozenset({"ReduceMean", "GlobalAveragePool"})
 PARTS: Final = 8
-# A judge call runs the graph over all samples of the gate.
+# Each parity check runs the graph over all samples.
 MOST_CALLS: Final = 40
-# Islands that are chosen by what they do on the samples do a little less on others.
+# Nodes that are chosen by what they do on the samples do a little less on others.
 SEARCH_SHARE: Final = 0.5
 
 
-def half_precision(model: onnx.ModelProto, judge: Judge, ranges_of: RangesOf, report: Report) -> ConversionResult:
-    """Convert a graph to float16, with float32 islands where float16 overflows or rounds too coarsely.
+def half_precision(model: onnx.ModelProto, check: Judge, items: NDArray[np.uint8]) -> ConversionResult:
+    """Convert a graph to float16, with float32 nodes where float16 overflows or rounds too coarsely.
 
-    First every node stays in float32 whose values come near the end of float16, see `overflowing`. If what then is
-    judged, which is one call, exceeds the budget for fp16, the other nodes are divided, in their order, into eight
-    parts. Each is judged alone in float16, and those that hurt most go to float32 until half the budget holds. Of
-    these parts, whole ones, then halves, then halves of halves go back to float16 where half the budget holds still.
-    After forty calls of the judge, what has not gone back stays in float32.
+    First every node stays in float32 whose values come near the end of float16, see `overflowing`. If that graph,
+    checked once, exceeds the budget for fp16, the other nodes are divided, in their order, into eight parts. Each part
+    is checked alone in float16, and those that hurt most go to float32 until half the budget holds. Of these parts,
+    whole ones, then halves, then halves of halves return to float16 where half the budget still holds. After forty
+    checks, what has not returned stays in float32.
 
     Args:
         model: a float32 graph that keeps the artifact contract; not changed.
-        judge: is given float32 graphs that round as `model` in float16 would, see `emulated`.
-        ranges_of: how large the values inside become on real crops.
-        report: is told what is being done.
+        check: compares a graph with the original. It gets float32 graphs that round as `model` in float16 would, see
+            `emulated`.
+        items: real crops or clips, uint8 [M, *item_shape], to measure how large the values inside the graph become.
 
     Returns:
-        The float16 graph, and its emulation as the stand-in. Where the budget cannot be held it is the best of those
-        that were judged, which the gate will refuse.
+        The float16 graph, and its emulation as the stand-in. Where the budget cannot be held it is the best of the
+        graphs that were checked, which the export will refuse.
     """
-    graph = read_graph(model)
-    report("looking for values that float16 cannot hold")
-    notes = only_float(graph) | behind_outputs(graph) | overflowing(graph, ranges_of(model))
-    search = _Search(model, judge, report, bridge=lambda islands: bridged(graph, islands), fixed=frozenset(notes))
-    notes |= search.run(candidates(graph, notes))
-    islands = bridged(graph, notes.keys())
-    notes |= dict.fromkeys(islands - notes.keys(), "hands values from one float32 node to another")
-    ordered = {node.name: notes[node.name] for node in graph.nodes if node.name in islands}
+    index = GraphIndex(model)
+    log.info("looking for values that float16 cannot hold")
+    notes = only_float(index) | behind_outputs(index) | overflowing(index, largest_values(index, items))
+    search = _Search(index, check, fixed=frozenset(notes))
+    notes |= search.run(candidates(index, notes))
+    fp32_nodes = bridged(index, notes.keys())
+    notes |= dict.fromkeys(fp32_nodes - notes.keys(), "hands values from one float32 node to another")
+    ordered = {node.name: notes[node.name] for node in index.nodes if node.name in fp32_nodes}
     summary = (
-        f"float16, with {len(ordered)} of {len(graph.nodes)} nodes in float32; the largest difference of a score is "
+        f"float16, with {len(ordered)} of {len(index.nodes)} nodes in float32; the largest difference of a score is "
         f"{search.best_difference:.2g}, after {counted(search.calls, 'trial')}"
     )
-    return ConversionResult(halved(model, islands), ordered, summary, stand_in=emulated(model, islands))
+    return ConversionResult(halved(index, fp32_nodes), ordered, summary, stand_in=emulated(index, fp32_nodes))
+
+
+def largest_values(index: GraphIndex, items: NDArray[np.uint8]) -> dict[str, float]:
+    """Run a float32 graph over crops or clips, one by one, and return the largest absolute value of each tensor.
+
+    Returns:
+        The value by the name of each float32 tensor that is not a constant.
+    """
+    extremes = SlicedGraph(index, index.floats, batch=1).extremes(item[np.newaxis] for item in items)
+    return {name: found.magnitude for name, found in extremes.items()}
 
 
 class _Search:
-    """Looks for few nodes that, in float32, bring a graph into the budget."""
+    """Looks for a small set of nodes that, in float32, bring a graph into the budget."""
 
-    def __init__(
-        self,
-        model: onnx.ModelProto,
-        judge: Judge,
-        report: Report,
-        *,
-        bridge: Callable[[frozenset[str]], frozenset[str]],
-        fixed: frozenset[str],
-    ) -> None:
-        self.model = model
-        self.judge = judge
-        self.report = report
-        self.bridge = bridge
+    def __init__(self, index: GraphIndex, check: Judge, *, fixed: frozenset[str]) -> None:
+        self.index = index
+        self.check = check
         self.fixed = fixed
         self.calls = 0
         self.seen: dict[frozenset[str], Parity] = {}
         self.best_difference = math.inf
 
     def run(self, names: Sequence[str]) -> dict[str, str]:
-        """Return which of these nodes, in their order, must be in float32 besides the fixed ones, and why."""
+        """Return which of these nodes, in their order, must be in float32 besides the fixed ones, with the reason."""
         every = frozenset(names)
         if not misses(self.parity(frozenset(), "as much in float16 as values allow"), BUDGETS["fp16"]):
             self.best_difference = _difference(self.seen[frozenset()])
@@ -106,35 +114,35 @@ class _Search:
         chosen = parts[:fewest]
         if not self.holds(_union(chosen), f"the {fewest} worst of {len(parts)} parts in float32"):
             return self.best_of_failures(every)
-        # What hurts least goes back first, and so gets what the budget has to spare.
+        # What hurts least returns first, and so gets what the budget has to spare.
         return self.shrunk(chosen[::-1])
 
     def shrunk(self, parts: Sequence[Sequence[str]]) -> dict[str, str]:
-        """Return as few of the nodes of these parts as the budget needs, and why: whole parts first, then halves."""
-        islands = _union(parts)
+        """Return as few of the nodes of these parts as the budget needs, with the reasons: whole parts, then halves."""
+        fp32_nodes = _union(parts)
         notes: dict[str, str] = {}
         waiting = deque(parts)
         while waiting and self.calls < MOST_CALLS:
             part = waiting.popleft()
-            fewer = islands - frozenset(part)
-            if self.holds(fewer, f"{len(fewer)} of {len(islands)} nodes kept in float32"):
-                islands = fewer
+            fewer = fp32_nodes - frozenset(part)
+            if self.holds(fewer, f"{len(fewer)} of {len(fp32_nodes)} nodes kept in float32"):
+                fp32_nodes = fewer
                 continue
             others = f", with {len(part) - 1} beside it," if len(part) > 1 else ""
             notes |= dict.fromkeys(part, f"in float16{others} {_harm(self.seen[fewer])}")
             waiting.extend(_divided(part, 2) if len(part) > 1 else ())
-        return {name: notes[name] for name in islands}
+        return {name: notes[name] for name in fp32_nodes}
 
     def best_of_failures(self, every: frozenset[str]) -> dict[str, str]:
-        """Return the islands with the smallest difference among those that leave something in float16."""
-        tried = [islands for islands in self.seen if islands != every or not every]
-        best = min(tried, key=lambda islands: _difference(self.seen[islands]))
+        """Return the float32 nodes with the smallest difference among those that leave something in float16."""
+        tried = [fp32_nodes for fp32_nodes in self.seen if fp32_nodes != every or not every]
+        best = min(tried, key=lambda fp32_nodes: _difference(self.seen[fp32_nodes]))
         self.best_difference = _difference(self.seen[best])
         return dict.fromkeys(best, "the best of what was tried, though half the budget does not hold")
 
-    def holds(self, islands: frozenset[str], what: str) -> bool:
-        """Judge the graph with these islands, and keep the difference if half the budget holds."""
-        parity = self.parity(islands, what)
+    def holds(self, fp32_nodes: frozenset[str], what: str) -> bool:
+        """Check the graph with these nodes in float32, and keep the difference if half the budget holds."""
+        parity = self.parity(fp32_nodes, what)
         difference = _difference(parity)
         limit = BUDGETS["fp16"].max_difference
         within = not misses(parity, BUDGETS["fp16"]) and (limit is None or difference <= SEARCH_SHARE * limit)
@@ -142,13 +150,14 @@ class _Search:
             self.best_difference = difference
         return within
 
-    def parity(self, islands: frozenset[str], what: str) -> Parity:
-        """Judge the graph with these islands and the fixed ones, once."""
-        if islands not in self.seen:
+    def parity(self, fp32_nodes: frozenset[str], what: str) -> Parity:
+        """Check the graph with these nodes and the fixed ones in float32, once."""
+        if fp32_nodes not in self.seen:
             self.calls += 1
-            self.seen[islands] = self.judge(emulated(self.model, self.bridge(self.fixed | islands)))
-            self.report(f"{what}: the largest difference of a score is {self.seen[islands].max_difference:.2g}")
-        return self.seen[islands]
+            graph = emulated(self.index, bridged(self.index, self.fixed | fp32_nodes))
+            self.seen[fp32_nodes] = self.check(graph)
+            log.info("%s: the largest difference of a score is %.2g", what, self.seen[fp32_nodes].max_difference)
+        return self.seen[fp32_nodes]
 
 
 def _difference(parity: Parity) -> float:
@@ -172,3 +181,110 @@ def _divided(names: Sequence[str], count: int) -> list[Sequence[str]]:
 
 def _union(parts: Sequence[Sequence[str]]) -> frozenset[str]:
     return frozenset(name for part in parts for name in part)
+
+
+def only_float(graph: GraphIndex) -> dict[str, str]:
+    """Return the nodes that ONNX does not define for float16, with the reason."""
+    known = graph.floats | graph.weights.keys()
+    return {
+        node.name: f"ONNX has no {node.op_type} in float16"
+        for node, places in zip(graph.nodes, half_places(graph), strict=True)
+        if not places and node.op_type not in SHAPE_OPS and known & {*node.input, *node.output}
+    }
+
+
+def behind_outputs(graph: GraphIndex) -> dict[str, str]:
+    """Return the nodes that read nothing but an output of the graph, such as those from the logit to the score.
+
+    Outputs are float32 by contract, so in float16 these nodes would need casts in front and behind.
+    """
+    outputs = {output.name for output in graph.model.graph.output}
+    behind = set(outputs)
+    found = {}
+    for node in graph.nodes:
+        computed = {name for name in node.input if name in graph.floats}
+        if computed and computed <= behind:
+            behind.update(node.output)
+            found[node.name] = "needs only an output of the graph, which is float32"
+    return found
+
+
+def overflowing(graph: GraphIndex, largest: Mapping[str, float]) -> dict[str, str]:
+    """Return the nodes that take or give values near the end of float16, with what they reach.
+
+    A weight may use all of float16's range, other values a quarter of it. Of means, which some kernels compute from a
+    sum in float16, the sum counts.
+
+    Args:
+        graph: index of the float32 graph.
+        largest: largest absolute value of each of its tensors on real crops.
+    """
+    found = {}
+    for node, places in zip(graph.nodes, half_places(graph), strict=True):
+        tensors = [node.input[i] for i in places.inputs] + [node.output[i] for i in places.outputs]
+        reached = max((largest[name] for name in tensors if name in graph.floats), default=0.0)
+        weight = max((_largest_weight(graph, name) for name in tensors if name in graph.weights), default=0.0)
+        total = largest[node.output[0]] * _count(graph, node) if 0 in places.inputs and node.op_type in MEANS else 0.0
+        if reached > LARGEST_HALF / HEADROOM:
+            found[node.name] = f"values reach {reached:.2g}"
+        elif weight > LARGEST_HALF:
+            found[node.name] = f"a weight is {weight:.2g}"
+        elif total > LARGEST_HALF / HEADROOM:
+            found[node.name] = f"sums reach {total:.2g}"
+    return found
+
+
+def _largest_weight(graph: GraphIndex, name: str) -> float:
+    values = graph.weights[name]
+    finite = np.abs(values[np.isfinite(values)])  # what is infinite already does not overflow
+    return float(finite.max()) if finite.size else 0.0
+
+
+def _count(graph: GraphIndex, node: NodeProto) -> float:
+    """Return the number of values that a mean is taken over; the batch, which is free, is not among them."""
+    return graph.nbytes(node.input[0]) / graph.nbytes(node.output[0])
+
+
+def candidates(graph: GraphIndex, others: Collection[str]) -> list[str]:
+    """Return, in order, the nodes whose results float16 rounds, without `others`."""
+    return [
+        node.name
+        for node, places in zip(graph.nodes, half_places(graph), strict=True)
+        if places.outputs and node.op_type not in EXACT_OPS and node.name not in others
+    ]
+
+
+def bridged(graph: GraphIndex, fp32_nodes: Collection[str]) -> frozenset[str]:
+    """Add to float32 nodes those that keep values as they are and lie on a path from one float32 node to another.
+
+    In float16 they would stand between two casts, and the first would round what the float32 nodes are there to keep.
+    A path may also begin at a node that turns other values, such as the pixels, into floating-point ones.
+    """
+    sources = {node.name for node in graph.nodes if _makes_floats(graph, node)}
+    movers = {
+        node.name
+        for node, places in zip(graph.nodes, half_places(graph), strict=True)
+        if places and (node.op_type in EXACT_OPS or node.name in sources)
+    }
+    after = _reached(graph.nodes, movers, {*fp32_nodes, *sources}, forwards=True)
+    before = _reached(graph.nodes[::-1], movers, fp32_nodes, forwards=False)
+    return frozenset(fp32_nodes) | ((after | (movers & sources)) & before)
+
+
+def _makes_floats(graph: GraphIndex, node: NodeProto) -> bool:
+    known = graph.floats | graph.weights.keys()
+    return known.isdisjoint(node.input) and not known.isdisjoint(node.output)
+
+
+def _reached(nodes: list[NodeProto], movers: set[str], starts: Collection[str], *, forwards: bool) -> set[str]:
+    """Return the movers that values of the starts reach; in reverse order of nodes, those whose values reach them."""
+    found: set[str] = set()
+    tensors: set[str] = set()
+    for node in nodes:
+        came_by, goes_by = (node.input, node.output) if forwards else (node.output, node.input)
+        if node.name in starts:
+            tensors.update(goes_by)
+        elif node.name in movers and not tensors.isdisjoint(came_by):
+            found.add(node.name)
+            tensors.update(goes_by)
+    return found

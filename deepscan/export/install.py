@@ -16,10 +16,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from deepscan.errors import OutputError, UsageError
-from deepscan.export.artifact import Order, make_artifact, store_artifact, weights_in_bytes
+from deepscan.export.artifact import ExportSettings, make_artifact, store_artifact, weights_in_bytes
 from deepscan.export.forms import FormChoice, refuse_form
 from deepscan.export.packing import WeightsOrigin
-from deepscan.export.parity.conversion import Report
 from deepscan.export.retinaface import export_retinaface
 from deepscan.models.checkpoints.checkpoints import load_checkpoint, read_tensors
 from deepscan.models.checkpoints.recognize import recognize
@@ -37,14 +36,13 @@ TRIED_SIZE: Final = (96, 128)
 NOISE_ITEMS: Final = 2
 
 
-def add_weights(path: Path, *, variant: str | None = None, form: FormChoice = "auto", report: Report) -> Installed:
+def add_weights(path: Path, *, variant: str | None = None, form: FormChoice = "auto") -> Installed:
     """Add a checkpoint to the store.
 
     Args:
         path: the file, as its authors publish it.
         variant: who trained the weights, if not the authors.
         form: of a clip detector's convolutions; `auto` takes what is faster here.
-        report: takes a line for people at every step.
 
     Raises:
         UsageError: its detector needs no weights, or has no such variant or not several forms.
@@ -59,10 +57,10 @@ def add_weights(path: Path, *, variant: str | None = None, form: FormChoice = "a
     refuse_form(network, name, form)
     loaded = load_checkpoint(network, checkpoint, name=name, path=path)
     note = " ".join(part for part in (_unwrapped(loaded.wrapping), _dropped(loaded.dropped)) if part)
-    return _store(network, name, WeightsOrigin(path.name, loaded.sha256), note, report, form=form)
+    return _store(network, name, WeightsOrigin(path.name, loaded.sha256), note, form=form)
 
 
-def add_random_weights(name: str, *, seed: int, report: Report) -> Installed:
+def add_random_weights(name: str, *, seed: int) -> Installed:
     """Add random weights of a detector, for measuring speed; on one machine, equal seeds give equal weights.
 
     The difference between its graph and the network is recorded, and no difference is too large.
@@ -70,7 +68,6 @@ def add_random_weights(name: str, *, seed: int, report: Report) -> Installed:
     Args:
         name: of the detector.
         seed: of the weights.
-        report: takes a line for people at every step.
 
     Raises:
         UsageError: no such detector can be built, or it needs no weights.
@@ -83,7 +80,7 @@ def add_random_weights(name: str, *, seed: int, report: Report) -> Installed:
         raise UsageError(f"No detector that takes weights is called {name!r}: use one of {', '.join(names)}.")
     file = f"random-{seed}"
     identity = hashlib.sha256(f"deepscan {name} {file} torch {torch.__version__}".encode()).hexdigest()
-    return _store(untrained_network(name, seed=seed), name, WeightsOrigin(file, identity, trained=False), "", report)
+    return _store(untrained_network(name, seed=seed), name, WeightsOrigin(file, identity, trained=False), "")
 
 
 def untrained_network(name: str, *, seed: int) -> nn.Module:
@@ -109,9 +106,7 @@ def untrained_network(name: str, *, seed: int) -> nn.Module:
     return network.eval()
 
 
-def _store(
-    network: nn.Module, name: str, origin: WeightsOrigin, note: str, report: Report, *, form: FormChoice = "auto"
-) -> Installed:
+def _store(network: nn.Module, name: str, origin: WeightsOrigin, note: str, *, form: FormChoice = "auto") -> Installed:
     """Write everything into a folder beside the final one, then give it its name."""
     folder = weights_folder(name, origin.sha256)
     record = Record(
@@ -132,9 +127,9 @@ def _store(
             (made / WEIGHTS).write_bytes(weights)
             if record.kind == "detector":
                 # Deep networks with random weights can turn the last digit of a number into another score.
-                order = Order(form=form, accept_parity_loss=not origin.trained)
+                settings = ExportSettings(form=form, accept_parity_loss=not origin.trained)
                 kept = WeightsFile(file=WEIGHTS, sha256=hashlib.sha256(weights).hexdigest())
-                exported = make_artifact(network, find_detector(name).spec, origin, order, kept=kept, report=report)
+                exported = make_artifact(network, find_detector(name).spec, origin, settings, kept=kept)
                 store_artifact(exported.artifact, made, report=exported.report)
             else:
                 onnx.save_model(export_retinaface(network), made / f"{name}.onnx")

@@ -1,9 +1,10 @@
-"""The user's videos: some crops or clips of them to calibrate with, others for the parity gate."""
+"""Crops or clips of the user's videos: some to calibrate with, others for the parity check."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import logging
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -12,16 +13,17 @@ from typing import Final
 import numpy as np
 
 from deepscan.errors import UsageError
-from deepscan.export.parity.conversion import Report
 from deepscan.export.parity.samples import Samples, gather_samples
 from deepscan.spec import DetectorSpec
 
+log = logging.getLogger(__name__)
+
 CALIBRATION_CROPS: Final = 256
 CALIBRATION_CLIPS: Final = 16
-# What the gate takes of --parity-data.
+# Samples that the parity check takes of --parity-data.
 GATE_CROPS: Final = 256
 GATE_CLIPS: Final = 32
-# So much of what is gathered for calibration is held out for the gate.
+# Share of what is gathered for calibration that is held out for the parity check.
 HELD_OUT: Final = 0.25
 # With fewer videos, single items are held out instead of whole videos.
 FEWEST_VIDEOS: Final = 4
@@ -34,20 +36,18 @@ def calibration_data(
     items: int | None,
     seed: int,
     labels: Mapping[str, bool] | None,
-    report: Report,
 ) -> tuple[Samples, Samples]:
     """Gather crops or clips, and split them.
 
     Args:
-        spec: of the detector.
+        spec: spec of the detector.
         paths: videos and folders.
-        items: how many to calibrate with.
-        seed: of the choice and of the split.
+        items: number of items to calibrate with.
+        seed: seed of the choice and of the split.
         labels: for paths of videos whether they are forgeries.
-        report: takes lines for people.
 
     Returns:
-        What to calibrate with, and what is held out: of other videos, if there are at least four.
+        Samples to calibrate with, and those held out: of other videos, if there are at least four.
 
     Raises:
         UsageError: there is no path, or no video with a face.
@@ -59,7 +59,7 @@ def calibration_data(
         )
     wanted = items or (CALIBRATION_CLIPS if spec.kind == "clip" else CALIBRATION_CROPS)
     count = math.ceil(wanted / (1 - HELD_OUT))
-    gathered = gathered_data(spec, paths, items=count, seed=seed, labels=labels, report=report)
+    gathered = gathered_data(spec, paths, items=count, seed=seed, labels=labels)
     if len(gathered.items) < 2:
         raise UsageError(f"{paths[0]} gave one single {spec.input_name[:-1]}: give more videos to calibrate with.")
     held = _held_out(gathered, random.Random(seed))
@@ -75,12 +75,11 @@ def gathered_data(
     items: int,
     seed: int,
     labels: Mapping[str, bool] | None,
-    report: Report,
 ) -> Samples:
     """Gather crops or clips of the user's videos; see `deepscan.export.parity.samples.gather_samples`."""
 
     def progress(number: int) -> None:
-        report(f"cutting {spec.input_name} out of your videos: {number} of {items}")
+        log.info("cutting %s out of your videos: %d of %d", spec.input_name, number, items)
 
     return gather_samples(paths, spec, count=items, seed=seed, labels=labels, progress=progress)
 

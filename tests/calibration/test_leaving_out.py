@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepscan.calibration.fp32_layers import MOST_RUNS, MOST_TRIALS, Group, left_out, worst_first
+from deepscan.calibration.sensitivity import MOST_CHECKS, MOST_RUNS, Group, most_sensitive_first, nodes_for_fp32
 
 harms = st.lists(st.floats(0, 10), min_size=1, max_size=120)
 
@@ -32,7 +32,7 @@ class Network:
         return self.left(gone) <= self.budget
 
     def search(self) -> tuple[Group, ...] | None:
-        return left_out(list(self.harm), self.effect, self.holds)
+        return nodes_for_fp32(list(self.harm), self.effect, self.holds)
 
 
 def names(groups: Sequence[Group]) -> list[str]:
@@ -67,7 +67,7 @@ def test_no_more_are_left_out_than_necessary() -> None:
 def test_it_asks_seldom_and_what_it_returns_holds(harm: list[float], budget: float) -> None:
     network = Network(harm, budget)
     found = network.search()
-    assert len(network.trials) <= MOST_TRIALS
+    assert len(network.trials) <= MOST_CHECKS
     assert len(network.runs) <= MOST_RUNS
     if found is not None:
         assert network.left(names(found)) <= budget
@@ -81,7 +81,7 @@ def test_where_only_float32_would_do_there_is_no_answer() -> None:
 @given(harms)
 def test_all_nodes_come_out_once_the_worst_groups_first(harm: list[float]) -> None:
     network = Network(harm)
-    groups = list(worst_first(list(network.harm), network.effect))
+    groups = list(most_sensitive_first(list(network.harm), network.effect))
     assert sorted(names(groups)) == sorted(network.harm)
     if len(harm) <= 20:
         effects = [network.harm[name] for name in names(groups)]
@@ -91,7 +91,7 @@ def test_all_nodes_come_out_once_the_worst_groups_first(harm: list[float]) -> No
 @given(harms.filter(lambda harm: len(harm) > 40))
 def test_with_many_nodes_groups_come_out_whole(harm: list[float]) -> None:
     network = Network(harm)
-    groups = list(worst_first(list(network.harm), network.effect))
+    groups = list(most_sensitive_first(list(network.harm), network.effect))
     assert len(network.runs) <= MOST_RUNS
     assert max(len(group.nodes) for group in groups) > 1
     for group in groups:
@@ -100,5 +100,5 @@ def test_with_many_nodes_groups_come_out_whole(harm: list[float]) -> None:
 
 
 def test_what_is_no_number_is_worst() -> None:
-    found = next(worst_first(["a", "b", "c"], lambda nodes: np.inf if "c" in nodes else 9.0))
+    found = next(most_sensitive_first(["a", "b", "c"], lambda nodes: np.inf if "c" in nodes else 9.0))
     assert found.nodes == ("c",)

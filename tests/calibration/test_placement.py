@@ -6,11 +6,10 @@ import openvino
 import pytest
 from onnx import helper, numpy_helper
 
-from deepscan.calibration.graph_reading import read_graph
 from deepscan.calibration.placement import Placement, placed, quantizable
-from deepscan.calibration.qdq import with_qdq
-from deepscan.calibration.scales import Range
+from deepscan.calibration.qdq import Range, with_qdq
 from deepscan.runtime.artifacts.artifacts import Activations
+from deepscan.runtime.artifacts.graph_index import GraphIndex
 from deepscan.runtime.backends.sessions import Session
 from tests.calibration.networks import SIDE, Network, faces, residual_network
 
@@ -18,12 +17,12 @@ NODES = ("stem", "first", "second", "sum", "depthwise", "wide", "mean", "fc")
 
 
 def everything(model: onnx.ModelProto, activations: Activations, *, but: tuple[str, ...] = ()) -> Placement:
-    reading = read_graph(model)
-    return placed(reading, [name for name in quantizable(reading, activations) if name not in but], activations)
+    index = GraphIndex(model)
+    return placed(index, [name for name in quantizable(index, activations) if name not in but], activations)
 
 
 def test_what_can_compute_in_8_bits_is_found() -> None:
-    assert quantizable(read_graph(residual_network()), "affine") == NODES
+    assert quantizable(GraphIndex(residual_network()), "affine") == NODES
 
 
 def test_on_a_processor_everything_around_convolutions_and_sums_is_quantized() -> None:
@@ -122,7 +121,7 @@ def test_before_a_3d_pool_the_stem_keeps_its_output_in_float32() -> None:
 
 def test_on_a_processor_nothing_that_was_padded_along_frames_is_quantized() -> None:
     model = clip_network(pad=True)
-    assert "next" not in quantizable(read_graph(model), "affine")
+    assert "next" not in quantizable(GraphIndex(model), "affine")
     assert everything(model, "symmetric").roots["again"] == "stem"
 
 
@@ -135,7 +134,7 @@ def test_openvino_and_onnx_runtime_agree_where_frames_are_padded() -> None:
     model = net.model(net.convolution("moved", "next", (4, 8, 1, 1, 1)), 4, item=(4, SIDE, SIDE, 3))
     placement = everything(model, "affine")
     ranges = {root: Range(-128.0, 127.0) for root in placement.roots.values()}
-    made = with_qdq(read_graph(model), placement, ranges, "affine")
+    made = with_qdq(GraphIndex(model), placement, ranges, "affine")
     shown = "moved:8bit" if "moved" in placement.roots else "moved"
     made.graph.output.append(onnx.ValueInfoProto(name=shown))
     clips = faces(1, item=(4, SIDE, SIDE, 3))
@@ -176,16 +175,16 @@ def test_weights_may_be_stored_as_halves_and_in_constant_nodes() -> None:
     nodes = [*extra, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    reading = read_graph(model)
-    assert quantizable(reading, "affine") == NODES
-    np.testing.assert_array_equal(reading.constants["first.weight"], halves.astype(np.float32))
-    assert "first.half" not in {tensor.name for tensor in reading.model.graph.initializer}
+    index = GraphIndex(model)
+    assert quantizable(index, "affine") == NODES
+    np.testing.assert_array_equal(index.constants["first.weight"], halves.astype(np.float32))
+    assert "first.half" not in index.initializers
 
 
 def test_nodes_without_names_of_their_own_get_some() -> None:
     model = residual_network()
     for node in model.graph.node:
         node.name = "the same" if node.op_type == "Conv" else ""
-    names = [node.name for node in read_graph(model).model.graph.node]
+    names = [node.name for node in GraphIndex(model).nodes]
     assert len(set(names)) == len(names)
     assert all(names)

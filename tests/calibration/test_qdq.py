@@ -6,25 +6,24 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ValueInfoProto, numpy_helper
 
-from deepscan.calibration.graph_reading import Reading, read_graph
 from deepscan.calibration.item_reader import ItemReader
-from deepscan.calibration.observing import observed
 from deepscan.calibration.placement import Placement, placed, quantizable
-from deepscan.calibration.qdq import with_qdq
-from deepscan.calibration.scales import Range, quantized_weights, scale_of
+from deepscan.calibration.qdq import Range, quantized_weights, scale_of, with_qdq
+from deepscan.calibration.ranges import observe
 from deepscan.runtime.artifacts.artifacts import Activations
+from deepscan.runtime.artifacts.graph_index import GraphIndex
 from deepscan.runtime.backends.sessions import Session
 from tests.calibration.networks import faces, residual_network
 
 schemes: list[Activations] = ["affine", "symmetric"]
 
 
-def quantized_all(activations: Activations) -> tuple[Reading, Placement, dict[str, Range], onnx.ModelProto]:
-    reading = read_graph(residual_network())
-    placement = placed(reading, quantizable(reading, activations), activations)
-    seen = observed(reading, set(placement.roots.values()), ItemReader(faces(8), seed=0))
+def quantized_all(activations: Activations) -> tuple[GraphIndex, Placement, dict[str, Range], onnx.ModelProto]:
+    index = GraphIndex(residual_network())
+    placement = placed(index, quantizable(index, activations), activations)
+    seen = observe(index, set(placement.roots.values()), ItemReader(faces(8), seed=0))
     ranges = {name: Range(values.low, values.high) for name, values in seen.items()}
-    return reading, placement, ranges, with_qdq(reading, placement, ranges, activations)
+    return index, placement, ranges, with_qdq(index, placement, ranges, activations)
 
 
 def values_in(model: onnx.ModelProto, names: list[str]) -> dict[str, NDArray[np.float32]]:
@@ -37,10 +36,10 @@ def values_in(model: onnx.ModelProto, names: list[str]) -> dict[str, NDArray[np.
 
 @pytest.mark.parametrize("activations", schemes)
 def test_the_graph_is_valid_and_keeps_its_contract(activations: Activations) -> None:
-    reading, _, _, model = quantized_all(activations)
+    index, _, _, model = quantized_all(activations)
     onnx.checker.check_model(model, full_check=True)
-    assert model.graph.input == reading.model.graph.input
-    assert model.graph.output == reading.model.graph.output
+    assert model.graph.input == index.model.graph.input
+    assert model.graph.output == index.model.graph.output
 
 
 @pytest.mark.parametrize("activations", schemes)
@@ -63,16 +62,16 @@ def test_every_quantized_tensor_holds_the_rounded_numbers(activations: Activatio
 
 @pytest.mark.parametrize("activations", schemes)
 def test_weights_and_biases_are_integers_of_their_layer(activations: Activations) -> None:
-    reading, placement, ranges, model = quantized_all(activations)
+    index, placement, ranges, model = quantized_all(activations)
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     nodes = {node.name: node for node in model.graph.node}
     for name in placement.layers:
         layer = nodes[name]
-        original = next(node for node in reading.model.graph.node if node.name == name)
+        original = next(node for node in index.nodes if node.name == name)
         step = scale_of(ranges[placement.roots[original.input[0]]], activations).step
-        bias = reading.constants[original.input[2]] if len(original.input) > 2 else None
+        bias = index.constants[original.input[2]] if len(original.input) > 2 else None
         integers, steps = quantized_weights(
-            reading.constants[original.input[1]],
+            index.constants[original.input[1]],
             axis=0,
             bias=bias if activations == "affine" else None,
             input_step=step,
@@ -101,9 +100,9 @@ def test_around_zero_all_zero_points_are_zero_and_signed() -> None:
 
 
 def test_a_layer_that_is_left_out_reads_the_numbers_before_rounding() -> None:
-    reading, _, ranges, _ = quantized_all("affine")
-    nodes = [name for name in quantizable(reading, "affine") if name != "first"]
-    model = with_qdq(reading, placed(reading, nodes, "affine"), ranges, "affine")
+    index, _, ranges, _ = quantized_all("affine")
+    nodes = [name for name in quantizable(index, "affine") if name != "first"]
+    model = with_qdq(index, placed(index, nodes, "affine"), ranges, "affine")
     inputs = {node.name: list(node.input) for node in model.graph.node}
     assert inputs["first"] == ["stem.relu", "first.weight", "first.bias"]
     assert inputs["sum"] == ["second:8bit", "stem.relu:8bit"]
@@ -111,7 +110,7 @@ def test_a_layer_that_is_left_out_reads_the_numbers_before_rounding() -> None:
 
 @pytest.mark.parametrize("activations", schemes)
 def test_with_everything_left_out_the_graph_computes_what_it_did(activations: Activations) -> None:
-    reading, _, ranges, _ = quantized_all(activations)
-    model = with_qdq(reading, placed(reading, (), activations), ranges, activations)
-    for name, values in values_in(reading.model, ["sum", "mean", "fc"]).items():
+    index, _, ranges, _ = quantized_all(activations)
+    model = with_qdq(index, placed(index, (), activations), ranges, activations)
+    for name, values in values_in(index.model, ["sum", "mean", "fc"]).items():
         np.testing.assert_array_equal(values_in(model, [name])[name], values)

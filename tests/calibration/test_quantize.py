@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -7,8 +8,8 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from deepscan.calibration.fp32_layers import MOST_TRIALS
 from deepscan.calibration.quantize import quantized
+from deepscan.calibration.sensitivity import MOST_CHECKS
 from deepscan.errors import ModelError, UsageError
 from deepscan.export.parity.conversion import ConversionResult
 from deepscan.export.parity.parity import BUDGETS, Parity, compared
@@ -30,7 +31,7 @@ def logits(model: onnx.ModelProto, items: NDArray[np.uint8]) -> NDArray[np.float
     return values
 
 
-class Judge:
+class Check:
     """Compares with the float32 graph over other faces than those of the calibration."""
 
     def __init__(self, original: onnx.ModelProto) -> None:
@@ -45,20 +46,15 @@ class Judge:
         return self.seen[-1]
 
 
-def ignored(_: str) -> None:
-    """Take a report and tell nobody."""
-
-
 def converted(
     model: onnx.ModelProto,
-    judge: Callable[[onnx.ModelProto], Parity],
+    check: Callable[[onnx.ModelProto], Parity],
     *,
     method: CalibrationMethod = "percentile",
     activations: Activations = "affine",
     seed: int = 0,
-    report: Callable[[str], None] = ignored,
 ) -> ConversionResult:
-    return quantized(model, judge, report, items=faces(20), method=method, activations=activations, seed=seed)
+    return quantized(model, check, items=faces(20), method=method, activations=activations, seed=seed)
 
 
 def network_with_huge_weights(worst: str = "three") -> onnx.ModelProto:
@@ -92,18 +88,20 @@ def network_with_huge_activations() -> onnx.ModelProto:
 
 @pytest.mark.parametrize("activations", schemes)
 @pytest.mark.parametrize("method", methods)
-def test_a_harmless_network_is_quantized_as_a_whole(method: CalibrationMethod, activations: Activations) -> None:
+def test_a_harmless_network_is_quantized_as_a_whole(
+    method: CalibrationMethod, activations: Activations, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "deepscan")
     model = residual_network()
-    judge = Judge(model)
-    lines: list[str] = []
-    made = converted(model, judge, method=method, activations=activations, report=lines.append)
+    check = Check(model)
+    made = converted(model, check, method=method, activations=activations)
     onnx.checker.check_model(made.model, full_check=True)
     assert made.notes == {}
-    assert 0 < judge.seen[0].mean_difference <= LIMIT
-    assert len(judge.seen) == 1
+    assert 0 < check.seen[0].mean_difference <= LIMIT
+    assert len(check.seen) == 1
     assert f"int8 ({activations}, {method} over 20 items), 8 of 8 nodes, " in made.summary
-    assert f"{judge.seen[0].mean_difference:.2g}" in made.summary
-    assert [line.split(" ")[0] for line in lines] == ["finding", "all"]
+    assert f"{check.seen[0].mean_difference:.2g}" in made.summary
+    assert [line.split(" ")[0] for line in caplog.messages] == ["finding", "all"]
     # The weights are really bytes.
     assert len(made.model.SerializeToString()) != len(model.SerializeToString())
     assert {
@@ -125,16 +123,16 @@ def test_a_harmless_network_is_quantized_as_a_whole(method: CalibrationMethod, a
 def test_exactly_the_layer_that_hurts_is_left_out(
     model: onnx.ModelProto, worst: str, reads: str, activations: Activations
 ) -> None:
-    judge = Judge(model)
-    made = converted(model, judge, method="minmax", activations=activations)
-    assert judge.seen[0].mean_difference > LIMIT
-    assert judge.seen[-1].mean_difference <= LIMIT
+    check = Check(model)
+    made = converted(model, check, method="minmax", activations=activations)
+    assert check.seen[0].mean_difference > LIMIT
+    assert check.seen[-1].mean_difference <= LIMIT
     assert list(made.notes) == [worst]
     assert "moves the logit by" in made.notes[worst]
     assert "5 of 6 nodes" in made.summary
     kept = next(node for node in made.model.graph.node if node.name == worst)
     assert list(kept.input) == [reads, f"{worst}.weight", f"{worst}.bias"]
-    assert judge(made.model).mean_difference == judge.seen[-2].mean_difference
+    assert check(made.model).mean_difference == check.seen[-2].mean_difference
 
 
 def test_where_nothing_helps_everything_is_quantized_and_the_summary_says_so() -> None:
@@ -150,13 +148,13 @@ def test_where_nothing_helps_everything_is_quantized_and_the_summary_says_so() -
     assert "no choice of nodes would keep it below 0.02" in made.summary
     assert "8 of 8 nodes" in made.summary
     assert made.notes == {}
-    assert len(calls) <= MOST_TRIALS
-    assert converted(model, Judge(model)).model == made.model
+    assert len(calls) <= MOST_CHECKS
+    assert converted(model, Check(model)).model == made.model
 
 
 def test_the_same_seed_gives_the_same_bytes() -> None:
     model = network_with_huge_weights()
-    first, second = (converted(model, Judge(model), seed=3) for _ in range(2))
+    first, second = (converted(model, Check(model), seed=3) for _ in range(2))
     assert first.model.SerializeToString(deterministic=True) == second.model.SerializeToString(deterministic=True)
     assert first.notes == second.notes
 
@@ -164,14 +162,14 @@ def test_the_same_seed_gives_the_same_bytes() -> None:
 def test_what_is_given_stays_as_it_is() -> None:
     model = residual_network()
     before = model.SerializeToString(deterministic=True)
-    converted(model, Judge(model))
+    converted(model, Check(model))
     assert model.SerializeToString(deterministic=True) == before
 
 
 def test_without_faces_it_says_what_to_give() -> None:
     model = residual_network()
     with pytest.raises(UsageError, match=r"--calibration-data FOLDER"):
-        quantized(model, Judge(model), ignored, items=faces(0), method="minmax", activations="affine", seed=0)
+        quantized(model, Check(model), items=faces(0), method="minmax", activations="affine", seed=0)
 
 
 def test_a_graph_without_layers_is_refused() -> None:
@@ -181,4 +179,4 @@ def test_a_graph_without_layers_is_refused() -> None:
     net.add("ReduceMax", ["relu", net.constant("places", np.array([1, 2, 3]))], "logit", keepdims=0)
     model = net.finished()
     with pytest.raises(ModelError, match=r"no layer that could compute in 8 bits"):
-        converted(model, Judge(model))
+        converted(model, Check(model))

@@ -43,13 +43,12 @@ def made(activations: Activations) -> tuple[ConversionResult, Samples, NDArray[n
     original = folded_batch_norm(onnx.load_model_from_string(LITE.model))
     reference = logits(original, held)
 
-    def judge(model: onnx.ModelProto) -> Parity:
+    def check(model: onnx.ModelProto) -> Parity:
         return compared(reference, logits(model, held), SPEC, gate)
 
     converted = quantized(
         original,
-        judge,
-        lambda _: None,
+        check,
         items=samples.items[::2],
         method="percentile",
         activations=activations,

@@ -8,24 +8,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from deepscan.calibration.observing import magnitude_counts, sampled
+from deepscan.calibration.qdq import Range
 from deepscan.calibration.ranges import (
     BINS,
     ENTROPY_BINS,
     ENTROPY_STRIDE,
     LEAST_PROBABILITY,
-    Seen,
+    TensorValues,
     divergence,
     entropy_threshold,
+    magnitude_counts,
     percentile_threshold,
     resolve_range,
+    sampled,
 )
-from deepscan.calibration.scales import Range
 
 
-def seen(values: NDArray[np.float32]) -> Seen:
+def seen(values: NDArray[np.float32]) -> TensorValues:
     low, high = float(values.min()), float(values.max())
-    return Seen(low, high, magnitude_counts(values, max(-low, high)))
+    return TensorValues(low, high, magnitude_counts(values, max(-low, high)))
 
 
 def slow_divergence(bins: list[int], kept: int, levels: int) -> float:

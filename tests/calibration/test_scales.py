@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepscan.calibration.scales import (
+from deepscan.calibration.qdq import (
     LARGEST_BIAS,
     SMALLEST_SCALE,
     Range,

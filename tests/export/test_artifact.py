@@ -16,7 +16,7 @@ from onnx import TensorProto, numpy_helper
 from safetensors.numpy import load_file
 
 from deepscan.errors import ModelError, OutputError, UsageError
-from deepscan.export.artifact import Order, export_artifact, make_artifact, store_artifact
+from deepscan.export.artifact import ExportSettings, export_artifact, make_artifact, store_artifact
 from deepscan.export.packing import WeightsOrigin
 from deepscan.models import lite
 from deepscan.models.checkpoints.checkpoints import load_weights
@@ -32,7 +32,6 @@ EMBEDDED = Path(str(files("deepscan") / "assets" / "lite.onnx"))
 BatchFloat = NDArray[np.float32]
 WRITTEN = ["lite.manifest.json", "lite.onnx", "lite.parity.json", "lite.parity.md", "lite.weights.safetensors"]
 LARGEST = float(np.finfo(np.float32).max)
-LINES: list[str] = []
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def manifest(folder: Path) -> Manifest:
     """Export `lite` for real."""
-    return export_artifact("lite", WEIGHTS, folder, report=LINES.append).artifact.manifest
+    return export_artifact("lite", WEIGHTS, folder).artifact.manifest
 
 
 @pytest.fixture(scope="module", params=["fresh", "embedded"])
@@ -179,9 +178,9 @@ def test_a_place_that_cannot_be_written_is_an_output_error_and_leaves_other_file
 def test_nothing_is_written_where_the_weights_or_the_name_are_wrong(tmp_path: Path) -> None:
     (tmp_path / "w.safetensors").write_bytes(b"no weights")
     with pytest.raises(ModelError, match=r"w\.safetensors is not a file of weights that is known here"):
-        export_artifact("lite", tmp_path / "w.safetensors", tmp_path / "out", report=LINES.append)
+        export_artifact("lite", tmp_path / "w.safetensors", tmp_path / "out")
     with pytest.raises(UsageError, match="No detector is called 'heavy'"):
-        export_artifact("heavy", WEIGHTS, tmp_path / "out", report=LINES.append)
+        export_artifact("heavy", WEIGHTS, tmp_path / "out")
     assert sorted(os.listdir(tmp_path)) == ["out", "w.safetensors"]
     assert os.listdir(tmp_path / "out") == []
 
@@ -190,20 +189,20 @@ def test_nothing_is_written_where_the_weights_or_the_name_are_wrong(tmp_path: Pa
 def test_a_file_that_no_export_has_written_is_found_before_any_work(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
     with pytest.raises(UsageError, match=rf"{name} exists and was not written by deepscan"):
-        export_artifact("lite", tmp_path / "no weights", tmp_path, report=LINES.append)
+        export_artifact("lite", tmp_path / "no weights", tmp_path)
     assert {other: (tmp_path / other).read_text() for other in os.listdir(tmp_path)} == {name: "mine"}
 
 
 def test_what_an_export_has_written_the_next_one_may_replace(manifest: Manifest, folder: Path) -> None:
     assert sorted(os.listdir(folder)) == WRITTEN
     with pytest.raises(ModelError, match="no weights"):  # later
-        export_artifact("lite", folder / "no weights", folder, report=LINES.append)
+        export_artifact("lite", folder / "no weights", folder)
 
 
 def test_a_place_that_cannot_be_written_is_found_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("kept")
     with pytest.raises(OutputError, match=r"cannot be written to \(.*\): choose another place\.$"):
-        export_artifact("lite", tmp_path / "no weights", tmp_path / "file" / "below", report=LINES.append)
+        export_artifact("lite", tmp_path / "no weights", tmp_path / "file" / "below")
 
 
 @pytest.mark.parametrize(("scale", "says"), [(0.0, "the same score"), (LARGEST, "scores that are no numbers")])
@@ -214,4 +213,4 @@ def test_weights_that_make_every_answer_the_same_or_no_number_are_refused(scale:
             if "bn" in name and name.endswith("weight"):
                 tensor.fill_(scale)
     with pytest.raises(ModelError, match=rf"^w\.pth makes lite give different faces {says}: these are not its"):
-        make_artifact(network, LITE, WeightsOrigin("w.pth", "0" * 64), Order(), report=LINES.append)
+        make_artifact(network, LITE, WeightsOrigin("w.pth", "0" * 64), ExportSettings())

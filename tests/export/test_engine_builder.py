@@ -25,6 +25,7 @@ from deepscan.export.half import halved
 from deepscan.export.packing import packed
 from deepscan.models.registry import find_detector
 from deepscan.runtime.artifacts.artifacts import load_artifact
+from deepscan.runtime.artifacts.graph_index import GraphIndex
 from deepscan.runtime.backends.tensorrt.engine_store import MANIFEST, Engine, engine_folder, find_engine, read_plan
 from deepscan.runtime.backends.tensorrt.tensorrt_files import LOCK, make_private
 from deepscan.runtime.backends.tensorrt.tensorrt_manifest import BatchProfile, Target
@@ -101,7 +102,7 @@ def test_lite_is_built_without_a_complaint(architecture: str, capfd: pytest.Capt
 
 def test_a_detector_with_random_weights_is_built_in_half_precision_for_each_architecture() -> None:
     spec = find_detector("caddm-resnet34").spec
-    graph = halved(graph_of(find_detector(spec.name).build().eval(), spec), islands=())
+    graph = halved(GraphIndex(graph_of(find_detector(spec.name).build().eval(), spec)), ())
     artifact = packed(graph, spec, ORIGIN, precision="fp16")
     engines = [build(artifact, architecture) for architecture in ARCHITECTURES]
     assert [engine.manifest.warnings for engine in engines] == [()] * 4
@@ -112,8 +113,8 @@ def test_a_detector_with_random_weights_is_built_in_half_precision_for_each_arch
 def test_half_precision_with_float32_islands_is_taken_without_a_complaint() -> None:
     lite = load_artifact("lite")
     graph = onnx.load_model_from_string(lite.model)
-    islands = [node.name for node in graph.graph.node[::3]]
-    artifact = packed(halved(graph, islands), lite.manifest.spec, ORIGIN, precision="fp16")
+    fp32_nodes = [node.name for node in graph.graph.node[::3]]
+    artifact = packed(halved(GraphIndex(graph), fp32_nodes), lite.manifest.spec, ORIGIN, precision="fp16")
     assert build(artifact).manifest.warnings == ()
 
 

@@ -12,10 +12,8 @@ from pathlib import Path
 import onnx
 import pytest
 
-from deepscan.calibration.graph_reading import read_graph
 from deepscan.calibration.placement import placed, quantizable
-from deepscan.calibration.qdq import with_qdq
-from deepscan.calibration.scales import Range
+from deepscan.calibration.qdq import Range, with_qdq
 from deepscan.export.engine_builder import build_engine
 from deepscan.export.forms import FormChoice, exported
 from deepscan.export.half import halved
@@ -23,6 +21,7 @@ from deepscan.export.packing import packed
 from deepscan.export.simplify import folded_batch_norm
 from deepscan.models.registry import BUILTIN, find_detector
 from deepscan.runtime.artifacts.artifacts import Artifact
+from deepscan.runtime.artifacts.graph_index import GraphIndex
 from deepscan.runtime.system.files import HOME_VARIABLE
 from deepscan.spec import DetectorSpec
 from tests.runtime.tiny_detectors import ORIGIN
@@ -51,15 +50,15 @@ def graph(name: str, form: FormChoice) -> onnx.ModelProto:
 
 
 def in_half(model: onnx.ModelProto, spec: DetectorSpec) -> Artifact:
-    return packed(halved(model, islands=()), spec, ORIGIN, precision="fp16")
+    return packed(halved(GraphIndex(model), ()), spec, ORIGIN, precision="fp16")
 
 
 def in_int8(model: onnx.ModelProto, spec: DetectorSpec) -> Artifact:
-    reading = read_graph(model)
-    placement = placed(reading, quantizable(reading, "symmetric"), "symmetric")
+    index = GraphIndex(model)
+    placement = placed(index, quantizable(index, "symmetric"), "symmetric")
     assert placement.layers
     ranges = {root: Range(-3.0, 3.0) for root in placement.roots.values()}
-    return packed(with_qdq(reading, placement, ranges, "symmetric"), spec, ORIGIN, precision="int8")
+    return packed(with_qdq(index, placement, ranges, "symmetric"), spec, ORIGIN, precision="int8")
 
 
 def refuse_complaints(artifact: Artifact) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from pathlib import Path
 
 import msgspec
@@ -12,17 +13,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from deepscan.export.artifact import ExportResult, Order, Quantization, make_artifact, store_artifact
+from deepscan.export.artifact import ExportResult, ExportSettings, Quantization, make_artifact, store_artifact
 from deepscan.export.forms import graph_of
 from deepscan.export.gate import gate_for
-from deepscan.export.parity.conversion import ConversionResult, Judge, Report
+from deepscan.export.parity.conversion import ConversionResult, Judge
 from deepscan.export.parity.parity import BUDGETS
 from deepscan.export.parity.samples import Samples
 from deepscan.export.parity_report import ParityMiss, ParityReport, readable
 from deepscan.runtime.artifacts.artifacts import CalibrationRecord, load_artifact
 from tests.runtime.tiny_detectors import ORIGIN, TINY_FRAME, Brightness
 
-LINES: list[str] = []
+log = logging.getLogger("deepscan.tests")
 RECORD = CalibrationRecord(method="minmax", activations="affine", items=1, sha256="0" * 64, seed=0, kept=())
 
 
@@ -65,16 +66,16 @@ def graph(more: float) -> onnx.ModelProto:
 def swapped(more: float) -> Quantization:
     """Return a conversion that makes every logit larger by `more`."""
 
-    def convert(_: onnx.ModelProto, judge: Judge, report: Report) -> ConversionResult:
-        report(f"{judge(graph(more)).max_difference:.3f}")
+    def convert(_: onnx.ModelProto, check: Judge) -> ConversionResult:
+        log.info("%.3f", check(graph(more)).max_difference)
         return ConversionResult(graph(more), {"some node": "it hurts | much"}, "made louder")
 
     return Quantization(convert, RECORD)
 
 
 def made(more: float, *, accept: bool = False) -> ExportResult:
-    order = Order(precision="int8", quantization=swapped(more), samples=levels(30), accept_parity_loss=accept)
-    return make_artifact(Brightness(), TINY_FRAME, ORIGIN, order, report=LINES.append)
+    order = ExportSettings(precision="int8", quantization=swapped(more), samples=levels(30), accept_parity_loss=accept)
+    return make_artifact(Brightness(), TINY_FRAME, ORIGIN, order)
 
 
 def test_the_gate_knows_how_far_a_graph_is_from_the_network() -> None:
@@ -92,7 +93,8 @@ def test_the_gate_knows_how_far_a_graph_is_from_the_network() -> None:
     assert louder.auc == louder.auc_reference
 
 
-def test_an_artifact_within_the_budget_is_recorded_with_what_was_kept() -> None:
+def test_an_artifact_within_the_budget_is_recorded_with_what_was_kept(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "deepscan")
     exported = made(0.05)
     assert exported.artifact.manifest.parity_loss == ""
     assert exported.artifact.manifest.calibration == msgspec.structs.replace(RECORD, kept=("some node",))
@@ -100,7 +102,7 @@ def test_an_artifact_within_the_budget_is_recorded_with_what_was_kept() -> None:
     assert not exported.report.accepted
     assert exported.report.parity.items > 30  # those that come with the package are looked at, too
     assert [title for title, _ in exported.steps][-1] == "comparing with the original"
-    assert "comparing with the original" in LINES
+    assert "comparing with the original" in caplog.messages
 
 
 def test_a_miss_fails_with_the_worst_cases() -> None:
@@ -134,7 +136,7 @@ def test_an_accepted_miss_is_in_the_manifest_and_in_the_report(tmp_path: Path) -
 
 def test_float32_has_the_strictest_budget() -> None:
     budget = BUDGETS["fp32"]
-    exported = make_artifact(Brightness(), TINY_FRAME, ORIGIN, Order(samples=levels(5)), report=LINES.append)
+    exported = make_artifact(Brightness(), TINY_FRAME, ORIGIN, ExportSettings(samples=levels(5)))
     assert exported.report.parity.max_difference <= (budget.max_difference or 0)
     assert exported.report.budget == budget
     assert exported.artifact.manifest.file == "tiny-frame.onnx"

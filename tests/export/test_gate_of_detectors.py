@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deepscan.export.artifact import Order, make_artifact
+from deepscan.export.artifact import ExportSettings, make_artifact
 from deepscan.models.registry import find_detector
 from deepscan.runtime.artifacts.artifacts import Precision
 from tests.models.goldens import golden
@@ -22,7 +22,7 @@ def test_with_weights_by_recipe(name: str) -> None:
     network = find_detector(name).build().eval()
     network.load_state_dict(golden(name.replace("-", "_")).tensors())
     for precision in PRECISIONS:
-        made = make_artifact(network, find_detector(name).spec, ORIGIN, Order(precision=precision), report=print)
+        made = make_artifact(network, find_detector(name).spec, ORIGIN, ExportSettings(precision=precision))
         assert made.report.misses == ()
         assert made.report.parity.items >= 4
         assert made.artifact.manifest.precision == precision

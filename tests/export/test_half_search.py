@@ -1,34 +1,32 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from torch import nn
 
 from deepscan.export.half import emulated, halved
-from deepscan.export.half_fp32_nodes import LARGEST_HALF, bridged
-from deepscan.export.half_graph import read_graph
-from deepscan.export.half_ranges import grouped, largest_values
-from deepscan.export.half_search import MOST_CALLS, half_precision
+from deepscan.export.half_search import LARGEST_HALF, MOST_CALLS, bridged, half_precision, largest_values
 from deepscan.export.onnx_from_module import onnx_from_module
 from deepscan.export.parity.conversion import ConversionResult
 from deepscan.export.parity.parity import BUDGETS, Parity, compared, misses
 from deepscan.export.parity.samples import Samples, packaged_samples
+from deepscan.export.tensor_values import SlicedGraph
 from deepscan.models.networks.ftcn import TimeTransformer
 from deepscan.models.networks.hff import CrossAttention
 from deepscan.models.registry import find_detector
 from deepscan.runtime.artifacts.artifacts import load_artifact
+from deepscan.runtime.artifacts.graph_index import GraphIndex
 from deepscan.runtime.backends.sessions import Session
 from deepscan.spec import DetectorSpec
 
@@ -44,7 +42,6 @@ class ParityCheck:
     samples: Samples
     reference: NDArray[np.float32]
     calls: int = 0
-    lines: list[str] = field(default_factory=list)
 
     def __call__(self, model: onnx.ModelProto) -> Parity:
         self.calls += 1
@@ -52,11 +49,11 @@ class ParityCheck:
 
     def convert(self, model: onnx.ModelProto) -> ConversionResult:
         """Convert, and check what is true of every conversion."""
-        made = half_precision(model, self, lambda graph: largest_values(graph, self.samples.items), self.lines.append)
+        made = half_precision(model, self, self.samples.items)
         assert self.calls <= MOST_CALLS
-        assert made.model.SerializeToString() == halved(model, made.notes).SerializeToString()
+        assert made.model.SerializeToString() == halved(GraphIndex(model), made.notes).SerializeToString()
         assert made.stand_in is not None
-        assert made.stand_in.SerializeToString() == emulated(model, made.notes).SerializeToString()
+        assert made.stand_in.SerializeToString() == emulated(GraphIndex(model), made.notes).SerializeToString()
         onnx.checker.check_model(made.model, full_check=True)
         assert all(made.notes.values())
         return made
@@ -128,7 +125,9 @@ def test_what_overflows_becomes_an_island_and_nothing_else() -> None:
     made = gate.convert(model)
     assert made.notes == dict.fromkeys("bcd", "values reach 2.9e+04") | {"score": made.notes["score"]}
     assert gate.calls == 1
-    assert not misses(gate(emulated(model, ["score"])), BUDGETS["fp16"])  # within the budget here, but too near
+    assert not misses(
+        gate(emulated(GraphIndex(model), ["score"])), BUDGETS["fp16"]
+    )  # within the budget here, but too near
 
 
 @pytest.mark.parametrize(("large", "stays"), [(LARGEST_HALF / 4 - 10, False), (LARGEST_HALF / 4 + 10, True)])
@@ -157,7 +156,8 @@ def test_a_mean_whose_sum_overflows_is_an_island() -> None:
     assert "q" not in made.notes
 
 
-def test_what_half_rounds_too_coarsely_is_found() -> None:
+def test_what_half_rounds_too_coarsely_is_found(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "deepscan")
     # Half has one number in eight between 8192 and 16384, so the sum forgets what was added to it.
     middle = [*chain(40, "p", "a"), node("Add", "a large", "b"), node("Sub", "b large", "c"), *chain(40, "c", "q")]
     model = graph_of(middle, {"one": 1, "large": 8192})
@@ -165,8 +165,8 @@ def test_what_half_rounds_too_coarsely_is_found() -> None:
     made = gate.convert(model)
     assert made.notes.keys() == {"b", "c", "score"}
     assert made.notes["b"].startswith("in float16 it changes scores by up to 0.")
-    assert gate.calls == len(gate.lines) - 1 <= 18  # the first line is about values
-    assert not misses(gate(emulated(model, made.notes)), BUDGETS["fp16"])
+    assert gate.calls == len(caplog.messages) - 1 <= 18  # the first message is about values
+    assert not misses(gate(emulated(GraphIndex(model), made.notes)), BUDGETS["fp16"])
 
 
 def test_two_places_that_hurt_are_found() -> None:
@@ -196,11 +196,11 @@ def test_what_only_moves_values_between_islands_stays_with_them() -> None:
     gate = gate_for(model)
     made = gate.convert(model)
     assert made.notes.keys() == {"b", "flat", "c", "d", "score"}
-    assert not misses(gate(emulated(model, made.notes)), BUDGETS["fp16"])
+    assert not misses(gate(emulated(GraphIndex(model), made.notes)), BUDGETS["fp16"])
 
 
 def test_pixels_go_straight_to_an_island() -> None:
-    graph = read_graph(graph_of([node("Relu", "p", "q")], {}))
+    graph = GraphIndex(graph_of([node("Relu", "p", "q")], {}))
     assert bridged(graph, ["p"]) == {"floats", "p"}
     assert bridged(graph, ["q"]) == {"q"}
     assert bridged(graph, ["p", "logit"]) == {"floats", "p", "q", "logit"}
@@ -211,27 +211,28 @@ def test_a_budget_that_cannot_be_held_gives_the_best_of_what_was_tried() -> None
     model = graph_of(middle, {"one": 1, "large": 8192})
     gate = gate_for(model, edit=lambda logits: logits + np.float32(0.2))
     made = gate.convert(model)
-    plain = gate(emulated(model, ["score"])).max_difference
-    best = gate(emulated(model, made.notes)).max_difference
-    assert misses(gate(emulated(model, made.notes)), BUDGETS["fp16"])
+    plain = gate(emulated(GraphIndex(model), ["score"])).max_difference
+    best = gate(emulated(GraphIndex(model), made.notes)).max_difference
+    assert misses(gate(emulated(GraphIndex(model), made.notes)), BUDGETS["fp16"])
     assert best < plain
     assert f"{best:.2g}" in made.summary
     assert any(item.name not in made.notes for item in model.graph.node)
 
 
-def test_a_graph_whose_judge_is_never_content_is_not_tried_for_ever() -> None:
+def test_a_graph_whose_judge_is_never_content_is_not_tried_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "deepscan")
     model = graph_of(chain(100, "p", "q"), {"one": 1.001})
     gate = gate_for(model, edit=lambda logits: np.full_like(logits, np.nan))
     made = gate.convert(model)
     assert made.notes.keys() < {item.name for item in model.graph.node}
-    assert "nan" in gate.lines[-1]
+    assert "nan" in caplog.messages[-1]
 
 
 def test_many_small_errors_end_within_the_budget_and_the_limit() -> None:
     model = graph_of(chain(200, "p", "q"), {"one": 1.00048})
     gate = gate_for(model)
     made = gate.convert(model)
-    assert not misses(gate(emulated(model, made.notes)), BUDGETS["fp16"])
+    assert not misses(gate(emulated(GraphIndex(model), made.notes)), BUDGETS["fp16"])
     assert 1 < len(made.notes) < 190
 
 
@@ -277,9 +278,9 @@ def test_hff_attention_stays_in_float32_where_its_energies_overflow() -> None:
             linear.weight.mul_(1e-5)
     model = onnx_from_module(Head(part, (1, 16, 16)), (16, 16), input_name="faces")
     gate = gate_for(model)
-    assert not math.isfinite(gate(emulated(model, ())).max_difference)
+    assert not math.isfinite(gate(emulated(GraphIndex(model), ())).max_difference)
     made = gate.convert(model)
-    assert not misses(gate(emulated(model, made.notes)), BUDGETS["fp16"])
+    assert not misses(gate(emulated(GraphIndex(model), made.notes)), BUDGETS["fp16"])
     inside = {item.name: item.op_type for item in model.graph.node if item.name in made.notes}
     by_values = [inside[name] for name, why in made.notes.items() if why.startswith("values reach")]
     assert by_values == ["MatMul", "MatMul", "Transpose", "MatMul"]  # the energies and the two layers that take them
@@ -294,9 +295,9 @@ def test_ftcn_transformer_stays_in_float32_where_its_feed_forward_layer_overflow
         second.weight.mul_(1e-5)
     model = onnx_from_module(Head(part, (4, 16)), (4, 16), input_name="faces")
     gate = gate_for(model)
-    assert misses(gate(emulated(model, ())), BUDGETS["fp16"])
+    assert misses(gate(emulated(GraphIndex(model), ())), BUDGETS["fp16"])
     made = gate.convert(model)
-    assert not misses(gate(emulated(model, made.notes)), BUDGETS["fp16"])
+    assert not misses(gate(emulated(GraphIndex(model), made.notes)), BUDGETS["fp16"])
     kinds = {item.op_type for item in model.graph.node if made.notes.get(item.name, "").startswith("values reach")}
     assert {"MatMul", "Erf"} & kinds
     assert "Softmax" not in kinds
@@ -335,21 +336,13 @@ def test_what_onnx_has_in_float32_only_is_noted() -> None:
     }
 
 
-@given(st.lists(st.integers(0, 50), max_size=30), st.integers(1, 60))
-def test_groups_keep_the_order_and_the_limit_and_are_no_smaller_than_needed(sizes: list[int], limit: int) -> None:
-    named = {str(number): size for number, size in enumerate(sizes)}
-    groups = grouped(named, limit)
-    assert [name for group in groups for name in group] == list(named)
-    totals = [sum(named[name] for name in group) for group in groups]
-    assert all(len(group) == 1 or total <= limit for group, total in zip(groups, totals, strict=True))
-    for (group, total), after in zip(zip(groups, totals, strict=True), groups[1:], strict=False):
-        assert total + named[after[0]] > limit, group
-
-
 def test_largest_values_are_those_of_all_items_however_many_runs_it_takes() -> None:
     model = graph_of([node("Mul", "p large", "a"), node("Neg", "a", "b"), node("Exp", "a", "q")], {"large": 1000})
     items = np.zeros((3, WIDTH), dtype=np.uint8)
     items[1, 2] = 51
     expected = {"floats": 51, "p": 0.2, "a": 200, "b": 200, "q": math.inf, "logit": math.inf, "score": 1}
-    for kept_bytes in (1, 3 * 4 * WIDTH, 1 << 20):
-        assert largest_values(model, items, kept_bytes=kept_bytes) == pytest.approx(expected)
+    index = GraphIndex(model)
+    assert largest_values(index, items) == pytest.approx(expected)
+    for slice_bytes in (1, 3 * 4 * WIDTH):
+        extremes = SlicedGraph(index, index.floats, batch=3, slice_bytes=slice_bytes).extremes([items])
+        assert {name: found.magnitude for name, found in extremes.items()} == pytest.approx(expected)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from deepscan.export.half_weights import store_exact_halves
+from deepscan.export.half import store_exact_halves
 
 SHAPE = (3, 4)
 halves = st.floats(width=16, allow_nan=False)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from pathlib import Path
 
@@ -15,20 +16,20 @@ from deepscan.models.registry import find_detector
 from tests.footage import ASTRONAUT, EXAMPLES, NO_FACE, PHONE, TWO_FACES, example_frames
 
 SPEC = find_detector("recce").spec
-LINES: list[str] = []
 
 
 def split(paths: list[Path], items: int, seed: int = 0) -> tuple[Samples, Samples]:
     names = [str(path) for path in paths]
-    return calibration_data(SPEC, names, items=items, seed=seed, labels=None, report=LINES.append)
+    return calibration_data(SPEC, names, items=items, seed=seed, labels=None)
 
 
-def test_whole_videos_are_held_out_where_there_are_four() -> None:
+def test_whole_videos_are_held_out_where_there_are_four(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "deepscan")
     calibrating, held_out = split([EXAMPLES], 12)
     assert not set(calibrating.videos) & set(held_out.videos)
     assert len(set(held_out.videos)) == 1
     assert len(calibrating.items) + len(held_out.items) == 16
-    assert any("of 16" in line for line in LINES)
+    assert any("of 16" in line for line in caplog.messages)
 
 
 def test_single_crops_are_held_out_where_there_are_few_videos() -> None:
@@ -63,7 +64,7 @@ def test_no_data_is_refused_with_what_to_give(tmp_path: Path) -> None:
 
 def test_joining_keeps_the_order_and_what_belongs_to_each_item() -> None:
     parts = [
-        gathered_data(SPEC, [str(path)], items=3, seed=0, labels={str(path): fake}, report=LINES.append)
+        gathered_data(SPEC, [str(path)], items=3, seed=0, labels={str(path): fake})
         for path, fake in ((TWO_FACES, False), (PHONE, True))
     ]
     whole = joined(parts)

@@ -16,7 +16,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from torch import nn
 
 from deepscan.export.forms import graph_of
-from deepscan.export.half_weights import store_exact_halves
+from deepscan.export.half import store_exact_halves
 from deepscan.export.install import untrained_network
 from deepscan.export.onnx_from_module import OPSET
 from deepscan.export.simplify import folded_batch_norm

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final
 
 import onnx
@@ -10,6 +9,7 @@ from google.protobuf.message import DecodeError
 
 from deepscan.errors import ModelError
 from deepscan.runtime.artifacts.external_data import refuse_external_data
+from deepscan.runtime.artifacts.graph_index import GraphIndex
 from deepscan.runtime.backends.contract import LOGIT
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ CROPS_AT_ONCE_CUDA: Final = 64
 CLIPS_AT_ONCE_CUDA: Final = 16
 # No tensor may take more than this share of the GPU's memory: beside the largest there are others, and other sizes.
 MEMORY_SHARE: Final = 16
-# Elements that a tensor with sizes or axes may have; larger ones are weights, whose values no shape depends on.
-LARGEST_SHAPE: Final = 1024
 
 
 def checked_graph(artifact: Artifact) -> onnx.ModelProto:
@@ -52,17 +50,17 @@ def checked_graph(artifact: Artifact) -> onnx.ModelProto:
 
 
 def largest_batch(model: onnx.ModelProto, limit_bytes: int) -> int:
-    """Return for how many items at once no tensor inside a graph is larger than a limit.
+    """Return the largest number of items with which no tensor inside a graph exceeds a limit.
 
     Args:
         model: with the number of items as the first dimension of its one input.
-        limit_bytes: of one tensor.
+        limit_bytes: largest size of one tensor.
 
     Returns:
         0 if even a single item is too large.
 
     Raises:
-        ModelError: shape inference does not tell how large a tensor is.
+        ModelError: shape inference does not tell the size of a tensor.
     """
     one, two = _tensor_bytes(model, 1), _tensor_bytes(model, 2)
     # What grows with the batch grows by the same with every item.
@@ -71,44 +69,20 @@ def largest_batch(model: onnx.ModelProto, limit_bytes: int) -> int:
 
 
 def most_on_cuda(artifact: Artifact, *, memory_bytes: int) -> int:
-    """Return the largest batch for a GPU with so much memory; a single item is tried on any."""
+    """Return the largest batch for a GPU with this much memory; at least 1, as a single item is tried on any."""
     most = CLIPS_AT_ONCE_CUDA if artifact.manifest.spec.kind == "clip" else CROPS_AT_ONCE_CUDA
     limit = min(CUDA_LIMIT_BYTES, memory_bytes // MEMORY_SHARE)
     return max(1, min(most, largest_batch(onnx.load_model_from_string(artifact.model), limit)))
 
 
 def _tensor_bytes(model: onnx.ModelProto, items: int) -> dict[str, int]:
-    """Return how many bytes the input and the results of all nodes take, by name, for a batch of so many items."""
-    given = model.graph.input[0]
-    graph = onnx.GraphProto(node=model.graph.node, name=model.graph.name, input=[given])
-    graph.input[0].type.tensor_type.shape.dim[0].dim_value = items
-    # The outputs' own shapes are left out, as they name the free batch, and so is what weights hold.
-    graph.output.extend(onnx.ValueInfoProto(name=output.name) for output in model.graph.output)
-    for tensor in model.graph.initializer:
-        if math.prod(tensor.dims) <= LARGEST_SHAPE:
-            graph.initializer.append(tensor)
-        else:
-            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-    bare = onnx.ModelProto(graph=graph, ir_version=model.ir_version, opset_import=model.opset_import)
+    """Return the sizes in bytes of the input and of the results of all nodes, by name, for a batch of `items`."""
+    name = model.graph.name
     try:
-        inferred = onnx.shape_inference.infer_shapes(bare, strict_mode=True, data_prop=True).graph
+        index = GraphIndex(model, batch=items, strict=True)
     except onnx.shape_inference.InferenceError as error:
-        reason = str(error).strip()
-        raise ModelError(f"{graph.name} contradicts itself ({reason}): export the detector again.") from error
-    values = {value.name: value.type.tensor_type for value in (*inferred.value_info, *inferred.output)}
-    sizes = {given.name: _bytes(graph.input[0].type.tensor_type)}
-    for name in (name for node in graph.node for name in node.output):
-        tensor = values.get(name)
-        if tensor is None or not tensor.HasField("shape") or not all(map(_is_known, tensor.shape.dim)):
-            raise ModelError(f"The size of {name} in {graph.name} is not known: export the detector again.")
-        sizes[name] = _bytes(tensor)
-    return sizes
-
-
-def _is_known(axis: onnx.TensorShapeProto.Dimension) -> bool:
-    return bool(axis.HasField("dim_value"))
-
-
-def _bytes(tensor: onnx.TypeProto.Tensor) -> int:
-    width: int = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
-    return width * math.prod(int(axis.dim_value) for axis in tensor.shape.dim)
+        raise ModelError(f"{name} contradicts itself ({str(error).strip()}): export the detector again.") from error
+    for tensor in index.producers:
+        if not index.is_known(tensor):
+            raise ModelError(f"The size of {tensor} in {name} is not known: export the detector again.")
+    return {tensor: index.nbytes(tensor) for tensor in (model.graph.input[0].name, *index.producers)}

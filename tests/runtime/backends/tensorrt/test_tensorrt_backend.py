@@ -21,6 +21,7 @@ from deepscan.export.engine_builder import build_engine
 from deepscan.export.half import halved
 from deepscan.export.packing import WeightsOrigin, packed
 from deepscan.runtime.artifacts.artifacts import Artifact, Precision, load_artifact
+from deepscan.runtime.artifacts.graph_index import GraphIndex
 from deepscan.runtime.backends.batching import Memory, batch_sizes, fill, memory_for, size_for
 from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.backends.tensorrt.engine_store import Engine
@@ -223,7 +224,7 @@ def artifact_in(precision: Precision) -> Artifact:
     artifact = load_artifact("lite")
     if precision == "fp32":
         return artifact
-    graph = halved(onnx.load_model_from_string(artifact.model), islands=())
+    graph = halved(GraphIndex(onnx.load_model_from_string(artifact.model)), ())
     return packed(graph, artifact.manifest.spec, WeightsOrigin("lite", "0" * 64), precision=precision)
 
 
