@@ -17,7 +17,7 @@ PACKAGE = Path(deepscan.__file__).parent
 COMMAND_LINE_ONLY = frozenset(
     """--out --log --hash --fresh --prune --retry-failed --dry-run --csv-bom --jsonl --fail-on --from-file --int8
     --engine --max-batch --calibration-data --std --fmad --gpu-architecture --force-reinstall --no-deps
-    --upgrade""".split()
+    --upgrade --save""".split()
 )
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 
