@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -148,3 +151,27 @@ def test_a_process_that_may_take_little_memory_costs_the_file_that_needs_more(tm
     assert needy.status in ("crashed", "unreadable")
     (scanned,) = results_of([large], [ONE], options=structs.replace(OPTIONS, memory=8 << 30))
     assert scanned.status == "no_face"
+
+
+SCAN_AND_LOOK = """
+import json, subprocess, sys
+started = []
+popen = subprocess.Popen.__init__
+subprocess.Popen.__init__ = lambda self, *a, **k: (started.append(a[0]), popen(self, *a, **k))[1]
+from deepscan import scan
+statuses = [result.status for result in scan(sys.argv[2:], backend=sys.argv[1], frames=2)]
+heavy = [name for name in ("av", "cv2", "onnx", "onnxruntime", "openvino", "PIL", "torch") if name in sys.modules]
+print(json.dumps([statuses, heavy, len(started)]))
+"""
+
+
+@pytest.mark.parametrize("backend", ["auto", "onnxruntime"])
+def test_the_process_that_supervises_imports_nothing_that_decodes_or_computes(backend: str, tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    for paths, expected in (
+        ([tmp_path / "missing.mp4", tmp_path / "empty.mp4"], [["unreadable", "unreadable"], [], 0]),
+        ([NO_FACE], [["no_face"], [], 1]),
+    ):
+        command = [sys.executable, "-c", SCAN_AND_LOOK, backend, *map(str, paths)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout) == expected
