@@ -28,10 +28,10 @@ from deepscan.runtime.media.sampling import Sampling
 from deepscan.runtime.pipeline.settings import FULL_SIDE, ScanSettings, resolve_settings
 from deepscan.runtime.system.files import HOME_VARIABLE
 from deepscan.spec import DetectorSpec, LabelBand
+from tests.runtime.faces.blind_retinaface import install_retinaface
 from tests.runtime.tiny_detectors import (
     TINY_CLIP,
     TINY_FRAME,
-    install_retinaface,
     tiny_clip_artifact,
     tiny_frame_artifact,
 )

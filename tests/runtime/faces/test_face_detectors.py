@@ -8,7 +8,7 @@ import pytest
 
 from deepscan.runtime.faces.face_detectors import face_detector_identity
 from deepscan.runtime.system.files import HOME_VARIABLE
-from tests.runtime.tiny_detectors import install_retinaface
+from tests.runtime.faces.blind_retinaface import install_retinaface
 
 
 def test_an_identity_holds_the_weights_and_the_thresholds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
