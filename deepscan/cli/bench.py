@@ -18,6 +18,7 @@ from deepscan.arguments import (
     path,
     real_number,
     text,
+    truth,
     whole_number,
 )
 from deepscan.cli.completion import complete_models
@@ -67,7 +68,7 @@ class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What is measured; the `help` of each field says what it means."""
 
     backend: Annotated[
-        Literal["all", "onnxruntime", "openvino", "torch", "tensorrt"],
+        str,
         Option("What runs them: onnxruntime, openvino, torch, tensorrt or all.", text, metavar="NAME"),
     ] = "all"
     precision: Annotated[
@@ -102,6 +103,9 @@ class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
             bounds={"most": MOST_THREADS},
         ),
     ] = None
+    save: Annotated[
+        bool, Option("Save the fastest whose scores agree, for scans with --backend auto.", truth, RESULTS)
+    ] = False
     json: Annotated[str | None, Option("File for all figures as JSON; - prints them.", path, RESULTS, "FILE")] = None
     plot: Annotated[str | None, Option("File for a plot: .png or .svg.", path, RESULTS, "FILE")] = None
 
@@ -150,6 +154,8 @@ def bench(
             write_plot(report, plot)
     if not report.complete:
         raise typer.Exit(INTERRUPTED)
+    if options.save:
+        _save(report, Console(stderr=json == STDOUT))
     if report.failures:
         worst = max(failure.exit_code for failure in report.failures)
         raise typer.Exit(SOME_FAILED if report.measurements else worst)
@@ -229,6 +235,16 @@ def _run(subjects: list[Subject], setup: Setup, console: Console) -> BenchReport
         measurements=tuple(event for event in events if isinstance(event, Measurement)),
         failures=tuple(event for event in events if isinstance(event, Failure)),
     )
+
+
+def _save(report: BenchReport, console: Console) -> None:
+    from rich.text import Text
+
+    from deepscan.export.bench.saving import save_fastest
+
+    for file, choice in save_fastest(report):
+        what = f"{choice.file} on {choice.device}: --backend auto now takes {choice.backend} {choice.precision}"
+        console.print(Text(f"{what}; delete {file} to undo this."), soft_wrap=True)
 
 
 def _write_json(report: BenchReport, target: str) -> None:

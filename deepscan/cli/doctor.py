@@ -100,6 +100,7 @@ def _findings() -> list[Finding]:
         _tensorrt(),
         _package("torch", "for `deepscan weights add`, `deepscan export`, --backend torch", "export"),
         _package("openvino", "for --backend openvino, on the CPU", "openvino"),
+        *_saved_choices(),
         *_rivals(),
     ]
 
@@ -156,6 +157,20 @@ def _package(name: str, purpose: str, extra: str) -> Finding:
     number = installed_version(name)
     fact = f"{number}, {purpose}" if number else f"not installed; {purpose}"
     return Finding(name, number is not None, fact, "" if number else install_extra(extra))
+
+
+def _saved_choices() -> list[Finding]:
+    """Return what `deepscan bench --save` saved, and whether it holds for this machine."""
+    from deepscan.runtime.backends.saved_choices import saved_choices
+    from deepscan.runtime.system.machine import environment
+
+    findings = []
+    for path, choice in saved_choices():
+        holds = choice.machine == environment()
+        reason = "" if holds else "; was measured with other versions or elsewhere, so it is not taken"
+        fact = f"{choice.backend} {choice.precision}, {choice.items_per_second:.3g}/s, saved by bench in {path}{reason}"
+        findings.append(Finding(f"auto for {choice.file} on {choice.device}", holds, fact))
+    return findings
 
 
 def _rivals() -> list[Finding]:

@@ -30,6 +30,7 @@ from deepscan.export.parity.conversion import Report
 from deepscan.export.parity.samples import samples_to_measure
 from deepscan.options import Arithmetic
 from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
+from deepscan.runtime.backends.registry import backend_class
 from deepscan.runtime.backends.selection import Candidate, candidates
 
 PrecisionFilter: TypeAlias = Literal["all"] | Arithmetic
@@ -57,7 +58,7 @@ def subjects_of(models: Sequence[str], setup: Setup, *, backend: str, precision:
     tells what it lacks.
 
     Raises:
-        UsageError: a detector is not named, or named twice.
+        UsageError: a detector is not named, or named twice, or no backend has this name.
         ModelError: a detector cannot be loaded.
         MachineError: nothing here computes a detector in that precision.
     """
@@ -65,6 +66,8 @@ def subjects_of(models: Sequence[str], setup: Setup, *, backend: str, precision:
         raise UsageError(f"{','.join(models)!r} must name each detector once, with commas between them.")
     if not all(_is_text(model) for model in models):
         raise UsageError(f"The name of {','.join(models)!a} is not valid text, which reports are: rename the file.")
+    if backend != "all":
+        backend_class(backend)  # refuses a name that nobody registered
     return [_subject(model, setup, backend, precision) for model in models]
 
 
