@@ -128,8 +128,8 @@ def run_to_files(
             display.known += 1
         try:
             with interruptible(running.stop, quiet=quiet):
-                for result in running:
-                    for finished in files.add(result):
+                for results in running.by_input():
+                    for finished in files.add(*results):
                         display.show(finished)
                     for index in files.take_up():
                         running.unskip(index)

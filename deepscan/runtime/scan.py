@@ -208,6 +208,12 @@ class Scan:
 
     def __iter__(self) -> Iterator[VideoResult]:
         """Run, once; leaving the loop early ends all that runs, at once."""
+        with closing(self.by_input()) as finished:
+            for results in finished:
+                yield from results
+
+    def by_input(self) -> Generator[tuple[VideoResult, ...]]:
+        """Run as an iteration does, and yield all results of an input together, in the order of the detectors."""
         if self._supervisor is not None:
             raise UsageError("A scan runs once: call scan() again.")
         self._jobs.waiting.extend(index for index in range(len(self.plan.inputs)) if index not in self._skipped)
@@ -219,8 +225,9 @@ class Scan:
                 stack.callback(self._trace.finish)
             for finished in stack.enter_context(closing(cast("Generator[Finished]", iter(self._supervisor)))):
                 self._finished.add(finished.index)
-                for result in finished.results:
-                    yield structs.replace(result, reason=in_callers_words(result.reason))
+                yield tuple(
+                    structs.replace(result, reason=in_callers_words(result.reason)) for result in finished.results
+                )
 
     def _make_supervisor(self) -> Supervisor:
         cores = cpu_count()

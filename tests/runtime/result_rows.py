@@ -64,6 +64,11 @@ def scanned(
     return row(index, **(fields | changes))
 
 
+def of_both(index: int, path: str, **changes: Any) -> list[VideoResult]:
+    """Return the scored results of an input from two detectors."""
+    return [scanned(index, path, key, number=number, of=2, **changes) for number, key in enumerate((LITE, OTHER))]
+
+
 def paths(count: int) -> list[str]:
     return [f"{index}.mp4" for index in range(count)]
 

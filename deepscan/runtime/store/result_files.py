@@ -105,7 +105,6 @@ class ResultFiles:
             self.notes += pruning_note(len(others), out, self.jsonl_path)
         self._copies = dict(self.plan.copies)
         self._taken_up: list[int] = []
-        self._waiting: dict[int, dict[int, VideoResult]] = {}
         self._next_rendering = time.monotonic() + RENDER_SECONDS
 
     @property
@@ -127,25 +126,22 @@ class ResultFiles:
                     head = self._journal.head(self._places[row])
                 yield VideoResult.from_dict(head | {"path": self._inputs[index]}, index=index, row=row)
 
-    def add(self, result: VideoResult) -> list[VideoResult]:
-        """Take a result; they may come in any order.
+    def add(self, *results: VideoResult) -> list[VideoResult]:
+        """Write all results of one input to the journal, together; inputs may come in any order.
 
-        When the last detector's result of an input is there, all of them are written to the journal together, and those
-        of the inputs that hold the same, if what was read is what they hold; else see `take_up`. Now and then the
-        output is written, too.
+        With them the results of the inputs that hold the same are written, if what was read is what they hold; else see
+        `take_up`. Now and then the output is written, too.
+
+        Args:
+            results: one for each detector, in their order.
 
         Returns:
-            The result, and with the last one of an input the results of those that hold the same.
+            The results, and those of the inputs that hold the same.
 
         Raises:
-            OutputError: it cannot be written; what was written before is kept.
+            OutputError: they cannot be written; what was written before is kept.
         """
-        finished = self._waiting.setdefault(result.index, {})
-        finished[result.row] = result
-        if len(finished) < self._detectors:
-            return [result]
-        results = [finished[row] for row in sorted(self._waiting.pop(result.index))]
-        copies = [self._copied(results, index) for index in self._same_as(result)]
+        copies = [self._copied(results, index) for index in self._same_as(results[0])]
         with writing_results(self.out):
             for written in (results, *copies):
                 new = [one for one in written if not self._is_known(one)]
@@ -153,7 +149,7 @@ class ResultFiles:
                 self._places.update(zip((one.row for one in new), self._journal.append(lines), strict=True))
             if time.monotonic() >= self._next_rendering:
                 self._render()
-        return [result, *(copy for results_of_one in copies for copy in results_of_one)]
+        return [*results, *(copy for results_of_one in copies for copy in results_of_one)]
 
     def take_up(self) -> list[int]:
         """Return, once, which of the inputs in `done` must be scanned after all.

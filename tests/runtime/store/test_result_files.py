@@ -21,6 +21,7 @@ from tests.runtime.result_rows import (
     TRACK,
     files_of,
     names_in,
+    of_both,
     paths,
     records_in,
     row,
@@ -41,9 +42,8 @@ def test_rows_are_in_the_order_of_the_inputs_whatever_finishes_first(tmp_path: P
 
 def test_the_rows_of_an_input_are_in_the_order_of_the_detectors(tmp_path: Path) -> None:
     with files_of(tmp_path / "r.csv", paths(3), detectors=[LITE, OTHER]) as files:
-        for number in (5, 0, 3, 1, 4, 2):
-            key = (LITE, OTHER)[number % 2]
-            files.add(scanned(number // 2, f"{number // 2}.mp4", key, number=number % 2, of=2))
+        for index in (2, 0, 1):
+            files.add(*of_both(index, f"{index}.mp4"))
         files.commit()
     expected = [(path, model) for path in paths(3) for model in ("lite", "other")]
     assert [(cell[0], cell[COLUMNS.index("model")]) for cell in rows_in(tmp_path / "r.csv")[1:]] == expected
@@ -68,9 +68,7 @@ def test_the_jsonl_holds_exact_paths_tracks_and_timelines(tmp_path: Path) -> Non
 
 def test_a_finished_input_is_in_the_journal_at_once_and_nothing_else_is_left_at_the_end(tmp_path: Path) -> None:
     with files_of(tmp_path / "r.csv", paths(2), detectors=[LITE, OTHER]) as files:
-        files.add(scanned(1, "1.mp4", LITE, number=0, of=2))
-        assert (tmp_path / "r.jsonl").read_bytes() == b""  # a part of an input is of no use
-        files.add(scanned(1, "1.mp4", OTHER, number=1, of=2))
+        files.add(*of_both(1, "1.mp4"))
         assert [record["model"] for record in records_in(tmp_path / "r.jsonl")] == ["lite", "other"]
         assert not (tmp_path / "r.csv").exists()
         files.commit()
@@ -164,22 +162,18 @@ def test_files_that_hold_the_same_are_scanned_once_and_reported_each(tmp_path: P
     out, inputs, contents = tmp_path / "r.csv", ["a", "b", "a2", "a3"], ["A", "B", "A", "A"]
     with files_of(out, inputs, contents=contents, detectors=[LITE, OTHER]) as files:
         assert files.done == {2, 3}
-        one, other = (
-            scanned(0, "a", key, number=number, of=2, content="A") for number, key in enumerate([LITE, OTHER])
-        )
-        assert files.add(other) == [other]
+        both = of_both(0, "a", content="A")
         copies = [
             replace(result, index=index, row=index * 2 + number, path=inputs[index])
             for index in (2, 3)
-            for number, result in enumerate([one, other])
+            for number, result in enumerate(both)
         ]
-        assert files.add(one) == [one, *copies]
+        assert files.add(*both) == [*both, *copies]
         files.commit()
     assert names_in(out) == ["a", "a", "a2", "a2", "a3", "a3"]
     with files_of(out, inputs, contents=contents, detectors=[LITE, OTHER]) as files:
         assert files.done == {0, 2, 3}
-        for number, key in enumerate([LITE, OTHER]):
-            files.add(scanned(1, "b", key, number=number, of=2, content="B"))
+        files.add(*of_both(1, "b", content="B"))
         files.commit()
     assert names_in(out) == ["a", "a", "b", "b", "a2", "a2", "a3", "a3"]
 
@@ -281,7 +275,7 @@ import sys
 from pathlib import Path
 from deepscan.results import COLUMNS
 from deepscan.runtime.store import result_files
-from tests.runtime.result_rows import LITE, OTHER, files_of, paths, scanned
+from tests.runtime.result_rows import LITE, OTHER, files_of, of_both, paths
 result_files.RENDER_SECONDS = 0.0
 result_files.RENDER_SHARE = 1000.0
 names, detectors = paths(80), [LITE, OTHER]
@@ -289,8 +283,7 @@ contents = [None if i % 20 == 6 else f"fast:1:{i - 3 if i % 4 == 3 else i}" for 
 with files_of(Path(sys.argv[1]), names, contents=contents, detectors=detectors) as files:
     for index in sorted(set(range(80)) - files.done, key=lambda index: index * 37 % 80):
         print(index, flush=True)
-        for number, key in enumerate(detectors):
-            files.add(scanned(index, names[index], key, number=number, of=2, content=contents[index]))
+        files.add(*of_both(index, names[index], content=contents[index]))
     files.commit()
 print("end", flush=True)
 """
