@@ -17,7 +17,7 @@ groups = st.sampled_from([1, 2, 5, 12, 250])
 ticks = st.sampled_from([1000, 12800, 90000])
 
 
-class ExportResult:
+class SyntheticVideo:
     """A video of frames that know only their times and whether they are key frames."""
 
     def __init__(self, count: int, rate: float, *, group: int, tick: int) -> None:
@@ -29,7 +29,7 @@ class ExportResult:
             number = self.place
             self.place += 1
             yield SimpleNamespace(
-                seconds=self.times[number], native=SimpleNamespace(key_frame=number % self.group == 0)
+                pts_seconds=self.times[number], native=SimpleNamespace(key_frame=number % self.group == 0)
             )
 
     def jump(self, target: float, reached: float) -> bool:
@@ -48,7 +48,7 @@ class ExportResult:
 def test_as_many_frames_come_as_are_asked_for_if_the_video_has_them(
     count: int, rate: float, asked: int, group: int, tick: int, nearby: bool, ends: bool
 ) -> None:
-    made = ExportResult(count, rate, group=group, tick=tick)
+    made = SyntheticVideo(count, rate, group=group, tick=tick)
     duration = made.times[-1] + 1 / rate
     part = duration / asked
     times = [part * (number + 0.5) for number in range(asked)]
@@ -64,7 +64,7 @@ def test_as_many_frames_come_as_are_asked_for_if_the_video_has_them(
 
 @given(st.integers(1, 400), rates, st.integers(1, 6), st.integers(1, 32), groups, ticks)
 def test_every_window_is_whole(count: int, rate: float, asked: int, length: int, group: int, tick: int) -> None:
-    made = ExportResult(count, rate, group=group, tick=tick)
+    made = SyntheticVideo(count, rate, group=group, tick=tick)
     part, window = (made.times[-1] + 1 / rate) / asked, length / rate
     if part <= window * (1 + 1e-9):
         return  # such a video is taken whole
