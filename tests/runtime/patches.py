@@ -6,9 +6,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from deepscan.runtime.faces.crops import crop_rgb
 from deepscan.runtime.media.frames import Frame
 from deepscan.runtime.media.pyav_reader import PyAVReader
+from tests.runtime.host_crops import crop_rgb
 
 PATCH = 8
 

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from deepscan.runtime.faces.crops import crop_rgb
 from deepscan.runtime.media.frames import Frame
 from deepscan.runtime.media.heif_facts import heif_facts
 from deepscan.runtime.media.picture_reader import PictureReader, open_picture, picture_kind
 from tests.footage import portrait
+from tests.runtime.host_crops import crop_rgb
 
 Pixels = NDArray[np.uint8]
 WIDTH, HEIGHT = 40, 24

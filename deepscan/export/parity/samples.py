@@ -14,6 +14,7 @@ import numpy as np
 
 from deepscan.errors import UsageError
 from deepscan.export.parity.sample_collector import SampleCollector
+from deepscan.runtime.cuda.pixels import host_array
 from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.media.inputs import PlannedInput, plan_inputs
 from deepscan.wording import counted
@@ -99,7 +100,7 @@ def gather_samples(
     skipped = tuple(f"{jobs[number].path}: {reason}" for number, reason in sorted(gathering.failures.items()))
     if not taken:
         raise UsageError(_nothing(skipped, spec))
-    items = np.stack([face.pixels for face in taken])
+    items = np.stack([host_array(face.pixels) for face in taken])
     return Samples(
         items=items,
         sources=tuple(f"{os.path.basename(face.job.path)} at {face.start_seconds:.1f} s" for face in taken),

@@ -16,6 +16,7 @@ import numpy as np
 from deepscan.runtime.backends.batching import refuse_other_items
 from deepscan.runtime.cuda.cuda_runtime import cuda_is_installed
 from deepscan.runtime.cuda.device import DeviceArray, packed_strides
+from deepscan.runtime.cuda.pixels import is_on_device
 from deepscan.runtime.media.device_work import BYTES, DeviceWork
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class BatchInput(threading.local):
         else:
             for number, item in enumerate(batch):
                 place = address + number * math.prod(self._item_shape)
-                if isinstance(item, DeviceArray):
+                if is_on_device(item):
                     self._work.copied_into(self._one_item(place), [item])
                 else:
                     queue.upload(place, np.ascontiguousarray(item))

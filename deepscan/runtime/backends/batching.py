@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
 from deepscan.runtime.backends.contract import refuse_device_items
-from deepscan.runtime.cuda.device import DeviceArray
+from deepscan.runtime.cuda.pixels import kind_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.runtime.backends.contract import Items
-    from deepscan.runtime.cuda.device import Pixels
 
 # As many as the pipeline hands over at once.
 CROPS_AT_ONCE: Final = 16
@@ -133,8 +132,3 @@ def refuse_other_items(batch: Items, item_shape: tuple[int, ...]) -> None:
             raise ValueError(f"items of shape {item.shape} instead of {item_shape}")
         if kind_of(item) != PIXEL_KIND:
             raise TypeError(f"items of {kind_of(item)} instead of {PIXEL_KIND}")
-
-
-def kind_of(item: Pixels) -> np.dtype[Any]:
-    """Return the kind of an item's numbers."""
-    return item.kind if isinstance(item, DeviceArray) else item.dtype

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 import numpy as np
 
 from deepscan.errors import MachineError, ModelError
-from deepscan.runtime.cuda.device import DeviceArray
+from deepscan.runtime.cuda.pixels import is_on_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from deepscan.options import Arithmetic
     from deepscan.runtime.artifacts.artifacts import Artifact, Manifest
-    from deepscan.runtime.cuda.device import Pixels
+    from deepscan.runtime.cuda.pixels import Pixels
     from deepscan.runtime.system.machine import Device
 
 # Name of the output that holds the logits, in every artifact.
@@ -89,7 +89,7 @@ def refuse_device_items(batch: Items) -> None:
     Raises:
         TypeError: an item lies on a device.
     """
-    if any(isinstance(item, DeviceArray) for item in batch):
+    if any(is_on_device(item) for item in batch):
         raise TypeError("items in a device's memory, for a backend that takes those in the host's")
 
 

@@ -21,7 +21,8 @@ from deepscan.errors import DeviceMemoryError, MachineError
 from deepscan.installing import install_extra
 from deepscan.runtime.backends.batch_input import batch_input_on_cuda
 from deepscan.runtime.backends.batching import batch_sizes, fill, size_for
-from deepscan.runtime.backends.contract import finite, refuse_device_items, refuse_unless_possible
+from deepscan.runtime.backends.contract import finite, refuse_unless_possible
+from deepscan.runtime.cuda.pixels import host_array
 from deepscan.runtime.system.machine import nvidia_gpus
 
 if TYPE_CHECKING:
@@ -127,11 +128,10 @@ class SingleExecution:
         """Return the logits, float32 [N], of a batch of N items."""
         import torch
 
-        refuse_device_items(batch)
         torch.set_num_threads(self._threads)
         with torch.inference_mode():
             # Copies, as torch takes only memory that may be written to and runs forwards.
-            items = (torch.from_numpy(np.array(item[None], order="C")) for item in batch)
+            items = (torch.from_numpy(np.array(host_array(item)[None], order="C")) for item in batch)
             values: NDArray[np.float32] = torch.cat([self._graph(item)[0] for item in items]).numpy()
         return values
 

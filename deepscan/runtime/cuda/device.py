@@ -10,7 +10,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import numpy as np
 
@@ -18,8 +18,6 @@ from deepscan.errors import DeviceMemoryError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from deepscan.runtime.media.device_work import DeviceWork
 
 KernelName = Literal["resample", "warp", "copy_items", "sum_luma"]
 # Memory is taken in these steps, so that arrays of nearly one size share what is given back.
@@ -36,8 +34,8 @@ class DeviceArray:
         shape: as numpy's.
         kind: of the numbers.
         strides: bytes from one number to the next, for each axis.
-        mirrored: whoever copies a picture [.., H, W, 3] shall turn left to right.
-        work: what makes it, for crops.
+        mirrored: whether a picture [.., H, W, 3] is mirrored left to right when it is copied.
+        work: what made it, where it is a crop.
     """
 
     owner: object
@@ -46,7 +44,7 @@ class DeviceArray:
     kind: np.dtype[Any]
     strides: tuple[int, ...]
     mirrored: bool = False
-    work: DeviceWork | None = None
+    work: PictureWork | None = None
 
     @property
     def nbytes(self) -> int:
@@ -63,17 +61,6 @@ class DeviceArray:
     def left_to_right(self) -> DeviceArray:
         """Return the same picture, or clip, to be copied mirrored."""
         return replace(self, mirrored=not self.mirrored)
-
-
-# RGB uint8 of a picture [H, W, 3] or a clip [T, H, W, 3]: a `DeviceArray`, or numpy's where frames are decoded on a
-# CPU. Which one it is depends on the reader, and is not for the type checker: most code meets only one of them.
-Pixels: TypeAlias = Any
-
-
-def maker(pixels: Sequence[Pixels]) -> DeviceWork | None:
-    """Return what makes crops that lie on one device; None where they are numpy's."""
-    first = pixels[0]
-    return first.work if isinstance(first, DeviceArray) else None
 
 
 def packed_strides(shape: Sequence[int], kind: np.dtype[Any]) -> tuple[int, ...]:
@@ -111,6 +98,18 @@ class Queue(Protocol):
 
     def wait(self) -> None:
         """Wait until all is done that was begun; other threads of this process run meanwhile."""
+
+
+class PictureWork(Protocol):
+    """What makes pictures out of others on one device, when its `finish` is called."""
+
+    queue: Queue
+
+    def warped(self, pixels: Sequence[DeviceArray], matrices: Sequence[NDArray[np.float64]], size: int) -> DeviceArray:
+        """Note that pictures RGB uint8 [h, w, 3] are warped by matrices [2, 3]; return RGB uint8 [N, size, size, 3]."""
+
+    def stacked(self, items: Sequence[DeviceArray]) -> DeviceArray:
+        """Note that pictures RGB uint8 [h, w, 3] of one size are copied to one array; return that, [N, h, w, 3]."""
 
 
 class Device(Protocol):

@@ -10,7 +10,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from deepscan.runtime.media.shots import BLOCKS, SAMPLES_PER_BLOCK
+# Blocks of a luma plane across and down, and the samples of each that are added up, across and down.
+BLOCKS: Final = 16
+SAMPLES_PER_BLOCK: Final = 6
 
 _PLANE: Final = [
     ("address", "u8"),
@@ -75,7 +77,7 @@ COPY: Final[np.dtype[Any]] = np.dtype(
     align=True,
 )
 
-# Adds up samples of a plane block by block, for finding cuts.
+# Adds up samples of a plane block by block, for finding shot boundaries.
 SUM_LUMA: Final[np.dtype[Any]] = np.dtype(
     [
         ("width", "i4"),  # blocks

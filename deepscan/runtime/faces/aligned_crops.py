@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
-from deepscan.runtime.cuda.device import maker
+from deepscan.runtime.cuda.pixels import item, warped
 from deepscan.runtime.faces.alignment import (
     IntBox,
     clip_similarity,
@@ -28,7 +27,7 @@ from deepscan.runtime.faces.crops import region_rgb
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepscan.runtime.cuda.device import Pixels
+    from deepscan.runtime.cuda.pixels import Pixels
     from deepscan.runtime.media.frames import Box, Frame
     from deepscan.spec import Landmarks
 
@@ -68,7 +67,7 @@ def aligned_clip(regions: Sequence[FaceRegion], target: Landmarks, size: int) ->
     landmarks = np.concatenate([region.landmarks for region in regions]) - [left, top]
     matrix = clip_similarity(landmarks, np.tile(target_landmarks(target, size), (len(regions), 1)))
     matrices = [shifted(matrix, region.left - left, region.top - top) for region in regions]
-    return _warped([region.pixels for region in regions], matrices, size)
+    return warped([region.pixels for region in regions], matrices, size)
 
 
 def similarity_crop(frame: Frame, landmarks: NDArray[np.float32], target: Landmarks, size: int) -> Pixels:
@@ -82,15 +81,4 @@ def similarity_crop(frame: Frame, landmarks: NDArray[np.float32], target: Landma
     matrix = similarity(landmarks.astype(np.float64), target_landmarks(target, size))
     region = source_box(matrix, size, frame.geometry.width, frame.geometry.height)
     moved = shifted(matrix, region[0], region[1])
-    crops = _warped([region_rgb(frame, region)], [moved], size)
-    return crops[0] if isinstance(crops, np.ndarray) else crops.at(0)
-
-
-def _warped(pixels: Sequence[Pixels], matrices: Sequence[NDArray[np.float64]], size: int) -> Pixels:
-    """Warp pictures RGB [h, w, 3], all of them in one place, to RGB [N, size, size, 3]."""
-    work = maker(pixels)
-    if work is not None:
-        return work.warped(pixels, matrices, size)
-    black = np.zeros((size, size, 3), dtype=np.uint8)
-    pairs = zip(pixels, matrices, strict=True)
-    return np.stack([cv2.warpAffine(each, matrix, (size, size)) if each.size else black for each, matrix in pairs])
+    return item(warped([region_rgb(frame, region)], [moved], size), 0)

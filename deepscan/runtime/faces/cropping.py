@@ -6,16 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-import numpy as np
-
-from deepscan.runtime.cuda.device import maker
+from deepscan.runtime.cuda.pixels import Pixels, stacked
 from deepscan.runtime.faces.aligned_crops import FaceRegion, aligned_clip, face_region, similarity_crop
 from deepscan.runtime.faces.clips import ClipAssembler
 from deepscan.runtime.faces.crops import crop_rgb, crop_square
 from deepscan.spec import ClipCrop, CropPolicy, DetectorSpec, SquareCrop
 
 if TYPE_CHECKING:
-    from deepscan.runtime.cuda.device import Pixels
     from deepscan.runtime.faces.detections import Detection
     from deepscan.runtime.media.frame_tasks import VideoJob
     from deepscan.runtime.media.frames import Frame
@@ -83,7 +80,7 @@ def cuts_for(specs: Sequence[DetectorSpec], *, whole_pictures: bool) -> tuple[Cr
 
 
 # What waits for a clip to be complete: finished crops, or regions that are aligned together.
-Piece: TypeAlias = "Pixels | FaceRegion"
+Piece: TypeAlias = Pixels | FaceRegion
 
 
 class Timed(NamedTuple):
@@ -109,9 +106,7 @@ def clip_of(pieces: Iterable[Piece], cut: CropSpec) -> Pixels:
     """Join the pieces of consecutive frames to a clip, RGB [T, size, size, 3]."""
     if isinstance(cut.crop, ClipCrop):
         return aligned_clip([piece for piece in pieces if isinstance(piece, FaceRegion)], cut.crop.target, cut.size)
-    crops: list[Pixels] = list(pieces)
-    work = maker(crops)
-    return np.stack(crops) if work is None else work.stacked(crops)
+    return stacked([piece for piece in pieces if not isinstance(piece, FaceRegion)])
 
 
 def clip_input(job: VideoJob, cut: CropSpec, track: int, pieces: Sequence[Timed]) -> FaceInput:

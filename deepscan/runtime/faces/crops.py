@@ -18,7 +18,7 @@ from PIL import Image
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepscan.runtime.cuda.device import Pixels
+    from deepscan.runtime.cuda.pixels import Pixels
     from deepscan.runtime.faces.alignment import IntBox
     from deepscan.runtime.media.frames import Box, Frame, Picture
     from deepscan.spec import SquareCrop

@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 
 from deepscan.runtime.cuda.device import DeviceArray, Queue
-from deepscan.runtime.cuda.kernel_jobs import SUM_LUMA
-from deepscan.runtime.media.shots import BLOCKS, sample_places
+from deepscan.runtime.cuda.kernel_jobs import BLOCKS, SUM_LUMA
+from deepscan.runtime.media.shots import sample_places
 
 SUMS: Final = np.dtype(np.uint32)
 

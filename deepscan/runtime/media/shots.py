@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepscan.runtime.cuda.kernel_jobs import BLOCKS, SAMPLES_PER_BLOCK
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.runtime.media.frames import Picture
 
-BLOCKS = 16
-SAMPLES_PER_BLOCK = 6
 # Mean difference of block luma, in 8-bit levels. On real footage neighboring frames of a shot, hand-held and moving
 # people included, differ by at most 5.3, frames across a cut by more than 60 (docs/faces.md).
 CUT_DIFFERENCE = 25.0

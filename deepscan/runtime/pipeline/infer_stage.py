@@ -12,7 +12,7 @@ import numpy as np
 
 from deepscan.errors import DeviceMemoryError
 from deepscan.results import VideoResult
-from deepscan.runtime.cuda.device import DeviceArray
+from deepscan.runtime.cuda.pixels import mirrored
 from deepscan.runtime.faces.cropping import FaceInput
 from deepscan.runtime.faces.following import TracksEnded
 from deepscan.runtime.media.frame_tasks import VideoJob
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.runtime.backends.contract import Backend
-    from deepscan.runtime.cuda.device import Pixels
+    from deepscan.runtime.cuda.pixels import Pixels
     from deepscan.runtime.pipeline.pipeline import Progress
 
 
@@ -85,7 +85,7 @@ class InferStage:
     def _logits(self, number: int, items: Sequence[Pixels]) -> list[float]:
         backend, verdict = self._detectors[number]
         views = 2 if verdict.mirror else 1
-        inputs = [view for item in items for view in ((item, _mirrored(item)) if verdict.mirror else (item,))]
+        inputs = [view for item in items for view in ((item, mirrored(item)) if verdict.mirror else (item,))]
         logits: list[NDArray[np.float32]] = []
         done = 0
         while done < len(inputs):
@@ -158,8 +158,3 @@ class InferStage:
             peak=score.peak,
             details=score.details,
         )
-
-
-def _mirrored(crop: Pixels) -> Pixels:
-    """Return a crop [H, W, 3] with left and right exchanged; nothing is copied yet."""
-    return crop.left_to_right() if isinstance(crop, DeviceArray) else crop[:, ::-1]

@@ -17,6 +17,7 @@ from deepscan.export.parity.samples import PACKAGED_SEED, PACKAGED_VIDEO, gather
 from deepscan.models.lite import LITE
 from deepscan.models.registry import BUILTIN, find_detector
 from deepscan.options import DETECT_EVERY
+from deepscan.runtime.cuda.pixels import host_array
 from deepscan.runtime.faces.cropping import FaceInput
 from deepscan.runtime.pipeline import infer_stage, pipeline_scan
 from deepscan.runtime.pipeline.messages import ToInfer, VideoScored
@@ -67,7 +68,7 @@ def scanned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[FaceInput]]:
 
 def test_crops_are_those_of_a_scan(scanned: Callable[..., list[FaceInput]]) -> None:
     gathered = gather_samples([ASTRONAUT], LITE, count=5, seed=3)
-    crops = {face.pixels.tobytes(): face for face in scanned(ASTRONAUT, mode="paper", frames=10)}
+    crops = {host_array(face.pixels).tobytes(): face for face in scanned(ASTRONAUT, mode="paper", frames=10)}
     assert len(crops) == 10
     assert gathered.items.shape == (5, *LITE.item_shape)
     for item, source in zip(gathered.items, gathered.sources, strict=True):
@@ -78,7 +79,7 @@ def test_crops_are_those_of_a_scan(scanned: Callable[..., list[FaceInput]]) -> N
 def test_clips_are_those_of_a_scan(scanned: Callable[..., list[FaceInput]], tmp_path: Path) -> None:
     model = str(tiny_clip_artifact(tmp_path))
     gathered = gather_samples([TWO_FACES], TINY_CLIP, count=4, seed=0)
-    clips = {face.pixels.tobytes() for face in scanned(TWO_FACES, model=model, mode="quick", clips=8)}
+    clips = {host_array(face.pixels).tobytes() for face in scanned(TWO_FACES, model=model, mode="quick", clips=8)}
     assert len(clips) == 16  # windows, not the whole video
     assert {item.tobytes() for item in gathered.items} <= clips
     assert len({item.tobytes() for item in gathered.items}) == 4
@@ -90,7 +91,7 @@ def test_all_clips_of_a_short_video_are_those_of_a_full_scan(
     model = str(tiny_clip_artifact(tmp_path))
     gathered = gather_samples([films["d"]], TINY_CLIP, count=50, seed=0)
     clips = scanned(films["d"], model=model)
-    assert [item.tobytes() for item in gathered.items] == [face.pixels.tobytes() for face in clips]
+    assert [item.tobytes() for item in gathered.items] == [host_array(face.pixels).tobytes() for face in clips]
     assert len(clips) == 2
     assert deepscan.ScanOptions().detect_every == DETECT_EVERY
 

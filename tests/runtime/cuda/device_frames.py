@@ -10,12 +10,14 @@ import pytest
 
 from deepscan.runtime.cuda.cuda_device import CudaDevice
 from deepscan.runtime.cuda.device import DeviceArray, packed_strides
+from deepscan.runtime.cuda.pixels import is_on_device
 from tests.runtime.cuda.host_device import HostDevice
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.runtime.cuda.device import Queue
+    from deepscan.runtime.cuda.pixels import Pixels
     from deepscan.runtime.media.device_work import DeviceWork
     from deepscan.runtime.media.frames import Frame
 
@@ -38,6 +40,13 @@ def on_device(queue: Queue, numbers: NDArray[Any], *, row_gap: int = 0) -> Devic
     queue.upload(memory.address, rows)
     strides = (row_bytes, *packed_strides(numbers.shape[1:], numbers.dtype))
     return DeviceArray(memory.owner, memory.address, numbers.shape, numbers.dtype, strides)
+
+
+def downloaded(queue: Queue, pixels: Pixels) -> NDArray[np.uint8]:
+    """Return pixels that lie on the device, and are finished."""
+    assert is_on_device(pixels)
+    found: NDArray[np.uint8] = queue.download(pixels)
+    return found
 
 
 def frame_on_device(work: DeviceWork, frame: Frame, *, interleaved: bool = False) -> Frame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,8 @@ from deepscan.runtime.backends.onnxruntime_backend import FixedBatches
 from deepscan.runtime.backends.selection import Candidate, open_backend
 from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.backends.torch_backend import CompiledExecution
-from deepscan.runtime.cuda.device import Device, DeviceArray, Pixels
+from deepscan.runtime.cuda.device import Device, DeviceArray
+from deepscan.runtime.cuda.pixels import Pixels, host_array
 from deepscan.runtime.media.device_work import DeviceWork
 from tests.runtime.backends.test_backend_contract import build_engine_here, items_for
 from tests.runtime.cuda.host_device import HostDevice, HostQueue
@@ -70,7 +72,7 @@ def test_every_item_comes_to_its_place_and_nothing_behind_them_changes(
     BatchInput(device, shape).fill(target.address, batch)
     found = queue.download(target)
     for number, (_, mirrored) in enumerate(places):
-        assert np.array_equal(found[number], turned(numbers[number]) if mirrored else numbers[number])
+        assert np.array_equal(found[number], host_array(turned(numbers[number])) if mirrored else numbers[number])
     assert (found[len(places) :] == 7).all()
 
 
@@ -92,7 +94,8 @@ def test_items_of_another_kind_are_refused_before_anything_is_copied() -> None:
     for wrong in (items(1, (5, 4, 3))[0], *uploaded(device, items(1, (3, 4, 5, 3)))):
         with pytest.raises(ValueError, match=r"instead of \(3, 5, 4, 3\)"):
             batch_input.fill(target.address, [items(1)[0], wrong])
-    for other in (floats, device.queue().empty(SHAPE, floats.dtype)):
+    others: list[Any] = [floats, device.queue().empty(SHAPE, floats.dtype)]
+    for other in others:
         with pytest.raises(TypeError, match="items of float32 instead of uint8"):
             batch_input.fill(target.address, [items(1)[0], other])
     assert np.array_equal(device.queue().download(target), before)
@@ -160,7 +163,9 @@ def test_torch_scores_items_of_the_device_as_those_of_the_host() -> None:
         there = uploaded(device, numbers)
         batch = [turned(item) if n % 3 else item for n, item in enumerate(there)]
         batch[-1] = numbers[-1]
-        expected = np.stack([turned(item) if n % 3 and n < count - 1 else item for n, item in enumerate(numbers)])
+        expected = np.stack(
+            [host_array(turned(item)) if n % 3 and n < count - 1 else item for n, item in enumerate(numbers)]
+        )
         found = compiled(batch)
         assert found == pytest.approx(Bright()(torch.from_numpy(expected))[0].numpy(), rel=1e-6)
         with torch.compiler.set_stance("fail_on_recompile"):

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 
 from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.cuda.device import Device
+from deepscan.runtime.cuda.pixels import host_array
 from deepscan.runtime.faces.crops import crop_rgb
 from deepscan.runtime.faces.detections import Faces
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE, WholePicture
@@ -24,7 +25,7 @@ from deepscan.runtime.media.frames import DeviceFrame, Frame
 from deepscan.runtime.media.pyav_reader import PyAVReader, open_video
 from deepscan.runtime.system.machine import Device as DeviceName
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES
-from tests.runtime.cuda.device_frames import DEVICES, frame_on_device
+from tests.runtime.cuda.device_frames import DEVICES, downloaded, frame_on_device
 from tests.runtime.cuda.host_device import HostDevice
 from tests.runtime.faces.test_yunet import overlap
 
@@ -89,7 +90,7 @@ def assert_nearly(found: Faces, expected: Faces) -> None:
 
 
 def assert_identical(a: Faces, b: Faces) -> None:
-    for name in ("boxes", "points", "scores"):
+    for name in ("boxes", "landmarks", "scores"):
         assert np.array_equal(getattr(a, name), getattr(b, name))
 
 
@@ -110,7 +111,7 @@ def test_frames_on_a_device_have_the_faces_that_they_have_on_the_cpu(
 def test_scaled_by_the_same_filter_they_have_the_very_same_faces(detector: YuNet, work: DeviceWork, path: Path) -> None:
     for frame, _ in frames_of(path, 2):
         whole = (0.0, 0.0, frame.geometry.width, frame.geometry.height)
-        [expected] = detector.detect(crop_rgb(frame, whole, SQUARE)[None, ..., ::-1])
+        [expected] = detector.detect(host_array(crop_rgb(frame, whole, SQUARE))[None, ..., ::-1])
         [found] = detector.detect_frames([DeviceFrame(frame_on_device(work, frame), (SQUARE, SQUARE, 3))])
         assert len(found) == len(expected) > 0
         np.testing.assert_allclose(found.boxes, expected.boxes, atol=SAME)
@@ -136,7 +137,7 @@ def test_other_work_that_was_noted_before_is_done_too(detector: YuNet, work: Dev
     assert look.frame.picture.work is work
     crop = crop_rgb(look.frame, (100.0, 50.0, 200.0, 150.0), 64)
     detector.detect_frames([look])
-    assert np.array_equal(work.queue.download(crop), crop_rgb(frame, (100.0, 50.0, 200.0, 150.0), 64))
+    assert np.array_equal(downloaded(work.queue, crop), host_array(crop_rgb(frame, (100.0, 50.0, 200.0, 150.0), 64)))
 
 
 def what_it_gets(device: Device) -> FrameInputs:
@@ -163,7 +164,7 @@ def test_the_network_gets_bgr_with_zeros_behind_whatever_shape_came_before(devic
         assert not seen[:, :, :, side:].any()
         for picture, frame in zip(seen, frames, strict=True):
             whole = (0.0, 0.0, frame.geometry.width, frame.geometry.height)
-            expected = crop_rgb(frame, whole, side)[..., ::-1].transpose(2, 0, 1)
+            expected = host_array(crop_rgb(frame, whole, side))[..., ::-1].transpose(2, 0, 1)
             np.testing.assert_allclose(picture[:, :side, :side], expected, atol=2)
 
 

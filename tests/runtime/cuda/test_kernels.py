@@ -19,6 +19,7 @@ from deepscan.errors import MachineError
 from deepscan.runtime.cuda.cuda_kernels import NAMES, cubin
 from deepscan.runtime.cuda.device import Device
 from deepscan.runtime.cuda.kernel_jobs import COPY, RESAMPLE, SUM_LUMA, WARP
+from deepscan.runtime.cuda.pixels import host_array
 from deepscan.runtime.faces.crops import crop_rgb, region_rgb
 from deepscan.runtime.media.color import BT601, BT709, IDENTITY, Color
 from deepscan.runtime.media.device_work import DeviceWork
@@ -27,7 +28,7 @@ from deepscan.runtime.media.luma_sums import luma_sums
 from deepscan.runtime.media.pyav_reader import open_video
 from deepscan.runtime.media.shots import luma_signature, sample_places
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES
-from tests.runtime.cuda.device_frames import DEVICES, frame_on_device, on_device
+from tests.runtime.cuda.device_frames import DEVICES, downloaded, frame_on_device, on_device
 from tests.runtime.cuda.host_device import HostDevice, kernels_on_cpu
 
 WIDTH, HEIGHT = 121, 91  # odd, so that planes of chroma are rounded up
@@ -84,7 +85,7 @@ def differences(work: DeviceWork, frame: Frame, crops: list[tuple[Box, int]], **
     targets = [crop_rgb(moved, box, size) for box, size in crops]
     work.finish()
     pairs = [
-        (work.queue.download(target), crop_rgb(frame, box, size))
+        (downloaded(work.queue, target), host_array(crop_rgb(frame, box, size)))
         for target, (box, size) in zip(targets, crops, strict=True)
     ]
     return np.concatenate([np.abs(got.astype(int) - expected).ravel() for got, expected in pairs])
@@ -177,7 +178,7 @@ def test_whole_pixels_of_a_frame_are_exactly_those_of_the_cpu(work: DeviceWork, 
     for box in [(0, 0, width, height), (-3, 2, 40, 60), (100, 70, 140, 100)]:
         region = region_rgb(moved, box)
         work.finish()
-        assert np.array_equal(work.queue.download(region), region_rgb(frame, box))
+        assert np.array_equal(downloaded(work.queue, region), host_array(region_rgb(frame, box)))
 
 
 numbers = st.floats(-60, 160)

@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from deepscan.models import caddm
 from deepscan.models.ftcn import TARGET as VIDEO_TARGET
-from deepscan.runtime.cuda.device import Device, DeviceArray, KernelName, maker
+from deepscan.runtime.cuda.device import Device, DeviceArray, KernelName
+from deepscan.runtime.cuda.pixels import Pixels, host_array, is_on_device, stacked
 from deepscan.runtime.faces.aligned_crops import aligned_clip, face_region, similarity_crop
 from deepscan.runtime.faces.crops import crop_rgb, plane_boxes
 from deepscan.runtime.media.device_work import DeviceWork, inverted
 from deepscan.runtime.media.frames import Frame, Orientation
 from deepscan.runtime.media.pyav_reader import open_video
 from tests.footage import ASTRONAUT, PHONE
-from tests.runtime.cuda.device_frames import DEVICES, frame_on_device, on_device
+from tests.runtime.cuda.device_frames import DEVICES, downloaded, frame_on_device, on_device
 from tests.runtime.cuda.host_device import HostDevice, HostQueue
 
 # The five points of a face of 100 pixels around (0, 0).
@@ -40,10 +41,10 @@ def frames() -> list[Frame]:
         return [frame for frame, _ in zip(reader.frames(), range(4), strict=False)]
 
 
-def made(work: DeviceWork, pixels: DeviceArray) -> NDArray[Any]:
+def made(work: DeviceWork, pixels: Pixels) -> NDArray[np.uint8]:
     """Return what the device made."""
     work.finish()
-    return work.queue.download(pixels)
+    return downloaded(work.queue, pixels)
 
 
 def assert_same(got: NDArray[Any], expected: NDArray[np.uint8]) -> None:
@@ -70,7 +71,7 @@ def test_a_clip_is_aligned_from_regions_of_its_frames(work: DeviceWork, frames: 
         return aligned_clip(regions, VIDEO_TARGET, 96)
 
     pixels = clip([frame_on_device(work, frame, interleaved=True) for frame in frames])
-    assert maker([pixels]) is work
+    assert pixels.work is work
     assert_same(made(work, pixels), clip(frames))
 
 
@@ -78,7 +79,7 @@ def test_faces_are_aligned_inside_across_the_border_and_outside(work: DeviceWork
     moved = frame_on_device(work, frames[0], interleaved=True)
     for points in [*faces_in(frames), (FACE - 4000).astype(np.float32)]:
         crop = similarity_crop(moved, points, caddm.authors_target(), 64)
-        assert_same(made(work, crop), similarity_crop(frames[0], points, caddm.authors_target(), 64))
+        assert_same(made(work, crop), host_array(similarity_crop(frames[0], points, caddm.authors_target(), 64)))
 
 
 def test_crops_are_joined_to_a_clip_and_copied_mirrored_where_they_say_so(
@@ -86,8 +87,10 @@ def test_crops_are_joined_to_a_clip_and_copied_mirrored_where_they_say_so(
 ) -> None:
     boxes = [(40.5 + 9 * number, 20.0, 140.5 + 9 * number, 120.0) for number in range(4)]
     moved = [frame_on_device(work, frame) for frame in frames]
-    clip = work.stacked([crop_rgb(frame, box, 48) for frame, box in zip(moved, boxes, strict=True)])
-    expected = np.stack([crop_rgb(frame, box, 48) for frame, box in zip(frames, boxes, strict=True)])
+    clip = stacked([crop_rgb(frame, box, 48) for frame, box in zip(moved, boxes, strict=True)])
+    assert is_on_device(clip)
+    assert clip.work is work
+    expected = host_array(stacked([crop_rgb(frame, box, 48) for frame, box in zip(frames, boxes, strict=True)]))
     assert_same(made(work, clip), expected)
     on_it = work.queue.download(clip)
 
@@ -136,7 +139,7 @@ def test_all_crops_of_a_batch_are_made_by_one_launch_of_each_kernel(frames: list
         similarity_crop(frame, points, caddm.authors_target(), 32)
         for frame, points in zip(moved, faces_in(frames), strict=True)
     ]
-    work.stacked(crops)
+    stacked(crops)
     work.finish()
     work.finish()
     assert queue.begun_kernels == [("resample", 4), ("warp", 4), ("copy_items", 4)]
@@ -150,7 +153,7 @@ def test_frames_may_be_dropped_before_their_crops_are_made_and_are_given_back_af
     work.queue.wait()
     crop = crop_rgb(moved, box, 40)
     del moved
-    assert_same(made(work, crop), crop_rgb(frames[0], box, 40))
+    assert_same(made(work, crop), host_array(crop_rgb(frames[0], box, 40)))
     before = device.taken_bytes
     del crop
     device.close()

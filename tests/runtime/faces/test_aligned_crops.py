@@ -16,13 +16,15 @@ from PIL import Image
 
 from deepscan.models import caddm, deepfakebench
 from deepscan.models.ftcn import TARGET as VIDEO_TARGET
-from deepscan.runtime.faces.aligned_crops import aligned_clip, face_region, similarity_crop
+from deepscan.runtime.cuda.pixels import host_array
+from deepscan.runtime.faces.aligned_crops import face_region
 from deepscan.runtime.faces.alignment import clip_similarity, enlarged_box, similarity, target_landmarks
 from deepscan.runtime.media.color import BT709, IDENTITY, Color
 from deepscan.runtime.media.frames import Box, Frame, Geometry, Orientation, Picture
 from deepscan.runtime.media.pyav_reader import open_video
 from deepscan.spec import Landmarks
 from tests.footage import ACCURATE, portrait, write_video
+from tests.runtime.host_crops import aligned_clip, similarity_crop
 
 WIDTH, HEIGHT = 321, 181  # odd, so that planes of chroma are rounded up
 SIZE = 64
@@ -187,7 +189,7 @@ def test_a_crop_of_a_turned_frame_is_that_of_the_upright_picture(
     region = face_region(frame, box_of(points), points, reach=0.5)
     x0, y0, x1, y1 = enlarged_box(box_of(points), width, height, reach=0.5)
     assert (region.left, region.top) == (x0, y0)
-    assert np.array_equal(region.pixels, upright[y0:y1, x0:x1])
+    assert np.array_equal(host_array(region.pixels), upright[y0:y1, x0:x1])
 
 
 @pytest.mark.parametrize(("rotation", "flip"), [(90, False), (-90, False), (180, False), (0, True), (90, True)])

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from deepscan.models.lite import LITE
 from deepscan.models.registry import BUILTIN, find_detector
-from deepscan.runtime.faces.aligned_crops import aligned_clip, face_region, similarity_crop
+from deepscan.runtime.cuda.pixels import host_array
+from deepscan.runtime.faces.aligned_crops import FaceRegion, face_region
 from deepscan.runtime.faces.cropping import CropSpec, FaceInput, cuts_for, piece_of
-from deepscan.runtime.faces.crops import crop_rgb
 from deepscan.runtime.faces.detections import Detection, Faces
 from deepscan.runtime.faces.face_selection import SkipSummary
 from deepscan.runtime.faces.following import FaceFollower, TracksEnded, interpolated
@@ -26,6 +26,7 @@ from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
 from deepscan.runtime.media.frames import Frame, Geometry, Picture
 from deepscan.spec import ClipCrop, SimilarityCrop, SquareCrop
 from tests.footage import portrait
+from tests.runtime.host_crops import aligned_clip, crop_rgb, similarity_crop
 
 WIDTH, HEIGHT = 200, 120
 TARGET = ((0.3, 0.3), (0.7, 0.3), (0.5, 0.55), (0.35, 0.75), (0.65, 0.75))
@@ -87,7 +88,8 @@ def inputs_for(detector: int, messages: Sequence[Message]) -> list[FaceInput]:
 
 def shown_in(message: FaceInput) -> list[int]:
     """Tell the numbers of a crop's frame, or of a clip's frames, by their middles."""
-    pixels = message.pixels if message.pixels.ndim == 4 else message.pixels[None]
+    pixels = host_array(message.pixels)
+    pixels = pixels if pixels.ndim == 4 else pixels[None]
     middle = pixels.shape[1] // 2
     return [int(value) for value in pixels[:, middle, middle, 0]]
 
@@ -134,9 +136,9 @@ def test_each_rule_of_cutting_does_its_own(crop: SquareCrop | SimilarityCrop | C
     frame, face = frame_of(0, VIEW), face_at(60, 20, 70, 50)
     piece = piece_of(frame, face, CropSpec((0,), crop, size=32, frames=1, min_frames=1, min_face_pixels=1))
     if isinstance(crop, ClipCrop):
-        assert not isinstance(piece, np.ndarray)
+        assert isinstance(piece, FaceRegion)
         assert (piece.left, piece.top) == (25, 0)
-        assert np.array_equal(piece.pixels[..., 0], VIEW[0:95, 25:165, 1])
+        assert np.array_equal(host_array(piece.pixels)[..., 0], VIEW[0:95, 25:165, 1])
         assert np.array_equal(piece.landmarks, face.landmarks)
     else:
         expected = {
@@ -173,8 +175,8 @@ def test_clips_of_single_crops_are_these_crops() -> None:
     clips = inputs_for(0, followed(follower_of(cut), [[face] for face in faces]))
     crops = [similarity_crop(frame_of(number), face.landmarks, TARGET, 16) for number, face in enumerate(faces)]
     assert len(clips) == 2
-    assert np.array_equal(clips[0].pixels, np.stack(crops[:4]))
-    assert np.array_equal(clips[1].pixels, np.stack(crops[1:]))
+    assert np.array_equal(host_array(clips[0].pixels), np.stack(crops[:4]))
+    assert np.array_equal(host_array(clips[1].pixels), np.stack(crops[1:]))
 
 
 def test_a_short_stretch_is_mirrored_and_a_shorter_one_left_out() -> None:
@@ -268,7 +270,7 @@ def test_between_two_looks_the_points_move_along_with_the_box() -> None:
     for number, crop in enumerate(crops):
         assert isinstance(crop, FaceInput)
         points = before.landmarks + (after.landmarks - before.landmarks) * np.float32(number / 4)
-        assert np.array_equal(crop.pixels, similarity_crop(frames[number], points, TARGET, 32))
+        assert np.array_equal(host_array(crop.pixels), similarity_crop(frames[number], points, TARGET, 32))
 
 
 def test_clips_hold_the_interpolated_faces_too() -> None:
@@ -279,7 +281,7 @@ def test_clips_hold_the_interpolated_faces_too() -> None:
     regions = [
         face_region(frame_of(number), face.corners(), face.landmarks, reach=0.5) for number, face in enumerate(faces)
     ]
-    assert np.abs(clips[0].pixels.astype(int) - aligned_clip(regions, TARGET, 16)).max() <= 1
+    assert np.abs(host_array(clips[0].pixels).astype(int) - aligned_clip(regions, TARGET, 16)).max() <= 1
 
 
 @given(st.floats(0, 1))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from deepscan.models.lite import LITE
+from deepscan.runtime.cuda.pixels import host_array
 from deepscan.runtime.faces.cropping import CropSpec, FaceInput, cuts_for
-from deepscan.runtime.faces.crops import crop_rgb
 from deepscan.runtime.faces.face_selection import SkipSummary
 from deepscan.runtime.faces.following import FaceFollower, TracksEnded
 from deepscan.runtime.faces.tracking import Tracker
@@ -23,6 +23,7 @@ from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
 from deepscan.runtime.media.frames import Frame
 from deepscan.runtime.media.pyav_reader import open_video
 from tests.footage import ASTRONAUT, TWO_FACES
+from tests.runtime.host_crops import crop_rgb
 from tests.runtime.scenes import EXACT_CROP, faces_at, lite_square, look_at, ramp_frame
 
 SIZE = 64
@@ -52,7 +53,7 @@ def crops_in(messages: Iterable[FaceInput | TracksEnded]) -> list[FaceInput]:
 
 def square_in(crop: FaceInput) -> tuple[float, float]:
     """Read center and side of a crop's square off the ramp that it shows."""
-    values = crop.pixels[..., 0].astype(float)
+    values = host_array(crop.pixels)[..., 0].astype(float)
     along = values.mean(axis=0) if np.ptp(values[0]) > np.ptp(values[:, 0]) else values.mean(axis=1)
     slope = np.polyfit(np.arange(SIZE), along, 1)[0]
     return float(along.mean()) + 0.5, float(slope * SIZE)
@@ -106,7 +107,7 @@ def test_crops_of_real_frames_between_two_looks_are_cut_along_the_line() -> None
         corners = zip(seen[0].boxes[crop.track], seen[1].boxes[order][crop.track], strict=True)
         x0, y0, x1, y1 = (float(np.interp(frame.pts_seconds, ends, pair)) for pair in corners)
         expected = crop_rgb(frame, lite_square((x0, y0, x1, y1)), LITE.size)
-        assert np.abs(crop.pixels.astype(float) - expected).mean() < 0.01
+        assert np.abs(host_array(crop.pixels).astype(float) - expected).mean() < 0.01
 
 
 def test_frames_between_are_cropped_only_for_those_seen_in_both_looks() -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deepscan.models import caddm, deepfakebench
 from deepscan.models.ftcn import TARGET as VIDEO_TARGET
-from deepscan.runtime.faces.aligned_crops import aligned_clip, face_region, similarity_crop
+from deepscan.runtime.faces.aligned_crops import face_region
 from deepscan.runtime.faces.alignment import clip_similarity, enlarged_box, moved, similarity, target_landmarks
 from deepscan.runtime.faces.clips import paper_windows
 from deepscan.runtime.faces.detections import Faces
@@ -21,6 +21,7 @@ from deepscan.runtime.media.frames import Frame, Geometry, Picture
 from deepscan.spec import Landmarks
 from tests.goldens import golden_inputs
 from tests.models.goldens import FOLDER
+from tests.runtime.host_crops import aligned_clip, similarity_crop
 
 PREPROCESSING = FOLDER / "preprocessing"
 # Bilinear warps differ by a gray level or two between versions of OpenCV.

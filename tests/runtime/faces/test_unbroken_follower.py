@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepscan.models.registry import find_detector
-from deepscan.runtime.faces.aligned_crops import FaceRegion, aligned_clip, face_region
+from deepscan.runtime.cuda.pixels import host_array
+from deepscan.runtime.faces.aligned_crops import FaceRegion, face_region
 from deepscan.runtime.faces.clips import paper_windows
 from deepscan.runtime.faces.cropping import CropSpec, FaceInput, cuts_for
 from deepscan.runtime.faces.detections import Faces
@@ -25,6 +26,7 @@ from deepscan.runtime.media.color import BT709, Color
 from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
 from deepscan.runtime.media.frames import Frame, Geometry, Picture
 from deepscan.spec import ClipCrop
+from tests.runtime.host_crops import aligned_clip
 
 T = 32
 SIZE = 16
@@ -79,7 +81,7 @@ def crop(
 
 def shown_in(clip: FaceInput) -> list[int]:
     """Tell the frames of a clip by what is in their middle."""
-    return [int(value) for value in clip.pixels[:, SIZE // 2, SIZE // 2, 0]]
+    return [int(value) for value in host_array(clip.pixels)[:, SIZE // 2, SIZE // 2, 0]]
 
 
 def clips_of(
@@ -217,7 +219,7 @@ def test_clips_are_aligned_by_their_own_frames_only() -> None:
             face_region(frame_of(n), tuple(faces[n].boxes[0].tolist()), faces[n].landmarks[0], reach=0.5)
             for n in range(start, start + T)
         ]
-        assert np.array_equal(clip.pixels, aligned_clip(regions, TARGET, SIZE))
+        assert np.array_equal(host_array(clip.pixels), aligned_clip(regions, TARGET, SIZE))
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from deepscan.runtime.faces.crops import crop_rgb
 from deepscan.runtime.faces.yunet import YuNet
 from deepscan.runtime.media.color import BT709, declared_color
 from deepscan.runtime.media.hdr import BT2020, Curve, Hdr, declared_hdr
@@ -22,6 +21,7 @@ from deepscan.runtime.media.pyav_reader import open_video
 from tests.footage import portrait, write_video
 from tests.hdr_footage import TRANSFERS, hdr_codes, write_hdr
 from tests.heif_files import coded, heif_file, nclx
+from tests.runtime.host_crops import crop_rgb
 from tests.runtime.stills import encoded, only_frame, opened, photo, upright_rgb
 
 CURVES: tuple[Curve, ...] = ("PQ", "HLG")

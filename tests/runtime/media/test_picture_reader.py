@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from deepscan.errors import UnsupportedInput
-from deepscan.runtime.faces.crops import crop_rgb
 from deepscan.runtime.media.frames import Reader
 from deepscan.runtime.media.picture_reader import DECODERS, HEIF_KINDS, picture_kind
 from deepscan.runtime.media.sampling import Choice, Sampling, sampled_frames
 from tests.footage import quadrants
+from tests.runtime.host_crops import crop_rgb
 from tests.runtime.patches import PATCH
 from tests.runtime.scenes import tasks_of
 from tests.runtime.stills import (

@@ -11,7 +11,8 @@ from deepscan.errors import UnsupportedInput
 from deepscan.options import Aggregate, Arithmetic
 from deepscan.results import VideoResult
 from deepscan.runtime.backends.contract import Items
-from deepscan.runtime.cuda.device import DeviceArray, Pixels
+from deepscan.runtime.cuda.device import DeviceArray
+from deepscan.runtime.cuda.pixels import Pixels
 from deepscan.runtime.faces.cropping import FaceInput
 from deepscan.runtime.faces.face_selection import SkipSummary
 from deepscan.runtime.media.frame_tasks import VideoJob

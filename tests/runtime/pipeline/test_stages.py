@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from deepscan.errors import InputError, UnreadableInput
 from deepscan.models.lite import LITE
+from deepscan.runtime.cuda.pixels import host_array
 from deepscan.runtime.faces.cropping import FaceInput, cuts_for
 from deepscan.runtime.faces.detections import Faces
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
@@ -166,7 +167,7 @@ def crops_by_video(stage: FacesStage, batches: Sequence[Sequence[ToFaces]]) -> t
         if isinstance(message, FaceInput):
             assert message.detectors == (0,)
             assert message.start_seconds == message.end_seconds
-            found[message.job.index].append((message.track, message.start_seconds, message.pixels))
+            found[message.job.index].append((message.track, message.start_seconds, host_array(message.pixels)))
     return found, messages
 
 

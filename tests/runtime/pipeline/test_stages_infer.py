@@ -11,8 +11,8 @@ from deepscan.models.lite import LITE
 from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.contract import Items
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
+from deepscan.runtime.cuda.pixels import host_array
 from deepscan.runtime.faces.cropping import FaceInput
-from deepscan.runtime.faces.crops import crop_rgb
 from deepscan.runtime.faces.face_selection import SkipSummary
 from deepscan.runtime.faces.following import TracksEnded
 from deepscan.runtime.media.frame_tasks import VideoJob
@@ -22,6 +22,7 @@ from deepscan.runtime.pipeline.messages import Restarted, ToInfer, VideoDecoded,
 from deepscan.runtime.pipeline.pipeline import Progress
 from deepscan.runtime.pipeline.scoring import ScoringSettings
 from tests.footage import ASTRONAUT, SWAPPED, TWO_FACES
+from tests.runtime.host_crops import crop_rgb
 from tests.runtime.pipeline.infer_parts import (
     INFO,
     QUICK,
@@ -64,7 +65,7 @@ def test_a_mirror_image_counts_as_much_as_the_crop(on_device: bool) -> None:
     halves = [(200, 20), (30, 90), (140, 150)]
     crops = [crop(job, track, 0.0, *sides) for track, sides in enumerate(halves)]
     if on_device:  # all but the first: one batch holds both kinds
-        crops[1:] = [replace(each, pixels=moved_to_device(each.pixels)) for each in crops[1:]]
+        crops[1:] = [replace(each, pixels=moved_to_device(host_array(each.pixels))) for each in crops[1:]]
     messages = [*crops, end_of(job)]
     for mirror in (False, True):
         (result,) = results_of(stage_of(BrightnessBackend(), mirror=mirror), messages)

@@ -1,0 +1,31 @@
+"""Crops of frames that were decoded on the CPU, for tests that look at their pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepscan.runtime.cuda.pixels import host_array
+from deepscan.runtime.faces import aligned_crops, crops
+from deepscan.runtime.faces.aligned_crops import FaceRegion
+from deepscan.runtime.faces.alignment import IntBox
+from deepscan.runtime.media.frames import Box, Frame
+from deepscan.spec import Points
+
+
+def crop_rgb(frame: Frame, box: Box, size: int) -> NDArray[np.uint8]:
+    return host_array(crops.crop_rgb(frame, box, size))
+
+
+def region_rgb(frame: Frame, box: IntBox) -> NDArray[np.uint8]:
+    return host_array(crops.region_rgb(frame, box))
+
+
+def similarity_crop(frame: Frame, landmarks: NDArray[np.float32], target: Points, size: int) -> NDArray[np.uint8]:
+    return host_array(aligned_crops.similarity_crop(frame, landmarks, target, size))
+
+
+def aligned_clip(regions: Sequence[FaceRegion], target: Points, size: int) -> NDArray[np.uint8]:
+    return host_array(aligned_crops.aligned_clip(regions, target, size))
