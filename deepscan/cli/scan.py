@@ -83,7 +83,7 @@ def _scan(paths: list[str] | None, options: ScanOptions, output: OutputOptions) 
     from deepscan.cli.scan_display import ScanDisplay
     from deepscan.cli.scan_run import Continuing, logging_lines, run_to_files, run_to_stdout, say, show_plan
     from deepscan.errors import UsageError
-    from deepscan.runtime.pipeline.trace_parts import Trace
+    from deepscan.runtime.pipeline.trace import Trace
     from deepscan.runtime.store.event_log import EventLog, refuse_bad_log
 
     quiet = output.quiet

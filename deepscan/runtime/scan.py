@@ -22,7 +22,7 @@ from deepscan.runtime.media.content import Contents
 from deepscan.runtime.media.inputs import InputPlan, plan_inputs
 from deepscan.runtime.pipeline.pipeline import Progress, StageTimes
 from deepscan.runtime.pipeline.settings import resolve_settings
-from deepscan.runtime.pipeline.trace_parts import Trace
+from deepscan.runtime.pipeline.trace import Trace
 from deepscan.runtime.store.identity import DetectorKey
 from deepscan.runtime.system.machine import Device, cpu_count, nvidia_gpus
 from deepscan.runtime.workers.plan import cpu_worker, gpu_workers

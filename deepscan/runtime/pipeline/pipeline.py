@@ -3,8 +3,8 @@
     sources x N  ->  stage  ->  stage  ->  results
 
 Every arrow is a `BoundedQueue`. A source turns one job into messages; a stage turns a few messages into others. All of
-them are ordinary functions that yield. The results are taken by whoever iterates, in the caller's own thread. When
-anything raises, or the caller leaves, every link is stopped, every thread joined, and the first error raised.
+them are ordinary functions that yield. The caller gets the results in its own thread, by iterating. When anything
+raises, or the caller leaves, every queue is stopped, every thread joined, and the first error raised.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final, Literal, TypeAlias
 
-from deepscan.runtime.pipeline.pipeline_trace import PipelineTrace
 from deepscan.runtime.pipeline.queues import BoundedQueue, Stopped
 
-if TYPE_CHECKING:
-    from deepscan.runtime.pipeline.trace import TraceWriter
+# What a thread waits for: input, or room for its output.
+Wait: TypeAlias = Literal["waiting", "blocked"]
 
 
 @dataclass(slots=True)
@@ -67,6 +66,34 @@ class StageTimes:
         return self.busy_seconds / accounted if accounted > 0.0 else 0.0
 
 
+class PipelineObserver:
+    """What is told of everything that a pipeline does, from any of its threads. This one ignores it all."""
+
+    def waited(self, wait: Wait, seconds: float) -> None:
+        """Take note of a wait of the calling thread that has just ended."""
+
+    def called(self, name: str, started: float, *, waited: float, blocked: float, items: int, subject: str) -> None:
+        """Take note of a call of a stage's function that has just ended in the calling thread.
+
+        Args:
+            name: of the stage.
+            started: `time.perf_counter()` when the call began.
+            waited: seconds that the thread had waited for the input before.
+            blocked: seconds of the call in which there was no room for the output.
+            items: number of messages that the function got.
+            subject: name of the job, if the stage is a source; else empty.
+        """
+
+    def queue_changed(self, name: str, queue: BoundedQueue[Any]) -> None:
+        """Take note that something was put into a queue, or is about to be taken out."""
+
+    def ended(self) -> None:
+        """Take note that the pipeline has stopped."""
+
+
+UNOBSERVED: Final = PipelineObserver()
+
+
 def _nameless(job: Any) -> str:  # noqa: ARG001
     return ""
 
@@ -75,7 +102,7 @@ def _nameless(job: Any) -> str:  # noqa: ARG001
 class Source:
     """Where messages come from: `function(job)` yields them, in `threads` threads that share the jobs.
 
-    `subject(job)` is what a trace calls a job, such as the path of its file.
+    `subject(job)` is the name of a job for observers, such as the path of its file.
     """
 
     name: str
@@ -100,24 +127,29 @@ class Pipeline:
 
     Args:
         jobs: given to the source's function one by one.
-        source: its output link is bounded by its `max_bytes`, as is every stage's.
+        source: the queue behind it is bounded by its `max_bytes`, as is the one behind every stage.
         stages: in order.
-        trace: gets every call, every wait, and what the links hold; whoever made it closes it.
+        observer: is told of every call, every wait, and every change of a queue.
     """
 
     def __init__(
-        self, jobs: Iterable[Any], source: Source, stages: Sequence[Stage], *, trace: TraceWriter | None = None
+        self,
+        jobs: Iterable[Any],
+        source: Source,
+        stages: Sequence[Stage],
+        *,
+        observer: PipelineObserver = UNOBSERVED,
     ) -> None:
         self.source, self.stages = source, tuple(stages)
         self._jobs = iter(jobs)
         self._jobs_lock = threading.Lock()
         self._error: BaseException | None = None
         first: BoundedQueue[Any] = BoundedQueue(max_bytes=source.max_bytes, producers=source.threads)
-        self._links = [first, *(BoundedQueue[Any](max_bytes=stage.max_bytes) for stage in stages)]
+        self._queues = [first, *(BoundedQueue[Any](max_bytes=stage.max_bytes) for stage in stages)]
         self._times = [StageTimes(source.name, source.threads), *(StageTimes(stage.name, 1) for stage in stages)]
         names = [source.name, *(stage.name for stage in stages), "results"]
-        arrows = [f"{before} -> {after}" for before, after in pairwise(names)]
-        self._trace = PipelineTrace(trace, list(zip(arrows, self._links, strict=True))) if trace else None
+        self._arrows = [f"{before} -> {after}" for before, after in pairwise(names)]
+        self._observer = observer
         self._lock = threading.Lock()
         self._threads = [
             self._thread(f"{source.name}-{number}", self._run_source, source) for number in range(source.threads)
@@ -134,7 +166,7 @@ class Pipeline:
         try:
             for thread in self._threads:
                 thread.start()
-            while taken := self._links[-1].get(1)[0]:
+            while taken := self._queues[-1].get(1)[0]:
                 yield from taken
         except Stopped:
             pass
@@ -151,13 +183,12 @@ class Pipeline:
         return threading.Thread(target=self._guarded, args=(target, *arguments), name=f"deepscan-{name}", daemon=True)
 
     def _stop(self) -> None:
-        for link in self._links:
-            link.stop()
+        for queue in self._queues:
+            queue.stop()
         for thread in self._threads:
             if thread.ident is not None:  # it was started
                 thread.join()
-        if self._trace is not None:
-            self._trace.flush()
+        self._observer.ended()
 
     def _guarded(self, target: Callable[..., None], *arguments: Any) -> None:
         try:
@@ -167,13 +198,13 @@ class Pipeline:
         except BaseException as error:  # whatever it is, it is raised again in the caller's thread
             with self._lock:
                 self._error = self._error or error
-            for link in self._links:
-                link.stop()
+            for queue in self._queues:
+                queue.stop()
 
     def _run_source(self, source: Source) -> None:
         while (job := self._next_job()) is not None:
             self._emit(source.function(job), 0, waited=0.0, items=1, subject=source.subject(job))
-        self._links[0].close()
+        self._queues[0].close()
 
     def _next_job(self) -> Any:
         with self._jobs_lock:
@@ -181,29 +212,26 @@ class Pipeline:
 
     def _run_stage(self, stage: Stage, number: int) -> None:
         while True:
-            if self._trace is not None:
-                self._trace.filled(number)
-            messages, waited = self._links[number].get(stage.batch)
-            if self._trace is not None:
-                self._trace.waited("waiting", waited)
+            self._observer.queue_changed(self._arrows[number], self._queues[number])
+            messages, waited = self._queues[number].get(stage.batch)
+            self._observer.waited("waiting", waited)
             if not messages:
                 break
             self._emit(stage.function(messages), number + 1, waited=waited, items=len(messages), subject="")
         with self._lock:
             self._times[number + 1].waiting_seconds += waited
-        self._links[number + 1].close()
+        self._queues[number + 1].close()
 
     def _emit(self, messages: Iterable[Any], output: int, *, waited: float, items: int, subject: str) -> None:
-        """Drain a function's generator into a link, and close it at once if the pipeline stops."""
+        """Drain a function's generator into a queue, and close it at once if the pipeline stops."""
         started, cpu_started, blocked = time.perf_counter(), time.thread_time(), 0.0
         iterator = iter(messages)
         try:
             for message in iterator:
-                stalled = self._links[output].put(message)
+                stalled = self._queues[output].put(message)
                 blocked += stalled
-                if self._trace is not None:
-                    self._trace.waited("blocked", stalled)
-                    self._trace.filled(output)
+                self._observer.waited("blocked", stalled)
+                self._observer.queue_changed(self._arrows[output], self._queues[output])
         finally:
             close = getattr(iterator, "close", None)
             if close is not None:
@@ -216,5 +244,4 @@ class Pipeline:
                 times.blocked_seconds += blocked
                 times.busy_seconds += elapsed - blocked
                 times.cpu_seconds += cpu
-            if self._trace is not None:
-                self._trace.called(times.name, started, waited=waited, blocked=blocked, items=items, subject=subject)
+            self._observer.called(times.name, started, waited=waited, blocked=blocked, items=items, subject=subject)

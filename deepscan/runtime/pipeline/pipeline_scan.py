@@ -16,7 +16,15 @@ from deepscan.runtime.faces.tracking import LargestFace, Tracker
 from deepscan.runtime.faces.unbroken_follower import UnbrokenFollower
 from deepscan.runtime.media.open_input import open_input
 from deepscan.runtime.pipeline.infer_stage import InferStage
-from deepscan.runtime.pipeline.pipeline import Pipeline, Progress, Source, Stage, StageTimes
+from deepscan.runtime.pipeline.pipeline import (
+    UNOBSERVED,
+    Pipeline,
+    PipelineObserver,
+    Progress,
+    Source,
+    Stage,
+    StageTimes,
+)
 from deepscan.runtime.pipeline.stages import DETECTION_BATCH, DecodeStage, DeviceFaces, FacesStage
 
 if TYPE_CHECKING:
@@ -25,7 +33,6 @@ if TYPE_CHECKING:
     from deepscan.runtime.media.decoder_choice import DeviceDecoding
     from deepscan.runtime.media.frame_tasks import VideoJob
     from deepscan.runtime.pipeline.settings import ScanSettings
-    from deepscan.runtime.pipeline.trace import TraceWriter
 
 # A face may be out of sight for this long and keep its track; where looks are seconds apart, for ever.
 MAX_GAP_SECONDS: Final = 1.0
@@ -84,7 +91,7 @@ class PipelineScan:
         backends: one for each detector; closed at the end.
         decoders: what decodes.
         bounds: sizes of links and batches.
-        trace: of this process, if one is wanted; whoever made it closes it.
+        observer: of the pipeline.
 
     Attributes:
         progress: how far it is.
@@ -99,7 +106,7 @@ class PipelineScan:
         backends: Sequence[Backend],
         decoders: Decoders,
         bounds: Bounds,
-        trace: TraceWriter | None = None,
+        observer: PipelineObserver = UNOBSERVED,
     ) -> None:
         self.progress = Progress()
         self._backends = backends
@@ -127,7 +134,7 @@ class PipelineScan:
                 Stage("faces", faces, batch=bounds.frames_at_once, max_bytes=bounds.crop_bytes),
                 Stage("infer", infer, batch=bounds.crops_at_once, max_bytes=RESULTS_WAITING_BYTES),
             ],
-            trace=trace,
+            observer=observer,
         )
 
     def __iter__(self) -> Iterator[tuple[VideoResult, ...]]:

@@ -1,6 +1,7 @@
-"""A record of who did what when, for chrome://tracing and https://ui.perfetto.dev: Chrome's trace event format.
+"""Traces: a record of what each thread did when, for chrome://tracing and https://ui.perfetto.dev.
 
-The object form of the format: {"traceEvents": [...]}, one event on each line. Phase "X" is something that took time,
+The format is Chrome's trace event format.
+ Its object form is used: {"traceEvents": [...]}, one event on each line. Phase "X" is something that took time,
 "C" a counter, "M" the name of a process or a thread; times are microseconds. Whatever is written ends with the brackets
 that close the file, and what comes next overwrites them: so the file is valid JSON at any time, also after an interrupt
 or a kill, which loses what is still in the buffer.
@@ -9,25 +10,36 @@ or a kill, which loses what is still in the buffer.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from deepscan.errors import OutputError
+from deepscan.runtime.pipeline.pipeline import PipelineObserver, Wait
+from deepscan.runtime.system.files import refuse_unwritable
+
+if TYPE_CHECKING:
+    from deepscan.runtime.pipeline.queues import BoundedQueue
 
 Value: TypeAlias = str | int | float
 
 HEAD: Final = b'{"displayTimeUnit":"ms","traceEvents":[\n'
 TAIL: Final = b"\n]}\n"
 BUFFER_BYTES: Final = 1 << 18
-# Viewers load the whole file; beyond this none of them can show it, and a scan of days shall not fill the disk.
+# Viewers load the whole file; beyond this none of them can show it, and a scan of days must not fill the disk.
 MOST_BYTES: Final = 1 << 30
-# Undecodable bytes of a file's name; they are no text, and no JSON.
+# Undecodable bytes of a file's name, which JSON cannot hold.
 SURROGATES: Final = re.compile("[\ud800-\udfff]")
+# Shorter waits get no event of their own; what a call waited for in all is among its details.
+SHORTEST_SECONDS: Final = 100e-6
+# The size of a queue is written at most so often.
+COUNTER_SECONDS: Final = 0.01
 
 
 class TraceWriter:
@@ -39,7 +51,7 @@ class TraceWriter:
     Args:
         path: of the file; an older trace there is replaced, nothing else is.
         pid: number of the process, or any other that no writer of the same trace has.
-        name: what people call the process.
+        name: of the process, as viewers show it.
         most_bytes: the file stops growing there.
 
     Raises:
@@ -161,6 +173,87 @@ def joined(parts: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str]
         raise OutputError(f"{target} cannot be written ({error.strerror}): the parts beside it are kept.") from error
     for part in parts:
         Path(part).unlink(missing_ok=True)
+
+
+class PipelineTrace(PipelineObserver):
+    """Writes what the threads of one pipeline do.
+
+    Args:
+        writer: of this process; whoever made it closes it.
+    """
+
+    def __init__(self, writer: TraceWriter) -> None:
+        self._writer = writer
+        self._lock = threading.Lock()
+        self._counted: dict[str, float] = {}
+
+    def waited(self, wait: Wait, seconds: float) -> None:
+        """See `PipelineObserver.waited`."""
+        if seconds >= SHORTEST_SECONDS:
+            self._writer.took(wait, wait, time.perf_counter() - seconds, seconds)
+
+    def called(self, name: str, started: float, *, waited: float, blocked: float, items: int, subject: str) -> None:
+        """See `PipelineObserver.called`."""
+        elapsed = time.perf_counter() - started
+        details: dict[str, str | float] = {"items": items, "busy_ms": round(1000 * (elapsed - blocked), 3)}
+        details |= {"waiting_ms": round(1000 * waited, 3), "blocked_ms": round(1000 * blocked, 3)}
+        if subject:
+            details["path"] = subject
+        self._writer.took(name, "busy", started, elapsed, **details)
+
+    def queue_changed(self, name: str, queue: BoundedQueue[Any]) -> None:
+        """Write the size of a queue, unless that was done a moment ago."""
+        now = time.perf_counter()
+        with self._lock:
+            if now - self._counted.get(name, -math.inf) < COUNTER_SECONDS:
+                return
+            self._counted[name] = now
+        items, held_bytes = queue.size()
+        self._writer.counted(f"{name}: bytes", now, {"bytes": held_bytes})
+        self._writer.counted(f"{name}: items", now, {"items": items})
+
+    def ended(self) -> None:
+        """Write what waits in the buffer."""
+        self._writer.flush()
+
+
+class Trace:
+    """The trace of a scan in a file, of which each process writes a part.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = os.fspath(path)
+        self._parts: list[str] = []
+
+    def check(self) -> None:
+        """Begin the file, so that an error comes now and not after days.
+
+        Raises:
+            OutputError: the file cannot be written, or is something else than a trace.
+        """
+        TraceWriter(self._path, pid=os.getpid(), name="deepscan").close()
+
+    def check_only(self) -> None:
+        """Raise the error that would prevent the file, without writing anything.
+
+        Raises:
+            OutputError: the file cannot be written, or is something else than a trace.
+        """
+        refuse_unwritable(self._path, begins=HEAD, kind="trace")
+
+    def part(self) -> str:
+        """Return the path of a file for one more process; `finish` joins them."""
+        self._parts.append(f"{self._path}.part{len(self._parts) + 1}")
+        return self._parts[-1]
+
+    def finish(self) -> None:
+        """Join the parts that the processes have written."""
+        there = [part for part in self._parts if os.path.exists(part)]
+        if there:
+            joined(there, self._path)
 
 
 def _opened(path: str) -> int:

@@ -52,7 +52,7 @@ from deepscan.wording import plural
 
 if TYPE_CHECKING:
     from deepscan.options import ScanOptions
-    from deepscan.runtime.pipeline.trace_parts import Trace
+    from deepscan.runtime.pipeline.trace import Trace
     from deepscan.runtime.workers.plan import WorkerPlan
 
 FIRST: Final = 0

@@ -31,9 +31,10 @@ from deepscan.runtime.faces.detections import DeviceFaceDetector
 from deepscan.runtime.media.decoder_choice import DecoderCounts, DeviceDecoding
 from deepscan.runtime.media.device_work import DeviceWork
 from deepscan.runtime.media.frame_tasks import VideoJob
+from deepscan.runtime.pipeline.pipeline import UNOBSERVED, PipelineObserver
 from deepscan.runtime.pipeline.pipeline_scan import ON_CPU, ON_GPU, Decoders, PipelineScan
 from deepscan.runtime.pipeline.settings import resolve_settings
-from deepscan.runtime.pipeline.trace import TraceWriter
+from deepscan.runtime.pipeline.trace import PipelineTrace, TraceWriter
 from deepscan.runtime.system.processes import die_with_parent, limit_memory, usual_memory
 from deepscan.runtime.workers.protocol import (
     Detector,
@@ -137,10 +138,11 @@ def work(link: SupervisorLink) -> None:
     if plan.device == "cpu":
         limit_memory(options.memory or usual_memory())
     with ExitStack() as held:
-        trace = None
+        observer: PipelineObserver = UNOBSERVED
         if start.trace is not None:
-            trace = TraceWriter(os.fsdecode(start.trace), pid=os.getpid(), name=start.name)
-            held.callback(trace.close)
+            writer = TraceWriter(os.fsdecode(start.trace), pid=os.getpid(), name=start.name)
+            held.callback(writer.close)
+            observer = PipelineTrace(writer)
         settings = resolve_settings(options)
         face_detector = settings.load_face_detector(plan.device)
         counts = DecoderCounts()
@@ -154,7 +156,7 @@ def work(link: SupervisorLink) -> None:
             backends=backends,
             decoders=Decoders(plan.decoders, max(1, plan.threads // plan.decoders), on_gpu),
             bounds=ON_CPU if plan.device == "cpu" else ON_GPU,
-            trace=trace,
+            observer=observer,
         )
         detectors = tuple(
             Detector(

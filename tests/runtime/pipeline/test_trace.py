@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from deepscan.errors import OutputError
 from deepscan.runtime.pipeline.pipeline import Pipeline, Source, Stage, StageTimes
-from deepscan.runtime.pipeline.trace import BUFFER_BYTES, TraceWriter, joined
+from deepscan.runtime.pipeline.trace import BUFFER_BYTES, PipelineTrace, TraceWriter, joined
 from tests.runtime.watchdog import wait_until, within_patience
 
 
@@ -58,7 +58,7 @@ def traced_run(path: Path, *, slow_source: float = 0.0, slow_stage: float = 0.0,
         [f"video {number}" for number in range(jobs)],
         Source("decode", feed, threads=2, max_bytes=20, subject=str),
         [Stage("faces", stage, batch=2, max_bytes=1000)],
-        trace=writer,
+        observer=PipelineTrace(writer),
     )
     assert len(within_patience(lambda: list(pipeline.results()))) == 4 * jobs
     writer.close()
@@ -111,7 +111,7 @@ def test_the_events_of_one_thread_lie_side_by_side_or_inside_each_other(tmp_path
                 assert apart or inside
 
 
-def test_the_links_have_counters_in_bytes_and_items(tmp_path: Path) -> None:
+def test_the_queues_have_counters_in_bytes_and_items(tmp_path: Path) -> None:
     traced_run(tmp_path / "trace", slow_stage=0.02)
     counters = of_phase(events_in(tmp_path / "trace"), "C")
     assert {event["name"] for event in counters} == {
@@ -128,7 +128,7 @@ def test_an_error_in_a_stage_leaves_a_trace_of_what_came_before(tmp_path: Path) 
 
     writer = TraceWriter(tmp_path / "trace", pid=1, name="worker")
     source = Source("decode", lambda job: [Item(job)], threads=1, max_bytes=20)
-    pipeline = Pipeline([0], source, [Stage("faces", stage, batch=2, max_bytes=100)], trace=writer)
+    pipeline = Pipeline([0], source, [Stage("faces", stage, batch=2, max_bytes=100)], observer=PipelineTrace(writer))
     with pytest.raises(ValueError, match="on purpose"):
         within_patience(lambda: list(pipeline.results()))
     assert {event["name"] for event in of_phase(events_in(tmp_path / "trace"), "X")} >= {"decode"}

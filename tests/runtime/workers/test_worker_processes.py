@@ -20,7 +20,7 @@ from deepscan import scan
 from deepscan.errors import MachineError, ModelError
 from deepscan.options import ScanOptions
 from deepscan.results import VideoResult
-from deepscan.runtime.pipeline.trace_parts import Trace
+from deepscan.runtime.pipeline.trace import Trace
 from deepscan.runtime.workers.plan import WorkerPlan
 from deepscan.runtime.workers.protocol import Job, Start, ToWorker
 from deepscan.runtime.workers.supervisor import Supervisor
