@@ -12,7 +12,7 @@ from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.faces.cropping import Cropper, CropSpec, FaceInput
 from deepscan.runtime.faces.detections import Detection
 from deepscan.runtime.faces.face_selection import SkipSummary, SmallFaces
-from deepscan.runtime.faces.glimpses import Glimpses
+from deepscan.runtime.faces.tracking import Glimpses
 from deepscan.runtime.media.video_limits import CrowdLimit
 
 if TYPE_CHECKING:

@@ -1,7 +1,8 @@
 """Crops on a device: what is asked for one by one is noted, and done by few kernels at the end of a batch.
 
 A kernel for each crop would cost more to begin than to run. So `resampled`, `warped` and `stacked` return arrays that
-hold nothing yet; `finish` makes them all, whatever faces, tracks and videos they belong to.
+hold nothing yet; `finish` makes them all, whatever faces, tracks and videos they belong to. Besides that, a kilobyte of
+sums stands in for a frame where shot boundaries are looked for.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from deepscan.runtime.cuda.device import DeviceArray, Queue
-from deepscan.runtime.cuda.kernel_jobs import COPY, RESAMPLE, WARP
+from deepscan.runtime.cuda.kernel_jobs import BLOCKS, COPY, RESAMPLE, SUM_LUMA, WARP
+from deepscan.runtime.media.shots import sample_places
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 BYTES: Final = np.dtype(np.uint8)
 CHANNELS: Final = 3
+SUMS: Final = np.dtype(np.uint32)
 
 
 class DeviceWork:
@@ -169,3 +172,20 @@ def inverted(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.array([[0.0, 0.0, -2.0], [0.0, 0.0, -2.0]])
     back = np.linalg.inv(linear)
     return np.column_stack([back, -back @ matrix[:, 2]])
+
+
+def luma_sums(queue: Queue, plane: DeviceArray) -> DeviceArray:
+    """Begin to add up samples of a luma plane, uint8 or uint16 [H, W]; see `Picture.luma_sums`.
+
+    Returns:
+        uint32 [16, 16], once somebody waits.
+    """
+    sums = queue.empty((BLOCKS, BLOCKS), SUMS)
+    job = np.zeros(1, dtype=SUM_LUMA)
+    job["width"] = job["height"] = BLOCKS
+    job["address"], (job["row"], job["step"]) = plane.address, plane.strides
+    job["sample_bytes"], job["target"] = plane.kind.itemsize, sums.address
+    height, width = plane.shape
+    job["rows"], job["columns"] = sample_places((height, width))
+    queue.run("sum_luma", job)
+    return sums

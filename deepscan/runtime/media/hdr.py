@@ -1,4 +1,4 @@
-"""From HDR to the SDR that detectors know: what a picture's numbers would look like on an ordinary screen.
+"""HDR: which pictures have it, and what their numbers would look like on an ordinary screen, as detectors know it.
 
 PQ and HLG: ITU-R BT.2100-2, tables 4 and 5. 203 cd/m2 is the white of a page, as SDR's white is (ITU-R BT.2408-7,
 table 1). What is brighter is compressed by the EETF of ITU-R BT.2390-11, section 5.4.1, for the brightest of R, G
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, BinaryIO, Final, Literal
 
 import cv2
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from PIL import Image
 
 Curve = Literal["PQ", "HLG"]
 # H.273, table 3: SMPTE ST 2084 and ARIB STD-B67.
@@ -40,6 +41,10 @@ PERCEPTUAL_MATRICES: Final = frozenset([14, 15])  # ICtCp and IPT-PQ-C2
 UNFAITHFUL: Final = "with colors that cannot be decoded faithfully"
 # What MP4 files call video of Dolby Vision that is nothing else besides (profile 5): IPT, with its own reshaping.
 DOLBY_VISION_TAGS: Final = frozenset(["dvh1", "dvhe", "dav1", "dvav", "dva1"])
+# What a PNG may have before its pixels, apart from exotic files.
+PNG_HEAD_BYTES: Final = 1 << 17
+ICC_TAGS_AT: Final = 128
+MOST_ICC_TAGS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,3 +166,36 @@ def _xyz_from_rgb(primaries: int) -> NDArray[np.float64]:
     columns = np.array([(x / y, 1.0, (1 - x - y) / y) for x, y in CHROMATICITIES[primaries]]).T
     white = np.array([D65[0] / D65[1], 1.0, (1 - D65[0] - D65[1]) / D65[1]])
     return columns * np.linalg.solve(columns, white)
+
+
+def hdr_of_picture(image: Image.Image, file: BinaryIO | None = None, declared: Hdr | None = None) -> Hdr | None:
+    """Return how a picture is HDR, or None.
+
+    Args:
+        image: opened by Pillow or libheif; a profile of ICC version 4.4 may tell.
+        file: of a PNG, whose `cICP` chunk may tell.
+        declared: what is known from the file's boxes; goes before.
+    """
+    if declared is not None:
+        return declared
+    points = _png_points(file) if file is not None else b""
+    points = points or _icc_points(image.info.get("icc_profile") or b"")
+    return declared_hdr(primaries=points[0], transfer=points[1]) if len(points) >= 2 else None
+
+
+def _png_points(file: BinaryIO) -> bytes:
+    """Return the content of `cICP` (PNG, third edition, 11.3.2.6)."""
+    file.seek(0)
+    head = file.read(PNG_HEAD_BYTES).partition(b"IDAT")[0]
+    return head.partition(b"\0\0\0\x04cICP")[2][:4]
+
+
+def _icc_points(profile: bytes) -> bytes:
+    """Return primaries and transfer from the tag `cicp` (ICC.1:2022, 9.2.17 and 10.3)."""
+    count = int.from_bytes(profile[ICC_TAGS_AT : ICC_TAGS_AT + 4])
+    for number in range(min(count, MOST_ICC_TAGS)):
+        tag = profile[ICC_TAGS_AT + 4 + 12 * number :][:12]
+        if tag[:4] == b"cicp":
+            start = int.from_bytes(tag[4:8])
+            return profile[start + 8 : start + 12]
+    return b""

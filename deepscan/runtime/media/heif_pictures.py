@@ -16,8 +16,8 @@ from PIL import AvifImagePlugin, Image
 
 from deepscan.errors import OverLimit, UnreadableInput, UnsupportedInput
 from deepscan.limits import Limits
+from deepscan.runtime.media.file_bytes import masked, without_boxes
 from deepscan.runtime.media.heif_facts import HeifFacts
-from deepscan.runtime.media.masked_file import masked, without_boxes
 
 # A photograph of 100 megapixels has some 50 MB, with a video of three seconds attached 100 MB.
 MOST_FILE_BYTES: Final = 1 << 30

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from deepscan.errors import InputError, OverLimit, UnreachableInput
 from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.media.animation_reader import AnimationReader, is_animated_webp, open_animation
+from deepscan.runtime.media.file_bytes import without_boxes
 from deepscan.runtime.media.frames import nobody_watches
 from deepscan.runtime.media.heif_facts import HeifFacts, heif_facts
-from deepscan.runtime.media.masked_file import without_boxes
 from deepscan.runtime.media.picture_reader import PictureReader, open_picture, picture_kind
 from deepscan.runtime.media.pyav_reader import PyAVReader
 from deepscan.runtime.system.regular_files import open_regular_file

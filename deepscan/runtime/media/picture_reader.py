@@ -24,10 +24,9 @@ from deepscan.errors import InputError, UnreachableInput, UnreadableInput, Unsup
 from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.media.color import BT709, IDENTITY, Color
 from deepscan.runtime.media.frames import Frame, Geometry, Orientation, Picture, VideoInfo
-from deepscan.runtime.media.hdr import declared_hdr
+from deepscan.runtime.media.hdr import declared_hdr, hdr_of_picture
 from deepscan.runtime.media.heif_facts import heif_facts
 from deepscan.runtime.media.heif_pictures import heif_image
-from deepscan.runtime.media.picture_hdr import hdr_of_picture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

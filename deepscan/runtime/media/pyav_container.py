@@ -1,19 +1,24 @@
-"""Opening files with FFmpeg (PyAV) safely: only the file itself, only formats that refer to no other, only videos."""
+"""Opening files with FFmpeg (PyAV) safely: only the file itself, only formats that refer to no other, only videos.
+
+Of several streams the main one is decoded; `main_stream` says which one that is.
+"""
 
 from __future__ import annotations
 
 import errno
+from collections import Counter
+from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import av
 from av.codec.hwaccel import HWDeviceType
+from av.stream import Disposition
 
-from deepscan.errors import OverLimit, UnreadableInput
+from deepscan.errors import OverLimit, UnreadableInput, UnsupportedInput
 from deepscan.runtime.media.decoder_choice import DecoderLost, StreamFacts
 from deepscan.runtime.media.frames import VideoInfo
 from deepscan.runtime.media.hdr import CURVES
-from deepscan.runtime.media.main_stream import main_stream
 from deepscan.runtime.media.stream_length import start_seconds, stated_length
 
 if TYPE_CHECKING:
@@ -34,6 +39,12 @@ TOO_HIGH_RATE = 1000
 ALLOCATED_SHARE = 1.1
 FFMPEG_MOST = 2**31 - 1  # the largest `max_pixels` that FFmpeg takes
 PROGRESSIVE = 1  # FFmpeg's AVFieldOrder: 0 unknown, 1 progressive, from 2 on kinds of interlacing
+COVERS: Final = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+PICTURE_CODECS: Final = frozenset("bmp gif jpeg2000 jpegxl ljpeg mjpeg png tiff webp".split())
+# A stream that has so many pictures before another one has its second is the one that moves.
+PROOF_PICTURES: Final = 250
+# Chapters of a film have pictures too, and a lecture has slides, but far fewer than the film or the camera.
+MANY_TIMES: Final = 10
 
 
 def open_container(file: BinaryIO, *, most_pixels: int | None = None) -> InputContainer:
@@ -201,3 +212,87 @@ def _accepted_demuxers() -> str:
             if not name.endswith("_pipe") and REFUSED_DEMUXERS.isdisjoint(name.split(","))
         )
     )
+
+
+@dataclass(frozen=True, slots=True)
+class MainStream:
+    """The main video stream.
+
+    Attributes:
+        index: its number among all streams.
+        others: how many further video streams move.
+    """
+
+    index: int
+    others: int = 0
+
+
+def video_streams(container: InputContainer) -> list[VideoStream]:
+    """Return the video streams that do not say that they are covers."""
+    return [stream for stream in container.streams.video if not stream.disposition & COVERS]
+
+
+def must_be_counted(container: InputContainer) -> bool:
+    """Tell whether the pictures of each stream have to be counted to find the main one: headers may tell as much."""
+    streams = video_streams(container)
+    return len(streams) > 1 and not all(stream.frames for stream in streams)
+
+
+def counted_pictures(container: InputContainer) -> Counter[int]:
+    """Count the pictures of each video stream by demuxing, until it is plain which ones move.
+
+    The container has to be opened again afterwards.
+    """
+    streams = video_streams(container)
+    counts: Counter[int] = Counter()
+    try:
+        for packet in container.demux(streams):
+            counts[packet.stream_index] += packet.size > 0
+            if counts[packet.stream_index] >= PROOF_PICTURES:
+                break
+    except (av.FFmpegError, OSError):  # whoever decodes it will meet it again, and say so
+        pass
+    return counts
+
+
+def main_stream(container: InputContainer, counts: Counter[int] | None = None) -> MainStream:
+    """Return the main video stream: FFmpeg's choice, unless that is a still picture beside a moving one.
+
+    Args:
+        container: open.
+        counts: pictures of each stream, where headers do not tell.
+
+    Raises:
+        UnsupportedInput: there is none, or no decoder for it.
+    """
+    streams = video_streams(container) or _only_thumbnails(container)
+    if not streams:
+        content = "sound but no video" if container.streams.audio else "no video stream"
+        raise UnsupportedInput(f"The file holds {content}: only videos can be scanned.")
+    counted = Counter() if counts is None else counts
+    pictures = {stream.index: stream.frames or counted[stream.index] for stream in streams}
+    best = container.streams.best("video")
+    stream = best if best in streams else streams[0]
+    if len(streams) > 1:
+        most = max(streams, key=lambda one: pictures[one.index])
+        own, many = pictures[stream.index], pictures[most.index]
+        stream = most if own <= 1 < many or own * MANY_TIMES <= many else stream
+    if stream.codec_context is None:
+        raise UnsupportedInput("FFmpeg has no decoder for its video codec: convert the file to a common codec.")
+    others = [one for one in streams if one != stream and not _is_cover_beside(one, pictures, pictures[stream.index])]
+    return MainStream(stream.index, len(others))
+
+
+def _is_cover_beside(stream: VideoStream, pictures: dict[int, int], most: int) -> bool:
+    """Tell whether a stream is a still, or a few, beside another one of `most` pictures."""
+    own = pictures[stream.index]
+    return own <= 1 < most or (_name(stream) in PICTURE_CODECS and own * MANY_TIMES <= most)
+
+
+def _only_thumbnails(container: InputContainer) -> list[VideoStream]:
+    """Return the streams that are not attached pictures: stills in files that hold nothing else."""
+    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+
+
+def _name(stream: VideoStream) -> str:
+    return stream.codec_context.codec.canonical_name if stream.codec_context is not None else ""

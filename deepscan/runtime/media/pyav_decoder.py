@@ -15,9 +15,12 @@ from deepscan.runtime.media.decoder_choice import DecoderLost, resolve_decoder
 from deepscan.runtime.media.encryption import refuse_encrypted
 from deepscan.runtime.media.file_end import file_end
 from deepscan.runtime.media.frames import Frame, Geometry, Orientation, nobody_watches
-from deepscan.runtime.media.main_stream import MainStream, counted_pictures, main_stream, must_be_counted
 from deepscan.runtime.media.pyav_container import (
+    MainStream,
+    counted_pictures,
+    main_stream,
     main_video_stream,
+    must_be_counted,
     open_container,
     plain,
     reopen_accelerated,
@@ -25,8 +28,13 @@ from deepscan.runtime.media.pyav_container import (
     stream_facts,
     video_for_threads,
 )
-from deepscan.runtime.media.pyav_device_pictures import Copied, nvdec_acceleration, picture_on_device
-from deepscan.runtime.media.pyav_pictures import orientation_from_av, picture_from_av
+from deepscan.runtime.media.pyav_pictures import (
+    Copied,
+    nvdec_acceleration,
+    orientation_from_av,
+    picture_from_av,
+    picture_on_device,
+)
 from deepscan.runtime.media.stream_length import clock_for, start_seconds
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ import msgspec
 from deepscan.options import Aggregate
 from deepscan.results import Label, Segment, TrackResult
 from deepscan.runtime.media.sampling import Sampling
-from deepscan.runtime.pipeline.timeline import Bin, Timeline
 from deepscan.spec import DetectorSpec, LabelBand
 
 TRACKS_DETAILED = 64
@@ -22,6 +21,9 @@ TRACKS_DETAILED = 64
 MIN_SIGHTINGS: Final = 3
 # Stands for the number of a track.
 POOL: Final = -1
+# The course of a score is kept in segments of this width, which doubles when there are too many of them.
+FIRST_WIDTH_SECONDS: Final = 1.0
+MAX_SEGMENTS: Final = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,51 @@ class VideoScore:
     sightings: int
     peak: Segment
     details: tuple[TrackResult, ...]
+
+
+@dataclass(slots=True)
+class Bin:
+    """What fell into one stretch of time: the time of its first and last value, their sum and number."""
+
+    start_seconds: float
+    end_seconds: float
+    total: float = 0.0
+    count: int = 0
+
+    @property
+    def mean(self) -> float:
+        """Mean of the values."""
+        return self.total / self.count
+
+
+class Timeline:
+    """Collects values in bins of one second; when there are too many bins, pairs are joined and the width doubles."""
+
+    def __init__(self) -> None:
+        self._width = FIRST_WIDTH_SECONDS
+        self._bins: dict[int, Bin] = {}
+
+    def join(self, part: Bin) -> None:
+        """Add what fell into a stretch of time; it counts where it starts. Stretches may come in any order."""
+        _join(self._bins, int(part.start_seconds // self._width), part)
+        while len(self._bins) > MAX_SEGMENTS:
+            self._width *= 2
+            halved: dict[int, Bin] = {}
+            for number, old in self._bins.items():
+                _join(halved, number // 2, old)
+            self._bins = halved
+
+    def bins(self) -> list[Bin]:
+        """Return the bins that hold values, in the order of time."""
+        return [self._bins[number] for number in sorted(self._bins)]
+
+
+def _join(bins: dict[int, Bin], number: int, part: Bin) -> None:
+    found = bins.setdefault(number, Bin(part.start_seconds, part.end_seconds))
+    found.start_seconds = min(found.start_seconds, part.start_seconds)
+    found.end_seconds = max(found.end_seconds, part.end_seconds)
+    found.total += part.total
+    found.count += part.count
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ from deepscan.runtime.media.device_work import DeviceWork
 from deepscan.runtime.media.frames import DeviceFrame, Frame
 from deepscan.runtime.media.open_input import open_input
 from deepscan.runtime.media.picture_reader import PictureReader
-from deepscan.runtime.media.pyav_device_pictures import Copied, picture_on_device
+from deepscan.runtime.media.pyav_pictures import Copied, picture_on_device
 from deepscan.runtime.media.pyav_reader import PyAVReader, open_video
 from deepscan.runtime.system.regular_files import open_regular_file
 from tests.footage import ASTRONAUT, PHONE, SWAPPED, counting, noise, quadrants, write_video

@@ -22,9 +22,8 @@ from deepscan.runtime.cuda.kernel_jobs import COPY, RESAMPLE, SUM_LUMA, WARP
 from deepscan.runtime.cuda.pixels import host_array
 from deepscan.runtime.faces.crops import crop_rgb, region_rgb
 from deepscan.runtime.media.color import BT601, BT709, IDENTITY, Color
-from deepscan.runtime.media.device_work import DeviceWork
+from deepscan.runtime.media.device_work import DeviceWork, luma_sums
 from deepscan.runtime.media.frames import Box, Frame, Geometry, Orientation, Picture
-from deepscan.runtime.media.luma_sums import luma_sums
 from deepscan.runtime.media.pyav_reader import open_video
 from deepscan.runtime.media.shots import luma_signature, sample_places
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES

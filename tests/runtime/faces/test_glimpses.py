@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepscan.runtime.faces.glimpses import Glimpses
+from deepscan.runtime.faces.tracking import Glimpses
 
 SHOTS = st.lists(st.lists(st.sets(st.integers(0, 4)), min_size=1, max_size=5), max_size=5)
 

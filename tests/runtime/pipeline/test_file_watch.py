@@ -15,9 +15,8 @@ from PIL import Image
 from deepscan.errors import UnreachableInput, UnreadableInput
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
 from deepscan.runtime.media.content import content_id, content_ids
-from deepscan.runtime.media.file_bytes import FileBytes
+from deepscan.runtime.media.file_bytes import FileBytes, masked
 from deepscan.runtime.media.frame_tasks import VideoJob
-from deepscan.runtime.media.masked_file import masked
 from deepscan.runtime.media.open_input import open_input
 from deepscan.runtime.media.sampling import Sampling
 from deepscan.runtime.pipeline.file_watch import CHANGED

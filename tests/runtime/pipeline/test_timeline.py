@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepscan.runtime.pipeline.timeline import FIRST_WIDTH_SECONDS, MAX_SEGMENTS, Bin, Timeline
+from deepscan.runtime.pipeline.scoring import FIRST_WIDTH_SECONDS, MAX_SEGMENTS, Bin, Timeline
 
 # Times from the first frames of a video to a week; some files begin a little before zero.
 SECONDS = st.one_of(
