@@ -12,7 +12,7 @@ from deepscan.runtime.faces import aligned_crops, crops
 from deepscan.runtime.faces.aligned_crops import FaceRegion
 from deepscan.runtime.faces.alignment import IntBox
 from deepscan.runtime.media.frames import Box, Frame
-from deepscan.spec import Points
+from deepscan.spec import Landmarks
 
 
 def crop_rgb(frame: Frame, box: Box, size: int) -> NDArray[np.uint8]:
@@ -23,9 +23,9 @@ def region_rgb(frame: Frame, box: IntBox) -> NDArray[np.uint8]:
     return host_array(crops.region_rgb(frame, box))
 
 
-def similarity_crop(frame: Frame, landmarks: NDArray[np.float32], target: Points, size: int) -> NDArray[np.uint8]:
+def similarity_crop(frame: Frame, landmarks: NDArray[np.float32], target: Landmarks, size: int) -> NDArray[np.uint8]:
     return host_array(aligned_crops.similarity_crop(frame, landmarks, target, size))
 
 
-def aligned_clip(regions: Sequence[FaceRegion], target: Points, size: int) -> NDArray[np.uint8]:
+def aligned_clip(regions: Sequence[FaceRegion], target: Landmarks, size: int) -> NDArray[np.uint8]:
     return host_array(aligned_crops.aligned_clip(regions, target, size))

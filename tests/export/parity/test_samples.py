@@ -68,7 +68,7 @@ def scanned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[FaceInput]]:
 
 def test_crops_are_those_of_a_scan(scanned: Callable[..., list[FaceInput]]) -> None:
     gathered = gather_samples([ASTRONAUT], LITE, count=5, seed=3)
-    crops = {host_array(face.pixels).tobytes(): face for face in scanned(ASTRONAUT, mode="paper", frames=10)}
+    crops = {host_array(face.pixels).tobytes(): face for face in scanned(ASTRONAUT, sampling="paper", frames=10)}
     assert len(crops) == 10
     assert gathered.items.shape == (5, *LITE.item_shape)
     for item, source in zip(gathered.items, gathered.sources, strict=True):
@@ -79,7 +79,7 @@ def test_crops_are_those_of_a_scan(scanned: Callable[..., list[FaceInput]]) -> N
 def test_clips_are_those_of_a_scan(scanned: Callable[..., list[FaceInput]], tmp_path: Path) -> None:
     model = str(tiny_clip_artifact(tmp_path))
     gathered = gather_samples([TWO_FACES], TINY_CLIP, count=4, seed=0)
-    clips = {host_array(face.pixels).tobytes() for face in scanned(TWO_FACES, model=model, mode="quick", clips=8)}
+    clips = {host_array(face.pixels).tobytes() for face in scanned(TWO_FACES, model=model, sampling="quick", clips=8)}
     assert len(clips) == 16  # windows, not the whole video
     assert {item.tobytes() for item in gathered.items} <= clips
     assert len({item.tobytes() for item in gathered.items}) == 4

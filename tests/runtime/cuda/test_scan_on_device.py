@@ -7,7 +7,6 @@ else is what runs on a GPU.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,7 +104,7 @@ def results(
         bounds=ON_CPU if on is None else ON_GPU,
     )
     found = sorted((result for finished in scan for result in finished), key=lambda result: result.row)
-    return [replace(result, elapsed_seconds=0.0, backend="") for result in found]
+    return [structs.replace(result, elapsed_seconds=0.0, backend="") for result in found]
 
 
 @pytest.fixture

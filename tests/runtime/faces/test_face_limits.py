@@ -10,6 +10,7 @@ from msgspec import structs
 
 from deepscan.limits import Limits, OnLimit
 from deepscan.models.lite import LITE
+from deepscan.runtime.cuda.pixels import host_array
 from deepscan.runtime.faces.cropping import CropSpec, FaceInput, cuts_for
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
 from deepscan.runtime.faces.face_selection import SkipSummary
@@ -41,7 +42,7 @@ TINY = [(10.0 * number, 100.0, 10.0 * number + 9, 109.0) for number in range(20)
 def test_of_too_many_faces_the_largest_are_kept_and_it_is_told() -> None:
     follower = follower_of(Limits(faces=2, on_limit="truncate"))
     crops = [*follower.look(look_at(ramp_frame(0.0), starts_shot=True), faces_at(*PEOPLE, *TINY))]
-    assert [round(float(crop.pixels.mean())) for crop in crops if isinstance(crop, FaceInput)] == [130, 214]
+    assert [round(float(host_array(crop.pixels).mean())) for crop in crops if isinstance(crop, FaceInput)] == [130, 214]
     assert follower.most_faces == 23
     assert follower.left_out() == SkipSummary(
         small_faces=20, cut=("of up to 3 faces in a frame the largest 2 were scored (see --max-faces)",)
