@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from deepscan.options import Arithmetic
 from deepscan.runtime.artifacts.artifacts import Artifact, Manifest
 from deepscan.runtime.backends.contract import Items
+from deepscan.runtime.cuda.pixels import host_array
 from deepscan.runtime.system.machine import Device
 
 
@@ -24,6 +25,6 @@ class ToyBackend:
         return ("fp32",) if device == "cpu" else ()
 
     def logits(self, batch: Items) -> NDArray[np.float32]:
-        return np.array([item.mean() / 64 - 2 for item in batch], dtype=np.float32)
+        return np.array([host_array(item).mean() / 64 - 2 for item in batch], dtype=np.float32)
 
     def close(self) -> None: ...
