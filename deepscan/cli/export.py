@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from deepscan.arguments import (
+    MEBIBYTE,
+    MOST_BYTES,
+    MOST_SAMPLES,
+    MOST_SEED,
+    Option,
+    path,
+    text,
+    texts,
+    truth,
+    whole_number,
+)
 from deepscan.cli.completion import complete_exportable
+from deepscan.cli.options import ConversionOptions, options_from, takes_options
+from deepscan.errors import UsageError
 from deepscan.installing import needing_torch
 
 if TYPE_CHECKING:
@@ -19,7 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ARTIFACT = ".onnx"
-MEBIBYTE = 1 << 20
 CALIBRATION = "Calibration, for --int8"
 PARITY = "Comparison with the original"
 ENGINE = "TensorRT engine"
@@ -34,6 +48,123 @@ ENGINE_CROPS = 8
 ENGINE_CLIPS = 4
 
 
+class ExportOptions(ConversionOptions, frozen=True, kw_only=True):
+    """What is exported, and how; the `help` of each field says what it means."""
+
+    weights: Annotated[
+        str | None,
+        Option(
+            "Trained weights, as the authors publish them.",
+            path,
+            None,
+            "FILE",
+            "those that were added; of lite, its own",
+        ),
+    ] = None
+    out: Annotated[
+        str,
+        Option(
+            "Folder for the .onnx file, its manifest and its parity report.",
+            path,
+            None,
+            "DIR",
+            "the working folder",
+        ),
+    ] = "."
+    fp32: Annotated[bool, Option("Write float32, the default.", truth)] = False
+    fp16: Annotated[bool, Option("Write half precision, with float32 where half hurts.", truth)] = False
+    int8: Annotated[bool, Option("Write 8 bits; needs --calibration-data.", truth)] = False
+    calibration_data: Annotated[
+        Sequence[str],
+        Option("Video or folder to calibrate --int8 with. May be repeated.", texts, CALIBRATION, "PATH"),
+    ] = ()
+    calibration_method: Annotated[
+        Literal["minmax", "entropy", "percentile"],
+        Option("Choice of ranges: minmax, entropy or percentile.", text, CALIBRATION, "HOW"),
+    ] = "percentile"
+    calibration_items: Annotated[
+        int | None,
+        Option(
+            "Number of crops or clips to calibrate with.",
+            whole_number,
+            CALIBRATION,
+            "N",
+            "256 crops or 16 clips",
+            bounds={"least": 2, "most": MOST_SAMPLES},
+        ),
+    ] = None
+    seed: Annotated[
+        int,
+        Option(
+            "Seed of the choice of crops and clips.",
+            whole_number,
+            CALIBRATION,
+            "N",
+            bounds={"least": 0, "most": MOST_SEED},
+        ),
+    ] = 0
+    parity_data: Annotated[
+        Sequence[str],
+        Option(
+            "Video or folder to compare with the original on, besides the packaged crops. May be repeated.",
+            texts,
+            PARITY,
+            "PATH",
+        ),
+    ] = ()
+    labels: Annotated[
+        str | None,
+        Option("File with the columns path,label of those videos: adds the AUC.", path, PARITY, "CSV"),
+    ] = None
+    accept_parity_loss: Annotated[
+        bool, Option("Write the artifact even if it differs too much, and record that.", truth, PARITY)
+    ] = False
+    engine: Annotated[
+        Literal["tensorrt", "tensorrt-rtx"] | None,
+        Option("Engine to build as well: tensorrt or tensorrt-rtx.", text, ENGINE, "NAME"),
+    ] = None
+    sm: Annotated[
+        str | None, Option("Compute capabilities to build for.", text, ENGINE, "86,89", "this machine's GPU")
+    ] = None
+    max_batch: Annotated[
+        int | None, Option("Largest batch of the engine.", whole_number, ENGINE, "N", "8 crops or 4 clips")
+    ] = None
+    workspace: Annotated[
+        int,
+        Option(
+            "Memory for building the engine, in MiB.",
+            whole_number,
+            ENGINE,
+            "MIB",
+            "8192",
+            unit=MEBIBYTE,
+            bounds={"least": 1, "most": MOST_BYTES},
+        ),
+    ] = 8192 * MEBIBYTE
+
+    def __post_init__(self) -> None:
+        """Check each value by itself, and what excludes each other.
+
+        Raises:
+            UsageError: a value is out of range, or options contradict each other.
+        """
+        super().__post_init__()
+        if self.fp32 + self.fp16 + self.int8 > 1:
+            raise UsageError("--fp32, --fp16 and --int8 exclude each other: give one.")
+        if (self.sm or self.max_batch) and self.engine is None:
+            raise UsageError("--sm and --max-batch describe an engine: add --engine tensorrt or --engine tensorrt-rtx.")
+        if self.calibration_data and not self.int8:
+            raise UsageError("--calibration-data is for --int8: add it, or leave the data out.")
+        if self.labels and not (self.parity_data or self.calibration_data):
+            raise UsageError("--labels belong to videos: give those with --parity-data.")
+
+    @property
+    def precision(self) -> Literal["fp32", "fp16", "int8"]:
+        """What is written."""
+        return "fp16" if self.fp16 else "int8" if self.int8 else "fp32"
+
+
+@takes_options(ExportOptions, first=("weights", "out"))
 def export(
     detector: Annotated[
         str,
@@ -43,122 +174,7 @@ def export(
             autocompletion=complete_exportable,
         ),
     ],
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Trained weights, as the authors publish them.",
-            show_default="those that were added; of lite, its own",
-        ),
-    ] = None,
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder for the .onnx file, its manifest and its parity report.")
-    ] = Path(),
-    variant: Annotated[
-        Literal["deepfakebench"] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Who trained the weights, if not the authors: deepfakebench.",
-            show_default="the authors",
-        ),
-    ] = None,
-    fp32: Annotated[bool, typer.Option("--fp32", help="Write float32, the default.")] = False,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Write half precision, with float32 where half hurts.")] = False,
-    int8: Annotated[bool, typer.Option("--int8", help="Write 8 bits; needs --calibration-data.")] = False,
-    form: Annotated[
-        Literal["3d", "2d", "auto"],
-        typer.Option(
-            metavar="FORM", help="Convolutions of a clip detector: 3d, 2d, or auto: whichever is faster here."
-        ),
-    ] = "auto",
-    calibration_data: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATH",
-            help="Video or folder to calibrate --int8 with. May be repeated.",
-            show_default=False,
-            rich_help_panel=CALIBRATION,
-        ),
-    ] = None,
-    calibration_method: Annotated[
-        Literal["minmax", "entropy", "percentile"],
-        typer.Option(
-            metavar="HOW",
-            help="Choice of ranges: minmax, entropy or percentile.",
-            rich_help_panel=CALIBRATION,
-        ),
-    ] = "percentile",
-    calibration_items: Annotated[
-        int | None,
-        typer.Option(
-            min=2,
-            metavar="N",
-            help="Number of crops or clips to calibrate with.",
-            show_default="256 crops or 16 clips",
-            rich_help_panel=CALIBRATION,
-        ),
-    ] = None,
-    parity_data: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATH",
-            help="Video or folder to compare with the original on, besides the packaged crops. May be repeated.",
-            rich_help_panel=PARITY,
-        ),
-    ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="CSV",
-            help="File with the columns path,label of those videos: adds the AUC.",
-            show_default=False,
-            rich_help_panel=PARITY,
-        ),
-    ] = None,
-    accept_parity_loss: Annotated[
-        bool,
-        typer.Option(
-            "--accept-parity-loss",
-            help="Write the artifact even if it differs too much, and record that.",
-            rich_help_panel=PARITY,
-        ),
-    ] = False,
-    seed: Annotated[
-        int,
-        typer.Option(min=0, metavar="N", help="Seed of the choice of crops and clips.", rich_help_panel=CALIBRATION),
-    ] = 0,
-    engine: Annotated[
-        Literal["tensorrt", "tensorrt-rtx"] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Engine to build as well: tensorrt or tensorrt-rtx.",
-            show_default=False,
-            rich_help_panel=ENGINE,
-        ),
-    ] = None,
-    sm: Annotated[
-        str | None,
-        typer.Option(
-            metavar="86,89",
-            help="Compute capabilities to build for.",
-            show_default="this machine's GPU",
-            rich_help_panel=ENGINE,
-        ),
-    ] = None,
-    max_batch: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Largest batch of the engine.",
-            show_default="8 crops or 4 clips",
-            rich_help_panel=ENGINE,
-        ),
-    ] = None,
-    workspace: Annotated[
-        int,
-        typer.Option(min=1, metavar="MIB", help="Memory for building the engine, in MiB.", rich_help_panel=ENGINE),
-    ] = 8192,
+    **given: Any,
 ) -> None:
     """Turn trained weights into an artifact: an ONNX file that takes uint8 RGB, proven against the original.
 
@@ -170,33 +186,17 @@ def export(
     """
     from rich.console import Console
 
-    from deepscan.arguments import MOST_BYTES, MOST_COUNT, MOST_SAMPLES, MOST_SEED, whole_number
     from deepscan.cli.screen import log_shown
-    from deepscan.errors import UsageError
     from deepscan.runtime.artifacts.artifacts import refuse_missing_artifact
 
-    if fp32 + fp16 + int8 > 1:
-        raise UsageError("--fp32, --fp16 and --int8 exclude each other: give one.")
-    if (sm or max_batch) and engine is None:
-        raise UsageError("--sm and --max-batch describe an engine: add --engine tensorrt or --engine tensorrt-rtx.")
-    if calibration_data and not int8:
-        raise UsageError("--calibration-data is for --int8: add it, or leave the data out.")
-    if labels and not (parity_data or calibration_data):
-        raise UsageError("--labels belong to videos: give those with --parity-data.")
+    (options,) = options_from(given, ExportOptions)
     is_artifact = detector.endswith(ARTIFACT)
     if is_artifact:
         refuse_missing_artifact(detector)
-    if is_artifact and (engine is None or weights or variant or fp32 or fp16 or int8 or parity_data):
+    changed = options.weights or options.variant or options.fp32 or options.precision != "fp32" or options.parity_data
+    if is_artifact and (options.engine is None or changed):
         raise UsageError(f"{detector} is exported already: only --engine, with what belongs to it, makes more of it.")
-    for option, number, least, most in (
-        ("--calibration-items", calibration_items, 2, MOST_SAMPLES),
-        ("--seed", seed, 0, MOST_SEED),
-        ("--max-batch", max_batch, 1, MOST_COUNT),
-        ("--workspace", workspace, 1, MOST_BYTES // MEBIBYTE),
-    ):
-        if number is not None:
-            whole_number(option, number, least=least, most=most)
-    capabilities = _capabilities(sm)
+    capabilities = _capabilities(options.sm)
     console = Console(stderr=True)
     with console.status(f"Exporting {detector} ...") as status, log_shown(status, detector):
         if is_artifact:
@@ -205,37 +205,25 @@ def export(
             artifact = load_artifact(detector)
         else:
             with needing_torch("Exporting"):
-                from deepscan.cli.export_run import ExportOptions, resolve_settings
+                from deepscan.cli.export_run import resolve_settings
                 from deepscan.export.artifact import export_artifact
                 from deepscan.export.parity_report import ParityMiss
             from deepscan.cli.export_run import say_made, say_missed, say_skipped
             from deepscan.models.registry import find_detector
 
-            options = ExportOptions(
-                precision="fp16" if fp16 else "int8" if int8 else "fp32",
-                form=form,
-                for_engine=engine is not None,
-                calibration_data=calibration_data or [],
-                calibration_method=calibration_method,
-                calibration_items=calibration_items,
-                parity_data=parity_data or [],
-                labels=labels,
-                accept_parity_loss=accept_parity_loss,
-                seed=seed,
-            )
-            settings = resolve_settings(find_detector(detector, variant).spec, options)
+            settings = resolve_settings(find_detector(detector, options.variant).spec, options)
             if settings.samples is not None:
                 say_skipped(console, settings.samples.skipped)
+            weights, out = None if options.weights is None else Path(options.weights), Path(options.out)
             try:
-                made = export_artifact(detector, weights, out, variant=variant, settings=settings)
+                made = export_artifact(detector, weights, out, variant=options.variant, settings=settings)
             except ParityMiss as miss:
                 say_missed(console, miss)
                 raise
             say_made(console, made, out)
             artifact = made.artifact
-        if engine is not None:
-            for capability in capabilities:
-                _build(console, artifact, engine, capability, max_batch, workspace * MEBIBYTE)
+        for capability in capabilities if options.engine is not None else ():
+            _build(console, artifact, options, capability)
 
 
 def _capabilities(sm: str | None) -> tuple[str | None, ...]:
@@ -244,23 +232,16 @@ def _capabilities(sm: str | None) -> tuple[str | None, ...]:
     return compute_capabilities(sm) if sm else (None,)
 
 
-def _build(
-    console: Console,
-    artifact: Artifact,
-    flavor: Literal["tensorrt", "tensorrt-rtx"],
-    capability: str | None,
-    max_batch: int | None,
-    workspace_bytes: int,
-) -> None:
+def _build(console: Console, artifact: Artifact, options: ExportOptions, capability: str | None) -> None:
     from deepscan.cli.export_run import say_built
     from deepscan.export.engine_builder import build_engine
 
     built = build_engine(
         artifact,
-        flavor=flavor,
+        flavor=options.engine or "tensorrt",
         compute_capability=capability,
-        max_batch=max_batch or (ENGINE_CLIPS if artifact.manifest.spec.kind == "clip" else ENGINE_CROPS),
-        workspace_bytes=workspace_bytes,
+        max_batch=options.max_batch or (ENGINE_CLIPS if artifact.manifest.spec.kind == "clip" else ENGINE_CROPS),
+        workspace_bytes=options.workspace,
         report=log.info,
     )
     say_built(console, built)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,35 +12,19 @@ from rich.text import Text
 from deepscan.calibration.quantize import quantized
 from deepscan.cli.screen import printable
 from deepscan.export.artifact import ExportSettings, Quantization
-from deepscan.export.forms import FormChoice
 from deepscan.export.parity.samples import Samples, read_labels
 from deepscan.export.parity_report import readable
 from deepscan.export.real_data import GATE_CLIPS, GATE_CROPS, calibration_data, gathered_data, joined
-from deepscan.runtime.artifacts.artifacts import Activations, CalibrationMethod, CalibrationRecord, Precision
+from deepscan.runtime.artifacts.artifacts import Activations, CalibrationRecord
 from deepscan.spec import DetectorSpec
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from deepscan.cli.export import ExportOptions
     from deepscan.export.artifact import ExportResult
     from deepscan.export.parity_report import ParityMiss
     from deepscan.runtime.backends.tensorrt.engine_store import Engine
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportOptions:
-    """Options of `deepscan export`, as its help describes them."""
-
-    precision: Precision
-    form: FormChoice
-    for_engine: bool
-    calibration_data: Sequence[str]
-    calibration_method: CalibrationMethod
-    calibration_items: int | None
-    parity_data: Sequence[str]
-    labels: Path | None
-    accept_parity_loss: bool
-    seed: int
 
 
 def resolve_settings(spec: DetectorSpec, options: ExportOptions) -> ExportSettings:
@@ -50,7 +33,7 @@ def resolve_settings(spec: DetectorSpec, options: ExportOptions) -> ExportSettin
     Raises:
         UsageError: int8 has nothing to calibrate with; videos or labels cannot be used.
     """
-    labels = read_labels(options.labels) if options.labels else None
+    labels = read_labels(Path(options.labels)) if options.labels else None
     for_parity: list[Samples] = []
     quantization = None
     if options.precision == "int8":
@@ -69,7 +52,7 @@ def resolve_settings(spec: DetectorSpec, options: ExportOptions) -> ExportSettin
     return ExportSettings(
         precision=options.precision,
         form=options.form,
-        for_engine=options.for_engine,
+        for_engine=options.engine is not None,
         quantization=quantization,
         samples=joined(for_parity) if for_parity else None,
         accept_parity_loss=options.accept_parity_loss,
@@ -78,7 +61,7 @@ def resolve_settings(spec: DetectorSpec, options: ExportOptions) -> ExportSettin
 
 def _quantization(samples: Samples, options: ExportOptions) -> Quantization:
     # TensorRT takes no zero points; processors compute with them just as fast, and need no bit for a sign.
-    activations: Activations = "symmetric" if options.for_engine else "affine"
+    activations: Activations = "symmetric" if options.engine is not None else "affine"
     method, seed = options.calibration_method, options.seed
     return Quantization(
         partial(quantized, items=samples.items, method=method, activations=activations, seed=seed),

@@ -6,13 +6,13 @@ import inspect
 import json
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Final, TypeAlias, TypeVar, get_origin
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, get_origin
 
 import msgspec
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from deepscan.arguments import OptionField, option_fields, texts
+from deepscan.arguments import Option, OptionField, check_options, option_fields, text, texts
 from deepscan.errors import UsageError
 
 # Of `deepscan scan`, in the order of its help; None for what is needed every day.
@@ -22,6 +22,23 @@ NOT_IN_FILES: Final = frozenset(["config", "show-config"])
 C = TypeVar("C", bound=Callable[..., None])
 Options: TypeAlias = type[msgspec.Struct]
 Values: TypeAlias = dict[str, Any]  # by the keys of options
+
+
+class ConversionOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of all commands that turn trained weights into artifacts."""
+
+    variant: Annotated[
+        Literal["deepfakebench"] | None,
+        Option("Who trained the weights, if not the authors: deepfakebench.", text, None, "NAME", "the authors"),
+    ] = None
+    form: Annotated[
+        Literal["3d", "2d", "auto"],
+        Option("Convolutions of a clip detector: 3d, 2d, or auto, whichever is faster here.", text, None, "FORM"),
+    ] = "auto"
+
+    def __post_init__(self) -> None:
+        """Check each value by itself."""
+        check_options(self)
 
 
 class _PlainSwitches:
@@ -140,9 +157,11 @@ def _parameters(field: OptionField, complete: Callable[[str], list[str]] | None)
 def _default_in_words(field: OptionField) -> str:
     if field.option.shown_default is not None:
         return f" Default: {field.option.shown_default}."
-    if field.default in (None, (), False):
+    if field.default is None or field.default is False or field.default == ():
         return ""
-    return f" Default: {'on' if field.default is True else field.default}."
+    if field.default is True:
+        return " Default: on."
+    return f" Default: {field.default:g}." if field.kind is float else f" Default: {field.default}."
 
 
 def _parameter(key: str, kind: Any, option: Any) -> inspect.Parameter:

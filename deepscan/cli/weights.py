@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deepscan.cli.completion import complete_added, complete_detector
-from deepscan.cli.options import Command, Group
+from deepscan.cli.options import Command, ConversionOptions, Group, options_from, takes_options
 from deepscan.installing import needing_torch
 
 if TYPE_CHECKING:
@@ -23,33 +23,24 @@ app = typer.Typer(cls=Group, no_args_is_help=True, help="Add, list and remove th
 
 
 @app.command(cls=Command)
+@takes_options(ConversionOptions)
 def add(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", help="Checkpoints: .pth, .pkl, .bin, .safetensors ...")
     ],
-    variant: Annotated[
-        Literal["deepfakebench"] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Who trained it, if not the authors: deepfakebench.",
-            show_default="the authors",
-        ),
-    ] = None,
-    form: Annotated[
-        Literal["3d", "2d", "auto"],
-        typer.Option(help="Convolutions of a clip detector: 3d, 2d, or auto, whichever is faster here."),
-    ] = "auto",
+    **given: Any,
 ) -> None:
     """Recognize the detector of a checkpoint, verify it, and make it ready for `deepscan scan --model`."""
     from rich.console import Console
 
     from deepscan.cli.screen import log_shown
 
+    (options,) = options_from(given, ConversionOptions)
     install = _install_module()
     console = Console(stderr=True)
     for file in files:
         with console.status(f"Adding {file} ...") as status, log_shown(status, file):
-            entry = install.add_weights(file, variant=variant, form=form)
+            entry = install.add_weights(file, variant=options.variant, form=options.form)
         _say_added(console, entry)
 
 
