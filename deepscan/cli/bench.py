@@ -210,16 +210,16 @@ def _run(subjects: list[Subject], setup: Setup, console: Console) -> BenchReport
     from rich.text import Text
 
     from deepscan.cli.bench_display import failure_line
-    from deepscan.cli.screen import shown
+    from deepscan.cli.screen import log_shown
     from deepscan.export.bench.bench_records import BenchReport, BenchResult, Failure, MatmulRate, Measurement
     from deepscan.export.bench.benching import Event, benchmarked
     from deepscan.runtime.system.machine import environment
 
     events: list[Event] = []
     complete = True
-    with console.status("Measuring ...") as status:
+    with console.status("Measuring ...") as status, log_shown(status, "Measuring"):
         try:
-            for event in benchmarked(subjects, setup, report=shown(status, "Measuring")):
+            for event in benchmarked(subjects, setup):
                 events.append(event)
                 if isinstance(event, Failure):
                     console.print(Text(failure_line(event), "yellow"), soft_wrap=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
     from deepscan.runtime.artifacts.artifacts import Artifact
 
-log = logging.getLogger(__name__)
 
 ARTIFACT = ".onnx"
 CALIBRATION = "Calibration, for --int8"
@@ -242,6 +240,5 @@ def _build(console: Console, artifact: Artifact, options: ExportOptions, capabil
         compute_capability=capability,
         max_batch=options.max_batch or (ENGINE_CLIPS if artifact.manifest.spec.kind == "clip" else ENGINE_CROPS),
         workspace_bytes=options.workspace,
-        report=log.info,
     )
     say_built(console, built)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import logging
 import re
 import time
 from pathlib import Path
@@ -21,7 +22,6 @@ from pathlib import Path
 from deepscan.errors import MachineError, ModelError, OutputError, UsageError
 from deepscan.export.engine_graph import refuse_unfit
 from deepscan.export.engine_plan import PlanRequest, built_plan
-from deepscan.export.parity.conversion import Report
 from deepscan.runtime.artifacts.artifacts import Artifact
 from deepscan.runtime.backends.tensorrt.engine_store import (
     Engine,
@@ -45,6 +45,8 @@ from deepscan.runtime.backends.tensorrt.tensorrt_gpu import present_target
 from deepscan.runtime.backends.tensorrt.tensorrt_manifest import BatchProfile, EngineManifest, Flavor, Target
 from deepscan.runtime.backends.tensorrt.tensorrt_packages import Package, load_package
 
+log = logging.getLogger(__name__)
+
 
 def compute_capabilities(text: str) -> tuple[str, ...]:
     """Read a list such as `86,89,120` or `8.6,12.0`, as --sm takes it.
@@ -66,7 +68,6 @@ def build_engine(
     compute_capability: str | None,
     max_batch: int,
     workspace_bytes: int,
-    report: Report,
 ) -> Engine:
     """Build the engine of an artifact into the store, or find that it is there already.
 
@@ -79,7 +80,6 @@ def build_engine(
         max_batch: the largest batch it takes.
         workspace_bytes: see `PlanRequest`. TensorRT-RTX needs about 0.3 GB per clip of FTCN in half precision, and
             twice that in float32.
-        report: is told what happens.
 
     Raises:
         UsageError: that package cannot build for that GPU, or the batch makes no sense.
@@ -100,12 +100,12 @@ def build_engine(
         for private in (engines_folder(), folder):
             make_private(private)
             refuse_open(private, remedy=rebuilding(artifact.manifest, flavor))
-        with locked(folder, waiting=lambda: report("Another process is building this engine: waiting for it ...")):
+        with locked(folder, waiting=lambda: log.info("Another process is building this engine: waiting for it ...")):
             sweep(folder)
             there = _already_built(request)
             if there is None:
-                return _build(request, folder, report)
-            report(f"The engine in {folder} is up to date.")
+                return _build(request, folder)
+            log.info("The engine in %s is up to date.", folder)
             return there
     except OSError as error:
         raise OutputError(
@@ -162,14 +162,14 @@ def _already_built(request: PlanRequest) -> Engine | None:
     return engine if (engine.manifest.batches, engine.manifest.workspace_bytes) == asked else None
 
 
-def _build(request: PlanRequest, folder: Path, report: Report) -> Engine:
+def _build(request: PlanRequest, folder: Path) -> Engine:
     """Build into a folder that is locked."""
     package, manifest = request.package, request.artifact.manifest
     started = time.time()
     timings = timings_path(package.version, request.target)
     if package.flavor == "tensorrt":
         request = dataclasses.replace(request, timings=read_sealed(timings) or b"")
-    plan = built_plan(request, report)
+    plan = built_plan(request)
     record = EngineManifest(
         detector=manifest.spec.name,
         precision=manifest.precision,

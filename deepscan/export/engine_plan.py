@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
 from deepscan.errors import ModelError
-from deepscan.export.parity.conversion import Report
 from deepscan.runtime.artifacts.artifacts import Artifact
 from deepscan.runtime.backends.tensorrt.tensorrt_manifest import BatchProfile, Target
 from deepscan.runtime.backends.tensorrt.tensorrt_packages import Package, heard, plain
+
+log = logging.getLogger(__name__)
 
 STEPS_WORTH_COUNTING: Final = 10
 TENTH: Final = 10  # per cent
@@ -54,17 +55,16 @@ class Plan:
     timings: bytes
 
 
-def built_plan(request: PlanRequest, report: Report) -> Plan:
+def built_plan(request: PlanRequest) -> Plan:
     """Build, in another thread: Ctrl-C reaches only this one, where TensorRT cannot swallow it.
 
     Args:
-        request: what.
-        report: is told each phase, from that thread.
+        request: what to build.
 
     Raises:
         ModelError: the package does not take the graph, or finds no way to run it on that GPU.
     """
-    monitor = progress_monitor(request.package.module, report)
+    monitor = progress_monitor(request.package.module)
     with ThreadPoolExecutor(1, "building") as executor:
         build = executor.submit(_built, request, monitor)
         try:
@@ -86,8 +86,6 @@ def _built(request: PlanRequest, monitor: Any) -> Plan:
         # Held until the engine is built, as TensorRT does not hold it.
         times = _attached_times(config, request.timings) if package.flavor == "tensorrt" else None
         content = builder.build_serialized_network(network, config)
-        if monitor.failure is not None:
-            raise monitor.failure
         without_gpu = request.target.gpu is None
         if content is None:
             errors = heard(package.said, errors=True, without_gpu=without_gpu) or ("it gives no reason",)
@@ -146,12 +144,8 @@ def _attached_times(config: Any, kept: bytes) -> Any:
     return times
 
 
-def progress_monitor(module: Any, report: Report) -> Any:
-    """Return an IProgressMonitor that reports phases, and tenths of those with many steps.
-
-    Setting `stopped` stops the build. So does what `report` raises, which is kept as `failure`: nothing may be thrown
-    through TensorRT's own code.
-    """
+def progress_monitor(module: Any) -> Any:
+    """Return an IProgressMonitor that logs phases, and tenths of those with many steps; `stopped` stops the build."""
 
     class Monitor(module.IProgressMonitor):  # type: ignore[misc]
         """TensorRT calls it, from several threads."""
@@ -159,27 +153,20 @@ def progress_monitor(module: Any, report: Report) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.stopped = False
-            self.failure: BaseException | None = None
             self._steps: dict[str, int] = {}
 
         def phase_start(self, phase: str, parent: str | None, steps: int) -> None:  # noqa: ARG002
             self._steps[phase] = steps
-            self._tell(lambda: report(f"{phase} ..."))
+            log.info("%s ...", phase)
 
         def step_complete(self, phase: str, step: int) -> bool:
             steps = self._steps.get(phase, 0)
             before, now = (TENTH * done // steps * TENTH if steps else 0 for done in (step, step + 1))
             if steps >= STEPS_WORTH_COUNTING and now > before:
-                self._tell(lambda: report(f"{phase}: {now} %"))
+                log.info("%s: %d %%", phase, now)
             return not self.stopped
 
         def phase_finish(self, phase: str) -> None:
             self._steps.pop(phase, None)
-
-        def _tell(self, line: Callable[[], None]) -> None:
-            try:
-                line()
-            except BaseException as error:
-                self.failure, self.stopped = self.failure or error, True
 
     return Monitor()

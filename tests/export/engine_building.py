@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from deepscan.export.engine_builder import build_engine
@@ -24,7 +23,6 @@ def build(
     *,
     max_batch: int = 4,
     workspace_bytes: int = WORKSPACE,
-    report: Callable[[str], None] = lambda _: None,
 ) -> Engine:
     return build_engine(
         artifact,
@@ -32,5 +30,4 @@ def build(
         compute_capability=architecture,
         max_batch=max_batch,
         workspace_bytes=workspace_bytes,
-        report=report,
     )

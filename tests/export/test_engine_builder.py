@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import signal
 import subprocess
@@ -27,7 +28,7 @@ from deepscan.models.registry import find_detector
 from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.artifacts.graph_index import GraphIndex
 from deepscan.runtime.backends.tensorrt.engine_store import MANIFEST, Engine, engine_folder, find_engine, read_plan
-from deepscan.runtime.backends.tensorrt.tensorrt_files import LOCK, make_private
+from deepscan.runtime.backends.tensorrt.tensorrt_files import LOCK
 from deepscan.runtime.backends.tensorrt.tensorrt_manifest import BatchProfile, Target
 from deepscan.runtime.backends.tensorrt.tensorrt_packages import Package, load_package
 from deepscan.runtime.system.files import HOME_VARIABLE
@@ -45,15 +46,22 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what deepscan logged; torch logs what it traces, too."""
+    return [record.getMessage() for record in caplog.records if record.name.startswith("deepscan")]
+
+
 # After `first` it prints each line of progress as it comes, then the hash of the plan, or the error.
 BUILD_LITE = """
+import logging, sys
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 from deepscan.errors import DeepscanError
 from deepscan.export.engine_builder import build_engine
 from deepscan.runtime.artifacts.artifacts import load_artifact
 {first}
 try:
     engine = build_engine(load_artifact("lite"), flavor="tensorrt-rtx", compute_capability="8.6", max_batch=4,
-                          workspace_bytes=1 << 30, report=lambda line: print(line, flush=True))
+                          workspace_bytes=1 << 30)
     print(engine.manifest.sha256, flush=True)
 except DeepscanError as error:
     print(type(error).__name__, error, flush=True)
@@ -118,11 +126,13 @@ def test_half_precision_with_float32_islands_is_taken_without_a_complaint() -> N
     assert build(artifact).manifest.warnings == ()
 
 
-def test_an_engine_that_is_there_is_not_built_again_unless_it_should_be_another() -> None:
+def test_an_engine_that_is_there_is_not_built_again_unless_it_should_be_another(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     engine = build(tiny())
-    said: list[str] = []
-    assert build(tiny(), report=said.append) == engine
-    assert said == [f"The engine in {engine.folder} is up to date."]
+    caplog.set_level(logging.INFO)
+    assert build(tiny()) == engine
+    assert logged(caplog) == [f"The engine in {engine.folder} is up to date."]
     for other in (build(tiny(), max_batch=5), build(tiny(), workspace_bytes=WORKSPACE // 2)):
         assert other.manifest != engine.manifest
         assert len(os.listdir(engine.folder)) == ENGINE_FILES
@@ -131,28 +141,14 @@ def test_an_engine_that_is_there_is_not_built_again_unless_it_should_be_another(
     assert read_plan(build(tiny()), remedy="") != b"damaged"
 
 
-def test_progress_is_reported_while_it_builds() -> None:
-    said: list[str] = []
-    build(tiny(), report=said.append)
+def test_progress_is_logged_while_it_builds(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    build(tiny())
+    said = logged(caplog)
     assert said[0] == "Building engine ..."
     assert "Optimizing graph: 50 %" in said
     assert len(said) > 10
     assert not [line for line in said if "\n" in line or not line]
-
-
-def test_what_is_raised_while_reporting_stops_the_build(home: Path) -> None:
-    folder = engine_folder(tiny().manifest, "tensorrt-rtx", "8.6")
-    make_private(folder.parent)
-    make_private(folder)
-    (folder / ".left.partial").write_bytes(b"by a build that was killed")
-
-    def stop(line: str) -> None:
-        raise UsageError(f"stopped at {line}")
-
-    with pytest.raises(UsageError, match="stopped at Building engine"):
-        build(tiny(), report=stop)
-    assert [Path(name).name for name, (_, written, _) in contents(home).items() if written] == [LOCK]
-    build(tiny())
 
 
 def test_too_little_memory_is_said(home: Path) -> None:
@@ -190,9 +186,7 @@ def test_a_build_that_is_killed_leaves_no_engine_and_no_lock() -> None:
         killed.communicate()
     assert os.listdir(folder) == [LOCK]
     (folder / ".left.by.a.write.partial").write_bytes(b"")
-    said: list[str] = []
-    engine = build(artifact, report=said.append)
-    assert said[0] == "Building engine ..."
+    engine = build(artifact)
     assert sorted(os.listdir(folder)) == sorted([LOCK, MANIFEST, engine.plan_path.name])
 
 
@@ -310,5 +304,4 @@ def test_a_package_that_is_not_installed_is_named_with_its_pip_line(monkeypatch:
             compute_capability=None,
             max_batch=1,
             workspace_bytes=WORKSPACE,
-            report=lambda _: None,
         )

@@ -69,7 +69,6 @@ def refuse_complaints(artifact: Artifact) -> None:
             compute_capability=architecture,
             max_batch=LARGEST_BATCH,
             workspace_bytes=WORKSPACE,
-            report=lambda _: None,
         )
         assert engine.manifest.warnings == (), architecture
         assert engine.manifest.size_bytes > artifact.manifest.size_bytes / 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,12 +27,13 @@ from deepscan.export.bench.bench_records import (
     rate_precision,
 )
 from deepscan.export.bench.graph_costs import flop_of
-from deepscan.export.parity.conversion import Report
 from deepscan.export.parity.samples import samples_to_measure
 from deepscan.options import Arithmetic
 from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
 from deepscan.runtime.backends.registry import backend_class
 from deepscan.runtime.backends.selection import Candidate, candidates
+
+log = logging.getLogger(__name__)
 
 PrecisionFilter: TypeAlias = Literal["all"] | Arithmetic
 
@@ -93,13 +95,12 @@ def _subject(model: str, setup: Setup, backend: str, precision: PrecisionFilter)
 Event: TypeAlias = Answer | BenchResult
 
 
-def benchmarked(subjects: Sequence[Subject], setup: Setup, *, report: Report) -> Iterator[Event]:
+def benchmarked(subjects: Sequence[Subject], setup: Setup) -> Iterator[Event]:
     """Measure detector after detector, candidate after candidate.
 
     Args:
         subjects: what.
         setup: how.
-        report: gets a line for people before each step.
 
     Yields:
         The rates of matrix products; then for each detector what it is and gets, and its measurements and failures.
@@ -107,13 +108,13 @@ def benchmarked(subjects: Sequence[Subject], setup: Setup, *, report: Report) ->
     precisions = {rate_precision(each.precision, setup.device) for subject in subjects for each in subject.candidates}
     rates: dict[str, float] = {}
     for precision in sorted(precisions):
-        report(f"{MATRIX_PRODUCTS}, {precision}")
+        log.info("%s, %s", MATRIX_PRODUCTS, precision)
         for answer in answers_of(RateTask(precision=precision, setup=setup)):
             if isinstance(answer, MatmulRate):
                 rates[precision] = answer.flop_per_second
             yield answer
     for subject in subjects:
-        report(f"{subject.model}: cutting crops for it")
+        log.info("%s: cutting crops", subject.model)
         with tempfile.TemporaryDirectory(prefix="deepscan-bench-") as folder:
             inputs = Path(folder) / "inputs.npy"
             try:
@@ -122,7 +123,7 @@ def benchmarked(subjects: Sequence[Subject], setup: Setup, *, report: Report) ->
                 yield _without_inputs(subject, error)
                 continue
             yield benched
-            yield from _measured(subject, setup, str(inputs), benched.flop_per_item, rates, report)
+            yield from _measured(subject, setup, str(inputs), benched.flop_per_item, rates)
 
 
 def _benched(subject: Subject, inputs: Path) -> BenchResult:
@@ -164,10 +165,10 @@ def _flop(artifact: Artifact) -> int | None:
 
 
 def _measured(
-    subject: Subject, setup: Setup, inputs: str, flop: int | None, rates: dict[str, float], report: Report
+    subject: Subject, setup: Setup, inputs: str, flop: int | None, rates: dict[str, float]
 ) -> Iterator[Answer]:
     for candidate in subject.candidates:
-        report(f"{subject.model}: {candidate}")
+        log.info("%s: %s", subject.model, candidate)
         task = BackendTask(
             model=subject.model,
             backend=candidate.backend,
@@ -179,7 +180,7 @@ def _measured(
             if not isinstance(answer, Measurement):
                 yield answer
                 continue
-            report(f"{subject.model}: {candidate}, after a batch of {answer.batch}")
+            log.info("%s: %s, after a batch of %d", subject.model, candidate, answer.batch)
             rate = rates.get(rate_precision(answer.precision, setup.device))
             if flop is not None and rate is not None:
                 answer = msgspec.structs.replace(answer, matmul_fraction=answer.items_per_second * flop / rate)

@@ -13,12 +13,6 @@ if TYPE_CHECKING:
 
 # Runs a graph over real crops and compares it with the float32 original.
 Judge: TypeAlias = Callable[[onnx.ModelProto], "Parity"]
-# Takes a line for people about what is being done.
-Report: TypeAlias = Callable[[str], None]
-
-
-def silence(_: str) -> None:
-    """Tell nobody: a `Report`."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -176,10 +177,10 @@ def test_a_process_ends_with_the_one_that_asked_even_if_that_was_killed(items: s
             os.kill(process, signal.SIGKILL)
 
 
-def test_a_benchmark_tells_rates_and_artifact_before_its_figures() -> None:
-    said: list[str] = []
+def test_a_benchmark_tells_rates_and_artifact_before_its_figures(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     subjects = subjects_of(["lite"], LEAST, backend="onnxruntime", precision="fp32")
-    rate, benched, measured = benchmarked(subjects, LEAST, report=said.append)
+    rate, benched, measured = benchmarked(subjects, LEAST)
     assert isinstance(rate, MatmulRate)
     assert isinstance(benched, BenchResult)
     assert isinstance(measured, Measurement)
@@ -188,8 +189,8 @@ def test_a_benchmark_tells_rates_and_artifact_before_its_figures() -> None:
     assert benched.flop_per_item == 1_150_461_408
     expected = measured.items_per_second * benched.flop_per_item / rate.flop_per_second
     assert measured.matmul_fraction == pytest.approx(expected)
-    assert said[0] == f"{MATRIX_PRODUCTS}, fp32"
-    assert said[-1] == "lite: onnxruntime fp32, after a batch of 1"
+    assert caplog.messages[0] == f"{MATRIX_PRODUCTS}, fp32"
+    assert caplog.messages[-1] == "lite: onnxruntime fp32, after a batch of 1"
 
 
 def test_a_detector_that_finds_no_crops_costs_only_itself() -> None:
@@ -198,7 +199,7 @@ def test_a_detector_that_finds_no_crops_costs_only_itself() -> None:
     demanding = msgspec.structs.replace(manifest.spec, min_face_pixels=9999)
     artifact = Artifact(msgspec.structs.replace(manifest, spec=demanding), subject.artifact.model)
     hopeless = Subject("hopeless", artifact, subject.candidates)
-    _, failure, _, measured = benchmarked([hopeless, subject], LEAST, report=print)
+    _, failure, _, measured = benchmarked([hopeless, subject], LEAST)
     assert isinstance(failure, Failure)
     assert (failure.model, failure.backend) == ("hopeless", None)
     assert "smaller than 9999 pixels" in failure.reason

@@ -114,7 +114,6 @@ def build_engine_here(artifact: Artifact) -> None:
         compute_capability=None,
         max_batch=MOST,
         workspace_bytes=1 << 30,
-        report=print,
     )
 
 

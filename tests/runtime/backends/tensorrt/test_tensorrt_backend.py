@@ -214,7 +214,6 @@ def engines(artifact: Artifact) -> list[Engine]:
             compute_capability=None,
             max_batch=LARGEST,
             workspace_bytes=4 << 30,
-            report=lambda _: None,
         )
         for usable in usable_packages(target)
     ]
