@@ -122,6 +122,7 @@ def test_export_writes_an_artifact_that_scans_like_the_embedded_one(tmp_path: Pa
         "lite.onnx",
         "lite.parity.json",
         "lite.parity.md",
+        "lite.weights.safetensors",
     ]
     video = root / "examples" / "swapped_face_av1.mp4"
     common = ("scan", video, "--frames", "2", "--quiet", "--out", "-")
