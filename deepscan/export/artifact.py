@@ -21,12 +21,12 @@ from torch import nn
 
 from deepscan.errors import ModelError, OutputError
 from deepscan.export.forms import FormChoice, exported, refuse_form
-from deepscan.export.gate import ParityCheck, gate_for
 from deepscan.export.half import store_exact_halves
 from deepscan.export.half_search import half_precision
 from deepscan.export.packing import WeightsOrigin, file_name, packed
 from deepscan.export.parity.conversion import ConversionResult, Judge
 from deepscan.export.parity.parity import BUDGETS, misses
+from deepscan.export.parity.parity_check import ParityCheck, parity_check
 from deepscan.export.parity.samples import Samples, packaged_samples
 from deepscan.export.parity_report import REPORT_TITLE, ParityMiss, ParityReport, readable, report_name
 from deepscan.export.real_data import joined
@@ -176,14 +176,14 @@ def make_artifact(
     with _step("cutting real faces for the parity check", steps):
         samples = _samples(spec, settings.samples)
     with _step(f"running the original on {len(samples.items)} {spec.input_name}", steps):
-        gate = gate_for(network, spec, samples)
-        _refuse_constant(gate, origin)
+        check = parity_check(network, spec, samples)
+        _refuse_constant(check, origin)
     with _step("tracing the network to ONNX", steps):
         traced = exported(network, spec, settings.form, for_engine=settings.for_engine)
     with _step(f"converting to {settings.precision}", steps):
-        converted, calibration = _converted(traced.model, gate, settings)
+        converted, calibration = _converted(traced.model, check, settings)
     with _step("comparing with the original", steps):
-        parity = gate(converted.stand_in or converted.model)
+        parity = check(converted.stand_in or converted.model)
     missed = misses(parity, BUDGETS[settings.precision])
     artifact = packed(
         converted.model,
@@ -249,7 +249,7 @@ def store_artifact(
     Args:
         artifact: with what its manifest calls them.
         folder: for all of them.
-        report: of the parity gate.
+        report: of the parity check.
         weights: what `weights_in_bytes` gave, where the manifest names a file of them.
 
     Returns:
@@ -309,7 +309,7 @@ def _unwritable(folder: Path, error: OSError) -> OutputError:
     return OutputError(f"{folder} cannot be written to ({error.strerror}): choose another place.")
 
 
-def _refuse_constant(gate: ParityCheck, origin: WeightsOrigin) -> None:
+def _refuse_constant(check: ParityCheck, origin: WeightsOrigin) -> None:
     """Refuse weights that make the score independent of the picture, as scales of zero do.
 
     Raises:
@@ -317,13 +317,13 @@ def _refuse_constant(gate: ParityCheck, origin: WeightsOrigin) -> None:
     """
     if not origin.trained:
         return
-    lowest, highest = gate.reference.min(), gate.reference.max()
+    lowest, highest = check.reference.min(), check.reference.max()
     if lowest < highest < np.inf and lowest > -np.inf:
         return
     what = "the same score" if lowest == highest else "scores that are no numbers"
     raise ModelError(
-        f"{origin.file} makes {gate.spec.name} give different {gate.spec.input_name} {what}: these are not its trained "
-        "weights; get another copy or another training of it."
+        f"{origin.file} makes {check.spec.name} give different {check.spec.input_name} {what}: these are not its "
+        "trained weights; get another copy or another training of it."
     )
 
 
@@ -333,17 +333,17 @@ def _samples(spec: DetectorSpec, given: Samples | None) -> Samples:
 
 
 def _converted(
-    model: onnx.ModelProto, gate: ParityCheck, settings: ExportSettings
+    model: onnx.ModelProto, check: ParityCheck, settings: ExportSettings
 ) -> tuple[ConversionResult, CalibrationRecord | None]:
     if settings.precision == "fp32":
         store_exact_halves(model)
         return ConversionResult(model, {}, ""), None
     folded = folded_batch_norm(model)
     if settings.precision == "fp16":
-        return half_precision(folded, gate, gate.samples.items), None
+        return half_precision(folded, check, check.samples.items), None
     quantization = settings.quantization
     assert quantization is not None
-    converted = quantization.convert(folded, gate)
+    converted = quantization.convert(folded, check)
     return converted, msgspec.structs.replace(quantization.record, kept=tuple(converted.notes))
 
 

@@ -1,4 +1,4 @@
-"""The report of the parity gate: stored beside the artifact, for programs (JSON) and for people (a table)."""
+"""Report of the parity check: stored beside the artifact, as JSON for programs and as a table for readers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parity gate: what an exported graph computes, against the torch float32 network it was made from."""
+"""Parity check: the scores of an exported graph against those of the float32 torch network it was made from."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ CLIPS_AT_ONCE: Final = 1
 
 @dataclass(frozen=True, eq=False)
 class ParityCheck:
-    """Real crops or clips with what the original network says of them; called with a graph, it compares.
+    """Real crops or clips with the logits of the original network; called with a graph, it compares.
 
     Attributes:
-        spec: of the detector.
-        samples: the crops or clips.
-        reference: logits float32 [M] of the torch network, computed in float32.
+        spec: spec of the detector.
+        samples: crops or clips.
+        reference: float32 logits [M] of the torch network.
     """
 
     spec: DetectorSpec
@@ -45,12 +45,12 @@ class ParityCheck:
         return compared(self.reference, np.concatenate(logits), self.spec, self.samples)
 
 
-def gate_for(network: nn.Module, spec: DetectorSpec, samples: Samples) -> ParityCheck:
-    """Ask the original network about the samples.
+def parity_check(network: nn.Module, spec: DetectorSpec, samples: Samples) -> ParityCheck:
+    """Run the original network on the samples.
 
     Args:
-        network: with its weights, as its authors define it: not lowered, not folded.
-        spec: of the detector.
+        network: the network with its weights, as its authors define it: not lowered, not folded.
+        spec: spec of the detector.
         samples: real crops or clips, at least one.
     """
     graph = ArtifactGraph(network, spec).eval()

@@ -15,9 +15,9 @@ from torch import nn
 
 from deepscan.export.artifact import ExportResult, ExportSettings, Quantization, make_artifact, store_artifact
 from deepscan.export.forms import graph_of
-from deepscan.export.gate import gate_for
 from deepscan.export.parity.conversion import ConversionResult, Judge
 from deepscan.export.parity.parity import BUDGETS
+from deepscan.export.parity.parity_check import parity_check
 from deepscan.export.parity.samples import Samples
 from deepscan.export.parity_report import ParityMiss, ParityReport, readable
 from deepscan.runtime.artifacts.artifacts import CalibrationRecord, load_artifact
@@ -80,14 +80,14 @@ def made(more: float, *, accept: bool = False) -> ExportResult:
 
 def test_the_gate_knows_how_far_a_graph_is_from_the_network() -> None:
     samples = levels(19)
-    gate = gate_for(Brightness(), TINY_FRAME, samples)
+    check = parity_check(Brightness(), TINY_FRAME, samples)
     gray = samples.items[:, 0, 0, 0] / 127.5 - 1
-    np.testing.assert_allclose(gate.reference, 4 * gray, atol=1e-5)
-    same, louder = gate(graph(0.0)), gate(graph(0.25))
+    np.testing.assert_allclose(check.reference, 4 * gray, atol=1e-5)
+    same, louder = check(graph(0.0)), check(graph(0.25))
     assert same.max_difference < 1e-6
     assert louder.max_logit_difference == pytest.approx(0.25, abs=1e-4)
-    scores = [TINY_FRAME.calibration.score(value) for value in gate.reference.tolist()]
-    moved = [TINY_FRAME.calibration.score(value + 0.25) for value in gate.reference.tolist()]
+    scores = [TINY_FRAME.calibration.score(value) for value in check.reference.tolist()]
+    moved = [TINY_FRAME.calibration.score(value + 0.25) for value in check.reference.tolist()]
     assert louder.max_difference == pytest.approx(np.abs(np.subtract(moved, scores)).max(), abs=1e-5)
     assert louder.rank_correlation == pytest.approx(1.0)
     assert louder.auc == louder.auc_reference
