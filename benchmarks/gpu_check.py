@@ -20,7 +20,7 @@ from benchmarks.footage import EXAMPLES
 from benchmarks.gpu_stages import worker_pipeline
 from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.cuda.device import DeviceArray
-from deepscan.runtime.faces.cropping import cuts_for, piece_of
+from deepscan.runtime.faces.cropping import crop_specs_for, piece_of
 from deepscan.runtime.faces.detections import Detection
 from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
 from deepscan.runtime.pipeline.stages import FacesStage
@@ -96,7 +96,7 @@ def scores_agree(model: str) -> Check:
 def crops_agree(model: str, example: str) -> Check:
     """Cut the same faces of the same frames from planes of both, and compare every crop."""
     path = EXAMPLES / example
-    (cut,) = cuts_for([load_artifact(model).manifest.spec], whole_pictures=False)
+    (cut,) = crop_specs_for([load_artifact(model).manifest.spec], whole_pictures=False)
     cpu = worker_pipeline(model, device="cpu", backend="onnxruntime", precision="fp32")
     gpu = worker_pipeline(model, device="cuda")
     faces: FacesStage = cpu.stages[0].function  # type: ignore[assignment]

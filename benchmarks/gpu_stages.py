@@ -11,7 +11,7 @@ from typing import Any, Final
 from deepscan.options import BACKEND_VARIABLE, PrecisionChoice, ScanOptions
 from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.selection import open_backend, resolve_backend
-from deepscan.runtime.faces.cropping import Timed, clip_of, cuts_for, piece_of
+from deepscan.runtime.faces.cropping import Timed, clip_of, crop_specs_for, piece_of
 from deepscan.runtime.faces.detections import Detection, Faces
 from deepscan.runtime.media.decoder_choice import DecoderCounts, DeviceDecoding
 from deepscan.runtime.media.device_work import DeviceWork
@@ -40,7 +40,7 @@ class StagesAlone:
         self._looks: list[Any] = list(pipeline.source.function(VideoJob(0, str(path))))
         self.frames = sum(isinstance(message, FrameTask) for message in self._looks)
         self._found = list(self._searched())
-        (self._cut,) = cuts_for([load_artifact(model).manifest.spec], whole_pictures=False)
+        (self._cut,) = crop_specs_for([load_artifact(model).manifest.spec], whole_pictures=False)
         self._crops = list(_batched(self._faces_stage, self._looks))
 
     def seconds(self, part: str) -> float:

@@ -29,7 +29,7 @@ from benchmarks.yardstick import gigaflops_of, matmul_gigaflops
 from deepscan.options import DETECT_EVERY, ScanOptions
 from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
-from deepscan.runtime.faces.cropping import cuts_for
+from deepscan.runtime.faces.cropping import crop_specs_for
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
 from deepscan.runtime.faces.following import FaceFollower
 from deepscan.runtime.faces.tracking import Tracker
@@ -61,7 +61,7 @@ class Stages:
         spec = artifact.manifest.spec
         sampling = Sampling("all", detect_every=DETECT_EVERY)
         self._decode = DecodeStage(partial(open_input, threads=1), sampling, detection_side=DETECTION_SIDE)
-        (cut,) = cuts_for([spec], whole_pictures=False)
+        (cut,) = crop_specs_for([spec], whole_pictures=False)
         self._faces = partial(
             FacesStage,
             YuNet(device="cpu", threads=1),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from deepscan.export.parity.stratified_sampler import Priority, StratifiedSampler, turns
 from deepscan.options import DETECT_EVERY
-from deepscan.runtime.faces.cropping import FaceInput, cuts_for
+from deepscan.runtime.faces.cropping import FaceInput, crop_specs_for
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE, face_detector
 from deepscan.runtime.faces.following import FaceFollower, Follower
 from deepscan.runtime.faces.tracking import Tracker
@@ -117,7 +117,7 @@ class SampleCollector:
             sampling = Sampling("windows", places, window_frames=self._spec.frames, detect_every=DETECT_EVERY)
         else:
             sampling = Sampling("middles", places)
-        (cut,) = cuts_for([self._spec], whole_pictures=False)
+        (cut,) = crop_specs_for([self._spec], whole_pictures=False)
 
         def followers(job: VideoJob) -> list[Follower]:
             return [FaceFollower(job, cut, Tracker(max_gap_seconds=math.inf))]
@@ -146,13 +146,13 @@ class SampleCollector:
             self._exhausted.add(end.job.index)
         if seen:
             return
-        (left_out,) = end.left_out
+        (skipped,) = end.skipped
         if decoded.failure is not None:
             reason = str(decoded.failure)
-        elif left_out.longest_stretch:
-            longest = counted(left_out.longest_stretch, "frame")
+        elif skipped.longest_stretch:
+            longest = counted(skipped.longest_stretch, "frame")
             reason = f"faces were seen for up to {longest}, and {spec.min_frames} are needed"
-        elif left_out.small_faces:
+        elif skipped.small_faces:
             reason = f"all faces are smaller than {spec.min_face_pixels} pixels"
         else:
             reason = "no face was found"

@@ -28,7 +28,7 @@ def mirrored_clip(length: int, frames: int) -> list[int]:
 
 
 def paper_windows(length: int, frames: int, stride: int) -> list[list[int]]:
-    """Return the clips of a track as the authors cut them: each a list of `frames` indices.
+    """Return the clips of a track as the authors make them: each a list of `frames` indices.
 
     A shorter track gets `frames - 1` mirrored frames on both sides and then every window of that, so `length` +
     `frames` - 1 clips. (FTCN's own code stops with an assertion where the length is 8 or less.)
@@ -38,7 +38,7 @@ def paper_windows(length: int, frames: int, stride: int) -> list[list[int]]:
 
 
 class ClipAssembler(Generic[T]):
-    """Cuts the crops of one track into clips, one after the other.
+    """Joins the crops of one track to clips, one after the other.
 
     Where the number of consecutive crops is no multiple of a clip's, the last clip reaches back into the one before,
     so that it too is a real stretch of video. Fewer crops than a clip's are mirrored, fewer than `min_frames` dropped.

@@ -1,4 +1,4 @@
-"""From a face in a frame to what the detectors get: crops at once, clips when they are complete."""
+"""Cropping: a face in a frame becomes a crop at once, or part of a clip that is given out when it is complete."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CropSpec:
-    """One way of cutting faces, and the detectors that want it.
+    """One kind of crops, and the detectors that need it.
 
     Attributes:
         detectors: their numbers.
-        crop: how one frame's face becomes a crop; None takes the whole picture, which then is a face already.
+        crop: how the face of one frame becomes a crop; None takes the whole picture, which is a face already.
         size: side of the crops, in pixels.
         frames: crops per clip; 1 where each crop stands for itself.
         min_frames: fewer consecutive crops make no clip.
@@ -41,10 +41,10 @@ class CropSpec:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceInput:
-    """One face as detectors want to see it: a crop of one frame, or a clip.
+    """One face as detectors get it: a crop of one frame, or a clip.
 
     Attributes:
-        detectors: numbers of the detectors that want it like this.
+        detectors: numbers of the detectors that get it.
         track: whose face it is.
         start_seconds, end_seconds: times of its first and its last frame.
         frames: how many frames of the video it shows; fewer than its length where a clip was mirrored.
@@ -68,15 +68,15 @@ class FaceInput:
         return int(self.pixels.nbytes)
 
 
-def cuts_for(specs: Sequence[DetectorSpec], *, whole_pictures: bool) -> tuple[CropSpec, ...]:
-    """Return the cuts that serve these detectors; detectors that want the same share one."""
+def crop_specs_for(specs: Sequence[DetectorSpec], *, whole_pictures: bool) -> tuple[CropSpec, ...]:
+    """Return the kinds of crops that these detectors need; detectors with the same needs share one."""
     wanted: dict[CropSpec, list[int]] = {}
     for number, spec in enumerate(specs):
         crop = None if whole_pictures else spec.crop
         smallest = 1 if whole_pictures else spec.min_face_pixels
-        cut = CropSpec((), crop, spec.size, spec.frames, spec.min_frames, smallest)
-        wanted.setdefault(cut, []).append(number)
-    return tuple(replace(cut, detectors=tuple(numbers)) for cut, numbers in wanted.items())
+        cropped = CropSpec((), crop, spec.size, spec.frames, spec.min_frames, smallest)
+        wanted.setdefault(cropped, []).append(number)
+    return tuple(replace(spec, detectors=tuple(numbers)) for spec, numbers in wanted.items())
 
 
 # What waits for a clip to be complete: finished crops, or regions that are aligned together.
@@ -91,60 +91,60 @@ class Timed(NamedTuple):
     sighting: int | None
 
 
-def piece_of(frame: Frame, face: Detection, cut: CropSpec) -> Piece:
-    """Cut one face out of a frame: a crop RGB [size, size, 3], or a region where a whole clip is aligned at once."""
-    if cut.crop is None:
-        return crop_rgb(frame, (0.0, 0.0, frame.geometry.width, frame.geometry.height), cut.size)
-    if isinstance(cut.crop, SquareCrop):
-        return crop_rgb(frame, crop_square(face.corners(), cut.crop), cut.size)
-    if isinstance(cut.crop, ClipCrop):
-        return face_region(frame, face.corners(), face.landmarks, reach=cut.crop.reach)
-    return similarity_crop(frame, face.landmarks, cut.crop.target, cut.size)
+def piece_of(frame: Frame, face: Detection, spec: CropSpec) -> Piece:
+    """Crop one face of a frame: RGB [size, size, 3], or a region of the frame where a whole clip is aligned at once."""
+    if spec.crop is None:
+        return crop_rgb(frame, (0.0, 0.0, frame.geometry.width, frame.geometry.height), spec.size)
+    if isinstance(spec.crop, SquareCrop):
+        return crop_rgb(frame, crop_square(face.corners(), spec.crop), spec.size)
+    if isinstance(spec.crop, ClipCrop):
+        return face_region(frame, face.corners(), face.landmarks, reach=spec.crop.reach)
+    return similarity_crop(frame, face.landmarks, spec.crop.target, spec.size)
 
 
-def clip_of(pieces: Iterable[Piece], cut: CropSpec) -> Pixels:
+def clip_of(pieces: Iterable[Piece], spec: CropSpec) -> Pixels:
     """Join the pieces of consecutive frames to a clip, RGB [T, size, size, 3]."""
-    if isinstance(cut.crop, ClipCrop):
-        return aligned_clip([piece for piece in pieces if isinstance(piece, FaceRegion)], cut.crop.target, cut.size)
+    if isinstance(spec.crop, ClipCrop):
+        return aligned_clip([piece for piece in pieces if isinstance(piece, FaceRegion)], spec.crop.target, spec.size)
     return stacked([piece for piece in pieces if not isinstance(piece, FaceRegion)])
 
 
-def clip_input(job: VideoJob, cut: CropSpec, track: int, pieces: Sequence[Timed]) -> FaceInput:
-    """Make what the detectors get of a clip's pieces."""
+def clip_input(job: VideoJob, spec: CropSpec, track: int, pieces: Sequence[Timed]) -> FaceInput:
+    """Return what the detectors get for the pieces of a clip."""
     seconds = [timed.seconds for timed in pieces]
     sightings = sorted({timed.sighting for timed in pieces if timed.sighting is not None})
-    pixels = clip_of((timed.piece for timed in pieces), cut)
+    pixels = clip_of((timed.piece for timed in pieces), spec)
     frames = len(set(seconds))
-    return FaceInput(job, cut.detectors, track, min(seconds), max(seconds), frames, pixels, tuple(sightings))
+    return FaceInput(job, spec.detectors, track, min(seconds), max(seconds), frames, pixels, tuple(sightings))
 
 
 class Cropper:
-    """Cuts the faces of one video in one way.
+    """Crops the faces of one video for some detectors.
 
     Attributes:
         longest_dropped: frames of the longest stretch that was too short for a clip; 0 where there was none.
     """
 
-    def __init__(self, job: VideoJob, cut: CropSpec) -> None:
-        self.cut = cut
+    def __init__(self, job: VideoJob, spec: CropSpec) -> None:
+        self._spec = spec
         self._job = job
         self._assemblers: dict[int, ClipAssembler[Timed]] = {}
         self.longest_dropped = 0
 
     def take(self, frame: Frame, position: int, track: int, face: Detection, *, found: bool) -> Iterator[FaceInput]:
-        """Cut a face, which was found there or interpolated; yield what is complete with it."""
-        sighting = position if found or self.cut.crop is None else None
-        piece = piece_of(frame, face, self.cut)
-        if self.cut.frames == 1:
+        """Crop a face that was found there or interpolated; yield the crop, or the clips that are complete with it."""
+        sighting = position if found or self._spec.crop is None else None
+        piece = piece_of(frame, face, self._spec)
+        if self._spec.frames == 1:
             assert not isinstance(piece, FaceRegion)
             sightings = () if sighting is None else (sighting,)
             yield FaceInput(
-                self._job, self.cut.detectors, track, frame.pts_seconds, frame.pts_seconds, 1, piece, sightings
+                self._job, self._spec.detectors, track, frame.pts_seconds, frame.pts_seconds, 1, piece, sightings
             )
             return
-        assembler = self._assemblers.setdefault(track, ClipAssembler(self.cut.frames, self.cut.min_frames))
+        assembler = self._assemblers.setdefault(track, ClipAssembler(self._spec.frames, self._spec.min_frames))
         for pieces in assembler.add(position, Timed(frame.pts_seconds, piece, sighting)):
-            yield clip_input(self._job, self.cut, track, pieces)
+            yield clip_input(self._job, self._spec, track, pieces)
 
     def end(self, tracks: Iterable[int]) -> Iterator[FaceInput]:
         """Close the clips of tracks that get no more faces."""
@@ -153,5 +153,5 @@ class Cropper:
             if assembler is None:
                 continue
             for pieces in assembler.finish():
-                yield clip_input(self._job, self.cut, track, pieces)
+                yield clip_input(self._job, self._spec, track, pieces)
             self.longest_dropped = max(self.longest_dropped, assembler.longest_dropped)

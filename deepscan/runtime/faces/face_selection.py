@@ -20,21 +20,21 @@ PLAIN_PIXELS: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class SkipSummary:
-    """What one detector did not get to see of a video's faces.
+    """The faces of a video that one detector was not given.
 
     Attributes:
         small_faces: how many sightings were of faces too small to be scored.
         longest_stretch: frames of the longest stretch that was too short for a clip; 0 where there was none.
-        cut: what limits left out, in words.
+        truncations: what limits left out, in words.
         over_limit: why the video is not scored at all, where it is over a limit.
         frames_until_limit: frames that were looked at until it was.
-        plain_small_faces: how many of the sightings of small faces were of faces that are plainly there.
+        plain_small_faces: how many of the sightings of small faces were of what is certainly a face.
         largest_small_face: longer side of the largest of them, in pixels.
     """
 
     small_faces: int = 0
     longest_stretch: int = 0
-    cut: tuple[str, ...] = ()
+    truncations: tuple[str, ...] = ()
     over_limit: OverLimit | None = None
     frames_until_limit: int = 0
     plain_small_faces: int = 0
@@ -62,7 +62,7 @@ class SmallFaces:
         self._largest = max([self._largest, *sides[plain].tolist()])
         return large
 
-    def left_out(self, longest_stretch: int, crowd: CrowdLimit) -> SkipSummary:
-        """Return what a detector did not get to see."""
-        cut, over, frames = crowd.left_out()
-        return SkipSummary(self._sightings, longest_stretch, cut, over, frames, self._plain, self._largest)
+    def skipped(self, longest_stretch: int, crowd: CrowdLimit) -> SkipSummary:
+        """Return a summary of what the detector was not given."""
+        truncations, over, frames = crowd.skipped()
+        return SkipSummary(self._sightings, longest_stretch, truncations, over, frames, self._plain, self._largest)

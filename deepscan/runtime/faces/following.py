@@ -1,4 +1,4 @@
-"""Follows the faces of one video and has them cut: at each look, and between two looks by interpolation."""
+"""Following the faces of one video, and cropping them: where they were detected, and in between by interpolation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TracksEnded:
     """These tracks of these detectors get no more crops.
 
     Attributes:
-        glimpses: those that were seen in one look alone, although the looks beside it saw the same shot.
+        glimpses: the tracks that were seen in one searched frame alone, although its neighbors show the same shot.
     """
 
     job: VideoJob
@@ -37,7 +37,7 @@ class TracksEnded:
 
 
 class Follower(Protocol):
-    """Turns the looks of one video into what some detectors want, in the order of time for each track.
+    """Turns the frames of one video into crops or clips for some detectors, in the order of time for each track.
 
     Attributes:
         detectors: their numbers.
@@ -49,19 +49,19 @@ class Follower(Protocol):
 
     @property
     def over_limit(self) -> bool:
-        """Whether the video is over a limit, so that further looks change nothing."""
+        """Whether the video is over a limit, so that further frames change nothing."""
 
-    def look(self, look: FrameTask, faces: Faces | None) -> Iterator[FaceInput | TracksEnded]:
+    def follow(self, task: FrameTask, faces: Faces | None) -> Iterator[FaceInput | TracksEnded]:
         """Take a frame, with its faces in pixels of the upright picture if it was searched."""
 
     def rewind(self) -> None:
-        """Know that the same frames come once more, not searched again."""
+        """Prepare for a second pass: the same frames come once more and are not searched again."""
 
     def finish(self) -> Iterator[FaceInput | TracksEnded]:
         """End the tracks that are left."""
 
-    def left_out(self) -> SkipSummary:
-        """Return what the detectors did not get to see."""
+    def skipped(self) -> SkipSummary:
+        """Return a summary of the faces that the detectors were not given."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,17 +73,17 @@ class _Sighting:
 class FaceFollower:
     """The faces of one video, each frame seen once; see `Follower`.
 
-    A frame without detections waits until the next look. Then its faces lie on the straight line between the two
-    sightings, for the tracks that were seen in both looks; other tracks are not guessed at.
+    A frame that was not searched waits until the next one that is. Then its faces lie on the straight line between the
+    two detections of each track that was seen in both searched frames; other tracks are not guessed at.
 
-    Detectors that want faces cut differently have followers of their own, so that none depends on another: one may
-    leave out faces that the other takes.
+    Detectors with different crops have followers of their own, so that none depends on another: one may leave out
+    faces that the other takes.
     """
 
     def __init__(
         self,
         job: VideoJob,
-        cut: CropSpec,
+        spec: CropSpec,
         tracking: Tracking,
         *,
         joins_gaps: bool = False,
@@ -94,42 +94,42 @@ class FaceFollower:
 
         Args:
             job: the video.
-            cut: what its detectors want.
+            spec: the crops that its detectors need.
             tracking: tells whose faces are whose.
-            joins_gaps: crops follow each other in clips though frames between them had none.
-            marks_glimpses: looks follow each other so closely that a face seen in one alone is hardly one.
-            limits: of faces and tracks. A video over one that is not cut gives nothing more.
+            joins_gaps: whether crops join to clips although there were none in the frames between them.
+            marks_glimpses: whether searched frames are so close that a face seen in one alone is hardly a face.
+            limits: of faces and tracks. A video that is over one, and is not truncated, gives nothing more.
         """
-        self.detectors = cut.detectors
+        self.detectors = spec.detectors
         self.most_faces = 0
         self._job = job
-        self._cutter = Cropper(job, cut)
+        self._cropper = Cropper(job, spec)
         self._tracking = tracking
         self._waiting: list[FrameTask] = []
         self._seen = _Sighting(0.0, {})
-        self._small = SmallFaces(cut.min_face_pixels)
+        self._small = SmallFaces(spec.min_face_pixels)
         self._glimpses = Glimpses() if marks_glimpses else None
         self._crowd = CrowdLimit(limits)
         self._joins_gaps = joins_gaps
         self._shots = 0
-        self._looks_with_faces = 0
+        self._searched_with_faces = 0
 
     @property
     def over_limit(self) -> bool:
         """See `Follower.over_limit`."""
         return self._crowd.over is not None
 
-    def look(self, look: FrameTask, faces: Faces | None) -> Iterator[FaceInput | TracksEnded]:
-        """See `Follower.look`."""
+    def follow(self, task: FrameTask, faces: Faces | None) -> Iterator[FaceInput | TracksEnded]:
+        """See `Follower.follow`."""
         if not self._crowd.goes_on():
             self._waiting.clear()
             return
         if faces is None:
-            self._waiting.append(look)
+            self._waiting.append(task)
             return
-        frame = look.frame
-        self._shots += look.starts_shot  # no clip reaches over a cut, although a track may
-        if look.starts_shot and not look.continues:
+        frame = task.frame
+        self._shots += task.starts_shot  # no clip crosses a shot boundary, although a track may
+        if task.starts_shot and not task.continues:
             yield from self._ended(self._tracking.end_all())
         yield from self._ended(self._tracking.end_absent(frame.pts_seconds))
         found = self._large_enough(faces)
@@ -141,20 +141,20 @@ class FaceFollower:
             return
         seen = _Sighting(frame.pts_seconds, taken)
         if self._glimpses is not None:
-            if look.starts_shot:
+            if task.starts_shot:
                 self._glimpses.start_shot()
-            self._glimpses.look(taken)
+            self._glimpses.add(taken)
         waiting, self._waiting = self._waiting, []
         for between in waiting:
             share = self._share(between.frame.pts_seconds, seen)
             for number in sorted(self._seen.faces.keys() & seen.faces.keys()):
                 face = interpolated(self._seen.faces[number], seen.faces[number], share)
                 position = between.position + self._shots
-                yield from self._cutter.take(between.frame, position, number, face, found=False)
-        position = self._looks_with_faces if self._joins_gaps else look.position + self._shots
+                yield from self._cropper.take(between.frame, position, number, face, found=False)
+        position = self._searched_with_faces if self._joins_gaps else task.position + self._shots
         for number, face in seen.faces.items():
-            yield from self._cutter.take(frame, position, number, face, found=True)
-        self._looks_with_faces += bool(seen.faces)
+            yield from self._cropper.take(frame, position, number, face, found=True)
+        self._searched_with_faces += bool(seen.faces)
         self._seen = seen
 
     def rewind(self) -> None:
@@ -165,9 +165,9 @@ class FaceFollower:
         """See `Follower.finish`."""
         yield from self._ended(self._tracking.end_all())
 
-    def left_out(self) -> SkipSummary:
-        """See `Follower.left_out`."""
-        return self._small.left_out(self._cutter.longest_dropped, self._crowd)
+    def skipped(self) -> SkipSummary:
+        """See `Follower.skipped`."""
+        return self._small.skipped(self._cropper.longest_dropped, self._crowd)
 
     def _large_enough(self, faces: Faces) -> list[Detection]:
         found = [Detection(box, landmarks) for box, landmarks in zip(faces.boxes, faces.landmarks, strict=True)]
@@ -182,13 +182,13 @@ class FaceFollower:
 
     def _ended(self, numbers: list[int]) -> Iterator[FaceInput | TracksEnded]:
         if numbers:
-            yield from self._cutter.end(numbers)
+            yield from self._cropper.end(numbers)
             glimpses = self._glimpses.end(numbers) if self._glimpses is not None else ()
             yield TracksEnded(self._job, self.detectors, numbers, glimpses)
 
 
 def interpolated(before: Detection, after: Detection, share: float) -> Detection:
-    """Return the face at `share` (0..1) of the way from one sighting to another."""
+    """Return the face at `share` (0 to 1) of the way from one detection to another."""
     part = np.float32(share)
     box = before.box + (after.box - before.box) * part
     return Detection(box, before.landmarks + (after.landmarks - before.landmarks) * part)

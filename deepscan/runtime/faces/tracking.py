@@ -1,4 +1,4 @@
-"""Follows faces from look to look: greedy matching by overlap, ended by a cut or by absence."""
+"""Tracking: matches faces from one searched frame to the next, until a shot boundary or their absence ends a track."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_WIDENING = 0.5
 
 
 class Tracking(Protocol):
-    """Tells which face of a look is which."""
+    """Tells which face of a frame is whose."""
 
     def update(self, seconds: float, boxes: NDArray[np.float32]) -> Sequence[int | None]:
         """Return the track number of each box [K, 4] (x0, y0, x1, y1) seen at `seconds`; None leaves it out."""
@@ -34,7 +34,7 @@ class Tracking(Protocol):
 
 
 class LargestFace:
-    """The largest face of each look, by area and whoever it is, is the one track."""
+    """The only track is the largest face of each frame by area, whoever it is."""
 
     def update(self, seconds: float, boxes: NDArray[np.float32]) -> Sequence[int | None]:  # noqa: ARG002
         """See `Tracking.update`."""
@@ -61,11 +61,11 @@ class _Track:
 
 
 class Tracker:
-    """Gives the faces of successive looks their track numbers.
+    """Gives the faces of successive frames their track numbers.
 
     Args:
-        max_gap_seconds: a face that was missed and has not been seen for longer is gone; the same person later is a
-            new track.
+        max_gap_seconds: a face that has not been seen for longer is gone; the same person is a new track
+            afterwards.
     """
 
     def __init__(self, *, max_gap_seconds: float) -> None:
@@ -96,7 +96,7 @@ class Tracker:
         return ended
 
     def end_all(self) -> list[int]:
-        """Forget every track, as at a cut; return their numbers."""
+        """Forget every track, as at a shot boundary; return their numbers."""
         ended = [track.number for track in self._tracks]
         self._tracks = []
         return ended
@@ -131,24 +131,24 @@ def widened_iou(
 
 
 class Glimpses:
-    """Notes how often each open track was seen.
+    """Finds glimpses: tracks that one searched frame saw, and its neighbors in the shot did not.
 
-    Of a shot with a single look nothing is a glimpse: there was no other chance to see the face.
+    In a shot with a single searched frame nothing is a glimpse: there was no other chance to see the face.
     """
 
     def __init__(self) -> None:
         self._sightings: dict[int, int] = {}
         self._missed: set[int] = set()
         self._once_in_shot: set[int] = set()
-        self._looks_in_shot = 0
+        self._searched_in_shot = 0
 
     def start_shot(self) -> None:
-        """Begin another shot: what it does not show says nothing about the one before."""
+        """Begin another shot: what it does not show says nothing about the shot before."""
         self._once_in_shot.clear()
-        self._looks_in_shot = 0
+        self._searched_in_shot = 0
 
-    def look(self, seen: Collection[int]) -> None:
-        """Take the tracks that a look saw."""
+    def add(self, seen: Collection[int]) -> None:
+        """Take the tracks that a searched frame saw."""
         missed = self._once_in_shot.difference(seen)
         self._missed |= missed
         self._once_in_shot -= missed
@@ -157,11 +157,11 @@ class Glimpses:
             if self._sightings[number] > 1:
                 self._once_in_shot.discard(number)
                 self._missed.discard(number)
-            elif self._looks_in_shot:  # the look before did not see it
+            elif self._searched_in_shot:  # the searched frame before did not see it
                 self._missed.add(number)
             else:
                 self._once_in_shot.add(number)
-        self._looks_in_shot += 1
+        self._searched_in_shot += 1
 
     def end(self, numbers: Iterable[int]) -> tuple[int, ...]:
         """Forget tracks that have ended; return which of them were glimpses."""

@@ -1,4 +1,4 @@
-"""The authors' way with a clip detector: find the faces of all frames, then the tracks, then every clip of them.
+"""Following faces as the authors of clip detectors do: faces of all frames first, then tracks, then every clip of them.
 
 The video is decoded twice, so that memory holds the boxes of all frames but the pixels of one clip per track only.
 """
@@ -27,32 +27,32 @@ class UnbrokenFollower:
 
     Args:
         job: the video.
-        cut: how the one detector wants its clips.
+        spec: the clips of the one detector.
         stride: frames between the starts of two clips.
-        limits: of faces and tracks. A video over one that is not cut gives nothing more.
+        limits: of faces and tracks. A video that is over one, and is not truncated, gives nothing more.
         moved: called while tracks are looked for.
     """
 
     def __init__(
         self,
         job: VideoJob,
-        cut: CropSpec,
+        spec: CropSpec,
         *,
         stride: int,
         limits: Limits = DEFAULT_LIMITS,
         moved: Callable[[], None] = nobody_watches,
     ) -> None:
         self._moved = moved
-        self.detectors = cut.detectors
+        self.detectors = spec.detectors
         self.most_faces = 0
         self._job = job
-        self._cut = cut
+        self._spec = spec
         self._stride = stride
         self._crowd = CrowdLimit(limits)
         self._faces: list[Faces] = []
         self._windows: list[_Windows] = []
         self._frame = 0
-        self._small = SmallFaces(cut.min_face_pixels)
+        self._small = SmallFaces(spec.min_face_pixels)
         self._longest_stretch = 0
 
     @property
@@ -60,8 +60,8 @@ class UnbrokenFollower:
         """See `Follower.over_limit`."""
         return self._crowd.over is not None
 
-    def look(self, look: FrameTask, faces: Faces | None) -> Iterator[FaceInput | TracksEnded]:
-        """See `Follower.look`: first all frames with their faces, then, after `rewind`, all frames without."""
+    def follow(self, task: FrameTask, faces: Faces | None) -> Iterator[FaceInput | TracksEnded]:
+        """See `Follower.follow`: first all frames with their faces, then, after `rewind`, all frames without."""
         if faces is not None:
             if self._crowd.goes_on():
                 self._faces.append(self._large_enough(faces))
@@ -70,25 +70,25 @@ class UnbrokenFollower:
         for number, windows in enumerate(self._windows):
             place = self._frame - windows.track.start
             if 0 <= place < len(windows.track.faces):
-                yield from self._cut_face(look, number, windows, place)
+                yield from self._crop_face(task, number, windows, place)
         self._frame += 1
 
     def rewind(self) -> None:
         """See `Follower.rewind`."""
         for track in unbroken_tracks(self._faces if self._crowd.over is None else [], moved=self._moved):
             length = len(track.faces)
-            if length < self._cut.min_frames:
+            if length < self._spec.min_frames:
                 self._longest_stretch = max(self._longest_stretch, length)
             elif self._crowd.takes_track(len(self._windows)):
-                self._windows.append(_Windows(track, paper_windows(length, self._cut.frames, self._stride)))
+                self._windows.append(_Windows(track, paper_windows(length, self._spec.frames, self._stride)))
 
     def finish(self) -> Iterator[FaceInput | TracksEnded]:
         """See `Follower.finish`."""
         yield TracksEnded(self._job, self.detectors, list(range(len(self._windows))))
 
-    def left_out(self) -> SkipSummary:
-        """See `Follower.left_out`; the authors set no limit to the size of a face, but the caller may."""
-        return self._small.left_out(self._longest_stretch, self._crowd)
+    def skipped(self) -> SkipSummary:
+        """See `Follower.skipped`; the authors do not limit the size of a face, but the caller may."""
+        return self._small.skipped(self._longest_stretch, self._crowd)
 
     def _large_enough(self, faces: Faces) -> Faces:
         sides = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(axis=1)
@@ -96,12 +96,12 @@ class UnbrokenFollower:
         kept = np.flatnonzero(large)[self._crowd.largest(sides[large].tolist())]
         return faces.where(np.isin(np.arange(len(faces)), kept))
 
-    def _cut_face(self, look: FrameTask, number: int, windows: _Windows, place: int) -> Iterator[FaceInput]:
+    def _crop_face(self, task: FrameTask, number: int, windows: _Windows, place: int) -> Iterator[FaceInput]:
         faces = self._faces[self._frame]
         chosen = windows.track.faces[place]
-        piece = piece_of(look.frame, Detection(faces.boxes[chosen], faces.landmarks[chosen]), self._cut)
-        for pieces in windows.add(place, Timed(look.frame.pts_seconds, piece, self._frame)):
-            yield clip_input(self._job, self._cut, number, pieces)
+        piece = piece_of(task.frame, Detection(faces.boxes[chosen], faces.landmarks[chosen]), self._spec)
+        for pieces in windows.add(place, Timed(task.frame.pts_seconds, piece, self._frame)):
+            yield clip_input(self._job, self._spec, number, pieces)
 
 
 class _Windows:
@@ -116,7 +116,7 @@ class _Windows:
         self._held: dict[int, Timed] = {}
 
     def add(self, place: int, timed: Timed) -> Iterator[list[Timed]]:
-        """Take the piece of frame `place` of the track."""
+        """Take the piece of the frame at this place of the track; yield the clips that are complete with it."""
         self._held[place] = timed
         while self._next < len(self._windows) and max(self._windows[self._next]) <= place:
             yield [self._held[index] for index in self._windows[self._next]]

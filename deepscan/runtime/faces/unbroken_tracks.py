@@ -1,7 +1,7 @@
 """Tracks by the rules of FTCN and AltFreezing (test_tools/ct/operations.py): every frame searched, no gap allowed.
 
 A track is the chain of the best overlapping faces from one frame to the next. If chains reach through the whole video,
-they are the tracks. Otherwise the video is cut into stretches where the number of chains stays the same, and each
+they are the tracks. Otherwise the video is divided into stretches where the number of chains stays the same, and each
 stretch gives its first chain.
 """
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from deepscan.runtime.cuda.device import DeviceArray, Queue
 from deepscan.runtime.cuda.kernel_jobs import BLOCKS, COPY, RESAMPLE, SUM_LUMA, WARP
-from deepscan.runtime.media.shots import sample_places
+from deepscan.runtime.media.shot_boundaries import sample_places
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.runtime.media.frames import DeviceFrame, Frame
-from deepscan.runtime.media.shots import is_cut, luma_signature
+from deepscan.runtime.media.shot_boundaries import is_shot_boundary, luma_signature
 
 if TYPE_CHECKING:
     from deepscan.errors import InputError
@@ -32,12 +32,12 @@ class VideoJob:
     Attributes:
         index: its place among the inputs, which is its place in the results.
         path: of the file.
-        problem: why it cannot be scanned, where that is known beforehand.
+        problem: why it cannot be scanned, if that is known beforehand.
         started: `time.monotonic()` when decoding began.
-        share_done: how much of it has been decoded, 0 to 1; for progress only.
-        abandoned: it is over a limit for every detector, so that nothing more of it need be decoded.
-        planned: what the file held when the scan was planned; None if nobody looked.
-        content: content id of what was really read; None as long as it is unknown.
+        share_done: how much of it has been decoded, from 0 to 1; for progress only.
+        abandoned: whether it is over a limit for every detector, so that nothing more of it needs to be decoded.
+        planned: what the file held when the scan was planned; None if that was not read.
+        content: content id of the bytes that were really read; None as long as it is unknown.
     """
 
     index: int
@@ -82,13 +82,14 @@ def frame_tasks(
 ) -> Iterator[FrameTask]:
     """Decide which of the sampled frames are searched for faces, and where shots begin.
 
-    Where frames follow each other, every n-th frame of a shot is searched, more where half a second passes without,
-    and the first and the last of a shot or window: so every other frame lies between two searched ones of its own.
-    This runs one frame behind the decoder. Of single frames every one is searched, and cuts are not looked for:
-    frames seconds apart differ without one. Where files were joined, or the size changes, there is one in any case.
+    Where frames follow each other, every n-th frame of a shot is searched, and more where half a second would pass
+    without a search. So are the first and the last frame of a shot or window: every other frame lies between two
+    searched ones of its own shot. This runs one frame behind the decoder. Single frames are all searched, and shot
+    boundaries are not looked for, as frames seconds apart differ anyway. Where files were joined, or the size changes,
+    there is a boundary in any case.
 
-    A frame between two cuts is hardly a shot, but a flash, part of a fade, or a blend of two shots. Where the picture
-    is the same again after it, nothing has ended; else it belongs to the shot that follows.
+    A frame between two boundaries is hardly a shot, but a flash, part of a fade, or a blend of two shots. If the
+    picture is the same again after it, nothing has ended; otherwise it belongs to the shot that follows.
 
     Args:
         job: the video.
@@ -98,7 +99,7 @@ def frame_tasks(
     """
     held: tuple[int, Frame] | None = None
     held_signature = before_shot = None
-    continues = after_cut = False
+    continues = after_boundary = False
     in_shot = since_search = position = 0
     searched = -math.inf
     for window, frame in frames:
@@ -106,24 +107,29 @@ def frame_tasks(
         if held is not None:
             window_before, before = held
             joined = before.geometry != frame.geometry or before.part != frame.part
-            cut = joined
+            boundary = joined
             if held_signature is not None and signature is not None and window_before == window:
-                cut = cut or is_cut(held_signature, signature)
-            ends = cut or window_before != window
+                boundary = boundary or is_shot_boundary(held_signature, signature)
+            ends = boundary or window_before != window
             due = since_search % sampling.detect_every == 0 or frame.pts_seconds - searched > LONGEST_SEARCH_GAP_SECONDS
             search = ends or due or sampling.sparse
-            # One frame between two cuts.
-            lone = cut and after_cut and not joined
-            resumes = lone and before_shot is not None and signature is not None and not is_cut(before_shot, signature)
+            # One frame between two boundaries.
+            lone = boundary and after_boundary and not joined
+            resumes = (
+                lone
+                and before_shot is not None
+                and signature is not None
+                and not is_shot_boundary(before_shot, signature)
+            )
             small = shrink(before) if search else None
             yield FrameTask(job, before, small, in_shot == 0, position, continues=continues or resumes)
             if search:
                 since_search, searched = 0, before.pts_seconds
             since_search = 0 if ends else since_search + 1
-            in_shot = 0 if cut else in_shot + 1
+            in_shot = 0 if boundary else in_shot + 1
             position += 2 if window_before != window else 1
-            continues, after_cut = lone, cut and not joined
-            before_shot = held_signature if cut else None
+            continues, after_boundary = lone, boundary and not joined
+            before_shot = held_signature if boundary else None
         held, held_signature = (window, frame), signature
     if held is not None:
         _, last = held

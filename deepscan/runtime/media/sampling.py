@@ -56,7 +56,8 @@ def sampled_frames(
     Args:
         reader: the video.
         sampling: which of its frames.
-        length: how many at most, and up to when; knows afterwards what was cut. None: the limits that hold by default.
+        length: how many frames at most, and up to when; knows afterwards what was left out. By default, the usual
+            limits.
 
     Raises:
         InputError: the video cannot be decoded, or is over a limit.

@@ -17,17 +17,17 @@ class LengthLimit:
     """Holds one video to the limits of frames and seconds, whatever its header says.
 
     Attributes:
-        cut: what is left out, or None.
+        truncated: what is left out, in words, or None.
     """
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
-        self.cut: str | None = None
+        self.truncated: str | None = None
         self._limits = limits
         self._truncates = limits.on_limit == "truncate"
         self._frames = 0
 
     def check_length(self, reader: Reader) -> None:
-        """Refuse a video whose header says that it is too long, if it really is; one that may be cut is not refused.
+        """Refuse a video whose header says that it is too long, and that really is, unless videos are truncated.
 
         Headers may speak of the sound, or of a clock that jumps.
 
@@ -42,7 +42,7 @@ class LengthLimit:
         """Return how much of a video of so many seconds may be looked at.
 
         Raises:
-            OverLimit: not all, and videos are not cut.
+            OverLimit: not all of it, and videos are not truncated.
         """
         most = self._limits.seconds
         if not most or duration <= most:
@@ -51,10 +51,10 @@ class LengthLimit:
         return most
 
     def ends_before(self, seconds: float) -> bool:
-        """Take the next frame, which is shown at `seconds`; tell whether the video is cut before it.
+        """Take the next frame, which is shown at `seconds`; tell whether the video ends before it.
 
         Raises:
-            OverLimit: the frame is one too many or too late, and videos are not cut.
+            OverLimit: the frame is one too many or too late, and videos are not truncated.
         """
         most_frames, most_seconds = self._limits.frames, self._limits.seconds
         if most_seconds and seconds > most_seconds:
@@ -70,14 +70,14 @@ class LengthLimit:
         if not self._truncates:
             raise over_limit(what, name, most)
         first = f"{name[:-1]} was" if most == 1 and isinstance(most, int) else f"{most:,} {name} were"
-        self.cut = f"only the first {first} scanned (see {OPTIONS[name]})"
+        self.truncated = f"only the first {first} scanned (see {OPTIONS[name]})"
 
 
 class CrowdLimit:
     """Holds what one detector gets of one video to the limits of faces and tracks.
 
     Attributes:
-        over: set once the video is over a limit and not cut: nothing of it counts any more.
+        over: set once the video is over a limit and is not truncated: nothing of it counts any more.
     """
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
@@ -110,20 +110,22 @@ class CrowdLimit:
         self._cuts_tracks = True
         return False
 
-    def left_out(self) -> tuple[tuple[str, ...], OverLimit | None, int]:
-        """Return what was cut, in words, or why nothing counts and after how many frames."""
+    def skipped(self) -> tuple[tuple[str, ...], OverLimit | None, int]:
+        """Return what was left out, in words, or else why nothing counts and after how many frames."""
         if self.over is not None:
             return (), self.over, self._frames
-        cut = []
+        truncations = []
         if self._most_faces:
             most = self._limits.faces or 0
             kept = f"largest {plural(most, 'was', f'{most} were')}"
-            cut.append(f"of up to {self._most_faces} faces in a frame the {kept} scored (see {OPTIONS['faces']})")
+            truncations.append(
+                f"of up to {self._most_faces} faces in a frame the {kept} scored (see {OPTIONS['faces']})"
+            )
         if self._cuts_tracks:
             most = self._limits.tracks or 0
             kept = f"first {plural(most, 'was', f'{most:,} were')}"
-            cut.append(f"of the tracks of faces the {kept} scored (see {OPTIONS['tracks']})")
-        return tuple(cut), None, 0
+            truncations.append(f"of the tracks of faces the {kept} scored (see {OPTIONS['tracks']})")
+        return tuple(truncations), None, 0
 
     def _exceed(self, what: str, name: str, most: int) -> None:
         if self._limits.on_limit == "skip" and self.over is None:

@@ -1,4 +1,4 @@
-"""Which bytes a video was decoded from: a file may have been written to, replaced or moved since it was looked at."""
+"""Which bytes a video was decoded from: a file may have been written to, replaced or moved since it was planned."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FileWatch:
     """Watches the files that one video is decoded from, through descriptors of its own; a context that closes them.
 
     Args:
-        planned: what the file held when the scan was planned, if somebody wants to know what was read.
+        planned: what the file held when the scan was planned; None if it does not matter what was read.
         moved: called while a file is looked at anew, which takes minutes for a large one.
     """
 
@@ -52,7 +52,7 @@ class FileWatch:
 
     @contextmanager
     def opening(self) -> Iterator[None]:
-        """Watch what this thread opens meanwhile."""
+        """Watch the files that this thread opens meanwhile."""
         with opened_files() as found:
             try:
                 yield
@@ -60,7 +60,7 @@ class FileWatch:
                 self._files += found
 
     def read(self) -> ContentRead:
-        """Return what was read up to now.
+        """Return what has been read so far.
 
         A file whose status is as it was planned holds what it held. If it was touched or moved before it was opened, or
         if it is another one, its content is looked at anew. If it was written to since it was opened, nobody knows what

@@ -33,13 +33,13 @@ class InferStage:
 
     Args:
         detectors: each with what executes it, in the order of their numbers.
-        progress: counts.
+        progress: counts the videos.
     """
 
     def __init__(self, detectors: Sequence[tuple[Backend, ScoringSettings]], *, progress: Progress) -> None:
         self._detectors = detectors
         self._progress = progress
-        self._boards: dict[tuple[int, int], ScoreAggregator] = {}
+        self._aggregators: dict[tuple[int, int], ScoreAggregator] = {}
         self._most: dict[int, int] = {}
 
     def __call__(self, messages: Sequence[ToInfer]) -> Iterator[VideoScored]:
@@ -53,18 +53,18 @@ class InferStage:
                 message.job.share_done = 1.0
 
     def _score(self, number: int, messages: Sequence[ToInfer]) -> None:
-        """Put the logits of one detector on its boards, and close the tracks that end."""
+        """Give the logits of one detector to its aggregators, and close the tracks that end."""
         wanted = [message for message in messages if isinstance(message, FaceInput) and number in message.detectors]
         logits = dict(zip(map(id, wanted), self._logits(number, [message.pixels for message in wanted]), strict=True))
         for message in messages:
             if isinstance(message, Restarted):
-                self._boards.pop((message.job.index, number), None)
+                self._aggregators.pop((message.job.index, number), None)
             elif isinstance(message, TracksEnded) and number in message.detectors:
-                self._board(message.job, number).end(message.tracks, glimpses=message.glimpses)
+                self._aggregator(message.job, number).end(message.tracks, glimpses=message.glimpses)
             elif isinstance(message, FaceInput) and id(message) in logits:
-                board = self._board(message.job, number)
+                aggregator = self._aggregator(message.job, number)
                 logit = logits[id(message)]
-                board.add(
+                aggregator.add(
                     message.track,
                     message.start_seconds,
                     message.end_seconds,
@@ -73,14 +73,14 @@ class InferStage:
                     sightings=message.sightings,
                 )
 
-    def _board(self, job: VideoJob, number: int) -> ScoreAggregator:
+    def _aggregator(self, job: VideoJob, number: int) -> ScoreAggregator:
         key = job.index, number
-        if key not in self._boards:
+        if key not in self._aggregators:
             _, verdict = self._detectors[number]
-            self._boards[key] = ScoreAggregator(
+            self._aggregators[key] = ScoreAggregator(
                 verdict.spec, verdict.aggregate, decisive_frames=verdict.decisive_frames
             )
-        return self._boards[key]
+        return self._aggregators[key]
 
     def _logits(self, number: int, items: Sequence[Pixels]) -> list[float]:
         backend, verdict = self._detectors[number]
@@ -105,15 +105,15 @@ class InferStage:
     def _result(self, number: int, end: VideoFollowed) -> VideoResult:
         backend, verdict = self._detectors[number]
         job, decoded, info = end.job, end.decoded, end.decoded.info
-        score = self._board(job, number).finish()
-        del self._boards[job.index, number]
-        left_out = end.left_out[number]
+        score = self._aggregator(job, number).finish()
+        del self._aggregators[job.index, number]
+        skipped = end.skipped[number]
         common = VideoResult(
             index=job.index,
             row=job.index * len(self._detectors) + number,
             path=job.path,
             status="no_face",
-            reason="; ".join(remarks(end, left_out, verdict.spec)),
+            reason="; ".join(remarks(end, skipped, verdict.spec)),
             model=verdict.model,
             faces=end.most_faces,
             frames=decoded.frames,
@@ -128,18 +128,18 @@ class InferStage:
             elapsed_seconds=time.monotonic() - job.started,
             content=job.content,
         )
-        if left_out.over_limit is not None:  # before what decoding may still have met: that depends on how far it was
-            over = left_out.over_limit
+        if skipped.over_limit is not None:  # before what decoding may still have met: that depends on how far it was
+            over = skipped.over_limit
             return msgspec.structs.replace(
-                common, status=over.status, reason=str(over), frames=left_out.frames_until_limit
+                common, status=over.status, reason=str(over), frames=skipped.frames_until_limit
             )
         if decoded.failure is not None:
             return msgspec.structs.replace(common, status=decoded.failure.status, reason=str(decoded.failure))
-        if score is None and left_out.longest_stretch:
+        if score is None and skipped.longest_stretch:
             return msgspec.structs.replace(common, status="too_short")
-        if score is None and left_out.plain_small_faces:
-            others = remarks(end, replace(left_out, small_faces=0), verdict.spec)
-            reason = "; ".join([only_small_faces(left_out, verdict.spec), *others])
+        if score is None and skipped.plain_small_faces:
+            others = remarks(end, replace(skipped, small_faces=0), verdict.spec)
+            reason = "; ".join([only_small_faces(skipped, verdict.spec), *others])
             return msgspec.structs.replace(common, status="small_face", reason=reason)
         if score is None:
             return common

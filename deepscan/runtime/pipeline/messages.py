@@ -1,4 +1,4 @@
-"""What travels between the stages: plain records, each knowing how many bytes it keeps alive."""
+"""The messages between the stages: plain records that know how many bytes they keep alive."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SEGMENT_BYTES = 256
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SecondPass:
-    """All frames of the video have been searched; they come once more, to be cropped."""
+    """The beginning of the second pass: all frames were searched, and come once more to be cropped."""
 
     job: VideoJob
     nbytes: int = 0
@@ -30,7 +30,7 @@ class SecondPass:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Restarted:
-    """The video's decoder gave up, and another one begins again: what came of the video so far does not count."""
+    """A new beginning: the video's decoder gave up, and what came before from another one does not count."""
 
     job: VideoJob
     nbytes: int = 0
@@ -41,11 +41,11 @@ class VideoDecoded:
     """The end of a video, after its last `FrameTask`.
 
     Attributes:
-        info: what the file says of itself; None where not one frame of it could be decoded.
-        frames: how many frames were looked at.
+        info: what the file says about itself; None if not one frame could be decoded.
+        frames: number of frames that were sampled.
         failure: why the video cannot be scanned, if it cannot.
-        damage: what was not decoded of a video that can be.
-        short: that fewer frames were found than were asked for.
+        damage: what could not be decoded of a video that is scanned anyway.
+        short: the remark that fewer frames were found than were asked for, if so.
     """
 
     job: VideoJob
@@ -63,13 +63,13 @@ class VideoFollowed:
 
     Attributes:
         most_faces: the largest number of faces seen in one frame, small ones included.
-        left_out: for each detector.
+        skipped: what each detector was not given.
     """
 
     job: VideoJob
     decoded: VideoDecoded
     most_faces: int
-    left_out: tuple[SkipSummary, ...]
+    skipped: tuple[SkipSummary, ...]
     nbytes: int = 0
 
 

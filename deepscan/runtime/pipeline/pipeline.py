@@ -39,7 +39,7 @@ class Progress:
     moved: float = field(default=0.0, compare=False)
 
     def move(self) -> None:
-        """Note that something moved: a frame was decoded or searched, a crop cut, a batch scored. From any thread."""
+        """Note that something moved: a frame was decoded or searched, a crop made, a batch scored. From any thread."""
         self.moved = time.monotonic()
 
 

@@ -1,4 +1,4 @@
-"""One pipeline of one process: jobs in, results out."""
+"""The pipeline of one worker: from jobs to results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from deepscan.runtime.faces.cropping import cuts_for
+from deepscan.runtime.faces.cropping import crop_specs_for
 from deepscan.runtime.faces.detections import DeviceFaceDetector, FaceDetector
 from deepscan.runtime.faces.following import FaceFollower, Follower
 from deepscan.runtime.faces.tracking import LargestFace, Tracker
@@ -159,13 +159,13 @@ def _device_faces(face_detector: FaceDetector, on_gpu: DeviceDecoding | None) ->
 
 
 def _followers_maker(settings: ScanSettings, moved: Callable[[], None]) -> Callable[[VideoJob], list[Follower]]:
-    """Return what makes the followers of a video; it holds on to no model."""
-    cuts = cuts_for([each.spec for each in settings.scoring], whole_pictures=settings.whole_pictures)
+    """Return a function that makes the followers of a video; it keeps no model alive."""
+    specs = crop_specs_for([each.spec for each in settings.scoring], whole_pictures=settings.whole_pictures)
     sampling, stride, limits = settings.sampling, settings.stride, settings.limits
     if sampling.twice:
-        return lambda job: [UnbrokenFollower(job, cut, stride=stride, limits=limits, moved=moved) for cut in cuts]
+        return lambda job: [UnbrokenFollower(job, spec, stride=stride, limits=limits, moved=moved) for spec in specs]
     if settings.largest_face:
-        return lambda job: [FaceFollower(job, cut, LargestFace(), joins_gaps=True, limits=limits) for cut in cuts]
+        return lambda job: [FaceFollower(job, spec, LargestFace(), joins_gaps=True, limits=limits) for spec in specs]
     gap = MAX_GAP_SECONDS if sampling.choice == "all" else math.inf
     followed = partial(FaceFollower, marks_glimpses=not sampling.sparse, limits=limits)
-    return lambda job: [followed(job, cut, Tracker(max_gap_seconds=gap)) for cut in cuts]
+    return lambda job: [followed(job, spec, Tracker(max_gap_seconds=gap)) for spec in specs]

@@ -1,4 +1,4 @@
-"""What a result says of what was not looked at, and of how little it rests on."""
+"""Remarks in the reason of a result: what was not looked at, and how little the score rests on."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
     from deepscan.spec import DetectorSpec
 
 
-def remarks(end: VideoFollowed, left_out: SkipSummary, spec: DetectorSpec) -> list[str]:
-    """Say what of the video was not looked at."""
+def remarks(end: VideoFollowed, skipped: SkipSummary, spec: DetectorSpec) -> list[str]:
+    """Return remarks on what was not looked at in the video."""
     said = []
-    if left_out.small_faces:
-        count = _sightings(left_out.small_faces)
-        said.append(f"{count} smaller than {spec.min_face_pixels} pixels {_were(left_out)} not scored (see --min-face)")
-    if left_out.longest_stretch:
+    if skipped.small_faces:
+        count = _sightings(skipped.small_faces)
+        said.append(f"{count} smaller than {spec.min_face_pixels} pixels {_were(skipped)} not scored (see --min-face)")
+    if skipped.longest_stretch:
         said.append(
-            f"faces seen for up to {counted(left_out.longest_stretch, 'frame')} in a row were not scored, "
+            f"faces seen for up to {counted(skipped.longest_stretch, 'frame')} in a row were not scored, "
             f"{spec.name} needs {spec.min_frames}"
         )
-    said += left_out.cut
+    said += skipped.truncations
     return [*said, *filter(None, [end.decoded.short, end.decoded.damage])]
 
 
-def only_small_faces(left_out: SkipSummary, spec: DetectorSpec) -> str:
-    """Say of a video in which faces are plainly there, but small, how large they are and what to do."""
-    one = left_out.small_faces == 1
-    size = f"of {'' if one else 'up to '}{int(left_out.largest_small_face)} pixels"
+def only_small_faces(skipped: SkipSummary, spec: DetectorSpec) -> str:
+    """Return the reason for a video whose faces are all too small: how large they are, and what to do."""
+    one = skipped.small_faces == 1
+    size = f"of {'' if one else 'up to '}{int(skipped.largest_small_face)} pixels"
     return (
-        f"{_sightings(left_out.small_faces)} {size} {_were(left_out)} not scored, as --min-face is "
+        f"{_sightings(skipped.small_faces)} {size} {_were(skipped)} not scored, as --min-face is "
         f"{spec.min_face_pixels}: lower it to have {'it' if one else 'them'} scored"
     )
 
@@ -43,12 +43,12 @@ def _sightings(count: int) -> str:
     return counted(count, "sighting of a face", "sightings of faces")
 
 
-def _were(left_out: SkipSummary) -> str:
-    return plural(left_out.small_faces, "was", "were")
+def _were(skipped: SkipSummary) -> str:
+    return plural(skipped.small_faces, "was", "were")
 
 
 def too_few_sightings(sightings: int, decoded: VideoDecoded, sampling: Sampling) -> str:
-    """Say why a verdict rests on too little to be called real or fake; nothing where it rests on enough.
+    """Return why a score rests on too little for the label real or fake; empty if it rests on enough.
 
     Of a picture, or a video of a single frame, one sighting is all that there can be.
 
@@ -66,14 +66,14 @@ def too_few_sightings(sightings: int, decoded: VideoDecoded, sampling: Sampling)
 
 
 def _single_frame(decoded: VideoDecoded, sampling: Sampling) -> bool:
-    """Tell whether one frame is all there is; more were asked for, and nothing was left out."""
+    """Tell whether the video has a single frame, although more were asked for and nothing was left out."""
     if decoded.frames != 1 or decoded.info is None:
         return False
     return decoded.info.still or (decoded.damage is None and sampling.asks_for_more_than(1))
 
 
 def _advice(frames: int, sampling: Sampling) -> str:
-    """Say how to have more of the video looked at, where that is possible."""
+    """Return how to have more of the video looked at, if that is possible."""
     if sampling.choice == "all":
         return ": use --detect-every 1" if frames >= MIN_SIGHTINGS and sampling.detect_every > 1 else ""
     if sampling.asks_for_more_than(frames):

@@ -1,4 +1,4 @@
-"""From the logits of crops to tracks and to one video, in memory that does not grow with the video."""
+"""Aggregation of logits: from crops to tracks and to the video, in memory that does not grow with the video."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ScoringSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoScore:
-    """The verdict on one video.
+    """The score of one video, and what it rests on.
 
     Attributes:
         score: probability of *fake*, in [0, 1].
@@ -159,13 +159,13 @@ class _Track:
 
 
 class ScoreAggregator:
-    """Collects the logits of one video.
+    """Collects the logits of one video, and makes its score of them.
 
     Track score: mean over its crops of the logit (then calibrated) or of the score, as the spec says.
     Video score: the highest track score (`max`), or the mean over all crops of all tracks (`mean`). A maximum over
     many short tracks would grow with their number and their noise, so tracks of fewer than `decisive_frames` frames are
     pooled: together they count as one track, if they have so many frames in all or if there is no longer one.
-    Glimpses, see `TracksEnded`, count only where there is nothing else.
+    Glimpses, see `TracksEnded`, count only if there is nothing else.
     """
 
     def __init__(self, spec: DetectorSpec, aggregate: Aggregate, *, decisive_frames: int) -> None:
@@ -210,7 +210,7 @@ class ScoreAggregator:
                 (self._glimpses if number in glimpses else self._tracks).close(number, track)
 
     def finish(self) -> VideoScore | None:
-        """Close what is open and return the verdict, or None if there was not a single crop."""
+        """Close the open tracks and return the score, or None if there was not a single crop."""
         self.end(sorted(self._open))
         return self._tracks.verdict() or self._glimpses.verdict()
 
@@ -219,7 +219,7 @@ class ScoreAggregator:
 
 
 class _Tally:
-    """What the tracks that are closed come to.
+    """The score of the tracks that are closed.
 
     Args:
         score: turns a mean of what is pooled into a probability.
@@ -262,7 +262,7 @@ class _Tally:
             heapq.heappop(self._best)
 
     def verdict(self) -> VideoScore | None:
-        """Return what all of them come to, or None if there are none."""
+        """Return the score of all of them, or None if there are none."""
         if not self._tracks:
             return None
         if self._short.clips and (self._short.frames >= self._decisive_frames or self._highest is None):
@@ -321,7 +321,7 @@ def peak_segment(segments: tuple[Segment, ...]) -> Segment:
 
 
 def label_of(score: float, band: LabelBand) -> Label:
-    """Return what a score means."""
+    """Return the label of a score."""
     if score >= band.fake_from:
         return "fake"
     return "real" if score < band.real_below else "uncertain"

@@ -1,4 +1,4 @@
-"""What the first stages of the pipeline do, from a file to its faces; none of this knows of threads."""
+"""The first stages of the pipeline, from a file to its faces. Nothing here knows of threads."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ OpenVideo = Callable[[str], AbstractContextManager["Reader"]]
 
 
 class DecodeStage:
-    """Job in, looks and the end of the video out. Never raises for what a file may do wrong.
+    """Turns a job into frame tasks and the end of the video. Never raises for what may be wrong with a file.
 
     Args:
         open_video: opens a file by its path.
@@ -104,11 +104,11 @@ class DecodeStage:
                     yield task
                     if job.abandoned:
                         break
-                if frames and not job.abandoned and length.cut is None:
+                if frames and not job.abandoned and length.truncated is None:
                     reader.duration_seconds()
                     info = reader.info
-                damage = "; ".join(filter(None, [length.cut, reader.warnings()])) or None
-                if frames and not job.abandoned and length.cut is None:
+                damage = "; ".join(filter(None, [length.truncated, reader.warnings()])) or None
+                if frames and not job.abandoned and length.truncated is None:
                     short = shortfall(self._sampling, frames, reader.info, is_damaged=damage is not None)
             if self._sampling.twice and not job.abandoned:
                 yield SecondPass(job)
@@ -157,7 +157,7 @@ def _opened(open_video: OpenVideo, path: str, watch: FileWatch) -> Iterator[Read
 
 @dataclass(frozen=True, slots=True)
 class DeviceFaces:
-    """What the faces stage needs for frames on a device.
+    """What the faces stage uses for frames on a device.
 
     Attributes:
         detector: searches them.
@@ -169,13 +169,13 @@ class DeviceFaces:
 
 
 class FacesStage:
-    """Looks in, crops and clips out: detection in batches over all videos, then tracking and cutting video by video.
+    """Turns frame tasks into crops and clips: detects in batches over all videos, then tracks and crops video by video.
 
     Args:
         detector: finds the faces.
         followers: makes what follows the faces of one video, for all detectors.
-        progress: counts.
-        device: what serves frames whose planes lie on a device, where there are such.
+        progress: counts frames and faces.
+        device: what it uses for frames whose planes lie on a device, if there are any.
         batch: pictures searched together, at most.
     """
 
@@ -197,7 +197,7 @@ class FacesStage:
         self._rewound: set[int] = set()
 
     def __call__(self, messages: Sequence[ToFaces]) -> Iterator[ToInfer]:
-        """Search the frames that want it and follow the faces."""
+        """Search the frames that are to be searched, and follow the faces."""
         if self._device is None:
             for found in self._followed(messages):
                 self._progress.move()
@@ -235,7 +235,7 @@ class FacesStage:
                 faces = next(found) if message.small is not None else None
                 self._progress.frames += job.index not in self._rewound
                 self._progress.faces += len(faces) if faces is not None else 0
-                yield from chain.from_iterable(follower.look(message, faces) for follower in followers)
+                yield from chain.from_iterable(follower.follow(message, faces) for follower in followers)
                 job.abandoned = job.abandoned or all(follower.over_limit for follower in followers)
 
     def _detected(self, looks: Sequence[FrameTask]) -> list[Faces]:
@@ -261,9 +261,9 @@ class FacesStage:
 
 
 def _end(end: VideoDecoded, followers: Sequence[Follower]) -> VideoFollowed:
-    left_out = {number: follower.left_out() for follower in followers for number in follower.detectors}
+    skipped = {number: follower.skipped() for follower in followers for number in follower.detectors}
     most_faces = max(follower.most_faces for follower in followers)
-    return VideoFollowed(end.job, end, most_faces, tuple(left_out[number] for number in sorted(left_out)))
+    return VideoFollowed(end.job, end, most_faces, tuple(skipped[number] for number in sorted(skipped)))
 
 
 def _in_frame(faces: Faces, look: FrameTask) -> Faces:

@@ -25,7 +25,7 @@ from deepscan.runtime.media.color import BT601, BT709, IDENTITY, Color
 from deepscan.runtime.media.device_work import DeviceWork, luma_sums
 from deepscan.runtime.media.frames import Box, Frame, Geometry, Orientation, Picture
 from deepscan.runtime.media.pyav_reader import open_video
-from deepscan.runtime.media.shots import luma_signature, sample_places
+from deepscan.runtime.media.shot_boundaries import luma_signature, sample_places
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES
 from tests.runtime.cuda.device_frames import DEVICES, downloaded, frame_on_device, on_device
 from tests.runtime.cuda.host_device import HostDevice, kernels_on_cpu

@@ -16,7 +16,7 @@ from deepscan.models.lite import LITE
 from deepscan.models.registry import BUILTIN, find_detector
 from deepscan.runtime.cuda.pixels import host_array
 from deepscan.runtime.faces.aligned_crops import FaceRegion, face_region
-from deepscan.runtime.faces.cropping import CropSpec, FaceInput, cuts_for, piece_of
+from deepscan.runtime.faces.cropping import CropSpec, FaceInput, crop_specs_for, piece_of
 from deepscan.runtime.faces.detections import Detection, Faces
 from deepscan.runtime.faces.face_selection import SkipSummary
 from deepscan.runtime.faces.following import FaceFollower, TracksEnded, interpolated
@@ -74,7 +74,7 @@ def followed(
         position = number if positions is None else positions[number]
         look = FrameTask(VideoJob(0, "video"), frame_of(number), small, number in cuts_at, position)
         for follower in followers:
-            messages += follower.look(look, None if faces is None else faces_of(faces))
+            messages += follower.follow(look, None if faces is None else faces_of(faces))
     return messages + [message for follower in followers for message in follower.finish()]
 
 
@@ -98,7 +98,7 @@ def test_detectors_that_want_the_same_share_one_cut() -> None:
     renamed = msgspec.structs.replace(LITE, name="other", mean=(0.0, 0.0, 0.0))
     larger = msgspec.structs.replace(LITE, name="larger", size=256)
     pickier = msgspec.structs.replace(LITE, name="pickier", min_face_pixels=101)
-    cuts = cuts_for([LITE, larger, renamed, pickier], whole_pictures=False)
+    cuts = crop_specs_for([LITE, larger, renamed, pickier], whole_pictures=False)
     assert cuts == (
         CropSpec((0, 2), LITE.crop, 224, frames=1, min_frames=1, min_face_pixels=100),
         CropSpec((1,), LITE.crop, 256, frames=1, min_frames=1, min_face_pixels=100),
@@ -108,7 +108,7 @@ def test_detectors_that_want_the_same_share_one_cut() -> None:
 
 def test_all_known_detectors_together() -> None:
     specs = [detector.spec for detector in BUILTIN.values()]
-    cuts = cuts_for(specs, whole_pictures=False)
+    cuts = crop_specs_for(specs, whole_pictures=False)
     assert sorted(number for cut in cuts for number in cut.detectors) == list(range(len(specs)))
     shared = [{specs[number].name for number in cut.detectors} for cut in cuts]
     assert {"altfreezing", "ftcn"} in shared
@@ -125,7 +125,7 @@ def test_all_known_detectors_together() -> None:
 
 def test_whole_pictures_are_cut_alike_for_all_of_one_size_and_none_is_too_small() -> None:
     specs = [find_detector(name).spec for name in ("lite", "caddm-resnet34", "hff", "hff-deepfakebench")]
-    assert cuts_for(specs, whole_pictures=True) == (
+    assert crop_specs_for(specs, whole_pictures=True) == (
         CropSpec((0, 1), None, size=224, frames=1, min_frames=1, min_face_pixels=1),
         CropSpec((2, 3), None, size=256, frames=1, min_frames=1, min_face_pixels=1),
     )
@@ -185,7 +185,7 @@ def test_a_short_stretch_is_mirrored_and_a_shorter_one_left_out() -> None:
     messages = followed([singles, clips], [face, face, nobody, face, face, face, nobody, face])
     assert [shown_in(clip) for clip in inputs_for(1, messages)] == [[3, 4, 5, 4]]
     assert [(clip.start_seconds, clip.end_seconds) for clip in inputs_for(1, messages)] == [(0.12, 0.2)]
-    assert (singles.left_out(), clips.left_out()) == (SkipSummary(), SkipSummary(longest_stretch=2))
+    assert (singles.skipped(), clips.skipped()) == (SkipSummary(), SkipSummary(longest_stretch=2))
     assert len(inputs_for(0, messages)) == 6
 
 
@@ -194,7 +194,7 @@ def test_the_longest_of_all_stretches_left_out_is_told_whoever_was_seen() -> Non
     follower = follower_of(CLIPS)
     messages = followed(follower, [[left, right], [left], [right], [left], [left]], cuts_at=[0, 3, 4])
     assert inputs_for(1, messages) == []
-    assert follower.left_out() == SkipSummary(longest_stretch=2)
+    assert follower.skipped() == SkipSummary(longest_stretch=2)
 
 
 def test_a_jump_in_positions_parts_the_clips_of_a_track_that_goes_on() -> None:
@@ -226,8 +226,8 @@ def test_a_face_too_small_for_one_detector_is_large_enough_for_another() -> None
     messages = followed(followers, [[face_at(50, 20, side)] for side in sides])
     assert [shown_in(crop) for crop in inputs_for(0, messages)] == [[0], [1], [6], [7]]
     assert [shown_in(clip) for clip in inputs_for(1, messages)] == [[0, 1, 2, 3], [1, 2, 3, 4]]
-    assert followers[0].left_out() == SkipSummary(small_faces=4, plain_small_faces=4, largest_small_face=49.0)
-    assert followers[1].left_out() == SkipSummary(
+    assert followers[0].skipped() == SkipSummary(small_faces=4, plain_small_faces=4, largest_small_face=49.0)
+    assert followers[1].skipped() == SkipSummary(
         small_faces=1, longest_stretch=2, plain_small_faces=1, largest_small_face=29.0
     )
     assert [follower.most_faces for follower in followers] == [1, 1]
@@ -237,7 +237,7 @@ def test_the_longer_side_of_a_face_counts() -> None:
     follower = follower_of(with_minimum(SINGLE, min_face_pixels=50))
     faces = [face_at(10, 10, 50, 20), face_at(80, 10, 20, 50), face_at(120, 10, 49, 49)]
     assert len(inputs_for(0, followed(follower, [faces]))) == 2
-    assert (follower.most_faces, follower.left_out()) == (
+    assert (follower.most_faces, follower.skipped()) == (
         3,
         SkipSummary(small_faces=1, plain_small_faces=1, largest_small_face=49.0),
     )
@@ -249,7 +249,7 @@ def test_a_face_that_turns_between_two_looks_leaves_no_gap() -> None:
     follower = follower_of(clips)
     messages = followed(follower, [[face_at(50, 20, 50, 30)], None, None, [face_at(50, 20, 30, 50)]])
     assert [shown_in(clip) for clip in inputs_for(1, messages)] == [[0, 1, 2, 3]]
-    assert follower.left_out() == SkipSummary()
+    assert follower.skipped() == SkipSummary()
 
 
 def with_minimum(cut: CropSpec, *, min_face_pixels: int) -> CropSpec:
@@ -265,7 +265,7 @@ def test_between_two_looks_the_points_move_along_with_the_box() -> None:
     for number, frame in enumerate(frames):
         faces = {0: faces_of([before]), 4: faces_of([after])}.get(number)
         small = None if faces is None else np.zeros((1, 1, 3), dtype=np.uint8)
-        crops += follower.look(FrameTask(VideoJob(0, "video"), frame, small, False, number), faces)
+        crops += follower.follow(FrameTask(VideoJob(0, "video"), frame, small, False, number), faces)
     assert len(crops) == 5
     for number, crop in enumerate(crops):
         assert isinstance(crop, FaceInput)
@@ -316,7 +316,7 @@ def test_of_the_largest_face_only_it_is_cut_whoever_it_is() -> None:
     crops = inputs_for(0, messages)
     assert [(crop.track, shown_in(crop)) for crop in crops] == [(0, [number]) for number in (0, 1, 3, 4, 5)]
     assert [(clip.start_seconds, clip.end_seconds) for clip in inputs_for(1, messages)] == [(0.12, 0.2)]
-    assert followers[1].left_out() == SkipSummary(longest_stretch=2)
+    assert followers[1].skipped() == SkipSummary(longest_stretch=2)
     assert isinstance(messages[-1], TracksEnded)
 
 
@@ -339,7 +339,7 @@ def test_saved_crops_follow_each_other_whatever_lies_between_them() -> None:
 def test_no_face_at_all() -> None:
     followers = [follower_of(SINGLE), follower_of(CLIPS)]
     assert followed(followers, [[], None, []]) == []
-    assert [follower.left_out() for follower in followers] == [SkipSummary(), SkipSummary()]
+    assert [follower.skipped() for follower in followers] == [SkipSummary(), SkipSummary()]
 
 
 @given(st.lists(st.lists(st.sampled_from([5, 70, 135]), unique=True), max_size=12), st.sets(st.integers(0, 12)))

@@ -11,7 +11,7 @@ from msgspec import structs
 from deepscan.limits import Limits, OnLimit
 from deepscan.models.lite import LITE
 from deepscan.runtime.cuda.pixels import host_array
-from deepscan.runtime.faces.cropping import CropSpec, FaceInput, cuts_for
+from deepscan.runtime.faces.cropping import CropSpec, FaceInput, crop_specs_for
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
 from deepscan.runtime.faces.face_selection import SkipSummary
 from deepscan.runtime.faces.following import FaceFollower
@@ -41,18 +41,18 @@ TINY = [(10.0 * number, 100.0, 10.0 * number + 9, 109.0) for number in range(20)
 
 def test_of_too_many_faces_the_largest_are_kept_and_it_is_told() -> None:
     follower = follower_of(Limits(faces=2, on_limit="truncate"))
-    crops = [*follower.look(look_at(ramp_frame(0.0), starts_shot=True), faces_at(*PEOPLE, *TINY))]
+    crops = [*follower.follow(look_at(ramp_frame(0.0), starts_shot=True), faces_at(*PEOPLE, *TINY))]
     assert [round(float(host_array(crop.pixels).mean())) for crop in crops if isinstance(crop, FaceInput)] == [130, 214]
     assert follower.most_faces == 23
-    assert follower.left_out() == SkipSummary(
-        small_faces=20, cut=("of up to 3 faces in a frame the largest 2 were scored (see --max-faces)",)
+    assert follower.skipped() == SkipSummary(
+        small_faces=20, truncations=("of up to 3 faces in a frame the largest 2 were scored (see --max-faces)",)
     )
     assert not follower.over_limit
 
 
 def test_faces_too_small_to_be_scored_do_not_count() -> None:
     follower = follower_of(Limits(faces=3))
-    assert len([*follower.look(look_at(ramp_frame(0.0)), faces_at(*PEOPLE, *TINY))]) == 3
+    assert len([*follower.follow(look_at(ramp_frame(0.0)), faces_at(*PEOPLE, *TINY))]) == 3
     assert not follower.over_limit
 
 
@@ -62,12 +62,12 @@ def test_a_video_of_too_many_faces_gives_nothing_more_and_says_after_how_many_fr
     crops = []
     for number, faces in enumerate(looks):
         frame = ramp_frame(number / 25, index=number)
-        crops.append(len([*follower.look(look_at(frame, searched=faces is not None), faces)]))
+        crops.append(len([*follower.follow(look_at(frame, searched=faces is not None), faces)]))
     assert crops == [1, 0, 0, 0, 0]
-    left_out = follower.left_out()
-    assert "3 faces" in str(left_out.over_limit)
-    assert "--max-faces is 2" in str(left_out.over_limit)
-    assert (left_out.frames_until_limit, left_out.cut) == (3, ())
+    skipped = follower.skipped()
+    assert "3 faces" in str(skipped.over_limit)
+    assert "--max-faces is 2" in str(skipped.over_limit)
+    assert (skipped.frames_until_limit, skipped.truncations) == (3, ())
 
 
 @pytest.mark.parametrize("on_limit", ["skip", "truncate"])
@@ -76,23 +76,25 @@ def test_of_too_many_tracks_the_first_are_kept_or_the_video_is_refused(on_limit:
     found = []
     for number in range(4):  # each shot begins a track
         look = look_at(ramp_frame(number / 25, index=number), starts_shot=True)
-        found += [*follower.look(look, faces_at(PEOPLE[0]))]
+        found += [*follower.follow(look, faces_at(PEOPLE[0]))]
     found += [*follower.finish()]
     assert [crop.track for crop in found if isinstance(crop, FaceInput)] == [0, 1]
-    left_out = follower.left_out()
+    skipped = follower.skipped()
     if on_limit == "truncate":
-        assert left_out.cut == ("of the tracks of faces the first 2 were scored (see --max-tracks)",)
+        assert skipped.truncations == ("of the tracks of faces the first 2 were scored (see --max-tracks)",)
     else:
-        assert "3 or more tracks" in str(left_out.over_limit)
-        assert left_out.frames_until_limit == 3
+        assert "3 or more tracks" in str(skipped.over_limit)
+        assert skipped.frames_until_limit == 3
 
 
 def test_one_face_at_a_time_is_one_track_however_often_it_changes() -> None:
     follower = follower_of(Limits(tracks=1), largest=True)
     for number in range(4):
         look = look_at(ramp_frame(number / 25), starts_shot=True)
-        assert len([crop for crop in follower.look(look, faces_at(PEOPLE[number % 3])) if isinstance(crop, FaceInput)])
-    assert follower.left_out() == SkipSummary()
+        assert len(
+            [crop for crop in follower.follow(look, faces_at(PEOPLE[number % 3])) if isinstance(crop, FaceInput)]
+        )
+    assert follower.skipped() == SkipSummary()
 
 
 @pytest.mark.parametrize(("limits", "said"), [(Limits(faces=1), "2 faces"), (Limits(tracks=1), "2 or more tracks")])
@@ -102,17 +104,17 @@ def test_unbroken_tracks_keep_to_the_limits_too(limits: Limits, said: str) -> No
     def followed(limits: Limits) -> tuple[list[int], SkipSummary]:
         follower = UnbrokenFollower(VideoJob(0, "video"), cut, stride=1, limits=limits)
         for number in range(5):
-            list(follower.look(look_at(ramp_frame(number / 25)), faces_at(PEOPLE[0], PEOPLE[2])))
+            list(follower.follow(look_at(ramp_frame(number / 25)), faces_at(PEOPLE[0], PEOPLE[2])))
         follower.rewind()
         looks = [look_at(ramp_frame(number / 25), searched=False) for number in range(5)]
-        clips = [clip for look in looks for clip in follower.look(look, None)]
-        return sorted({clip.track for clip in clips if isinstance(clip, FaceInput)}), follower.left_out()
+        clips = [clip for look in looks for clip in follower.follow(look, None)]
+        return sorted({clip.track for clip in clips if isinstance(clip, FaceInput)}), follower.skipped()
 
     assert followed(Limits()) == ([0, 1], SkipSummary())
-    tracks, left_out = followed(structs.replace(limits, on_limit="truncate"))
-    assert (tracks, len(left_out.cut)) == ([0], 1)
-    tracks, left_out = followed(limits)
-    assert said in str(left_out.over_limit)
+    tracks, skipped = followed(structs.replace(limits, on_limit="truncate"))
+    assert (tracks, len(skipped.truncations)) == ([0], 1)
+    tracks, skipped = followed(limits)
+    assert said in str(skipped.over_limit)
     assert tracks == ([] if limits.faces == 1 else [0])
 
 
@@ -120,7 +122,7 @@ def test_unbroken_tracks_keep_to_the_limits_too(limits: Limits, said: str) -> No
 def test_decoding_stops_once_the_faces_of_a_video_are_too_many(restarts: bool) -> None:
     """Two stages as in a scan; the reason and the number of frames do not depend on which of them is ahead."""
     limits = Limits(faces=1)
-    (cut,) = cuts_for([LITE], whole_pictures=False)
+    (cut,) = crop_specs_for([LITE], whole_pictures=False)
 
     def followers(job: VideoJob) -> list[FaceFollower]:
         return [FaceFollower(job, cut, Tracker(max_gap_seconds=1.0), limits=limits)]
@@ -140,7 +142,7 @@ def test_decoding_stops_once_the_faces_of_a_video_are_too_many(restarts: bool) -
         *_, end = faces(waiting)
         assert isinstance(end, VideoFollowed)
         assert looks == min(ahead, 98)
-        ends.append((str(end.left_out[0].over_limit), end.left_out[0].frames_until_limit, end.most_faces))
+        ends.append((str(end.skipped[0].over_limit), end.skipped[0].frames_until_limit, end.most_faces))
     assert all(one == other for one, other in pairwise(ends))
     assert ends[0] == (
         "A frame of it has 2 faces, and --max-faces is 1: raise that to have it scanned, or take --on-limit truncate.",

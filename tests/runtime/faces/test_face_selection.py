@@ -23,7 +23,7 @@ def test_a_face_is_plainly_there_by_its_size_and_the_face_detectors_confidence(
     small = SmallFaces(100)
     large = small.are_not(np.array([side]), np.array([confidence], dtype=np.float32))
     assert large.tolist() == [side >= 100]
-    found = small.left_out(7, CrowdLimit())
+    found = small.skipped(7, CrowdLimit())
     assert (found.small_faces, found.plain_small_faces) == (int(side < 100), plain)
     assert (found.largest_small_face, found.longest_stretch) == (side if plain else 0.0, 7)
 
@@ -32,5 +32,5 @@ def test_the_largest_of_all_frames_is_told_and_frames_without_faces_change_nothi
     small = SmallFaces(50)
     for sides in ([20.0, 31.5], [], [30.0, 50.0]):
         small.are_not(np.array(sides), np.ones(len(sides), dtype=np.float32))
-    found = small.left_out(0, CrowdLimit())
+    found = small.skipped(0, CrowdLimit())
     assert (found.small_faces, found.plain_small_faces, found.largest_small_face) == (3, 3, 31.5)

@@ -16,7 +16,7 @@ def glimpses_of(shots: list[list[set[int]]]) -> set[int]:
     for looks in shots:
         glimpses.start_shot()
         for seen in looks:
-            glimpses.look(seen)
+            glimpses.add(seen)
     return set(glimpses.end({number for looks in shots for seen in looks for number in seen}))
 
 
@@ -29,8 +29,8 @@ def test_a_glimpse_is_seen_once_in_a_shot_of_several_looks(shots: list[list[set[
 
 def test_what_has_ended_is_forgotten() -> None:
     glimpses = Glimpses()
-    glimpses.look({0})
-    glimpses.look({1})
+    glimpses.add({0})
+    glimpses.add({1})
     assert glimpses.end([0]) == (0,)
     assert glimpses.end([0, 2]) == ()
     assert glimpses.end([1]) == (1,)

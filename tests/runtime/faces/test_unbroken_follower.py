@@ -16,7 +16,7 @@ from deepscan.models.registry import find_detector
 from deepscan.runtime.cuda.pixels import host_array
 from deepscan.runtime.faces.aligned_crops import FaceRegion, face_region
 from deepscan.runtime.faces.clips import paper_windows
-from deepscan.runtime.faces.cropping import CropSpec, FaceInput, cuts_for
+from deepscan.runtime.faces.cropping import CropSpec, FaceInput, crop_specs_for
 from deepscan.runtime.faces.detections import Faces
 from deepscan.runtime.faces.face_selection import SkipSummary
 from deepscan.runtime.faces.following import TracksEnded
@@ -62,7 +62,7 @@ def look_at(number: int, *, searched: bool) -> FrameTask:
 def search(follower: UnbrokenFollower, faces: Sequence[Faces]) -> None:
     """The first pass."""
     for number, found in enumerate(faces):
-        assert list(follower.look(look_at(number, searched=True), found)) == []
+        assert list(follower.follow(look_at(number, searched=True), found)) == []
     follower.rewind()
 
 
@@ -72,7 +72,7 @@ def crop(
     """The second pass: return each clip with the number of the frame that it came with."""
     clips = []
     for number in range(count):
-        for message in follower.look(look_at(number, searched=False), None):
+        for message in follower.follow(look_at(number, searched=False), None):
             assert isinstance(message, FaceInput)
             clips.append((number, message))
         after_each()
@@ -102,7 +102,7 @@ def test_a_track_gives_every_window_of_its_frames_in_order(length: int) -> None:
         assert (clip.track, clip.detectors) == (0, (0,))
         assert clip.start_seconds == min(shown_in(clip)) / 25
         assert clip.end_seconds == max(shown_in(clip)) / 25
-    assert follower.left_out() == SkipSummary()
+    assert follower.skipped() == SkipSummary()
 
 
 @pytest.mark.parametrize("length", [9, 10, 20, 31])
@@ -154,7 +154,7 @@ def test_tracks_below_the_minimum_are_left_out_and_the_longest_of_them_is_told()
     clips, follower = clips_of(presence)
     assert {clip.track for _, clip in clips} == {0}
     assert set().union(*(shown_in(clip) for _, clip in clips)) == set(range(17, 26))
-    assert follower.left_out() == SkipSummary(longest_stretch=8)
+    assert follower.skipped() == SkipSummary(longest_stretch=8)
     [ended] = follower.finish()
     assert isinstance(ended, TracksEnded)
     assert ended.tracks == [0]
@@ -165,7 +165,7 @@ def test_with_a_minimum_of_one_frame_the_shortest_track_gives_clips(length: int)
     cut = CropSpec((0,), CROP, size=SIZE, frames=T, min_frames=1, min_face_pixels=1)
     clips, follower = clips_of([[LEFT]] * length, cut=cut)
     assert len(clips) == length + T - 1
-    assert follower.left_out() == SkipSummary()
+    assert follower.skipped() == SkipSummary()
 
 
 def test_faces_smaller_than_the_caller_wants_do_not_take_part() -> None:
@@ -173,7 +173,7 @@ def test_faces_smaller_than_the_caller_wants_do_not_take_part() -> None:
     follower = UnbrokenFollower(VideoJob(0, "video"), cut, stride=1)
     search(follower, [faces_at(LEFT, side=40 if number < 34 else 39) for number in range(40)])
     assert [shown_in(clip)[0] for _, clip in crop(follower, 40)] == [0, 1, 2]
-    assert follower.left_out() == SkipSummary(small_faces=6, plain_small_faces=6, largest_small_face=39.0)
+    assert follower.skipped() == SkipSummary(small_faces=6, plain_small_faces=6, largest_small_face=39.0)
     assert follower.most_faces == 1
 
 
@@ -186,7 +186,7 @@ def test_a_small_face_does_not_take_the_place_of_a_large_one() -> None:
     )
     search(follower, [Faces(*arrays)] * T)
     assert [shown_in(clip) for _, clip in crop(follower, T)] == [list(range(T))]
-    assert (follower.most_faces, follower.left_out()) == (
+    assert (follower.most_faces, follower.skipped()) == (
         2,
         SkipSummary(small_faces=T, plain_small_faces=T, largest_small_face=30.0),
     )
@@ -196,14 +196,14 @@ def test_nobody_is_seen() -> None:
     clips, follower = clips_of([[]] * 10)
     assert clips == []
     assert follower.most_faces == 0
-    assert follower.left_out() == SkipSummary()
+    assert follower.skipped() == SkipSummary()
     assert [message.tracks for message in follower.finish() if isinstance(message, TracksEnded)] in ([], [[]])
 
 
 def test_a_video_that_fails_before_its_second_pass_has_no_clips() -> None:
     follower = UnbrokenFollower(VideoJob(0, "video"), CUT, stride=1)
     for number in range(40):
-        list(follower.look(look_at(number, searched=True), faces_at(LEFT)))
+        list(follower.follow(look_at(number, searched=True), faces_at(LEFT)))
     assert not any(isinstance(message, FaceInput) for message in follower.finish())
 
 
@@ -273,12 +273,14 @@ def test_clips_are_the_authors_windows_of_the_tracks(
             expected.append((number, [shown[place] for place in window]))
     assert sorted((clip.track, shown_in(clip)) for _, clip in clips) == sorted(expected)
     dropped = [len(track.faces) for track in tracks if len(track.faces) < cut.min_frames]
-    assert follower.left_out().longest_stretch == max(dropped, default=0)
+    assert follower.skipped().longest_stretch == max(dropped, default=0)
 
 
 @pytest.mark.parametrize(("name", "shortest"), [("ftcn", 9), ("altfreezing", 9)])
 def test_the_cuts_of_the_known_detectors_fit(name: str, shortest: int) -> None:
-    (cut,) = cuts_for([msgspec.structs.replace(find_detector(name).spec, min_face_pixels=1)], whole_pictures=False)
+    (cut,) = crop_specs_for(
+        [msgspec.structs.replace(find_detector(name).spec, min_face_pixels=1)], whole_pictures=False
+    )
     assert (cut.frames, cut.min_frames) == (T, shortest)
     clips, _ = clips_of([[LEFT]] * T, cut=cut)
     assert [clip.pixels.shape for _, clip in clips] == [(T, 224, 224, 3)]

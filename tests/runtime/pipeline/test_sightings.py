@@ -114,7 +114,7 @@ def test_a_glimpse_does_not_count_beside_a_track() -> None:
 
 
 @pytest.mark.parametrize(
-    ("left_out", "status", "reason"),
+    ("skipped", "status", "reason"),
     [
         (
             SkipSummary(small_faces=12, plain_small_faces=11, largest_small_face=62.7),
@@ -143,10 +143,10 @@ def test_a_glimpse_does_not_count_beside_a_track() -> None:
     ],
 )
 def test_a_face_that_is_plainly_there_but_small_has_a_status_of_its_own(
-    left_out: SkipSummary, status: str, reason: str | None
+    skipped: SkipSummary, status: str, reason: str | None
 ) -> None:
     job = VideoJob(0, "video")
-    end = VideoFollowed(job, VideoDecoded(job, INFO, 16, None, None), 1, (left_out,))
+    end = VideoFollowed(job, VideoDecoded(job, INFO, 16, None, None), 1, (skipped,))
     (result,) = results_of(stage_of(BrightnessBackend()), [end])
     assert (result.status, result.score, result.label) == (status, None, None)
     assert result.succeeded == (status != "too_short")

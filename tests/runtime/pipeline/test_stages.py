@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from deepscan.errors import InputError, UnreadableInput
 from deepscan.models.lite import LITE
 from deepscan.runtime.cuda.pixels import host_array
-from deepscan.runtime.faces.cropping import FaceInput, cuts_for
+from deepscan.runtime.faces.cropping import FaceInput, crop_specs_for
 from deepscan.runtime.faces.detections import Faces
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
 from deepscan.runtime.faces.face_selection import SkipSummary
@@ -173,7 +173,7 @@ def crops_by_video(stage: FacesStage, batches: Sequence[Sequence[ToFaces]]) -> t
 
 def faces_stage(progress: Progress | None = None) -> FacesStage:
     detector = YuNet(device="cpu", threads=1)
-    (cut,) = cuts_for([LITE], whole_pictures=False)
+    (cut,) = crop_specs_for([LITE], whole_pictures=False)
 
     def followers(job: VideoJob) -> list[FaceFollower]:
         return [FaceFollower(job, cut, Tracker(max_gap_seconds=1.0))]
@@ -235,7 +235,7 @@ def test_a_video_without_faces_ends_without_a_crop(tmp_path: Path) -> None:
     messages = list(faces_stage()([*looks, end]))
     assert len(messages) == 1
     assert isinstance(messages[0], VideoFollowed)
-    assert (messages[0].decoded, messages[0].most_faces, messages[0].left_out) == (end, 0, (SkipSummary(),))
+    assert (messages[0].decoded, messages[0].most_faces, messages[0].skipped) == (end, 0, (SkipSummary(),))
 
 
 def test_the_same_input_twice_is_two_videos() -> None:
@@ -270,7 +270,7 @@ class Dreaming:
 
 
 def test_faces_that_no_picture_can_hold_are_not_seen(videos: list[list[ToFaces]]) -> None:
-    (cut,) = cuts_for([LITE], whole_pictures=False)
+    (cut,) = crop_specs_for([LITE], whole_pictures=False)
     stage = FacesStage(
         Dreaming(), lambda job: [FaceFollower(job, cut, Tracker(max_gap_seconds=1.0))], progress=Progress()
     )

@@ -147,10 +147,8 @@ def test_each_detector_scores_what_it_wants_and_has_rows_of_its_own(batch: int) 
         for job in jobs
         for detectors, sides in halves.items()
     ]
-    left_out = (SkipSummary(), SkipSummary(small_faces=3))
-    messages += [
-        VideoFollowed(job, VideoDecoded(job, INFO, 100, None, None), 1, left_out) for job in (jobs[1], jobs[0])
-    ]
+    skipped = (SkipSummary(), SkipSummary(small_faces=3))
+    messages += [VideoFollowed(job, VideoDecoded(job, INFO, 100, None, None), 1, skipped) for job in (jobs[1], jobs[0])]
     results = results_of(stage, messages, batch)
     assert [(result.index, result.row, result.model) for result in results] == [
         *((1, 2, "plain"), (1, 3, "both")),
@@ -265,8 +263,8 @@ def test_a_video_that_begins_again_keeps_nothing_of_before() -> None:
 
 def test_what_limits_left_out_is_told_of_a_video_that_is_scored() -> None:
     job = VideoJob(0, "crowd.mp4")
-    left_out = (SkipSummary(cut=("the largest 2 were scored", "the first 9 were scored")),)
-    end = VideoFollowed(job, VideoDecoded(job, INFO, 5, None, "only the first 5 frames were scanned"), 3, left_out)
+    skipped = (SkipSummary(truncations=("the largest 2 were scored", "the first 9 were scored")),)
+    end = VideoFollowed(job, VideoDecoded(job, INFO, 5, None, "only the first 5 frames were scanned"), 3, skipped)
     (result,) = results_of(stage_of(BrightnessBackend()), [crop(job, 0, 0.0, 90, 90), end])
     assert result.status == "scored"
     assert result.reason == ("the largest 2 were scored; the first 9 were scored; only the first 5 frames were scanned")
@@ -277,8 +275,8 @@ def test_a_video_over_a_limit_has_no_score_and_says_the_same_however_far_decodin
     failure: UnsupportedInput | None,
 ) -> None:
     job = VideoJob(0, "crowd.mp4")
-    left_out = (SkipSummary(over_limit=OverLimit("A frame of it has 3 faces."), frames_until_limit=2),)
-    end = VideoFollowed(job, VideoDecoded(job, INFO, 77, failure, "damage"), 3, left_out)
+    skipped = (SkipSummary(over_limit=OverLimit("A frame of it has 3 faces."), frames_until_limit=2),)
+    end = VideoFollowed(job, VideoDecoded(job, INFO, 77, failure, "damage"), 3, skipped)
     (result,) = results_of(stage_of(BrightnessBackend()), [crop(job, 0, 0.0, 90, 90), end])
     assert (result.status, result.reason, result.frames) == ("over_limit", "A frame of it has 3 faces.", 2)
     assert (result.score, result.label, result.details) == (None, None, ())

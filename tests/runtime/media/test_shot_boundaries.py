@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from deepscan.runtime.media.color import BT709, Color
 from deepscan.runtime.media.frames import Picture
 from deepscan.runtime.media.pyav_reader import open_video
-from deepscan.runtime.media.shots import is_cut, luma_signature
+from deepscan.runtime.media.shot_boundaries import is_shot_boundary, luma_signature
 from tests.footage import NO_FACE, TWO_FACES, flat, portrait, write_video
 
 
@@ -53,29 +53,29 @@ def test_another_picture_is_a_cut() -> None:
     with open_video(str(NO_FACE), threads=1) as reader:
         other = luma_signature(next(reader.frames()).picture)
     dark = signature(np.full((180, 320), 20, dtype=np.uint8))
-    assert is_cut(signature(face()), other)
-    assert is_cut(other, signature(face()))
-    assert is_cut(signature(face()), dark)
+    assert is_shot_boundary(signature(face()), other)
+    assert is_shot_boundary(other, signature(face()))
+    assert is_shot_boundary(signature(face()), dark)
 
 
 @pytest.mark.parametrize("pixels", [1, 3, 6])
 def test_a_pan_is_no_cut(pixels: int) -> None:
-    assert not is_cut(signature(face()), signature(np.roll(face(), pixels, axis=1)))
+    assert not is_shot_boundary(signature(face()), signature(np.roll(face(), pixels, axis=1)))
 
 
 @pytest.mark.parametrize("levels", [-20, -5, 5, 20])
 def test_changing_light_is_no_cut(levels: int) -> None:
     drifted = (face().astype(int) + levels).clip(0, 255).astype(np.uint8)
-    assert not is_cut(signature(face()), signature(drifted))
+    assert not is_shot_boundary(signature(face()), signature(drifted))
 
 
 def test_noise_is_no_cut() -> None:
     noise = np.random.default_rng(0).normal(0, 20, size=face().shape)
-    assert not is_cut(signature(face()), signature((face() + noise).clip(0, 255).astype(np.uint8)))
+    assert not is_shot_boundary(signature(face()), signature((face() + noise).clip(0, 255).astype(np.uint8)))
 
 
 def test_the_same_picture_is_no_cut() -> None:
-    assert not is_cut(signature(face()), signature(face()))
+    assert not is_shot_boundary(signature(face()), signature(face()))
 
 
 def test_a_video_is_cut_where_it_was_joined_and_nowhere_else(tmp_path: Path) -> None:
@@ -83,11 +83,11 @@ def test_a_video_is_cut_where_it_was_joined_and_nowhere_else(tmp_path: Path) -> 
     path = write_video(tmp_path / "video.mp4", [np.roll(still, n, axis=1) for n in range(6)] + [dark] * 5 + [still] * 4)
     with open_video(str(path), threads=1) as reader:
         found = [luma_signature(frame.picture) for frame in reader.frames()]
-    assert [n for n in range(1, len(found)) if is_cut(found[n - 1], found[n])] == [6, 11]
+    assert [n for n in range(1, len(found)) if is_shot_boundary(found[n - 1], found[n])] == [6, 11]
 
 
 def test_people_who_move_make_no_cut() -> None:
     with open_video(str(TWO_FACES), threads=1) as reader:
         found = [luma_signature(frame.picture) for frame in reader.frames()]
     assert len(found) > 20
-    assert not any(is_cut(before, after) for before, after in pairwise(found))
+    assert not any(is_shot_boundary(before, after) for before, after in pairwise(found))

@@ -1,4 +1,7 @@
-"""Cuts: a new shot begins where the picture changes at once. Cheap enough for every frame, on the luma plane."""
+"""Shot boundaries: a new shot begins where the picture changes at once.
+
+Looking at a few samples of the luma plane is cheap enough for every frame.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ if TYPE_CHECKING:
     from deepscan.runtime.media.frames import Picture
 
 # Mean difference of block luma, in 8-bit levels. On real footage neighboring frames of a shot, hand-held and moving
-# people included, differ by at most 5.3, frames across a cut by more than 60 (docs/faces.md).
-CUT_DIFFERENCE = 25.0
+# people included, differ by at most 5.3, frames across a shot boundary by more than 60 (docs/faces.md).
+BOUNDARY_DIFFERENCE = 25.0
 
 
 def luma_signature(picture: Picture) -> NDArray[np.float32]:
@@ -36,6 +39,6 @@ def sample_places(shape: tuple[int, int]) -> tuple[NDArray[np.intp], NDArray[np.
     return rows, columns
 
 
-def is_cut(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:
+def is_shot_boundary(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:
     """Tell whether two neighboring frames belong to different shots."""
-    return float(np.abs(after - before).mean()) > CUT_DIFFERENCE
+    return float(np.abs(after - before).mean()) > BOUNDARY_DIFFERENCE
