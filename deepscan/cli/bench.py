@@ -29,7 +29,7 @@ from deepscan.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from deepscan.export.bench.bench_records import BenchReport, Setup
+    from deepscan.export.bench.bench_records import BenchReport, BenchSettings
     from deepscan.export.bench.benching import Subject
 
 STDOUT = "-"
@@ -161,8 +161,8 @@ def bench(
         raise typer.Exit(SOME_FAILED if report.measurements else worst)
 
 
-def _what_and_how(detector: str, options: BenchOptions) -> tuple[list[Subject], Setup]:
-    from deepscan.export.bench.bench_records import Setup
+def _what_and_how(detector: str, options: BenchOptions) -> tuple[list[Subject], BenchSettings]:
+    from deepscan.export.bench.bench_records import BenchSettings
     from deepscan.export.bench.benching import subjects_of
     from deepscan.models.registry import find_detector
     from deepscan.runtime.backends.devices import resolve_device
@@ -172,7 +172,7 @@ def _what_and_how(detector: str, options: BenchOptions) -> tuple[list[Subject], 
     for name in models:
         if name and not name.endswith(".onnx"):
             find_detector(name.partition("@")[0])  # tells a misspelt detector from one whose weights are missing
-    setup = Setup(
+    setup = BenchSettings(
         device=resolve_device(options.device),
         threads=options.threads or cpu_count(),
         batches=None if options.batch is None else tuple(options.batch),
@@ -205,7 +205,7 @@ def _refuse_bad_outputs(json: str | None, plot: Path | None) -> None:
         raise MachineError(f"--plot needs the package matplotlib: run `{command}`, or use --json.")
 
 
-def _run(subjects: list[Subject], setup: Setup, console: Console) -> BenchReport:
+def _run(subjects: list[Subject], setup: BenchSettings, console: Console) -> BenchReport:
     """Measure everything; what fails is told at once, and an interrupt keeps what is there."""
     from rich.text import Text
 

@@ -24,26 +24,26 @@ from deepscan.export.engine_graph import refuse_unfit
 from deepscan.export.engine_plan import PlanRequest, built_plan
 from deepscan.runtime.artifacts.artifacts import Artifact
 from deepscan.runtime.backends.tensorrt.engine_store import (
+    BatchProfile,
     Engine,
+    EngineManifest,
+    Flavor,
+    Target,
     engine_folder,
     engines_folder,
     find_engine,
+    locked,
+    make_private,
     read_plan,
+    read_sealed,
     rebuilding,
+    refuse_open,
     save_engine,
     sweep,
     timings_path,
-)
-from deepscan.runtime.backends.tensorrt.tensorrt_files import (
-    locked,
-    make_private,
-    read_sealed,
-    refuse_open,
     write_sealed,
 )
-from deepscan.runtime.backends.tensorrt.tensorrt_gpu import present_target
-from deepscan.runtime.backends.tensorrt.tensorrt_manifest import BatchProfile, EngineManifest, Flavor, Target
-from deepscan.runtime.backends.tensorrt.tensorrt_packages import Package, load_package
+from deepscan.runtime.backends.tensorrt.tensorrt_packages import Package, load_package, present_target
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from deepscan.errors import ModelError
 from deepscan.runtime.artifacts.artifacts import Artifact
-from deepscan.runtime.backends.tensorrt.tensorrt_manifest import BatchProfile, Target
+from deepscan.runtime.backends.tensorrt.engine_store import BatchProfile, Target
 from deepscan.runtime.backends.tensorrt.tensorrt_packages import Package, heard, plain
 
 log = logging.getLogger(__name__)

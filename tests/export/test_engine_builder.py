@@ -27,9 +27,16 @@ from deepscan.export.packing import packed
 from deepscan.models.registry import find_detector
 from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.artifacts.graph_index import GraphIndex
-from deepscan.runtime.backends.tensorrt.engine_store import MANIFEST, Engine, engine_folder, find_engine, read_plan
-from deepscan.runtime.backends.tensorrt.tensorrt_files import LOCK
-from deepscan.runtime.backends.tensorrt.tensorrt_manifest import BatchProfile, Target
+from deepscan.runtime.backends.tensorrt.engine_store import (
+    LOCK,
+    MANIFEST,
+    BatchProfile,
+    Engine,
+    Target,
+    engine_folder,
+    find_engine,
+    read_plan,
+)
 from deepscan.runtime.backends.tensorrt.tensorrt_packages import Package, load_package
 from deepscan.runtime.system.files import HOME_VARIABLE
 from tests.export.engine_building import ARCHITECTURES, WORKSPACE, build, tiny

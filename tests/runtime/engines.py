@@ -11,14 +11,18 @@ import msgspec
 from deepscan.runtime.artifacts.artifacts import Manifest, load_artifact
 from deepscan.runtime.backends.tensorrt.engine_store import (
     MANIFEST,
+    BatchProfile,
     Engine,
+    EngineManifest,
+    Flavor,
+    Target,
     engine_folder,
     engines_folder,
+    locked,
+    make_private,
     rebuilding,
     save_engine,
 )
-from deepscan.runtime.backends.tensorrt.tensorrt_files import locked, make_private
-from deepscan.runtime.backends.tensorrt.tensorrt_manifest import BatchProfile, EngineManifest, Flavor, Target
 
 VERSION = "10.13.3.9"
 TARGET = Target(compute_capability="8.6", gpu="NVIDIA GeForce RTX 3090", driver="580.65.06")

@@ -19,7 +19,7 @@ END: Final = b"\n"
 MACHINE_AT_FAULT: Final = MachineError.exit_code
 
 
-class Setup(msgspec.Struct, frozen=True, kw_only=True):
+class BenchSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How everything is measured.
 
     Attributes:
@@ -49,14 +49,14 @@ class BackendTask(msgspec.Struct, frozen=True, kw_only=True, tag="backend"):
     backend: str
     precision: Arithmetic
     inputs: str
-    setup: Setup
+    setup: BenchSettings
 
 
 class RateTask(msgspec.Struct, frozen=True, kw_only=True, tag="rate"):
     """Measure the machine's matrix products."""
 
     precision: RatePrecision
-    setup: Setup
+    setup: BenchSettings
 
 
 Task: TypeAlias = BackendTask | RateTask
@@ -170,7 +170,7 @@ class BenchReport(msgspec.Struct, frozen=True, kw_only=True):
     schema: Literal[1] = 1
     complete: bool
     machine: Environment
-    setup: Setup
+    setup: BenchSettings
     rates: tuple[MatmulRate, ...]
     artifacts: tuple[BenchResult, ...]
     measurements: tuple[Measurement, ...]

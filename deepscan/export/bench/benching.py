@@ -19,11 +19,11 @@ from deepscan.export.bench.bench_records import (
     Answer,
     BackendTask,
     BenchResult,
+    BenchSettings,
     Failure,
     MatmulRate,
     Measurement,
     RateTask,
-    Setup,
     rate_precision,
 )
 from deepscan.export.bench.graph_costs import flop_of
@@ -53,7 +53,9 @@ class Subject:
     candidates: tuple[Candidate, ...]
 
 
-def subjects_of(models: Sequence[str], setup: Setup, *, backend: str, precision: PrecisionFilter) -> list[Subject]:
+def subjects_of(
+    models: Sequence[str], setup: BenchSettings, *, backend: str, precision: PrecisionFilter
+) -> list[Subject]:
     """Load detectors and settle what is measured.
 
     A backend that was asked for by its name but cannot compute a detector here is a candidate all the same: its failure
@@ -78,7 +80,7 @@ def _is_text(name: str) -> bool:
     return not any("\ud800" <= sign <= "\udfff" for sign in name)
 
 
-def _subject(model: str, setup: Setup, backend: str, precision: PrecisionFilter) -> Subject:
+def _subject(model: str, setup: BenchSettings, backend: str, precision: PrecisionFilter) -> Subject:
     artifact = load_artifact(model)
     there = candidates(artifact.manifest, setup.device)
     named = [candidate for candidate in there if backend in ("all", candidate.backend)]
@@ -95,7 +97,7 @@ def _subject(model: str, setup: Setup, backend: str, precision: PrecisionFilter)
 Event: TypeAlias = Answer | BenchResult
 
 
-def benchmarked(subjects: Sequence[Subject], setup: Setup) -> Iterator[Event]:
+def benchmarked(subjects: Sequence[Subject], setup: BenchSettings) -> Iterator[Event]:
     """Measure detector after detector, candidate after candidate.
 
     Args:
@@ -165,7 +167,7 @@ def _flop(artifact: Artifact) -> int | None:
 
 
 def _measured(
-    subject: Subject, setup: Setup, inputs: str, flop: int | None, rates: dict[str, float]
+    subject: Subject, setup: BenchSettings, inputs: str, flop: int | None, rates: dict[str, float]
 ) -> Iterator[Answer]:
     for candidate in subject.candidates:
         log.info("%s: %s", subject.model, candidate)

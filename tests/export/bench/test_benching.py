@@ -20,11 +20,11 @@ from deepscan.export.bench.bench_records import (
     Answer,
     BackendTask,
     BenchResult,
+    BenchSettings,
     Failure,
     MatmulRate,
     Measurement,
     RateTask,
-    Setup,
     rate_precision,
 )
 from deepscan.export.bench.bench_worker import DIFFERENT, answers, batch_sizes, different_batches
@@ -34,8 +34,8 @@ from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
 from deepscan.runtime.backends.batching import MOST_STREAMS
 from tests.runtime.watchdog import children, wait_until, within_patience
 
-LEAST = Setup(device="cpu", threads=2, batches=(1,), seconds=0.001)
-ENDLESS = Setup(device="cpu", threads=1, batches=(1,), seconds=3600.0)
+LEAST = BenchSettings(device="cpu", threads=2, batches=(1,), seconds=0.001)
+ENDLESS = BenchSettings(device="cpu", threads=1, batches=(1,), seconds=3600.0)
 MANY = 12  # threads of one item
 
 
@@ -56,12 +56,12 @@ def items(tmp_path: Path) -> str:
     return str(path)
 
 
-def task(items: str, setup: Setup, model: str = "lite") -> BackendTask:
+def task(items: str, setup: BenchSettings, model: str = "lite") -> BackendTask:
     return BackendTask(model=model, backend="onnxruntime", precision="fp32", inputs=items, setup=setup)
 
 
 def test_a_detector_is_measured_in_each_size_and_what_is_too_large_is_told(items: str) -> None:
-    setup = Setup(device="cpu", threads=1, batches=(1, 2, 999), seconds=0.001)
+    setup = BenchSettings(device="cpu", threads=1, batches=(1, 2, 999), seconds=0.001)
     *measured, failure = answers(task(items, setup))
     assert [each.batch for each in measured if isinstance(each, Measurement)] == [1, 2]
     for each in measured:
@@ -146,7 +146,7 @@ def test_a_process_that_ends_without_a_word_is_described_by_what_it_printed(item
 
 
 def test_closing_ends_even_a_process_that_hangs(items: str) -> None:
-    running = answers_of(task(items, Setup(device="cpu", threads=1, batches=(1, 2), seconds=0.001)))
+    running = answers_of(task(items, BenchSettings(device="cpu", threads=1, batches=(1, 2), seconds=0.001)))
     assert isinstance(next(running), Measurement)
     [process] = children()
     os.kill(process, signal.SIGSTOP)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deepscan.export.bench.bench_records import BenchReport, BenchResult, Measurement, Setup
+from deepscan.export.bench.bench_records import BenchReport, BenchResult, BenchSettings, Measurement
 from deepscan.export.bench.latency import measured_latency
 from deepscan.export.bench.saving import save_fastest
 from deepscan.options import Arithmetic
@@ -44,7 +44,7 @@ def report(*measurements: Measurement) -> BenchReport:
     return BenchReport(
         complete=True,
         machine=environment(),
-        setup=Setup(device="cpu", threads=1, batches=None, seconds=1.0),
+        setup=BenchSettings(device="cpu", threads=1, batches=None, seconds=1.0),
         rates=(),
         artifacts=(
             BenchResult(

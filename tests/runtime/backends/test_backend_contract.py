@@ -30,7 +30,7 @@ from deepscan.runtime.backends.contract import Backend
 from deepscan.runtime.backends.selection import Candidate, candidates, open_backend
 from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.backends.tensorrt.tensorrt_backend import usable_packages
-from deepscan.runtime.backends.tensorrt.tensorrt_gpu import present_target
+from deepscan.runtime.backends.tensorrt.tensorrt_packages import present_target
 from deepscan.runtime.system.machine import Device, nvidia_gpus
 from deepscan.spec import DetectorSpec
 from tests.runtime.graphs import (

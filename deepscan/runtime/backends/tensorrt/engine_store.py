@@ -7,25 +7,219 @@
 An engine is code that runs on the GPU, and TensorRT does not notice every change that was made to one. So the folders
 are private, and manifest and hash are checked before TensorRT sees a byte. The manifest names the plan by its hash and
 is replaced last, in one step: whoever looks sees the old engine or the new one.
+
+What has to be equal, and why:
+
+- The version, to the last digit: both packages refuse engines of another one ("Engine Compatibility" in their
+  documentation).
+- The compute capability: engines hold instructions of one architecture.
+- With `tensorrt`, the GPU's name and the driver: kernels were chosen by timing them on that GPU, its documentation
+  binds an engine to the type of device that built it, and users saw plans fail between two drivers on the same GPU
+  (NVIDIA/TensorRT issue 3829). With `tensorrt-rtx` neither: it compiles kernels on the machine that runs them, its
+  engines are made to be built elsewhere ("CPU-Only AOT"), and it checks the driver itself (`get_engine_validity`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
+import os
 import re
+import stat
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
 from deepscan.errors import MachineError, ModelError
-from deepscan.runtime.artifacts.artifacts import Manifest
+from deepscan.runtime.artifacts.artifacts import Manifest, Precision
 from deepscan.runtime.artifacts.weights_store import HASH_DIGITS
-from deepscan.runtime.backends.tensorrt.tensorrt_files import LOCK, read_own, refuse_open
-from deepscan.runtime.backends.tensorrt.tensorrt_manifest import TITLES, EngineManifest, Flavor, Target, mismatch
-from deepscan.runtime.system.files import atomic_write, data_folder
+from deepscan.runtime.system.files import PRIVATE, atomic_write, data_folder
+
+Flavor: TypeAlias = Literal["tensorrt", "tensorrt-rtx"]
+FLAVORS: Final[tuple[Flavor, ...]] = ("tensorrt", "tensorrt-rtx")
+# Files are named by it, so it must not lead out of their folder.
+Sha256: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+TITLES: Final[dict[Flavor, str]] = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an engine is built for, or shall run on.
+
+    Attributes:
+        compute_capability: of the GPU, such as 8.6.
+        gpu: its name; None where the engine was built for a GPU that was not there.
+        driver: version of NVIDIA's driver, likewise.
+    """
+
+    compute_capability: str
+    gpu: str | None = None
+    driver: str | None = None
+
+
+class BatchProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The batch sizes that an engine takes, and the one it is tuned for."""
+
+    smallest: int
+    tuned: int
+    largest: int
+
+
+class EngineManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an engine is.
+
+    Attributes:
+        schema: version of this record's format.
+        detector: name of the detector.
+        precision: of the artifact.
+        onnx_sha256: of the ONNX file that it was built from.
+        weights_sha256: of the file the weights came from.
+        flavor: the package that built it.
+        version: of that package, exactly.
+        target: what it was built for.
+        batches: the batch sizes it takes.
+        workspace_bytes: what a single layer was allowed to use beside inputs and outputs.
+        sha256: of the plan.
+        size_bytes: of the plan.
+        built: when, in seconds since 1970.
+        build_seconds: how long it took.
+        warnings: what the package said while it was built.
+    """
+
+    schema: Literal[1] = 1
+    detector: str
+    precision: Precision
+    onnx_sha256: str
+    weights_sha256: str
+    flavor: Flavor
+    version: str
+    target: Target
+    batches: BatchProfile
+    workspace_bytes: int
+    sha256: Sha256
+    size_bytes: int
+    built: float
+    build_seconds: float
+    warnings: tuple[str, ...]
+
+
+def mismatch(engine: EngineManifest, artifact: Manifest, flavor: Flavor, *, version: str, target: Target) -> str:
+    """Say what forbids to use an engine; empty where nothing does, for the reasons given above."""
+    package, built = TITLES[flavor], engine.target
+    if engine.flavor != flavor:
+        return f"was built by {TITLES[engine.flavor]}, not by {package}"
+    if engine.version != version:
+        return f"was built by {package} {engine.version}, and this is {version}"
+    if built.compute_capability != target.compute_capability:
+        return f"was built for compute capability {built.compute_capability}, and this is {target.compute_capability}"
+    if flavor == "tensorrt" and built.gpu != target.gpu:
+        return f"was built for {built.gpu}, and this is {target.gpu}"
+    if flavor == "tensorrt" and built.driver != target.driver:
+        return f"was built with driver {built.driver}, and this is {target.driver}"
+    if engine.onnx_sha256 != artifact.sha256:
+        return f"was built from another {artifact.file}"
+    return ""
+
+
+LOCK: Final = "lock"
+OPEN_TO_OTHERS: Final = 0o077
+SEAL_BYTES: Final = 32
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that only its owner may enter; one that is there stays as it is.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=PRIVATE, exist_ok=True)
+
+
+def refuse_open(folder: Path, *, remedy: str) -> None:
+    """Refuse a folder that others may have put something into: an engine is code that runs on the GPU.
+
+    Args:
+        folder: is there.
+        remedy: the end of the message.
+
+    Raises:
+        ModelError: it is not ours, or others may enter it, or it is not a folder at all.
+    """
+    status = os.lstat(folder)
+    if not stat.S_ISDIR(status.st_mode):
+        raise ModelError(f"{folder} is not a folder, so no engine is taken from it: delete it, and {remedy}.")
+    if status.st_uid != os.geteuid():
+        raise ModelError(f"{folder} belongs to another user, so no engine is taken from it: delete it, and {remedy}.")
+    if status.st_mode & OPEN_TO_OTHERS:
+        mode = f"{stat.S_IMODE(status.st_mode):04o}"
+        raise ModelError(
+            f"{folder} is open to other users (mode {mode}), so no engine is taken from it: delete it, and {remedy}."
+        )
+
+
+def read_own(path: Path) -> bytes:
+    """Read a file that must be ours, and not a link to something else.
+
+    Raises:
+        OSError: it cannot be read, or is a link.
+        PermissionError: it belongs to somebody else.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode):
+            raise PermissionError(0, "it belongs to another user, or is not a regular file", str(path))
+        return file.read()
+
+
+@contextlib.contextmanager
+def locked(folder: Path, *, waiting: Callable[[], None]) -> Iterator[None]:
+    """Keep other processes and threads from building in a folder.
+
+    The lock is on an open file: the system lifts it when its process ends, however that happens. The file stays, as
+    deleting it would let a third process lock another one of the same name.
+
+    Args:
+        folder: is there.
+        waiting: is called once if somebody else holds the lock.
+
+    Raises:
+        OSError: the file system cannot lock.
+    """
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def write_sealed(path: Path, content: bytes) -> None:
+    """Write what TensorRT keeps between runs to save time, with its hash before it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    atomic_write({path: [hashlib.sha256(content).digest(), content]})
+
+
+def read_sealed(path: Path) -> bytes | None:
+    """Return what `write_sealed` wrote, or None: what only saves time is made anew where anything is wrong with it."""
+    try:
+        content = read_own(path)
+    except OSError:
+        return None
+    seal, content = content[:SEAL_BYTES], content[SEAL_BYTES:]
+    return content if hashlib.sha256(content).digest() == seal else None
+
 
 MANIFEST: Final = "manifest.json"
 

@@ -1,7 +1,8 @@
-"""TensorRT's two Python packages, which have the same interface: loading one, and hearing what it says."""
+"""TensorRT's two Python packages, which have the same interface, and the GPU that they would run on."""
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import importlib.util
 import re
@@ -14,8 +15,8 @@ from typing import Any, Final
 
 from deepscan.errors import MachineError
 from deepscan.installing import install_extra
-from deepscan.runtime.backends.tensorrt.tensorrt_manifest import FLAVORS, TITLES, Flavor
-from deepscan.runtime.system.machine import installed_version
+from deepscan.runtime.backends.tensorrt.engine_store import FLAVORS, TITLES, Flavor, Target
+from deepscan.runtime.system.machine import CUDA_DRIVER, gpu_driver_version, installed_version, nvidia_gpus
 
 MODULES: Final[dict[Flavor, str]] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 # The package that both are asked for by, and those that it stands for.
@@ -140,3 +141,22 @@ def heard(messages: Iterable[Message], *, errors: bool, without_gpu: bool) -> tu
     """Return the errors or the warnings among messages, each once, in their order; see `plain`."""
     texts = (plain(message.text, without_gpu=without_gpu) for message in messages if message.is_error == errors)
     return tuple(dict.fromkeys(text for text in texts if text))
+
+
+# CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+MAJOR, MINOR = 75, 76
+
+
+def present_target() -> Target | None:
+    """Describe the first NVIDIA GPU that this process may use; None without one."""
+    gpus = nvidia_gpus()
+    if not gpus:
+        return None
+    driver, device = ctypes.CDLL(CUDA_DRIVER), ctypes.c_int()
+    driver.cuDeviceGet(ctypes.byref(device), 0)
+    digits = []
+    for attribute in (MAJOR, MINOR):
+        value = ctypes.c_int()
+        driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
+        digits.append(str(value.value))
+    return Target(compute_capability=".".join(digits), gpu=gpus[0].name, driver=gpu_driver_version() or "unknown")

@@ -16,25 +16,25 @@ from hypothesis import strategies as st
 
 from deepscan.errors import MachineError, ModelError
 from deepscan.runtime.backends.tensorrt.engine_store import (
+    LOCK,
     MANIFEST,
     Engine,
+    Flavor,
+    Target,
     engine_folder,
     engines_folder,
     find_engine,
-    read_plan,
-    sweep,
-    timings_path,
-)
-from deepscan.runtime.backends.tensorrt.tensorrt_files import (
-    LOCK,
     locked,
     make_private,
+    mismatch,
     read_own,
+    read_plan,
     read_sealed,
     refuse_open,
+    sweep,
+    timings_path,
     write_sealed,
 )
-from deepscan.runtime.backends.tensorrt.tensorrt_manifest import Flavor, Target, mismatch
 from deepscan.runtime.system.files import HOME_VARIABLE
 from tests.runtime.engines import PLAN, TARGET, VERSION, contents, lite, record, remedy, rewrite, stored
 from tests.runtime.watchdog import wait_until

@@ -24,15 +24,20 @@ from deepscan.runtime.artifacts.artifacts import Artifact, Precision, load_artif
 from deepscan.runtime.artifacts.graph_index import GraphIndex
 from deepscan.runtime.backends.batching import Memory, batch_sizes, fill, memory_for, size_for
 from deepscan.runtime.backends.sessions import Session
-from deepscan.runtime.backends.tensorrt.engine_store import Engine
+from deepscan.runtime.backends.tensorrt.engine_store import Engine, Flavor, Target
 from deepscan.runtime.backends.tensorrt.tensorrt_backend import (
     TensorRtBackend,
     first_engine,
     usable_packages,
 )
-from deepscan.runtime.backends.tensorrt.tensorrt_gpu import present_target
-from deepscan.runtime.backends.tensorrt.tensorrt_manifest import Flavor, Target
-from deepscan.runtime.backends.tensorrt.tensorrt_packages import Message, Package, heard, load_package, plain
+from deepscan.runtime.backends.tensorrt.tensorrt_packages import (
+    Message,
+    Package,
+    heard,
+    load_package,
+    plain,
+    present_target,
+)
 from deepscan.runtime.cuda.cuda_runtime import called, cuda_runtime
 from deepscan.runtime.system.files import HOME_VARIABLE
 from deepscan.runtime.system.machine import nvidia_gpus
