@@ -93,7 +93,7 @@ class CudaQueue:
         device: the GPU, whose context is current in this thread.
 
     Attributes:
-        stream: CUDA's handle, for libraries whose work shall come in its order.
+        stream: CUDA's handle, for libraries whose work belongs into its order.
     """
 
     def __init__(self, device: CudaDevice) -> None:

@@ -1,4 +1,4 @@
-"""The kernels of `kernels.cu` on an NVIDIA GPU: compiled where they run, loaded, and begun.
+"""The kernels of `kernels.cu` on an NVIDIA GPU: compiled where they run, loaded, and launched.
 
 NVRTC, NVIDIA's compiler as a library, needs neither a GPU nor a CUDA toolkit, and takes a fraction of a second.
 """
@@ -19,7 +19,7 @@ SOURCE: Final = "kernels.cu"
 NAMES: Final[tuple[KernelName, ...]] = get_args(KernelName)
 # Threads that share a processor; neighbors in a row read neighboring memory.
 BLOCK_WIDTH, BLOCK_HEIGHT = 32, 8
-# Results shall not depend on whether the compiler joins a product and a sum, as then one of them is not rounded.
+# Results must not depend on whether the compiler joins a product and a sum, as then one of them is not rounded.
 OPTIONS: Final = ("--std=c++17", "--fmad=false")
 
 
@@ -40,7 +40,7 @@ def cubin(capability: tuple[int, int]) -> tuple[bytes, str]:
         capability: compute capability of the GPU, such as (8, 6).
 
     Returns:
-        Machine code for such GPUs, and what the compiler remarks.
+        Machine code for such GPUs, and the remarks of the compiler.
 
     Raises:
         MachineError: NVRTC is not installed, or too old for that GPU.

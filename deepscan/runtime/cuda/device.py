@@ -117,10 +117,10 @@ class Device(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is, for people."""
+        """Name of the device, as its maker calls it."""
 
     def prepare(self) -> None:
-        """Make the kernels ready now, and not when the first one runs.
+        """Compile the kernels now, and not when the first one runs.
 
         Raises:
             MachineError: something is missing for that.
@@ -130,7 +130,7 @@ class Device(Protocol):
         """Return a new queue, for the calling thread."""
 
     def close(self) -> None:
-        """Give everything back but the arrays that are still in use; none of its queues may be used any more."""
+        """Give everything back except the arrays still in use; none of its queues may be used afterwards."""
 
 
 class Pool:
@@ -170,12 +170,12 @@ class Pool:
             return self._take(size)
 
     def give_back(self, address: int, size: int) -> None:
-        """Have memory used again."""
+        """Keep memory for the next request of its size."""
         with self._lock:
             self._idle[size].append(address)
 
     def free_idle(self) -> None:
-        """Give all memory that nobody uses back to the device."""
+        """Give all memory that is not in use back to the device."""
         with self._lock:
             idle, self._idle = self._idle, defaultdict(list)
         for addresses in idle.values():

@@ -52,7 +52,7 @@ def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDAr
 
     Args:
         source: points [K, 2] in the picture.
-        target: where they shall lie, [K, 2].
+        target: where they belong in the crop, [K, 2].
     """
     center, aim = source.mean(axis=0), target.mean(axis=0)
     d, u = source - center, target - aim
@@ -73,7 +73,7 @@ def clip_similarity(source: NDArray[np.float64], target: NDArray[np.float64]) ->
 
     Args:
         source: the points of all frames of the clip, [K, 2].
-        target: where each of them shall lie, [K, 2].
+        target: where each of them belongs in the crop, [K, 2].
     """
     flip = np.array([-1.0, 1.0])
     flipped = target * flip

@@ -70,13 +70,13 @@ class FaceInput:
 
 def crop_specs_for(specs: Sequence[DetectorSpec], *, whole_pictures: bool) -> tuple[CropSpec, ...]:
     """Return the kinds of crops that these detectors need; detectors with the same needs share one."""
-    wanted: dict[CropSpec, list[int]] = {}
+    numbers_of: dict[CropSpec, list[int]] = {}
     for number, spec in enumerate(specs):
         crop = None if whole_pictures else spec.crop
         smallest = 1 if whole_pictures else spec.min_face_pixels
         cropped = CropSpec((), crop, spec.size, spec.frames, spec.min_frames, smallest)
-        wanted.setdefault(cropped, []).append(number)
-    return tuple(replace(spec, detectors=tuple(numbers)) for spec, numbers in wanted.items())
+        numbers_of.setdefault(cropped, []).append(number)
+    return tuple(replace(spec, detectors=tuple(numbers)) for spec, numbers in numbers_of.items())
 
 
 # What waits for a clip to be complete: finished crops, or regions that are aligned together.

@@ -41,9 +41,9 @@ class Faces:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def where(self, wanted: NDArray[np.bool_]) -> Faces:
-        """Return those for which `wanted` [K] is true, in the same order."""
-        return Faces(self.boxes[wanted], self.landmarks[wanted], self.scores[wanted])
+    def where(self, chosen: NDArray[np.bool_]) -> Faces:
+        """Return the faces for which `chosen` [K] is true, in the same order."""
+        return Faces(self.boxes[chosen], self.landmarks[chosen], self.scores[chosen])
 
     def scaled(self, across: float, down: float) -> Faces:
         """Return the same faces in a picture that is `across` times wider and `down` times higher."""

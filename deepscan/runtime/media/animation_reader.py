@@ -127,7 +127,7 @@ class AnimationReader:
         return shrunk_picture(frame, longest_side)
 
     def warnings(self) -> str | None:
-        """Say what of the file was not decoded, or None."""
+        """See `Reader.warnings`."""
         if self._failed is None:
             return None
         return f"only the first {self._failed} of {len(self._starts)} frames could be decoded"

@@ -1,4 +1,4 @@
-"""Which decoder takes a video, NVDEC or the CPU, and how often it was which."""
+"""The choice between NVDEC and the CPU for each video, and counts of it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class DecoderLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StreamFacts:
-    """What a file says of its video, as far as decoders care.
+    """What a file says about its video, as far as the choice of a decoder needs it.
 
     Attributes:
         codec, profile, pixel_format: FFmpeg's names; of what the CPU would decode.
@@ -66,24 +66,24 @@ class StreamFacts:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which decoder takes a video, and why, for people."""
+    """The decoder of a video, and the reason in words."""
 
     decoder: Literal["nvdec", "cpu"]
     reason: str
 
 
-def resolve_decoder(facts: StreamFacts, nvdec: Nvdec, wish: DecoderChoice) -> Choice:
-    """Return which decoder takes a video: the one that was asked for if it can, in `auto` the faster one."""
-    obstacle = "the CPU was asked for" if wish == "cpu" else _obstacle(facts, nvdec)
-    if obstacle is None and wish == "auto":
+def resolve_decoder(facts: StreamFacts, nvdec: Nvdec, requested: DecoderChoice) -> Choice:
+    """Return the decoder of a video: the requested one if it can decode it, in `auto` the faster one."""
+    obstacle = "the CPU was asked for" if requested == "cpu" else _obstacle(facts, nvdec)
+    if obstacle is None and requested == "auto":
         obstacle = _better_on_cpu(facts)
     if obstacle is not None:
         return Choice("cpu", obstacle)
-    return Choice("nvdec", "NVDEC was asked for" if wish == "nvdec" else "NVDEC is faster")
+    return Choice("nvdec", "NVDEC was asked for" if requested == "nvdec" else "NVDEC is faster")
 
 
 def _obstacle(facts: StreamFacts, nvdec: Nvdec) -> str | None:
-    """Say why NVDEC cannot decode a video, or None."""
+    """Return why NVDEC cannot decode a video, or None."""
     codec, profile = facts.codec, facts.profile
     if not nvdec.modes:
         return nvdec.problem or "this GPU decodes no video"
@@ -110,7 +110,7 @@ def _obstacle(facts: StreamFacts, nvdec: Nvdec) -> str | None:
 
 
 def _better_on_cpu(facts: StreamFacts) -> str | None:
-    """Say why the CPU shall decode a video that NVDEC could decode, or None."""
+    """Return why the CPU decodes a video that NVDEC could decode, or None."""
     if facts.interlaced:
         return "interlaced, for which NVDEC was not compared with the CPU"
     if facts.width * facts.height <= SMALL_PIXELS:
@@ -162,15 +162,15 @@ class DeviceDecoding:
         device: the same GPU.
         work: what makes crops of its pictures.
         nvdec: what its decoders can.
-        wish: which decoder was asked for.
-        counts: are told which one it became.
+        requested: the decoder that was asked for.
+        counts: counts the decoders that were taken.
     """
 
     ordinal: int
     device: Device
     work: DeviceWork
     nvdec: Nvdec
-    wish: DecoderChoice
+    requested: DecoderChoice
     counts: DecoderCounts
     _of_thread: threading.local = field(default_factory=threading.local)
 

@@ -29,7 +29,7 @@ SUMS: Final = np.dtype(np.uint32)
 
 
 class DeviceWork:
-    """The crops that one thread has a device make.
+    """The crops that a device makes for one thread.
 
     Args:
         queue: of that thread.
@@ -49,7 +49,7 @@ class DeviceWork:
     def resampled(
         self, picture: Picture, boxes: Sequence[Box], orientation: Orientation, width: int, height: int
     ) -> DeviceArray:
-        """Have a box of a picture resampled.
+        """Note that a box of a picture is resampled.
 
         Args:
             picture: its planes lie on this device.
@@ -71,7 +71,7 @@ class DeviceWork:
         return target
 
     def shrunk_into(self, target: DeviceArray, pictures: Sequence[tuple[Picture, Sequence[Box], Orientation]]) -> None:
-        """Have whole pictures scaled to what a face detector takes.
+        """Note that whole pictures are scaled to the input of a face detector.
 
         Args:
             target: float32 [N, 3, height, width], B, G and R from 0 to 255; its rows and planes may lie apart.
@@ -88,7 +88,7 @@ class DeviceWork:
             self._held += [picture, target]
 
     def warped(self, pixels: Sequence[DeviceArray], matrices: Sequence[NDArray[np.float64]], size: int) -> DeviceArray:
-        """Have pictures warped.
+        """Note that pictures are warped.
 
         Args:
             pixels: RGB uint8 [h, w, 3] each; one without pixels gives black.
@@ -111,13 +111,13 @@ class DeviceWork:
         return target
 
     def stacked(self, items: Sequence[DeviceArray]) -> DeviceArray:
-        """Have pictures RGB uint8 [h, w, 3] of one size copied to one array [N, h, w, 3], made by `finish`."""
+        """Note that pictures RGB uint8 [h, w, 3] of one size are copied to one array; return that, [N, h, w, 3]."""
         target = self.nothing_yet((len(items), *items[0].shape))
         self.copied_into(target, items)
         return target
 
     def copied_into(self, target: DeviceArray, items: Sequence[DeviceArray]) -> None:
-        """Have pictures or clips copied, mirrored where they say so, to the first places of an array of such items."""
+        """Note that pictures or clips are copied, mirrored if they say so, to the first places of an array of them."""
         for number, item in enumerate(items):
             job = np.zeros(1, dtype=COPY)
             job["height"], job["width"] = math.prod(item.shape[:-2]), item.shape[-2]
@@ -178,7 +178,7 @@ def luma_sums(queue: Queue, plane: DeviceArray) -> DeviceArray:
     """Begin to add up samples of a luma plane, uint8 or uint16 [H, W]; see `Picture.luma_sums`.
 
     Returns:
-        uint32 [16, 16], once somebody waits.
+        uint32 [16, 16], once the queue was waited for.
     """
     sums = queue.empty((BLOCKS, BLOCKS), SUMS)
     job = np.zeros(1, dtype=SUM_LUMA)

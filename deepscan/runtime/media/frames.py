@@ -114,7 +114,7 @@ class Frame:
         pts_seconds: presentation time from the start of the video, from the file's timestamps.
         picture: the decoded planes.
         geometry: how they become the upright picture.
-        native: the decoder's own handle, for the reader that made the frame and for nobody else.
+        native: the decoder's own handle, for the reader that made the frame only.
         part: of a file that was joined of several, as its clock starts again or jumps: where the frame belongs, from 0.
     """
 
@@ -128,11 +128,11 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DeviceFrame:
-    """A frame on a device that is still to be scaled, as the face detector does that on its way into its network.
+    """A frame on a device that is still to be scaled: the face detector does that while it fills its input.
 
     Attributes:
         frame: its planes lie on the device.
-        shape: (height, width, 3) of the upright picture that is to be searched.
+        shape: (height, width, 3) of the upright picture that is searched.
     """
 
     frame: Frame
@@ -162,7 +162,7 @@ class VideoInfo:
 
 
 def nobody_watches() -> None:
-    """Take note that something moved, and tell nobody: for callers without a watchdog."""
+    """Ignore that something moved: for callers without a watchdog."""
 
 
 class Reader(Protocol):
@@ -195,7 +195,7 @@ class Reader(Protocol):
         """Return the upright picture as BGR uint8 [h, w, 3], its longer side at most so long, or a plan of it."""
 
     def warnings(self) -> str | None:
-        """Say what of the file was not decoded, or None; valid once the frames are exhausted."""
+        """Return remarks on what was not decoded, or None; valid once the frames are exhausted."""
 
     def close(self) -> None:
         """Release the file and the decoder."""

@@ -178,8 +178,8 @@ class PyAVDecoder:
         return clock_for(self._container, self._stream, self.info.frame_seconds, joined=self._file_end.joined)
 
     def _choose(self, decoding: DeviceDecoding) -> None:
-        """Reopen the file for NVDEC if that shall decode it, and can."""
-        choice = resolve_decoder(stream_facts(self._stream), decoding.nvdec, decoding.wish)
+        """Reopen the file for NVDEC if that is to decode it, and can."""
+        choice = resolve_decoder(stream_facts(self._stream), decoding.nvdec, decoding.requested)
         decoding.counts.count(choice)
         if choice.decoder == "cpu":
             return

@@ -138,7 +138,7 @@ class PyAVReader(PyAVDecoder):
     def shrink(self, frame: Frame, longest_side: int) -> Any:
         """Return the upright picture as BGR uint8 [h, w, 3], scaled down so that its longer side fits.
 
-        Of a frame on a device an `DeviceFrame` instead; like `Pixels` no union, as most callers meet arrays only.
+        For a frame on a device it is a `DeviceFrame`. Not typed as a union, as most callers meet arrays only.
         """
         if frame.picture.work is not None:
             width, height = shrunk_size(frame.geometry, longest_side)
@@ -151,7 +151,7 @@ class PyAVReader(PyAVDecoder):
             ) from error
 
     def warnings(self) -> str | None:
-        """Say what of the file was not decoded, or None."""
+        """See `Reader.warnings`."""
         hdr = self._hdr.remark if self._hdr is not None else dolby_vision_remark(self._tag)
         found = [hdr] if hdr is not None else []
         if self._main.others:

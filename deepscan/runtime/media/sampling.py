@@ -18,7 +18,7 @@ Choice = Literal["all", "first", "middles", "ends", "windows"]
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How much of each video is looked at.
+    """Which frames of each video are looked at.
 
     Attributes:
         choice: `all` frames; the `first` ones; single frames at the `middles` of equal parts, or from one of the
@@ -44,7 +44,7 @@ class Sampling:
         return self.choice in ("middles", "ends")
 
     def asks_for_more_than(self, frames: int) -> bool:
-        """Tell whether more frames are wanted of a video that has them."""
+        """Tell whether more frames are asked for, if the video has them."""
         return self.choice == "all" or self.count * max(1, self.window_frames) > frames
 
 
@@ -106,7 +106,7 @@ def _one_window(frames: Iterator[Frame]) -> Iterator[tuple[int, Frame]]:
 
 
 def shortfall(sampling: Sampling, found: int, info: VideoInfo, *, is_damaged: bool) -> str | None:
-    """Say that fewer frames of a video were looked at than were asked for, and why; None where there were enough.
+    """Return the remark that fewer frames of a video were looked at than were asked for; None if there were enough.
 
     Args:
         sampling: what was asked for.

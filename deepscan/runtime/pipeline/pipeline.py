@@ -30,7 +30,7 @@ class Progress:
         frames: looked at so far.
         faces: seen so far; one face in two frames counts twice.
         videos: finished so far.
-        moved: when anything last moved, by `time.monotonic`; for whoever has to tell a slow scan from one that hangs.
+        moved: when anything last moved, by `time.monotonic`; by which a watchdog tells a slow scan from one that hangs.
     """
 
     frames: int = 0
@@ -67,7 +67,7 @@ class StageTimes:
 
 
 class PipelineObserver:
-    """What is told of everything that a pipeline does, from any of its threads. This one ignores it all."""
+    """Hooks that are called for everything a pipeline does, in its threads. These do nothing."""
 
     def waited(self, wait: Wait, seconds: float) -> None:
         """Take note of a wait of the calling thread that has just ended."""
@@ -129,7 +129,7 @@ class Pipeline:
         jobs: given to the source's function one by one.
         source: the queue behind it is bounded by its `max_bytes`, as is the one behind every stage.
         stages: in order.
-        observer: is told of every call, every wait, and every change of a queue.
+        observer: its hooks are called for every call, every wait, and every change of a queue.
     """
 
     def __init__(

@@ -72,9 +72,9 @@ FULL_HD = StreamFacts("h264", "High", "yuv420p", 1920, 1080, interlaced=False, n
 def test_every_choice_has_its_reason(change: dict[str, Any], in_auto: str, if_asked: str | None) -> None:
     facts = replace(FULL_HD, **change)
     by_gpu = {"NVDEC is faster", "NVDEC was asked for"}
-    for wish, reason in [("auto", in_auto), ("nvdec", if_asked or in_auto)]:
+    for asked_for, reason in [("auto", in_auto), ("nvdec", if_asked or in_auto)]:
         decoder: Any = "nvdec" if reason in by_gpu else "cpu"
-        assert resolve_decoder(facts, HOPPER, "auto" if wish == "auto" else "nvdec") == Choice(decoder, reason)
+        assert resolve_decoder(facts, HOPPER, "auto" if asked_for == "auto" else "nvdec") == Choice(decoder, reason)
     assert resolve_decoder(facts, HOPPER, "cpu") == Choice("cpu", "the CPU was asked for")
 
 
@@ -130,8 +130,8 @@ streams = st.builds(
 
 @given(facts=streams, gpu=gpus)
 def test_nvdec_gets_only_what_the_gpu_can(facts: StreamFacts, gpu: Nvdec) -> None:
-    wishes: list[DecoderChoice] = ["auto", "cpu", "nvdec"]
-    auto, cpu, asked = (resolve_decoder(facts, gpu, wish) for wish in wishes)
+    choices: list[DecoderChoice] = ["auto", "cpu", "nvdec"]
+    auto, cpu, asked = (resolve_decoder(facts, gpu, asked_for) for asked_for in choices)
     assert cpu.decoder == "cpu"
     if auto.decoder == "nvdec":
         assert asked.decoder == "nvdec"

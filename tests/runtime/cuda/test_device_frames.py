@@ -71,8 +71,8 @@ def scribble(native: av.VideoFrame) -> None:
         ctypes.memset(plane.buffer_ptr, 0x5A, plane.buffer_size)
 
 
-def decoding_on(device: Device, *, ordinal: int = NO_GPU, wish: DecoderChoice = "nvdec") -> DeviceDecoding:
-    return DeviceDecoding(ordinal, device, DeviceWork(device.queue()), EVERYTHING, wish, DecoderCounts())
+def decoding_on(device: Device, *, ordinal: int = NO_GPU, requested: DecoderChoice = "nvdec") -> DeviceDecoding:
+    return DeviceDecoding(ordinal, device, DeviceWork(device.queue()), EVERYTHING, requested, DecoderCounts())
 
 
 def stand_in(path: Path, decoding: DeviceDecoding) -> SoftwareNvdec:
@@ -231,15 +231,15 @@ def test_without_nvdec_the_cpu_decodes_and_the_reason_is_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "wish", "reason"),
+    ("path", "requested", "reason"),
     [
         (SWAPPED, "nvdec", "FFmpeg's decoder for av1 does not use NVDEC"),
         (ASTRONAUT, "auto", "small videos decode faster on the CPU"),
         (ASTRONAUT, "cpu", "the CPU was asked for"),
     ],
 )
-def test_what_is_the_cpus_is_never_reopened(path: Path, wish: DecoderChoice, reason: str) -> None:
-    decoding = decoding_on(HostDevice(), wish=wish)
+def test_what_is_the_cpus_is_never_reopened(path: Path, requested: DecoderChoice, reason: str) -> None:
+    decoding = decoding_on(HostDevice(), requested=requested)
     with open_input(str(path), threads=1, decoding=decoding) as reader:
         assert next(iter(reader.frames())).picture.work is None
     assert (decoding.counts.nvdec, decoding.counts.cpu) == (0, {reason: 1})
