@@ -17,8 +17,7 @@ from deepscan.calibration.qdq import Range, with_qdq
 from deepscan.calibration.ranges import observe, resolve_range
 from deepscan.calibration.sensitivity import Group, nodes_for_fp32
 from deepscan.errors import ModelError
-from deepscan.export.parity.conversion import ConversionResult, Judge
-from deepscan.export.parity.parity import BUDGETS, misses
+from deepscan.export.parity.parity import BUDGETS, ConversionResult, ParityFunction, misses
 from deepscan.runtime.artifacts.artifacts import Activations, CalibrationMethod
 from deepscan.runtime.artifacts.graph_index import GraphIndex
 from deepscan.runtime.backends.sessions import Session
@@ -33,7 +32,7 @@ EFFECT_BATCHES: Final = 2
 
 def quantized(
     model: onnx.ModelProto,
-    check: Judge,
+    check: ParityFunction,
     *,
     items: NDArray[np.uint8],
     method: CalibrationMethod,
@@ -74,7 +73,7 @@ class _Search:
         self,
         index: GraphIndex,
         reader: ItemReader,
-        check: Judge,
+        check: ParityFunction,
         *,
         method: CalibrationMethod,
         activations: Activations,

@@ -24,8 +24,7 @@ from deepscan.export.forms import FormChoice, exported, refuse_form
 from deepscan.export.half import store_exact_halves
 from deepscan.export.half_search import half_precision
 from deepscan.export.packing import WeightsOrigin, file_name, packed
-from deepscan.export.parity.conversion import ConversionResult, Judge
-from deepscan.export.parity.parity import BUDGETS, misses
+from deepscan.export.parity.parity import BUDGETS, ConversionResult, ParityFunction, misses
 from deepscan.export.parity.parity_check import ParityCheck, parity_check
 from deepscan.export.parity.samples import Samples, packaged_samples
 from deepscan.export.parity_report import REPORT_TITLE, ParityMiss, ParityReport, readable, report_name
@@ -65,7 +64,7 @@ class Quantization:
         record: origin of the ranges; the export fills in the nodes that stayed in float32.
     """
 
-    convert: Callable[[onnx.ModelProto, Judge], ConversionResult]
+    convert: Callable[[onnx.ModelProto, ParityFunction], ConversionResult]
     record: CalibrationRecord
 
 

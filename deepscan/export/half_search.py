@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 
 from deepscan.export.half import EXACT_OPS, SHAPE_OPS, emulated, half_places, halved
-from deepscan.export.parity.conversion import ConversionResult, Judge
-from deepscan.export.parity.parity import BUDGETS, Parity, misses
+from deepscan.export.parity.parity import BUDGETS, ConversionResult, Parity, ParityFunction, misses
 from deepscan.export.tensor_values import SlicedGraph
 from deepscan.runtime.artifacts.graph_index import GraphIndex
 from deepscan.wording import counted
@@ -35,7 +34,7 @@ MOST_CALLS: Final = 40
 SEARCH_SHARE: Final = 0.5
 
 
-def half_precision(model: onnx.ModelProto, check: Judge, items: NDArray[np.uint8]) -> ConversionResult:
+def half_precision(model: onnx.ModelProto, check: ParityFunction, items: NDArray[np.uint8]) -> ConversionResult:
     """Convert a graph to float16, with float32 nodes where float16 overflows or rounds too coarsely.
 
     First every node stays in float32 whose values come near the end of float16, see `overflowing`. If that graph,
@@ -82,7 +81,7 @@ def largest_values(index: GraphIndex, items: NDArray[np.uint8]) -> dict[str, flo
 class _Search:
     """Looks for a small set of nodes that, in float32, bring a graph into the budget."""
 
-    def __init__(self, index: GraphIndex, check: Judge, *, fixed: frozenset[str]) -> None:
+    def __init__(self, index: GraphIndex, check: ParityFunction, *, fixed: frozenset[str]) -> None:
         self.index = index
         self.check = check
         self.fixed = fixed

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from deepscan.calibration.quantize import quantized
 from deepscan.calibration.sensitivity import MOST_CHECKS
 from deepscan.errors import ModelError, UsageError
-from deepscan.export.parity.conversion import ConversionResult
-from deepscan.export.parity.parity import BUDGETS, Parity, compared
+from deepscan.export.parity.parity import BUDGETS, ConversionResult, Parity, compared
 from deepscan.export.parity.samples import Samples
 from deepscan.models.registry import find_detector
 from deepscan.runtime.artifacts.artifacts import Activations, CalibrationMethod

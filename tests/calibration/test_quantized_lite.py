@@ -14,8 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from deepscan.calibration.quantize import quantized
-from deepscan.export.parity.conversion import ConversionResult
-from deepscan.export.parity.parity import BUDGETS, Parity, compared
+from deepscan.export.parity.parity import BUDGETS, ConversionResult, Parity, compared
 from deepscan.export.parity.samples import Samples, packaged_samples
 from deepscan.export.simplify import folded_batch_norm
 from deepscan.runtime.artifacts.artifacts import Activations, load_artifact

@@ -18,8 +18,7 @@ from torch import nn
 from deepscan.export.half import emulated, halved
 from deepscan.export.half_search import LARGEST_HALF, MOST_CALLS, bridged, half_precision, largest_values
 from deepscan.export.onnx_from_module import onnx_from_module
-from deepscan.export.parity.conversion import ConversionResult
-from deepscan.export.parity.parity import BUDGETS, Parity, compared, misses
+from deepscan.export.parity.parity import BUDGETS, ConversionResult, Parity, compared, misses
 from deepscan.export.parity.samples import Samples, packaged_samples
 from deepscan.export.tensor_values import SlicedGraph
 from deepscan.models.networks.ftcn import TimeTransformer

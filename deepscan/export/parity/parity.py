@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
@@ -13,14 +13,17 @@ from deepscan.runtime.pipeline.scoring import label_of
 from deepscan.wording import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    import onnx
     from numpy.typing import NDArray
 
     from deepscan.export.parity.samples import Samples
     from deepscan.options import Arithmetic
     from deepscan.spec import DetectorSpec
 
+# Runs a graph over real crops and compares it with the float32 original.
+ParityFunction: TypeAlias = "Callable[[onnx.ModelProto], Parity]"
 WORST_SHOWN: Final = 10
 # Fewer points always lie on a line, or nearly.
 FEWEST_RANKED: Final = 3
@@ -202,3 +205,20 @@ def _scores(logits: NDArray[np.float32], spec: DetectorSpec) -> NDArray[np.float
 
 def _case(source: str, reference: float, score: float, spec: DetectorSpec) -> Case:
     return Case(source, reference, score, label_of(reference, spec.band), label_of(score, spec.band))
+
+
+@dataclass(frozen=True, eq=False)
+class ConversionResult:
+    """A graph of lower precision.
+
+    Attributes:
+        model: takes and gives what the artifact contract says.
+        notes: for each node that was left in higher precision, by its name, why.
+        summary: one line to show.
+        stand_in: what ONNX Runtime must run on a CPU to compute what `model` computes on a GPU; None: `model` itself.
+    """
+
+    model: onnx.ModelProto
+    notes: Mapping[str, str]
+    summary: str
+    stand_in: onnx.ModelProto | None = None

@@ -15,8 +15,7 @@ from torch import nn
 
 from deepscan.export.artifact import ExportResult, ExportSettings, Quantization, make_artifact, store_artifact
 from deepscan.export.forms import graph_of
-from deepscan.export.parity.conversion import ConversionResult, Judge
-from deepscan.export.parity.parity import BUDGETS
+from deepscan.export.parity.parity import BUDGETS, ConversionResult, ParityFunction
 from deepscan.export.parity.parity_check import parity_check
 from deepscan.export.parity.samples import Samples
 from deepscan.export.parity_report import ParityMiss, ParityReport, readable
@@ -66,7 +65,7 @@ def graph(more: float) -> onnx.ModelProto:
 def swapped(more: float) -> Quantization:
     """Return a conversion that makes every logit larger by `more`."""
 
-    def convert(_: onnx.ModelProto, check: Judge) -> ConversionResult:
+    def convert(_: onnx.ModelProto, check: ParityFunction) -> ConversionResult:
         log.info("%.3f", check(graph(more)).max_difference)
         return ConversionResult(graph(more), {"some node": "it hurts | much"}, "made louder")
 
