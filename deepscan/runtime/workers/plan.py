@@ -76,9 +76,9 @@ def gpu_workers(
     share = max(1, cores // len(gpus))
     each = [_for_one(number, memory_bytes, share, decoder, jobs) for number, memory_bytes in gpus]
     in_turns = [plan for turn in range(max(map(len, each))) for plans in each for plan in plans[turn : turn + 1]]
-    needed, seats = 0, 0
-    while needed < len(in_turns) and seats < inputs:
-        seats += in_turns[needed].decoders
+    needed, decoders = 0, 0
+    while needed < len(in_turns) and decoders < inputs:
+        decoders += in_turns[needed].decoders
         needed += 1
     return in_turns[: max(1, needed)]
 

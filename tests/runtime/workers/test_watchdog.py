@@ -145,7 +145,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Turned:
     turned = Turned()
     monkeypatch.setattr(worker, "limit_memory", lambda _: None)
     monkeypatch.setattr(worker, "HEARTBEAT_SECONDS", 0.002)
-    monkeypatch.setattr(worker, "resolve_backend", lambda *_, **__: Backend(nothing))
+    monkeypatch.setattr(worker, "open_backend", lambda *_, **__: Backend(nothing))
     return turned
 
 
@@ -171,7 +171,7 @@ def scanned(clock: Turned, video: Path, options: ScanOptions, model: str = "lite
 
 
 def slow_backend(monkeypatch: pytest.MonkeyPatch, clock: Turned) -> None:
-    monkeypatch.setattr(worker, "resolve_backend", lambda *_, **__: Backend(clock.step))
+    monkeypatch.setattr(worker, "open_backend", lambda *_, **__: Backend(clock.step))
 
 
 def slow_face_detector(monkeypatch: pytest.MonkeyPatch, clock: Turned) -> None:
@@ -230,7 +230,7 @@ def test_the_authors_way_may_take_long_in_its_second_pass_and_for_every_clip(
 def test_what_hangs_is_noticed_though_its_process_goes_on_to_say_that_it_is_there(
     clock: Turned, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "resolve_backend", lambda *_, **__: Backend(clock.hang))
+    monkeypatch.setattr(worker, "open_backend", lambda *_, **__: Backend(clock.hang))
     result = scanned(clock, video, ScanOptions(sampling="full", mirror=False))
     assert (result.status, result.score) == ("timeout", None)
     assert "nothing in it moved for 300 seconds" in result.reason
