@@ -144,13 +144,13 @@ def whole_number(option: str, value: object, *, least: int = 1, most: int = MOST
     """Return a whole number of Python's own kind.
 
     Args:
-        option: that it is for, as on the command line.
+        option: its name, as on the command line.
         value: a whole number of any kind, NumPy's too.
         least: the smallest that is allowed.
         most: the largest that is allowed.
 
     Raises:
-        UsageError: it is no whole number, or out of this range.
+        UsageError: it is something else, or out of this range.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) <= most:
         raise UsageError(f"{option} must be a whole number from {least} to {most:,}, not {_shown(value)}.")
@@ -161,14 +161,14 @@ def real_number(option: str, value: object, *, least: float, most: float, above:
     """Return a number of Python's own kind.
 
     Args:
-        option: that it is for, as on the command line.
+        option: its name, as on the command line.
         value: a number of any kind, NumPy's too.
         least: the smallest that is allowed, in the unit of the option.
         most: the largest that is allowed.
         above: whether `least` itself is refused.
 
     Raises:
-        UsageError: it is no number, or out of this range.
+        UsageError: it is something else, or out of this range.
     """
     number: Any = value if isinstance(value, Real) and not isinstance(value, bool) else None
     if number is None or not least <= number <= most or (above and number == least):
@@ -178,19 +178,19 @@ def real_number(option: str, value: object, *, least: float, most: float, above:
 
 
 def probability(option: str, value: object) -> float:
-    """Return a probability.
+    """Return a number from 0 to 1.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is something else.
     """
     return real_number(option, value, least=0, most=1)
 
 
 def seconds(option: str, value: object) -> float:
-    """Return a duration.
+    """Return a duration in seconds.
 
     Raises:
-        UsageError: it is none, or longer than a process can wait for.
+        UsageError: it is not above 0, or longer than a process can wait for.
     """
     return real_number(option, value, least=0, most=MOST_SECONDS, above=True)
 
@@ -241,7 +241,7 @@ def path(option: str, value: object) -> str:
     """Return a path as text, undecodable bytes as surrogate escapes.
 
     Raises:
-        UsageError: it is no path.
+        UsageError: it is something else.
     """
     if not isinstance(value, (str, bytes, os.PathLike)):
         raise UsageError(f"{option} must be a path, not {_shown(value)}.")

@@ -36,8 +36,8 @@ app.command(cls=Command, epilog=BENCH_EXAMPLES)(bench)
 app.add_typer(weights, name="weights")
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(given: bool) -> None:
+    if given:
         from deepscan import __version__
 
         print(f"deepscan {__version__}")

@@ -197,6 +197,8 @@ def _file_values(path: str | None, fields: Mapping[str, object]) -> Values:
         key = name.replace("_", "-")
         if key not in fields or key in NOT_IN_FILES:
             raise UsageError(f"{path}: {name} is no option: see `deepscan scan --show-config` for all of them.")
+        if isinstance(value, dict):
+            raise UsageError(f"{path}: {name} is a table: give an option its value with =.")
         if key in values:
             raise UsageError(f"{path}: {name} is given twice, with - and with _: leave one out.")
         values[key] = value

@@ -25,7 +25,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(slots=True)
 class Interrupts:
-    """How often somebody wanted the scan to end."""
+    """Count of the signals to end the scan."""
 
     count: int = 0
 
@@ -205,7 +205,7 @@ def run_to_stdout(
 
 
 def say(line: str, *, quiet: bool = False) -> None:
-    """Print a line for people on stderr."""
+    """Print a line on stderr."""
     from deepscan.cli.screen import printable
 
     if not quiet:

@@ -71,7 +71,7 @@ def show(
     from deepscan.runtime.store.stored_results import jsonl_path, stored_results
     from deepscan.wording import plural
 
-    wanted_status = _known_status(status)
+    known_status = _known_status(status)
     results = jsonl_path(results)
     stored = stored_results(results)
     if stored.damaged:
@@ -79,18 +79,17 @@ def show(
         was = plural(stored.damaged, "was", "were")
         print(f"deepscan: {stored.damaged} {said} {was} passed over: {printable(results)}", file=sys.stderr)
     console = Console()
-    found = stored.rows if video is None else stored.of_video(video)
-    wanted = [
+    matching = [
         (row, offset)
-        for row, offset in found
-        if wanted_status in (None, row.status)
+        for row, offset in (stored.rows if video is None else stored.of_video(video))
+        if known_status in (None, row.status)
         and label in (None, row.label)
         and (find is None or find.casefold() in row.path.casefold())
     ]
-    if video is None or not wanted:
-        show_rows([row for row, _ in in_order(wanted, sort)], rows, console)
+    if video is None or not matching:
+        show_rows([row for row, _ in in_order(matching, sort)], rows, console)
         return
-    for row, offset in wanted:
+    for row, offset in matching:
         show_video(row, stored.tracks_at(offset), console)
 
 

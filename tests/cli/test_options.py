@@ -116,6 +116,7 @@ def test_the_command_line_wins(tmp_path: Path) -> None:
         ("recursive = 'no'", "recursive must be True or False, not 'no'."),
         ("sampling = 'some'", "sampling 'some' is not known: use one of full, quick, paper."),
         ("include = [3]", "include must be text, not 3."),
+        ("[include]\na = 3", "include is a table: give an option its value with =."),
         ("out = 3", "out must be text, not 3."),
         ("max-faces = -1", "max-faces must be a whole number from 0 to"),
         ("device = 1979-05-27", "device must be text, not datetime.date(1979, 5, 27) (date)."),
