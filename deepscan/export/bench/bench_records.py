@@ -109,7 +109,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, tag="failure"):
     Attributes:
         model: the detector, or `MATRIX_PRODUCTS`.
         backend, precision: the candidate; None for matrix products.
-        reason: for people.
+        reason: why not, to show.
         exit_code: see `deepscan.errors`.
     """
 

@@ -56,10 +56,10 @@ class Subject:
 def subjects_of(
     models: Sequence[str], setup: BenchSettings, *, backend: str, precision: PrecisionFilter
 ) -> list[Subject]:
-    """Load detectors and settle what is measured.
+    """Load detectors and return the candidates to measure.
 
-    A backend that was asked for by its name but cannot compute a detector here is a candidate all the same: its failure
-    tells what it lacks.
+    A backend that was asked for by name but cannot compute a detector here is a candidate all the same: its failure
+    says what it lacks.
 
     Raises:
         UsageError: a detector is not named, or named twice, or no backend has this name.

@@ -34,10 +34,10 @@ SLIGHT: Final = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One crop or clip, judged twice.
+    """One crop or clip with both of its scores.
 
     Attributes:
-        source: where it comes from, for people.
+        source: video and time that it comes from.
         reference: the original's score, in [0, 1].
         score: the converted detector's.
         reference_label, label: what the two scores mean.
@@ -142,7 +142,7 @@ def compared(
 
 
 def misses(parity: Parity, budget: Budget) -> tuple[str, ...]:
-    """Say what exceeds the budget, for people; empty within it.
+    """Return sentences about what exceeds the budget; none within it.
 
     What is not a finite number always does; labels that a difference below 0.001 turns are not counted.
     """

@@ -38,11 +38,11 @@ class Samples:
 
     Attributes:
         items: RGB uint8 [M, *spec.item_shape], video by video in the order of their paths, and in the order of time.
-        sources: for each item where it comes from, for people: "video.mp4 at 3.2 s".
+        sources: where each item comes from, such as "video.mp4 at 3.2 s".
         videos: for each item the path of its video.
         fakes: for each item whether its video is a forgery, None where that is not known.
         sha256: of all pixels, in order.
-        skipped: for each video that gave nothing its path and why, for people.
+        skipped: path and reason of each video that gave nothing.
     """
 
     items: NDArray[np.uint8]

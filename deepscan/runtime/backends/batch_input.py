@@ -1,7 +1,7 @@
-"""The input of a network on a GPU, filled from wherever the items of a batch lie.
+"""Filling the input of a network on a GPU from items in the host's memory or on the device.
 
-Whoever runs the network may use a stream of its own, of which nothing is known here: so `fill` waits until the input is
-there. Little is lost by that, as backends compute one batch after the other.
+The library that runs the network may use a stream of its own, of which nothing is known here. So `fill` waits until the
+input is complete; that costs little, as backends compute one batch after the other.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 
 class BatchInput(threading.local):
-    """Puts batches into a place on a device.
+    """Copies batches to an address on a device.
 
-    Detectors are loaded and tried in another thread than they run in, and a queue belongs to one thread: each thread
-    that comes along has what follows done for it once more.
+    A queue belongs to one thread, and detectors are loaded in another thread than they run in. So each thread that uses
+    it has a queue of its own.
 
     Args:
-        device: where the places are.
+        device: that the addresses belong to.
         item_shape: of an item of the batch.
     """
 
@@ -74,9 +74,9 @@ class BatchInput(threading.local):
 
 
 def batch_input_on_cuda(item_shape: tuple[int, ...]) -> BatchInput | None:
-    """Return what fills inputs on the first visible GPU; None where cuda-python is not installed.
+    """Return a `BatchInput` for the first visible GPU; None where cuda-python is not installed.
 
-    Without it nothing but the backends themselves uses the GPU's memory, so that no item can lie there.
+    Without cuda-python only the backends themselves use the GPU's memory, so no item can lie there.
 
     Raises:
         MachineError: CUDA cannot be used.
@@ -86,7 +86,7 @@ def batch_input_on_cuda(item_shape: tuple[int, ...]) -> BatchInput | None:
 
 @cache
 def first_gpu() -> Device:
-    """Return the first visible GPU, one for the whole process: what is given back to its pool serves everybody.
+    """Return the first visible GPU, the same object for the whole process, so that its memory pool is shared.
 
     Raises:
         MachineError: CUDA cannot be used.

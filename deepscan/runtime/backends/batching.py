@@ -31,7 +31,7 @@ PIXEL_KIND = np.dtype(np.uint8)
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """How threads are shared out.
+    """Division of the threads of a CPU.
 
     Attributes:
         count: how many items are computed side by side.
@@ -45,7 +45,7 @@ class Streams:
 
 
 def streams_for(kind: Literal["frame", "clip"], threads: int) -> Streams:
-    """Share out the threads of a CPU.
+    """Divide the threads of a CPU among items.
 
     Every item is a batch of its own: then an answer cannot depend on its neighbors, which no runtime promises. HFF's
     last digits do in ONNX Runtime. It also costs less: fewer threads wait for each other within an item. Measured on

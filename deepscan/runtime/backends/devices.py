@@ -1,4 +1,4 @@
-"""Which devices a scan uses: `cpu`, `cuda`, `cuda:0,1`, `cuda:all`."""
+"""The devices of a scan: `cpu`, `cuda`, `cuda:0,1`, `cuda:all`. Nothing here loads a library that computes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deepscan.runtime.system.machine import Device, DeviceChoice, nvidia_gpus
 
 @dataclass(frozen=True, slots=True)
 class Devices:
-    """What a scan runs on.
+    """The devices of a scan.
 
     Attributes:
         kind: a CPU, or NVIDIA GPUs.
@@ -30,31 +30,31 @@ class Devices:
         return f"{self.kind}:{','.join(map(str, self.gpus))}"
 
 
-def parse_gpus(wish: str) -> tuple[DeviceChoice, tuple[int, ...] | None]:
-    """Read a wish such as `cuda:0,1`.
+def parse_gpus(text: str) -> tuple[DeviceChoice, tuple[int, ...] | None]:
+    """Parse the value of `--device`, such as `cuda:0,1`.
 
     Returns:
-        `auto`, `cpu` or `cuda`; and the numbers of the GPUs, each once in ascending order: none if there are none in
-        the wish, None for all.
+        `auto`, `cpu` or `cuda`; and the numbers of the GPUs, each once in ascending order: none where the text has
+        none, None for all.
 
     Raises:
-        UsageError: it is no such wish.
+        UsageError: the text names no device.
     """
-    kind, colon, numbers = wish.partition(":")
+    kind, colon, numbers = text.partition(":")
     if not colon and kind in get_args(DeviceChoice):
         return cast("DeviceChoice", kind), ()
     if kind == "cuda" and numbers == "all":
         return "cuda", None
     if kind == "cuda" and re.fullmatch(r"\d{1,4}(,\d{1,4})*", numbers, re.ASCII):
         return "cuda", tuple(sorted({int(number) for number in numbers.split(",")}))
-    raise UsageError(f"--device {wish!r} is not known: use auto, cpu, cuda, cuda:all, or cuda:0,1 with GPU numbers.")
+    raise UsageError(f"--device {text!r} is not known: use auto, cpu, cuda, cuda:all, or cuda:0,1 with GPU numbers.")
 
 
 def resolve_device(choice: DeviceChoice) -> Device:
-    """Turn a choice into a device: `auto` is CUDA where both a GPU and ONNX Runtime's provider for it are there.
+    """Return where detectors run: `auto` is CUDA where there is a GPU and ONNX Runtime's provider for it.
 
     Raises:
-        MachineError: CUDA was asked for and cannot be had.
+        MachineError: CUDA was asked for and is not available.
     """
     if choice == "cpu":
         return "cpu"
@@ -74,14 +74,14 @@ def onnxruntime_has_cuda() -> bool:
     return any(any(Path(folder).glob("capi/*onnxruntime_providers_cuda.*")) for folder in folders or ())
 
 
-def resolve_devices(wish: str) -> Devices:
-    """Turn a wish into what is there: `auto` is the first GPU where it can be used, `cuda` too, else the CPU.
+def resolve_devices(text: str) -> Devices:
+    """Return the devices that the value of `--device` means here; a GPU without a number is the first one.
 
     Raises:
-        UsageError: the wish is none.
-        MachineError: a GPU was asked for and cannot be had.
+        UsageError: the text names no device.
+        MachineError: a GPU was asked for and is not available.
     """
-    kind, numbers = parse_gpus(wish)
+    kind, numbers = parse_gpus(text)
     device = resolve_device(kind)
     if device == "cpu":
         return Devices("cpu")
@@ -90,18 +90,18 @@ def resolve_devices(wish: str) -> Devices:
     missing = [number for number in gpus if number >= there]
     if missing:
         raise MachineError(
-            f"--device {wish} names GPU {missing[0]}, but CUDA sees {there} here: run `deepscan doctor`, or use "
+            f"--device {text} names GPU {missing[0]}, but CUDA sees {there} here: run `deepscan doctor`, or use "
             "cuda:all."
         )
     return Devices("cuda", gpus)
 
 
 def visible_gpu(number: int, visible: str | None) -> str:
-    """Return what CUDA_VISIBLE_DEVICES must say for a process that shall see one GPU alone.
+    """Return the value of CUDA_VISIBLE_DEVICES for a process that is to see one GPU alone.
 
     Args:
         number: of the GPU among those that this process sees.
-        visible: what CUDA_VISIBLE_DEVICES says here, None if nothing.
+        visible: its value in this process; None where it is not set.
     """
     names = [name.strip() for name in (visible or "").split(",") if name.strip()]
     return names[number] if number < len(names) else str(number)

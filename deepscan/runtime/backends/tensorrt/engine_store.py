@@ -47,7 +47,7 @@ TITLES: Final[dict[Flavor, str]] = {"tensorrt": "TensorRT", "tensorrt-rtx": "Ten
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an engine is built for, or shall run on.
+    """GPU that an engine is built for, or that is to run it.
 
     Attributes:
         compute_capability: of the GPU, such as 8.6.
@@ -270,9 +270,9 @@ def find_engine(artifact: Manifest, flavor: Flavor, *, version: str, target: Tar
 
     Args:
         artifact: what it must have been built from.
-        flavor: the package that shall run it.
+        flavor: the package that is to run it.
         version: of that package.
-        target: what it shall run on.
+        target: GPU that is to run it.
 
     Raises:
         MachineError: none was built.

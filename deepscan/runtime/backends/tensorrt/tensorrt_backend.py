@@ -235,7 +235,7 @@ def first_engine(artifact: Manifest, packages: Sequence[Package], target: Target
     Args:
         artifact: what it must have been built from.
         packages: at least one, the preferred one first.
-        target: what it shall run on.
+        target: GPU that is to run it.
     """
     problems: list[DeepscanError] = []
     for package in packages:

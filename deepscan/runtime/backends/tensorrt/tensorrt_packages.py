@@ -64,7 +64,7 @@ class Package:
 
     @property
     def title(self) -> str:
-        """Name and version, for people."""
+        """Name and version, as shown."""
         return f"{TITLES[self.flavor]} {self.version}"
 
     def capabilities(self) -> tuple[str, ...]:
