@@ -6,6 +6,9 @@ program: `nox -s test -- tests/runtime/faces -x`.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import nox
 
 nox.options.default_venv_backend = "none"
@@ -15,32 +18,37 @@ nox.options.sessions = ["lint", "typecheck", "imports"]
 PARALLEL = ("-n", "2", "--dist", "loadfile")
 
 
+def program(name: str) -> str:
+    """Return a program of the environment that nox is in, whether or not that is activated."""
+    return str(Path(sys.executable).with_name(name))
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting; `-- --fix` mends what can be mended."""
-    session.run("ruff", "check", ".", *session.posargs)
-    session.run("ruff", "format", *([] if "--fix" in session.posargs else ["--check"]), ".")
+    session.run(program("ruff"), "check", ".", *session.posargs)
+    session.run(program("ruff"), "format", *([] if "--fix" in session.posargs else ["--check"]), ".")
 
 
 @nox.session
 def typecheck(session: nox.Session) -> None:
     """Check types."""
-    session.run("mypy", *session.posargs)
+    session.run(program("mypy"), *session.posargs)
 
 
 @nox.session
 def imports(session: nox.Session) -> None:
     """Check which package imports which."""
-    session.run("lint-imports", *session.posargs)
+    session.run(program("lint-imports"), *session.posargs)
 
 
 @nox.session
 def test(session: nox.Session) -> None:
     """Run the default tests."""
-    session.run("python", "-m", "pytest", *PARALLEL, *session.posargs)
+    session.run(program("python"), "-m", "pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session
 def slow(session: nox.Session) -> None:
     """Run the slow tests."""
-    session.run("python", "-m", "pytest", *PARALLEL, "-m", "slow", *session.posargs)
+    session.run(program("python"), "-m", "pytest", *PARALLEL, "-m", "slow", *session.posargs)
