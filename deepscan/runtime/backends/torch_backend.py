@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from deepscan.runtime.system.machine import Device
 
 PACKAGE: Final = "torch"
+COMPILATIONS: Final = 128  # in one process; torch's own limit is 8, beyond which it gives up
 # Maps pixels, uint8 [N, ...], to logits, float32 [N], and to something that is not needed.
 Graph = Callable[["torch.Tensor"], "tuple[torch.Tensor, torch.Tensor]"]
 
@@ -186,6 +187,8 @@ class CompiledExecution:
                 self._pixels = torch.empty(shape, dtype=torch.uint8, device=device)
         with warnings.catch_warnings(), _translated_errors():
             warnings.simplefilter("ignore")  # torch's compiler warns of torch's own past, and advises TF32
+            # All detectors share the code of one wrapper, of which each size of each is another compilation.
+            torch._dynamo.config.recompile_limit = COMPILATIONS
             self._compiled: Graph = torch.compile(_channels_last(graph.to(device)), dynamic=False, fullgraph=True)
             self(np.zeros((1, *item_shape), dtype=np.uint8))
 

@@ -237,6 +237,15 @@ def test_compiled_batches_of_any_size_give_what_each_item_gives() -> None:
 
 
 @pytest.mark.slow  # compiles
+def test_many_detectors_can_be_compiled_in_one_process() -> None:
+    for shape in ((8, 8, 3), (8, 4, 3), (4, 8, 3), (6, 6, 3), (6, 4, 3)):
+        compiled = CompiledExecution(Bright(), device="cpu", item_shape=shape, most=4, threads=THREADS)
+        for count in (1, 4):
+            batch = np.random.default_rng(count).integers(0, 256, (count, *shape), dtype=np.uint8)
+            assert compiled(batch) == pytest.approx(batch.mean((1, 2, 3)), rel=1e-6)
+
+
+@pytest.mark.slow  # compiles
 def test_a_compiled_detector_gives_the_scores_of_onnxruntime_and_its_memory_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
