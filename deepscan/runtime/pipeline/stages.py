@@ -238,19 +238,19 @@ class FacesStage:
                 yield from chain.from_iterable(follower.follow(message, faces) for follower in followers)
                 job.abandoned = job.abandoned or all(follower.over_limit for follower in followers)
 
-    def _detected(self, looks: Sequence[FrameTask]) -> list[Faces]:
+    def _detected(self, tasks: Sequence[FrameTask]) -> list[Faces]:
         """Search pictures of one shape together; return their faces in pixels of the upright frames."""
         together: dict[tuple[object, ...], list[int]] = defaultdict(list)
-        for number, look in enumerate(looks):
-            assert look.small is not None
-            together[isinstance(look.small, DeviceFrame), *look.small.shape].append(number)
+        for number, task in enumerate(tasks):
+            assert task.small is not None
+            together[isinstance(task.small, DeviceFrame), *task.small.shape].append(number)
         found: dict[int, Faces] = {}
         for numbers in together.values():
             for start in range(0, len(numbers), self._batch):
                 chunk = numbers[start : start + self._batch]
-                found.update(zip(chunk, self._faces_of([looks[number].small for number in chunk]), strict=True))
+                found.update(zip(chunk, self._faces_of([tasks[number].small for number in chunk]), strict=True))
                 self._progress.move()
-        return [_in_frame(found[number], look) for number, look in enumerate(looks)]
+        return [_in_frame(found[number], task) for number, task in enumerate(tasks)]
 
     def _faces_of(self, smalls: Sequence[Any]) -> list[Faces]:
         """Search pictures of one shape, all of them on the device or none."""
@@ -266,12 +266,12 @@ def _end(end: VideoDecoded, followers: Sequence[Follower]) -> VideoFollowed:
     return VideoFollowed(end.job, end, most_faces, tuple(skipped[number] for number in sorted(skipped)))
 
 
-def _in_frame(faces: Faces, look: FrameTask) -> Faces:
+def _in_frame(faces: Faces, task: FrameTask) -> Faces:
     """Turn faces in pixels of the searched picture into faces of the upright frame, without impossible ones."""
-    assert look.small is not None
-    height, width = look.small.shape[:2]
+    assert task.small is not None
+    height, width = task.small.shape[:2]
     numbers = np.concatenate([faces.boxes, faces.landmarks.reshape(len(faces), 10)], axis=1)
     limit = MOST_OUTSIDE * max(width, height)
     possible = (np.abs(numbers) < limit).all(axis=1)  # False where there is no number
     possible[possible] = (faces.boxes[possible, 2:] > faces.boxes[possible, :2]).all(axis=1)
-    return faces.where(possible).scaled(look.frame.geometry.width / width, look.frame.geometry.height / height)
+    return faces.where(possible).scaled(task.frame.geometry.width / width, task.frame.geometry.height / height)
