@@ -1,4 +1,4 @@
-"""Detectors that are exported in float32 and in half precision pass the parity gate on real faces."""
+"""Detectors that are exported in float32 and in half precision pass the parity check on real faces."""
 
 from __future__ import annotations
 
