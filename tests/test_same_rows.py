@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.runtime.tiny_detectors import tiny_clip_artifact, tiny_frame_artifact
+
 ROOT: Final = Path(__file__).parents[1]
 ROWS: Final = Path(__file__).with_name("same_rows")
 MEASURED: Final = "elapsed_seconds"
@@ -38,6 +40,7 @@ CASES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "whole_pictures": ("still.png", "no_face_mpeg4.avi", "--face-detector", "none", "--frames", "4"),
     "truncated": ("two_faces_vp9.webm", PORTRAIT, "--max-frames", "12", "--on-limit", "truncate"),
+    "clips": ("swapped_face_av1.mp4", "still.png", "--model", "tiny-clip.onnx,lite,tiny-frame.onnx", "--clips", "2"),
     "over_limits": (PORTRAIT, "still.png", "--max-frames", "12", "--max-pixels", "300000"),
 }
 
@@ -55,6 +58,8 @@ def inputs(folder: Path) -> None:
     across, down = np.meshgrid(np.arange(320), np.arange(240))
     pixels = np.stack([across % 256, down, (across * down) % 256], axis=-1).astype(np.uint8)
     Image.fromarray(pixels).save(folder / "still.png")
+    tiny_clip_artifact(folder)
+    tiny_frame_artifact(folder)
 
 
 def rows(case: str, folder: Path, out: Path) -> list[dict[str, str]]:
