@@ -187,8 +187,6 @@ class CompiledExecution:
                 self._pixels = torch.empty(shape, dtype=torch.uint8, device=device)
         with warnings.catch_warnings(), _translated_errors():
             warnings.simplefilter("ignore")  # torch's compiler warns of torch's own past, and advises TF32
-            # All detectors share the code of one wrapper, of which each size of each is another compilation.
-            torch._dynamo.config.recompile_limit = COMPILATIONS
             self._compiled: Graph = torch.compile(_channels_last(graph.to(device)), dynamic=False, fullgraph=True)
             self(np.zeros((1, *item_shape), dtype=np.uint8))
 
@@ -201,6 +199,9 @@ class CompiledExecution:
         import torch
 
         torch.set_num_threads(self._threads)
+        # All detectors share the code of one wrapper, of which each size of each is another compilation. Each thread
+        # has its own limit.
+        torch._dynamo.config.recompile_limit = COMPILATIONS
         size = size_for(len(batch), self._sizes)
         if self._batch_input is None:
             fill(self._pixels.numpy(), batch, size)

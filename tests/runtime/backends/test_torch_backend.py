@@ -11,6 +11,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -238,11 +239,13 @@ def test_compiled_batches_of_any_size_give_what_each_item_gives() -> None:
 
 @pytest.mark.slow  # compiles
 def test_many_detectors_can_be_compiled_in_one_process() -> None:
-    for shape in ((8, 8, 3), (8, 4, 3), (4, 8, 3), (6, 6, 3), (6, 4, 3)):
-        compiled = CompiledExecution(Bright(), device="cpu", item_shape=shape, most=4, threads=THREADS)
-        for count in (1, 4):
-            batch = np.random.default_rng(count).integers(0, 256, (count, *shape), dtype=np.uint8)
-            assert compiled(batch) == pytest.approx(batch.mean((1, 2, 3)), rel=1e-6)
+    shapes = [(8, 8, 3), (8, 4, 3), (4, 8, 3), (6, 6, 3), (6, 4, 3)]
+    loaded = [CompiledExecution(Bright(), device="cpu", item_shape=shape, most=4, threads=THREADS) for shape in shapes]
+    batches = [np.random.default_rng(0).integers(0, 256, (4, *shape), dtype=np.uint8) for shape in shapes]
+    with ThreadPoolExecutor(1) as other:  # detectors are loaded in another thread than they run in
+        found = list(other.map(lambda compiled, batch: compiled(batch), loaded, batches))
+    for values, batch in zip(found, batches, strict=True):
+        assert values == pytest.approx(batch.mean((1, 2, 3)), rel=1e-6)
 
 
 @pytest.mark.slow  # compiles
