@@ -58,8 +58,8 @@ def measure(model: str) -> None:
     for candidate, rounds in costs.items():
         wall, busy = (1e3 * statistics.median(column) / len(samples.items) for column in zip(*rounds, strict=True))
         parity = compared(logits[REFERENCE], logits[candidate], artifact.manifest.spec, samples)
-        verdict = "; ".join(misses(parity, BUDGETS[candidate.precision])) or "within the budget"
-        print(f"| {model} | {candidate} | {wall:.4g} | {busy:.4g} | {parity.max_difference:.1e} | {verdict} |")
+        outcome = "; ".join(misses(parity, BUDGETS[candidate.precision])) or "within the budget"
+        print(f"| {model} | {candidate} | {wall:.4g} | {busy:.4g} | {parity.max_difference:.1e} | {outcome} |")
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from av.codec.hwaccel import HWAccel
 
 
 @dataclass(frozen=True)
-class Crew:
+class DecoderGroup:
     """Processes that decode alike.
 
     Attributes:
@@ -35,19 +35,21 @@ class Crew:
     codec_threads: int = 1
 
 
-def crews(variant: str, *, processors: int, files: int) -> list[Crew]:
+def decoder_groups(variant: str, *, processors: int, files: int) -> list[DecoderGroup]:
     """Return who decodes `cpu`, `nvdec` or `both`.
 
     On an H200 with 16 processors 4 processes of 4 threads came nearest to NVDEC's limit, and with software decoders
     beside them 8 processes of 2 threads and 12 decoders were the fastest.
     """
     codec_threads = max(1, processors // files)
-    alone = Crew("cpu", 1, min(processors, files), codec_threads)
-    beside = Crew("cpu", 1, max(1, min(processors * 3 // 4, files)), codec_threads)
-    return {"cpu": [alone], "nvdec": [Crew("nvdec", 4, 4)], "both": [Crew("nvdec", 8, 2), beside]}[variant]
+    alone = DecoderGroup("cpu", 1, min(processors, files), codec_threads)
+    beside = DecoderGroup("cpu", 1, max(1, min(processors * 3 // 4, files)), codec_threads)
+    return {"cpu": [alone], "nvdec": [DecoderGroup("nvdec", 4, 4)], "both": [DecoderGroup("nvdec", 8, 2), beside]}[
+        variant
+    ]
 
 
-def decoded(paths: Sequence[Path], chosen: Sequence[Crew]) -> tuple[int, float]:
+def decoded(paths: Sequence[Path], chosen: Sequence[DecoderGroup]) -> tuple[int, float]:
     """Decode files, shared out as decoders become free.
 
     Returns:
@@ -58,10 +60,10 @@ def decoded(paths: Sequence[Path], chosen: Sequence[Crew]) -> tuple[int, float]:
     taken = context.Value("i", 0)
     names = [str(path) for path in paths]
     running = []
-    for crew in chosen:
-        for _ in range(crew.processes):
+    for group in chosen:
+        for _ in range(group.processes):
             pipe, other = context.Pipe()
-            process = context.Process(target=_serve, args=(crew, names, taken, other), daemon=True)
+            process = context.Process(target=_serve, args=(group, names, taken, other), daemon=True)
             process.start()
             other.close()
             running.append((process, pipe))
@@ -83,9 +85,9 @@ def _heard(pipe: Connection) -> Any:
         raise SystemExit("A decoding process died; what it said is above.") from None
 
 
-def _serve(crew: Crew, names: list[str], taken: Any, pipe: Connection) -> None:
-    if crew.kind == "nvdec":
-        _frames(names[0], crew, most=1)  # makes the context
+def _serve(group: DecoderGroup, names: list[str], taken: Any, pipe: Connection) -> None:
+    if group.kind == "nvdec":
+        _frames(names[0], group, most=1)  # makes the context
     pipe.send("ready")
     pipe.recv()
     counts: list[int] = []
@@ -94,12 +96,12 @@ def _serve(crew: Crew, names: list[str], taken: Any, pipe: Connection) -> None:
     def work() -> None:
         try:
             while (name := _next(names, taken)) is not None:
-                counts.append(_frames(name, crew))
+                counts.append(_frames(name, group))
         except BaseException as error:
             failures.append(error)
 
     start = time.perf_counter()
-    threads = [threading.Thread(target=work) for _ in range(crew.threads)]
+    threads = [threading.Thread(target=work) for _ in range(group.threads)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -116,13 +118,13 @@ def _next(names: list[str], taken: Any) -> str | None:
     return names[number] if number < len(names) else None
 
 
-def _frames(name: str, crew: Crew, most: int | None = None) -> int:
-    hardware = HWAccel("cuda", allow_software_fallback=False, is_hw_owned=True) if crew.kind == "nvdec" else None
+def _frames(name: str, group: DecoderGroup, most: int | None = None) -> int:
+    hardware = HWAccel("cuda", allow_software_fallback=False, is_hw_owned=True) if group.kind == "nvdec" else None
     count = 0
     with av.open(name, hwaccel=hardware) as container:
         stream = container.streams.video[0]
         if hardware is None:
-            stream.codec_context.thread_count = crew.codec_threads
+            stream.codec_context.thread_count = group.codec_threads
             stream.thread_type = "AUTO"
         for _ in container.decode(stream):
             count += 1

@@ -54,7 +54,7 @@ class Footage:
 
     @property
     def title(self) -> str:
-        """For people."""
+        """Title of the footage in the report."""
         return f"{self.size} {self.codec}, {self.files} x {self.frames_each} frames"
 
     def paths(self) -> list[Path]:

@@ -46,7 +46,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
         part: decode, detect, preprocess, infer, scan or reference.
         variant: how: cpu, nvdec, both; full, paper; stride 1, stride 32.
         size, codec, shape: of the videos.
-        files: how they are called for people.
+        files: a title for the report.
         model: None for what has none.
         samples: each round.
         frames_per_second: median over the rounds.
@@ -144,7 +144,7 @@ def _slowest(scan: Figure, figures: Sequence[Figure]) -> Figure | None:
 
 
 def as_text(report: Report) -> str:
-    """Return the report for people, in Markdown."""
+    """Return the report in Markdown."""
     versions = ", ".join(f"{name} {version}" for name, version in report.packages.items())
     lines = [
         f"{report.machine}, {versions}",

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import deepscan
 from benchmarks.footage import SIZES
-from benchmarks.gpu_decode import crews, decoded
+from benchmarks.gpu_decode import decoded, decoder_groups
 from benchmarks.gpu_footage import ENCODERS, Footage, Shape, make_footage
 from benchmarks.gpu_reference import AuthorsWay, network_of
 from benchmarks.gpu_report import Figure, Sample, StageFigure, rate_of
@@ -39,7 +39,7 @@ class Job:
 def decoding(footage: Footage, device: Device) -> Iterator[Job]:
     """Yield the ways to decode a folder."""
     for variant in ("cpu", "nvdec", "both") if device == "cuda" else ("cpu",):
-        chosen = crews(variant, processors=cpu_count(), files=footage.files)
+        chosen = decoder_groups(variant, processors=cpu_count(), files=footage.files)
 
         def run(chosen: Any = chosen) -> Sample:
             frames, seconds = decoded(footage.paths(), chosen)
@@ -133,7 +133,7 @@ def works(folder: Path, models: Sequence[str], names: Sequence[str], device: Dev
 class Measuring:
     """Does everything once to warm up, then in turns.
 
-    What raises is left out from then on, with the reason: one thing that fails shall not cost the others.
+    What raises is left out from then on, with the reason: one failure must not cost the other measurements.
 
     Args:
         chosen: what to measure.

@@ -68,7 +68,7 @@ class Stages:
             lambda job: [FaceFollower(job, cut, Tracker(max_gap_seconds=MAX_GAP_SECONDS))],
             progress=Progress(),
         )
-        verdict = ScoringSettings(
+        settings = ScoringSettings(
             model=spec.name,
             spec=spec,
             aggregate="max",
@@ -79,7 +79,7 @@ class Stages:
             settings_sha256="",
         )
         backend = OnnxRuntimeBackend(artifact, device="cpu", threads=cpu_count(), precision="fp32")
-        self._infer = partial(InferStage, [(backend, verdict)], progress=Progress())
+        self._infer = partial(InferStage, [(backend, settings)], progress=Progress())
         self._settings = resolve_settings(ScanOptions())
         self._artifact = artifact
 

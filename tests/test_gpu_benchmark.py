@@ -13,7 +13,7 @@ import pytest
 import deepscan
 from benchmarks.gpu import main
 from benchmarks.gpu_check import difference
-from benchmarks.gpu_decode import Crew, crews, decoded
+from benchmarks.gpu_decode import DecoderGroup, decoded, decoder_groups
 from benchmarks.gpu_footage import Footage, make_footage
 from benchmarks.gpu_reference import AuthorsWay
 from benchmarks.gpu_report import Figure, Sample, StageFigure, rate_of, ratios
@@ -101,7 +101,7 @@ def test_the_authors_way_takes_every_window_or_every_32nd(tmp_path: Path) -> Non
 def test_videos_hold_a_face_and_move(tmp_path: Path) -> None:
     footage = make_footage(tmp_path, size="360p", codec="hevc", shape="short", files=3, frames_each=10)
     assert len(footage.paths()) == 3
-    assert decoded(footage.paths(), [Crew("cpu", 2, 1)])[0] == 30
+    assert decoded(footage.paths(), [DecoderGroup("cpu", 2, 1)])[0] == 30
     with open_video(str(footage.paths()[0]), threads=1) as reader:
         assert reader.info.codec == "hevc"
         lumas = [frame.picture.planes[0].astype(int) for frame in reader.frames()]
@@ -115,12 +115,12 @@ def test_videos_hold_a_face_and_move(tmp_path: Path) -> None:
 def test_a_decoder_that_dies_ends_the_benchmark(tmp_path: Path) -> None:
     (tmp_path / "no.mp4").write_bytes(b"no video")
     with pytest.raises(SystemExit, match="died"):
-        decoded([tmp_path / "no.mp4"], [Crew("cpu", 1, 1)])
+        decoded([tmp_path / "no.mp4"], [DecoderGroup("cpu", 1, 1)])
 
 
 @pytest.mark.parametrize("files", [1, 8, 64])
 def test_no_more_decoders_than_files_and_threads_for_all_processors(files: int) -> None:
-    ((alone,), (gpu, beside)) = (crews(variant, processors=16, files=files) for variant in ("cpu", "both"))
+    ((alone,), (gpu, beside)) = (decoder_groups(variant, processors=16, files=files) for variant in ("cpu", "both"))
     assert alone.threads == min(files, 16)
     assert alone.threads * alone.codec_threads == 16
     assert (gpu.kind, gpu.processes * gpu.threads) == ("nvdec", 16)

@@ -85,7 +85,7 @@ def readable(report: ParityReport) -> str:
     lines = [
         f"# {report.file}: {REPORT_TITLE}",
         "",
-        f"{report.detector}, {report.precision}{f', {report.form} form' if report.form else ''}; {_verdict(report)}",
+        f"{report.detector}, {report.precision}{f', {report.form} form' if report.form else ''}; {_conclusion(report)}",
         "" if report.trained else "\nThe weights are random: nothing about accuracy follows from these numbers.",
         "",
         "| | |",
@@ -120,7 +120,7 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _verdict(report: ParityReport) -> str:
+def _conclusion(report: ParityReport) -> str:
     if not report.misses:
         return "**within the budget**."
     return f"**over the budget** ({'; '.join(report.misses)}){', which was accepted' if report.accepted else ''}."

@@ -34,16 +34,16 @@ def logits(model: onnx.ModelProto, items: NDArray[np.uint8]) -> NDArray[np.float
 
 @cache
 def made(activations: Activations) -> tuple[ConversionResult, Samples, NDArray[np.float32]]:
-    """Quantize with every other crop; return what the gate needs to look at the rest."""
+    """Quantize with every other crop; return the result, the crops in between and the logits they should have."""
     samples = packaged_samples(SPEC, count=CROPS)
     held = samples.items[1::2]
     count = len(held)
-    gate = Samples(held, samples.sources[1::2], samples.videos[1::2], (None,) * count, "")
+    held_out = Samples(held, samples.sources[1::2], samples.videos[1::2], (None,) * count, "")
     original = folded_batch_norm(onnx.load_model_from_string(LITE.model))
     reference = logits(original, held)
 
     def check(model: onnx.ModelProto) -> Parity:
-        return compared(reference, logits(model, held), SPEC, gate)
+        return compared(reference, logits(model, held), SPEC, held_out)
 
     converted = quantized(
         original,
@@ -53,13 +53,13 @@ def made(activations: Activations) -> tuple[ConversionResult, Samples, NDArray[n
         activations=activations,
         seed=0,
     )
-    return converted, gate, reference
+    return converted, held_out, reference
 
 
 @pytest.mark.parametrize("activations", ["affine", pytest.param("symmetric", marks=pytest.mark.slow)])
 def test_scores_of_real_faces_hold_with_few_nodes_left_out(activations: Activations) -> None:
-    converted, gate, reference = made(activations)
-    parity = compared(reference, logits(converted.model, gate.items), SPEC, gate)
+    converted, held_out, reference = made(activations)
+    parity = compared(reference, logits(converted.model, held_out.items), SPEC, held_out)
     limit = BUDGETS["int8"].mean_difference
     assert limit is not None
     assert 0 < parity.mean_difference <= limit
@@ -82,7 +82,7 @@ def test_onnx_runtime_takes_integer_kernels(tmp_path: Path) -> None:
 
 
 def test_openvino_takes_integer_kernels_and_gives_the_same_scores() -> None:
-    converted, gate, _ = made("affine")
+    converted, held_out, _ = made("affine")
     core = openvino.Core()
     compiled = core.compile_model(
         core.read_model(converted.model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
@@ -90,6 +90,6 @@ def test_openvino_takes_integer_kernels_and_gives_the_same_scores() -> None:
     layers = [layer.get_rt_info() for layer in compiled.get_runtime_model().get_ops()]
     ran = Counter(facts["runtimePrecision"].value for facts in layers if facts["layerType"].value == "Convolution")
     assert ran["u8"] + ran["i8"] >= 64 - len(converted.notes)
-    values = compiled({"faces": gate.items})["logit"]
-    theirs = compared(logits(converted.model, gate.items), values, SPEC, gate)
+    values = compiled({"faces": held_out.items})["logit"]
+    theirs = compared(logits(converted.model, held_out.items), values, SPEC, held_out)
     assert theirs.mean_difference < 0.02

@@ -64,8 +64,8 @@ def logits_of(model: onnx.ModelProto, items: NDArray[np.uint8]) -> NDArray[np.fl
     return logits
 
 
-def gate_for(model: onnx.ModelProto, *, count: int = 16, edit: Edit = lambda logits: logits) -> ParityCheck:
-    """A gate with pictures of noise; `edit` changes what is said to be right."""
+def check_for(model: onnx.ModelProto, *, count: int = 16, edit: Edit = lambda logits: logits) -> ParityCheck:
+    """A check with pictures of noise; `edit` changes what is said to be right."""
     shape = [size.dim_value for size in model.graph.input[0].type.tensor_type.shape.dim[1:]]
     items = np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)
     names = tuple(f"picture {number}" for number in range(count))
@@ -110,32 +110,32 @@ def chain(count: int, start: str, end: str) -> list[NodeProto]:
 
 def test_a_graph_that_half_can_do_is_judged_once_and_only_the_score_stays() -> None:
     model = graph_of(chain(10, "p", "q"), {"one": 1})
-    gate = gate_for(model)
-    made = gate.convert(model)
+    check = check_for(model)
+    made = check.convert(model)
     assert list(made.notes) == ["score"]
-    assert gate.calls == 1
+    assert check.calls == 1
     assert "1 of 14 nodes in float32" in made.summary
 
 
 def test_what_overflows_becomes_an_island_and_nothing_else() -> None:
     middle = [*chain(5, "p", "a"), node("Mul", "a large", "b"), node("Relu", "b", "c"), node("Div", "c large", "d")]
     model = graph_of([*middle, *chain(5, "d", "q")], {"one": 1, "large": 30000})
-    gate = gate_for(model)
-    made = gate.convert(model)
+    check = check_for(model)
+    made = check.convert(model)
     assert made.notes == dict.fromkeys("bcd", "values reach 2.9e+04") | {"score": made.notes["score"]}
-    assert gate.calls == 1
+    assert check.calls == 1
     assert not misses(
-        gate(emulated(GraphIndex(model), ["score"])), BUDGETS["fp16"]
+        check(emulated(GraphIndex(model), ["score"])), BUDGETS["fp16"]
     )  # within the budget here, but too near
 
 
 @pytest.mark.parametrize(("large", "stays"), [(LARGEST_HALF / 4 - 10, False), (LARGEST_HALF / 4 + 10, True)])
 def test_a_quarter_of_what_half_can_hold_is_near(large: float, stays: bool) -> None:
     model = graph_of([node("Mul", "p large", "a"), node("Div", "a large", "q")], {"large": large})
-    gate = gate_for(model)
-    gate.samples.items[0] = 255
-    assert {"a", "q"} <= gate.convert(model).notes.keys() or not stays
-    assert gate.convert(model).notes.keys().isdisjoint({"a", "q"}) or stays
+    check = check_for(model)
+    check.samples.items[0] = 255
+    assert {"a", "q"} <= check.convert(model).notes.keys() or not stays
+    assert check.convert(model).notes.keys().isdisjoint({"a", "q"}) or stays
 
 
 def test_a_weight_that_half_cannot_hold_makes_an_island_and_one_that_it_can_does_not() -> None:
@@ -143,14 +143,14 @@ def test_a_weight_that_half_cannot_hold_makes_an_island_and_one_that_it_can_does
         [node("Div", "p huge", "a"), node("Mul", "a large", "b"), node("Mul", "b back", "q")],
         {"huge": 1e6, "large": 60000, "back": 1e6 / 60000},
     )
-    made = gate_for(model).convert(model)
+    made = check_for(model).convert(model)
     assert made.notes["a"] == "a weight is 1e+06"
     assert "b" not in made.notes or "weight" not in made.notes["b"]
 
 
 def test_a_mean_whose_sum_overflows_is_an_island() -> None:
     model = graph_of([node("Mul", "p large", "q")], {"large": 12000})
-    made = gate_for(model, edit=lambda logits: logits).convert(model)
+    made = check_for(model, edit=lambda logits: logits).convert(model)
     assert made.notes["logit"].startswith("sums reach ")
     assert "q" not in made.notes
 
@@ -160,12 +160,12 @@ def test_what_half_rounds_too_coarsely_is_found(caplog: pytest.LogCaptureFixture
     # Half has one number in eight between 8192 and 16384, so the sum forgets what was added to it.
     middle = [*chain(40, "p", "a"), node("Add", "a large", "b"), node("Sub", "b large", "c"), *chain(40, "c", "q")]
     model = graph_of(middle, {"one": 1, "large": 8192})
-    gate = gate_for(model)
-    made = gate.convert(model)
+    check = check_for(model)
+    made = check.convert(model)
     assert made.notes.keys() == {"b", "c", "score"}
     assert made.notes["b"].startswith("in float16 it changes scores by up to 0.")
-    assert gate.calls == len(caplog.messages) - 1 <= 18  # the first message is about values
-    assert not misses(gate(emulated(GraphIndex(model), made.notes)), BUDGETS["fp16"])
+    assert check.calls == len(caplog.messages) - 1 <= 18  # the first message is about values
+    assert not misses(check(emulated(GraphIndex(model), made.notes)), BUDGETS["fp16"])
 
 
 def test_two_places_that_hurt_are_found() -> None:
@@ -179,7 +179,7 @@ def test_two_places_that_hurt_are_found() -> None:
         *chain(20, "f", "q"),
     ]
     model = graph_of(middle, {"one": 1, "large": 8192})
-    assert gate_for(model).convert(model).notes.keys() == {"b", "c", "e", "f", "score"}
+    assert check_for(model).convert(model).notes.keys() == {"b", "c", "e", "f", "score"}
 
 
 def test_what_only_moves_values_between_islands_stays_with_them() -> None:
@@ -192,10 +192,10 @@ def test_what_only_moves_values_between_islands_stays_with_them() -> None:
         *chain(9, "d", "q"),
     ]
     model = graph_of(middle, {"one": 1, "large": 8192, "shape": np.array([-1, WIDTH])})
-    gate = gate_for(model)
-    made = gate.convert(model)
+    check = check_for(model)
+    made = check.convert(model)
     assert made.notes.keys() == {"b", "flat", "c", "d", "score"}
-    assert not misses(gate(emulated(GraphIndex(model), made.notes)), BUDGETS["fp16"])
+    assert not misses(check(emulated(GraphIndex(model), made.notes)), BUDGETS["fp16"])
 
 
 def test_pixels_go_straight_to_an_island() -> None:
@@ -208,11 +208,11 @@ def test_pixels_go_straight_to_an_island() -> None:
 def test_a_budget_that_cannot_be_held_gives_the_best_of_what_was_tried() -> None:
     middle = [*chain(20, "p", "a"), node("Add", "a large", "b"), node("Sub", "b large", "q")]
     model = graph_of(middle, {"one": 1, "large": 8192})
-    gate = gate_for(model, edit=lambda logits: logits + np.float32(0.2))
-    made = gate.convert(model)
-    plain = gate(emulated(GraphIndex(model), ["score"])).max_difference
-    best = gate(emulated(GraphIndex(model), made.notes)).max_difference
-    assert misses(gate(emulated(GraphIndex(model), made.notes)), BUDGETS["fp16"])
+    check = check_for(model, edit=lambda logits: logits + np.float32(0.2))
+    made = check.convert(model)
+    plain = check(emulated(GraphIndex(model), ["score"])).max_difference
+    best = check(emulated(GraphIndex(model), made.notes)).max_difference
+    assert misses(check(emulated(GraphIndex(model), made.notes)), BUDGETS["fp16"])
     assert best < plain
     assert f"{best:.2g}" in made.summary
     assert any(item.name not in made.notes for item in model.graph.node)
@@ -221,17 +221,17 @@ def test_a_budget_that_cannot_be_held_gives_the_best_of_what_was_tried() -> None
 def test_a_graph_whose_judge_is_never_content_is_not_tried_for_ever(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "deepscan")
     model = graph_of(chain(100, "p", "q"), {"one": 1.001})
-    gate = gate_for(model, edit=lambda logits: np.full_like(logits, np.nan))
-    made = gate.convert(model)
+    check = check_for(model, edit=lambda logits: np.full_like(logits, np.nan))
+    made = check.convert(model)
     assert made.notes.keys() < {item.name for item in model.graph.node}
     assert "nan" in caplog.messages[-1]
 
 
 def test_many_small_errors_end_within_the_budget_and_the_limit() -> None:
     model = graph_of(chain(200, "p", "q"), {"one": 1.00048})
-    gate = gate_for(model)
-    made = gate.convert(model)
-    assert not misses(gate(emulated(GraphIndex(model), made.notes)), BUDGETS["fp16"])
+    check = check_for(model)
+    made = check.convert(model)
+    assert not misses(check(emulated(GraphIndex(model), made.notes)), BUDGETS["fp16"])
     assert 1 < len(made.notes) < 190
 
 
@@ -276,10 +276,10 @@ def test_hff_attention_stays_in_float32_where_its_energies_overflow() -> None:
         for linear in (part.attention.linear1, part.attention.linear2):
             linear.weight.mul_(1e-5)
     model = onnx_from_module(Head(part, (1, 16, 16)), (16, 16), input_name="faces")
-    gate = gate_for(model)
-    assert not math.isfinite(gate(emulated(GraphIndex(model), ())).max_difference)
-    made = gate.convert(model)
-    assert not misses(gate(emulated(GraphIndex(model), made.notes)), BUDGETS["fp16"])
+    check = check_for(model)
+    assert not math.isfinite(check(emulated(GraphIndex(model), ())).max_difference)
+    made = check.convert(model)
+    assert not misses(check(emulated(GraphIndex(model), made.notes)), BUDGETS["fp16"])
     inside = {item.name: item.op_type for item in model.graph.node if item.name in made.notes}
     by_values = [inside[name] for name, why in made.notes.items() if why.startswith("values reach")]
     assert by_values == ["MatMul", "MatMul", "Transpose", "MatMul"]  # the energies and the two layers that take them
@@ -293,10 +293,10 @@ def test_ftcn_transformer_stays_in_float32_where_its_feed_forward_layer_overflow
         first.weight.mul_(1e5)
         second.weight.mul_(1e-5)
     model = onnx_from_module(Head(part, (4, 16)), (4, 16), input_name="faces")
-    gate = gate_for(model)
-    assert misses(gate(emulated(GraphIndex(model), ())), BUDGETS["fp16"])
-    made = gate.convert(model)
-    assert not misses(gate(emulated(GraphIndex(model), made.notes)), BUDGETS["fp16"])
+    check = check_for(model)
+    assert misses(check(emulated(GraphIndex(model), ())), BUDGETS["fp16"])
+    made = check.convert(model)
+    assert not misses(check(emulated(GraphIndex(model), made.notes)), BUDGETS["fp16"])
     kinds = {item.op_type for item in model.graph.node if made.notes.get(item.name, "").startswith("values reach")}
     assert {"MatMul", "Erf"} & kinds
     assert "Softmax" not in kinds
@@ -307,11 +307,11 @@ def test_lite_is_within_the_budget_in_half_on_real_crops() -> None:
     spec: DetectorSpec = load_artifact("lite").manifest.spec
     model = onnx.load_model_from_string(load_artifact("lite").model)
     samples = packaged_samples(spec, count=8)
-    gate = ParityCheck(samples, logits_of(model, samples.items))
-    made = gate.convert(model)
-    assert gate.calls == 1
+    check = ParityCheck(samples, logits_of(model, samples.items))
+    made = check.convert(model)
+    assert check.calls == 1
     assert len(made.notes) <= 3
-    assert 0 < gate(made.stand_in or made.model).max_difference <= 0.01
+    assert 0 < check(made.stand_in or made.model).max_difference <= 0.01
 
 
 def test_what_onnx_has_in_float32_only_is_noted() -> None:
@@ -328,7 +328,7 @@ def test_what_onnx_has_in_float32_only_is_noted() -> None:
         node("Mul", "p size", "q"),
     ]
     model = graph_of(middle, weights)
-    made = gate_for(model).convert(model)
+    made = check_for(model).convert(model)
     assert made.notes == {
         "picked": "ONNX has no NonMaxSuppression in float16",
         "score": "needs only an output of the graph, which is float32",

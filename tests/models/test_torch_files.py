@@ -120,7 +120,7 @@ def test_harmless_objects_are_never_made(tmp_path: Path) -> None:
     assert isinstance(content, dict)
     assert type(content["best"]) is type(content["type"]) is Ignored
     assert vars(content["best"]) == {}
-    # And nothing stays allowed for whoever loads a file next.
+    # And nothing stays allowed for the next file that is loaded.
     assert not any(entry in torch.serialization.get_safe_globals() for entry in [(Ignored, name) for name in HARMLESS])
 
 

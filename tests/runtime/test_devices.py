@@ -10,7 +10,7 @@ from deepscan.runtime.system.machine import nvidia_gpus
 
 
 @pytest.mark.parametrize(
-    ("wish", "kind", "gpus"),
+    ("device", "kind", "gpus"),
     [
         ("auto", "auto", ()),
         ("cpu", "cpu", ()),
@@ -20,20 +20,20 @@ from deepscan.runtime.system.machine import nvidia_gpus
         ("cuda:3,1,3", "cuda", (1, 3)),
     ],
 )
-def test_devices_are_wished_for_by_name_and_number(wish: str, kind: str, gpus: tuple[int, ...] | None) -> None:
-    assert parse_gpus(wish) == (kind, gpus)
+def test_devices_are_requested_by_name_and_number(device: str, kind: str, gpus: tuple[int, ...] | None) -> None:
+    assert parse_gpus(device) == (kind, gpus)
 
 
 @pytest.mark.parametrize(
-    "wish", ["", "gpu", "cuda:", "cuda:-1", "cuda:0,", "cuda:0;1", "cpu:0", "auto:1", "cuda:\u0663", "0"]
+    "device", ["", "gpu", "cuda:", "cuda:-1", "cuda:0,", "cuda:0;1", "cpu:0", "auto:1", "cuda:\u0663", "0"]
 )
-def test_other_wishes_are_wrong_usage(wish: str) -> None:
+def test_other_names_of_devices_are_wrong_usage(device: str) -> None:
     with pytest.raises(UsageError, match="is not known: use auto, cpu, cuda, cuda:all, or cuda:0,1"):
-        parse_gpus(wish)
+        parse_gpus(device)
 
 
 @given(st.sets(st.integers(0, 99), min_size=1))
-def test_what_is_shown_can_be_wished_for(numbers: set[int]) -> None:
+def test_what_is_shown_can_be_requested(numbers: set[int]) -> None:
     gpus = tuple(sorted(numbers))
     assert parse_gpus(f"cuda:{','.join(map(str, gpus))}") == ("cuda", gpus)
 
@@ -58,10 +58,10 @@ def test_the_cpu_is_always_there() -> None:
 
 
 @pytest.mark.skipif(bool(nvidia_gpus()), reason="there is a GPU here")
-@pytest.mark.parametrize("wish", ["cuda", "cuda:1", "cuda:all"])
-def test_a_gpu_that_is_not_there_is_an_error_of_the_machine(wish: str) -> None:
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", "cuda:all"])
+def test_a_gpu_that_is_not_there_is_an_error_of_the_machine(device: str) -> None:
     with pytest.raises(MachineError, match="run `deepscan doctor`"):
-        resolve_devices(wish)
+        resolve_devices(device)
 
 
 @pytest.mark.gpu

@@ -27,8 +27,8 @@ ParityFunction: TypeAlias = "Callable[[onnx.ModelProto], Parity]"
 WORST_SHOWN: Final = 10
 # Fewer points always lie on a line, or nearly.
 FEWEST_RANKED: Final = 3
-# A label that so small a difference of the score turns was no verdict before. Detectors without an uncertain band, and
-# with random weights, have many of those.
+# A label that so small a difference of the score changes was not reliable before. Detectors without an uncertain band,
+# and with random weights, have many of those.
 SLIGHT: Final = 1e-3
 
 

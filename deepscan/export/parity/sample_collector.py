@@ -90,7 +90,7 @@ class SampleCollector:
         return [face for job in jobs for face in self._shares.items(job.index)]
 
     def _lacks(self, job: VideoJob) -> bool:
-        """Tell whether more of a video is wanted, and there may be more."""
+        """Tell whether a video lacks crops or clips and may have more of them."""
         fair = self._shares.largest() - 1
         wanted = self._shares.total < self._count or self._shares.size(job.index) < fair
         return wanted and job.index not in self._exhausted
@@ -105,8 +105,8 @@ class SampleCollector:
             for message in messages:
                 if isinstance(message, FaceInput):
                     number = message.job.index
-                    urgency = ranks[number].urgency(message, self._durations[message.job.path])
-                    self._shares.offer(number, urgency, message)
+                    priority = ranks[number].priority(message, self._durations[message.job.path])
+                    self._shares.offer(number, priority, message)
                     self._progress(self._shares.total)
                 elif isinstance(message, VideoFollowed):
                     self._close(message, places, seen=ranks[message.job.index].items > 0)
@@ -168,7 +168,7 @@ class _Ranks:
         self._taken: Counter[int] = Counter()
         self.items = 0
 
-    def urgency(self, face: FaceInput, duration_seconds: float) -> Priority:
+    def priority(self, face: FaceInput, duration_seconds: float) -> Priority:
         """Rank the next item of a video of this length."""
         # Where a clip begins may be just where two parts meet; its middle is not.
         middle = (face.start_seconds + face.end_seconds) / 2

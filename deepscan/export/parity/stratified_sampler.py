@@ -30,7 +30,7 @@ class _Held(Generic[T]):
     """An item; the least urgent one comes first out of a heap."""
 
     key: tuple[int, int, int]
-    urgency: Priority = field(compare=False)
+    priority: Priority = field(compare=False)
     item: T = field(compare=False)
 
 
@@ -49,10 +49,10 @@ class StratifiedSampler(Generic[T]):
         self._held: dict[int, list[_Held[T]]] = {}
         self.total = 0
 
-    def offer(self, video: int, urgency: Priority, item: T) -> None:
+    def offer(self, video: int, priority: Priority, item: T) -> None:
         """Take an item of a video, which has its number."""
-        key = (-urgency.repeats, -urgency.turn, -urgency.number)
-        heapq.heappush(self._held.setdefault(video, []), _Held(key, urgency, item))
+        key = (-priority.repeats, -priority.turn, -priority.number)
+        heapq.heappush(self._held.setdefault(video, []), _Held(key, priority, item))
         self.total += 1
         if self.total > self._count:
             fullest = max(self._held, key=lambda number: (len(self._held[number]), number))
@@ -79,7 +79,7 @@ class StratifiedSampler(Generic[T]):
 
     def items(self, video: int) -> list[T]:
         """Return the items of a video, in the order in which they were offered."""
-        return [held.item for held in sorted(self._held.get(video, []), key=lambda held: held.urgency.number)]
+        return [held.item for held in sorted(self._held.get(video, []), key=lambda held: held.priority.number)]
 
 
 def turns(places: int, shift: float) -> Sequence[int]:

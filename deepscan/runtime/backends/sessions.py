@@ -54,7 +54,7 @@ class Session:
             source: its name, for messages.
             device: where it must run; anything else is an error, never a silent fallback.
             threads: of one run, on a CPU.
-            axes: sizes of free axes, by their names in the model, for whoever always gives the same.
+            axes: sizes of free axes, by their names in the model, where they never change.
             captures: on CUDA, runs are recorded as CUDA graphs; then `bound` is the only way to run. ONNX Runtime
                 refuses a model of which it would have to compute anything but shapes on the CPU.
 

@@ -44,7 +44,7 @@ def frames_near(
     `frame_seconds`, or until `end_seconds`, if that is known.
     """
     half_frame = frame_seconds / 2
-    # Where nearly every frame is wanted, one that is taken for its neighbor would be missing at the end.
+    # Where nearly every frame is requested, one that is taken for its neighbor would be missing at the end.
     rounding = min(ROUNDING_SECONDS, MOST_ROUNDING * frame_seconds) if _is_dense(seconds, frame_seconds) else 0.0
     frames = source.decode()
     latest: Frame | None = None

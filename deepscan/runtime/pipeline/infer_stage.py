@@ -76,16 +76,16 @@ class InferStage:
     def _aggregator(self, job: VideoJob, number: int) -> ScoreAggregator:
         key = job.index, number
         if key not in self._aggregators:
-            _, verdict = self._detectors[number]
+            _, settings = self._detectors[number]
             self._aggregators[key] = ScoreAggregator(
-                verdict.spec, verdict.aggregate, decisive_frames=verdict.decisive_frames
+                settings.spec, settings.aggregate, decisive_frames=settings.decisive_frames
             )
         return self._aggregators[key]
 
     def _logits(self, number: int, items: Sequence[Pixels]) -> list[float]:
-        backend, verdict = self._detectors[number]
-        views = 2 if verdict.mirror else 1
-        inputs = [view for item in items for view in ((item, mirrored(item)) if verdict.mirror else (item,))]
+        backend, settings = self._detectors[number]
+        views = 2 if settings.mirror else 1
+        inputs = [view for item in items for view in ((item, mirrored(item)) if settings.mirror else (item,))]
         logits: list[NDArray[np.float32]] = []
         done = 0
         while done < len(inputs):
@@ -103,7 +103,7 @@ class InferStage:
         return np.concatenate(logits).reshape(-1, views).mean(axis=1).tolist() if logits else []
 
     def _result(self, number: int, end: VideoFollowed) -> VideoResult:
-        backend, verdict = self._detectors[number]
+        backend, settings = self._detectors[number]
         job, decoded, info = end.job, end.decoded, end.decoded.info
         score = self._aggregator(job, number).finish()
         del self._aggregators[job.index, number]
@@ -113,8 +113,8 @@ class InferStage:
             row=job.index * len(self._detectors) + number,
             path=job.path,
             status="no_face",
-            reason="; ".join(remarks(end, skipped, verdict.spec)),
-            model=verdict.model,
+            reason="; ".join(remarks(end, skipped, settings.spec)),
+            model=settings.model,
             faces=end.most_faces,
             frames=decoded.frames,
             duration_seconds=info.duration_seconds if info else None,
@@ -123,8 +123,8 @@ class InferStage:
             codec=info.codec if info else None,
             backend=backend.name,
             precision=backend.precision,
-            weights_sha256=verdict.weights_sha256,
-            settings_sha256=verdict.settings_sha256,
+            weights_sha256=settings.weights_sha256,
+            settings_sha256=settings.settings_sha256,
             elapsed_seconds=time.monotonic() - job.started,
             content=job.content,
         )
@@ -138,21 +138,21 @@ class InferStage:
         if score is None and skipped.longest_stretch:
             return msgspec.structs.replace(common, status="too_short")
         if score is None and skipped.plain_small_faces:
-            others = remarks(end, replace(skipped, small_faces=0), verdict.spec)
-            reason = "; ".join([only_small_faces(skipped, verdict.spec), *others])
+            others = remarks(end, replace(skipped, small_faces=0), settings.spec)
+            reason = "; ".join([only_small_faces(skipped, settings.spec), *others])
             return msgspec.structs.replace(common, status="small_face", reason=reason)
         if score is None:
             return common
-        label = label_of(score.score, verdict.spec.band)
-        doubt = "" if label == "uncertain" else too_few_sightings(score.sightings, decoded, verdict.sampling)
+        label = label_of(score.score, settings.spec.band)
+        doubt = "" if label == "uncertain" else too_few_sightings(score.sightings, decoded, settings.sampling)
         return msgspec.structs.replace(
             common,
             status="scored",
             reason="; ".join(filter(None, [doubt, common.reason])),
             score=score.score,
             label="uncertain" if doubt else label,
-            real_below=verdict.spec.band.real_below,
-            fake_from=verdict.spec.band.fake_from,
+            real_below=settings.spec.band.real_below,
+            fake_from=settings.spec.band.fake_from,
             tracks=score.tracks,
             clips=score.clips,
             peak=score.peak,

@@ -212,7 +212,7 @@ class ScoreAggregator:
     def finish(self) -> VideoScore | None:
         """Close the open tracks and return the score, or None if there was not a single crop."""
         self.end(sorted(self._open))
-        return self._tracks.verdict() or self._glimpses.verdict()
+        return self._tracks.result() or self._glimpses.result()
 
     def _score(self, mean: float) -> float:
         return self._spec.calibration.score(mean) if self._spec.pooling == "logit" else mean
@@ -261,7 +261,7 @@ class _Tally:
         if len(self._best) > TRACKS_DETAILED:
             heapq.heappop(self._best)
 
-    def verdict(self) -> VideoScore | None:
+    def result(self) -> VideoScore | None:
         """Return the score of all of them, or None if there are none."""
         if not self._tracks:
             return None

@@ -59,7 +59,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Ran:
-    """What became of a process that scanned."""
+    """Outcome of a process that scanned."""
 
     code: int
     names: list[str]

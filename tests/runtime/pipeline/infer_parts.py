@@ -90,7 +90,7 @@ def end_of(
 
 
 def stage_of(backend: BrightnessBackend, *, mirror: bool = False, aggregate: Aggregate = "max") -> InferStage:
-    verdict = ScoringSettings(
+    settings = ScoringSettings(
         model="lite",
         spec=spec_with(size=SIDE),
         aggregate=aggregate,
@@ -100,7 +100,7 @@ def stage_of(backend: BrightnessBackend, *, mirror: bool = False, aggregate: Agg
         weights_sha256="weights",
         settings_sha256="settings",
     )
-    return InferStage([(backend, verdict)], progress=Progress())
+    return InferStage([(backend, settings)], progress=Progress())
 
 
 def results_of(stage: InferStage, messages: list[ToInfer], batch: int = 16) -> list[VideoResult]:
@@ -112,7 +112,7 @@ def sigmoid(logit: float) -> float:
     return 1 / (1 + math.exp(-logit))
 
 
-def verdict_of(model: str, *, mirror: bool = False) -> ScoringSettings:
+def settings_of(model: str, *, mirror: bool = False) -> ScoringSettings:
     return ScoringSettings(
         model=model,
         spec=spec_with(size=SIDE),

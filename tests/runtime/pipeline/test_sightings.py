@@ -23,9 +23,9 @@ from tests.runtime.pipeline.infer_parts import (
     face_input,
     logit_of,
     results_of,
+    settings_of,
     sigmoid,
     stage_of,
-    verdict_of,
 )
 
 
@@ -44,8 +44,8 @@ def labeled(
 ) -> VideoResult:
     job = VideoJob(0, "video")
     end = VideoFollowed(job, VideoDecoded(job, info, frames, None, damage), 1, (SkipSummary(),))
-    verdict = replace(verdict_of("lite"), sampling=sampling)
-    (result,) = results_of(InferStage([(BrightnessBackend(), verdict)], progress=Progress()), [*messages, end])
+    settings = replace(settings_of("lite"), sampling=sampling)
+    (result,) = results_of(InferStage([(BrightnessBackend(), settings)], progress=Progress()), [*messages, end])
     return result
 
 

@@ -33,9 +33,9 @@ from tests.runtime.pipeline.infer_parts import (
     logit_of,
     moved_to_device,
     results_of,
+    settings_of,
     sigmoid,
     stage_of,
-    verdict_of,
 )
 from tests.runtime.scenes import lite_square
 
@@ -138,7 +138,7 @@ def test_without_a_crop_a_video_gets_no_score_and_the_reason(
 def test_each_detector_scores_what_it_wants_and_has_rows_of_its_own(batch: int) -> None:
     backends = [BrightnessBackend(), BrightnessBackend(2)]
     stage = InferStage(
-        [(backends[0], verdict_of("plain")), (backends[1], verdict_of("both", mirror=True))], progress=Progress()
+        [(backends[0], settings_of("plain")), (backends[1], settings_of("both", mirror=True))], progress=Progress()
     )
     jobs = [VideoJob(index, f"video{index}") for index in range(2)]
     halves = {(0,): (200, 20), (1,): (30, 90), (0, 1): (140, 150)}
@@ -202,7 +202,7 @@ def test_the_logit_of_a_crop_does_not_depend_on_its_neighbors(real_crops: NDArra
 
 def test_a_mirrored_batch_gives_the_mean_of_both_views(real_crops: NDArray[np.uint8]) -> None:
     backend = OnnxRuntimeBackend(load_artifact("lite"), device="cpu", threads=1, precision="fp32")
-    verdict = ScoringSettings(
+    settings = ScoringSettings(
         model="lite",
         spec=LITE,
         aggregate="mean",
@@ -214,7 +214,7 @@ def test_a_mirrored_batch_gives_the_mean_of_both_views(real_crops: NDArray[np.ui
     )
     job = VideoJob(0, "video")
     crops: list[ToInfer] = [face_input(job, 0, float(second), pixels) for second, pixels in enumerate(real_crops)]
-    (result,) = results_of(InferStage([(backend, verdict)], progress=Progress()), [*crops, end_of(job)])
+    (result,) = results_of(InferStage([(backend, settings)], progress=Progress()), [*crops, end_of(job)])
     views = [view for pixels in real_crops for view in (pixels, np.ascontiguousarray(pixels[:, ::-1]))]
     logits = [float(backend.logits(view[None])[0]) for view in views]
     assert result.score == pytest.approx(LITE.calibration.score(sum(logits) / 16), rel=1e-6)

@@ -60,8 +60,8 @@ def test_the_jsonl_holds_exact_paths_tracks_and_timelines(tmp_path: Path) -> Non
     assert first["path"] == path
     segment = {"start_seconds": 0.123, "end_seconds": 1.988, "score": 0.912346, "clips": 7}
     numbers = {"track": 3, "start_seconds": 0.0, "end_seconds": 2.0, "score": 0.765432, "clips": 9}
-    verdict = {"sightings": 4, "pooled": False, "decided": True}
-    assert first["track_details"] == [{**numbers, "timeline": [segment, segment], **verdict}]
+    outcome = {"sightings": 4, "pooled": False, "decided": True}
+    assert first["track_details"] == [{**numbers, "timeline": [segment, segment], **outcome}]
     assert [first[f"peak_{name}"] for name in ("start_seconds", "end_seconds", "score")] == [0.123, 1.988, 0.912346]
     assert (second["score"], second["peak_score"], second["track_details"]) == (None, None, [])
 
