@@ -52,10 +52,10 @@ class EventLog(logging.Handler):
         event = getattr(record, "event", None)
         if not isinstance(event, dict) or self._file < 0 or self.problem is not None:
             return
-        now = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        about = {name: event[name] for name in ABOUT if event.get(name) is not None}
-        details = {name: value for name, value in event.items() if name not in ABOUT}
         try:
+            now = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            about = {name: event[name] for name in ABOUT if event.get(name) is not None}
+            details = {name: value for name, value in event.items() if name not in ABOUT}
             _append(self._file, _line({"time": now} | about | details))
         except OSError as error:
             self.problem = f"{self.path} cannot be written any more ({error.strerror}): the log ends there."

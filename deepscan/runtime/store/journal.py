@@ -266,7 +266,7 @@ class Journal:
         self._end = found.end
         if found.torn:
             os.ftruncate(self._file, self._end)
-        self._error: OSError | None = None
+        self._error: Exception | None = None
         self._closing, self._unsynced = Event(), Event()
         flush_folder(self.path.parent)
         self._thread = Thread(target=self._sync_when_due, name="deepscan-journal", daemon=True)
@@ -357,7 +357,7 @@ class Journal:
             self._unsynced.clear()
             try:
                 os.fsync(self._file)
-            except OSError as error:  # the system tells once, and may have forgotten what it could not write
+            except Exception as error:  # the system tells once, and may have forgotten what it could not write
                 self._error = error
                 return
 

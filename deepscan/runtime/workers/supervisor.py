@@ -223,6 +223,8 @@ class Supervisor:
                 self._sum_up(message)
             case Failed():
                 slot.failure = message
+                if slot.worker is not None:
+                    slot.worker.kill()
             case None:
                 yield from self._ended(slot)
 

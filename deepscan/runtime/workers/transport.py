@@ -1,4 +1,4 @@
-"""Where workers run and how a supervisor talks to them: today in processes of this machine."""
+"""Transports: where workers run, and how a supervisor talks to them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Final, Protocol, TypeAlias
+from typing import BinaryIO, Final, Protocol, TypeAlias
 
 from deepscan.runtime.backends.devices import visible_gpu
 from deepscan.runtime.system.processes import describe_exit
@@ -19,10 +19,10 @@ from deepscan.runtime.workers.protocol import FromWorker, ToWorker, from_worker,
 
 MODULE: Final = "deepscan.runtime.workers.worker"
 GPU_VARIABLE: Final = "CUDA_VISIBLE_DEVICES"
-# For a process that was told to end, or has sent its last message; then it is killed.
+# Time to end for a process that has sent its last message; after that it is killed.
 SHUTDOWN_TIMEOUT_SECONDS: Final = 10.0
 
-# Gets each message of a worker, and None after the last one; called from any thread.
+# Takes each message of a worker, and None after the last one. May be called from any thread.
 Receive: TypeAlias = Callable[[FromWorker | None], None]
 
 
@@ -30,32 +30,61 @@ class Worker(Protocol):
     """A running worker, as its supervisor sees it."""
 
     def send(self, message: ToWorker) -> None:
-        """Send a message; to a worker that has died it is lost, and its end is received."""
+        """Send a message; one to a dead worker is lost."""
 
     def kill(self) -> None:
-        """End the worker at once; its end is received."""
+        """End the worker at once; its end is received like any other."""
 
     def end(self) -> str:
-        """Wait for the end of the worker; return what it died of, or nothing if it ended well."""
+        """Wait until the worker has ended, and return what it died of; empty if it ended well."""
 
 
 class Transport(Protocol):
     """A place to run workers."""
 
     def start(self, plan: WorkerPlan, receive: Receive) -> Worker:
-        """Start a worker; what it is told first is the supervisor's business.
+        """Start a worker, which waits for its first message.
 
         Args:
-            plan: what it needs.
-            receive: gets its messages.
+            plan: resources of the worker.
+            receive: takes its messages.
 
         Raises:
-            OSError: it cannot be started.
+            OSError: the worker cannot be started.
         """
 
 
+class Listener(threading.Thread):
+    """Thread that passes on the messages of a worker, and its end however that comes.
+
+    Args:
+        reading: stream of the messages.
+        receive: takes them.
+        kill: ends the worker; called if a message cannot be read, as from another version of deepscan.
+
+    Attributes:
+        problem: why listening ended early; empty if it did not.
+    """
+
+    def __init__(self, reading: BinaryIO, receive: Receive, kill: Callable[[], None]) -> None:
+        super().__init__(name="deepscan-worker", daemon=True)
+        self.problem = ""
+        self._reading, self._receive, self._kill = reading, receive, kill
+
+    def run(self) -> None:
+        """Listen."""
+        try:
+            while (data := receive_bytes(self._reading)) is not None:
+                self._receive(from_worker(data))
+        except Exception as error:
+            self.problem = f"a message from it could not be read ({type(error).__name__}: {error})"
+            self._kill()
+        finally:
+            self._receive(None)
+
+
 class LocalTransport:
-    """Runs workers in processes of this machine. Each sees one GPU alone, as its first one."""
+    """Runs workers in processes of this machine. Each of them sees at most one GPU."""
 
     def start(self, plan: WorkerPlan, receive: Receive) -> Worker:
         """See `Transport.start`."""
@@ -69,21 +98,21 @@ class WorkerProcess:
     """A worker in a process of this machine.
 
     Args:
-        receive: gets its messages, from a thread of its own.
-        environment: variables that differ from this process's.
+        receive: takes its messages, in a thread of its own.
+        environment: variables to add to those of this process.
 
     Raises:
-        OSError: no process can be started.
+        OSError: the process cannot be started.
     """
 
     def __init__(self, receive: Receive, *, environment: Mapping[str, str]) -> None:
         their_reading, our_writing = os.pipe()
         our_reading, their_writing = os.pipe()
-        # -P: the working folder is no place to import from.
+        # -P: nothing is imported from the working directory.
         numbers = [str(number) for number in (os.getpid(), their_reading, their_writing)]
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
         try:
-            # A group of its own: Ctrl-C then reaches this process alone, which ends the other one.
+            # In a group of its own, so that Ctrl-C reaches only this process, which ends the other one.
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", MODULE, *numbers],
                 stdin=subprocess.DEVNULL,
@@ -103,13 +132,12 @@ class WorkerProcess:
             os.close(their_writing)
         self._writing = open(our_writing, "wb")  # noqa: SIM115 - closed by `end`
         self._reading = open(our_reading, "rb")  # noqa: SIM115 - closed by `end`
-        self._receive = receive
-        self._listener = threading.Thread(target=self._listen, name="deepscan-worker", daemon=True)
+        self._listener = Listener(self._reading, receive, self.kill)
         self._listener.start()
 
     @property
     def pid(self) -> int:
-        """Number of the process."""
+        """ID of the process."""
         return self._process.pid
 
     def send(self, message: ToWorker) -> None:
@@ -117,14 +145,9 @@ class WorkerProcess:
         with suppress(OSError):
             send(self._writing, message)
 
-    def _listen(self) -> None:
-        while (data := receive_bytes(self._reading)) is not None:
-            self._receive(from_worker(data))
-        self._receive(None)
-
     def end(self) -> str:
-        """Wait for the end of the process, and kill it after a while; see `Worker.end`."""
-        with suppress(OSError):  # what was still to be sent cannot be
+        """See `Worker.end`; a process that does not end is killed."""
+        with suppress(OSError):  # a part of a message may be left, which cannot be sent any more
             self._writing.close()
         try:
             code = self._process.wait(SHUTDOWN_TIMEOUT_SECONDS)
@@ -134,12 +157,12 @@ class WorkerProcess:
         self._listener.join()
         self._reading.close()
         try:
-            return describe_exit(code, self._printed) if code else ""
+            return self._listener.problem or (describe_exit(code, self._printed) if code else "")
         finally:
             self._printed.close()
 
     def kill(self) -> None:
-        """End the process, and what it may have started, at once."""
+        """End the process and its children at once."""
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

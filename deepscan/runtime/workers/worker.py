@@ -88,9 +88,12 @@ class SupervisorLink(logging.Handler):
             os._exit(1)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a record of the log."""
-        line = record.getMessage().encode(errors="backslashreplace").decode()
-        self.send(LogLine(record.name, record.levelno, line))
+        """Send a log record; one that cannot be formatted is reported on stderr, as by any handler."""
+        try:
+            line = record.getMessage().encode(errors="backslashreplace").decode()
+            self.send(LogLine(record.name, record.levelno, line))
+        except Exception:
+            self.handleError(record)
 
     def receive(self) -> ToWorker | None:
         """Wait for a message; None when the supervisor is gone."""
@@ -208,8 +211,11 @@ def _decoding(
 
 
 def _beat(scan: PipelineScan, in_hand: JobsInHand, counts: DecoderCounts, ended: threading.Event) -> None:
-    while not ended.wait(HEARTBEAT_SECONDS):
-        in_hand.link.send(_heartbeat(scan, in_hand, counts))
+    try:
+        while not ended.wait(HEARTBEAT_SECONDS):
+            in_hand.link.send(_heartbeat(scan, in_hand, counts))
+    except Exception as error:  # without heartbeats the worker would seem to hang
+        in_hand.link.send(Failed("MachineError", f"its heartbeat failed ({type(error).__name__}: {error})"))
 
 
 def _heartbeat(scan: PipelineScan, in_hand: JobsInHand, counts: DecoderCounts) -> Heartbeat:

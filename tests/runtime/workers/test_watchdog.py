@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,13 @@ from deepscan.runtime.media.frames import Frame
 from deepscan.runtime.media.pyav_reader import PyAVReader
 from deepscan.runtime.workers import worker
 from deepscan.runtime.workers.plan import WorkerPlan
-from deepscan.runtime.workers.protocol import Heartbeat, Job, ToWorker, from_worker, receive_bytes, send
+from deepscan.runtime.workers.protocol import Heartbeat, Job
 from deepscan.runtime.workers.supervisor import Supervisor
-from deepscan.runtime.workers.transport import Receive
 from deepscan.runtime.workers.worker_slots import LONGEST_GAP_SECONDS, STALLED_SECONDS, AwakeClock, WorkerSlot
 from tests.footage import portrait, write_video
 from tests.runtime.tiny_detectors import tiny_clip_artifact
 from tests.runtime.watchdog import within_patience
+from tests.runtime.worker_here import Killed, TransportHere
 
 PLAN = WorkerPlan("cpu", None, nvdec=False, decoders=1, threads=1)
 FRAMES = 8
@@ -38,10 +37,6 @@ FRAMES = 8
 STEP_SECONDS = 200.0
 # For a standing to reach the supervisor, in real seconds; where none tells of a movement, this passes at every step.
 HEARING_SECONDS = 0.5
-
-
-class Killed(Exception):
-    """The worker in a thread was told to end."""
 
 
 class Turned:
@@ -69,54 +64,6 @@ class Turned:
         while not self.killed.wait(0.02):
             self.seconds += STEP_SECONDS
         raise Killed
-
-
-class ThreadTransport:
-    """Runs workers in threads of this process."""
-
-    def __init__(self, clock: Turned) -> None:
-        self.clock = clock
-
-    def start(self, plan: WorkerPlan, receive: Receive) -> WorkerInThread:
-        assert plan == PLAN
-        return WorkerInThread(self.clock, receive)
-
-
-class WorkerInThread:
-    def __init__(self, clock: Turned, receive: Receive) -> None:
-        self.clock = clock
-        self.clock.killed.clear()
-        reading, ours = os.pipe()
-        heard, writing = os.pipe()
-        self._writing, self._heard = open(ours, "wb"), open(heard, "rb")  # noqa: SIM115
-        self._threads = [
-            threading.Thread(target=self._work, args=(reading, writing)),
-            threading.Thread(target=self._listen, args=(receive,)),
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def _work(self, reading: int, writing: int) -> None:
-        with open(reading, "rb") as received, open(writing, "wb") as sent, suppress(Killed):
-            worker.work(worker.SupervisorLink(received, sent))
-
-    def _listen(self, receive: Receive) -> None:
-        while (data := receive_bytes(self._heard)) is not None:
-            receive(from_worker(data))
-        receive(None)
-
-    def send(self, message: ToWorker) -> None:
-        send(self._writing, message)
-
-    def kill(self) -> None:
-        self.clock.killed.set()
-
-    def end(self) -> str:
-        self._writing.close()
-        for thread in self._threads:
-            thread.join()
-        self._heard.close()
-        return ""
 
 
 class Backend:
@@ -161,7 +108,7 @@ def scanned(clock: Turned, video: Path, options: ScanOptions, model: str = "lite
         alone=PLAN,
         options=structs.replace(options, model=model, backend="onnxruntime", precision="fp32"),
         detectors=[],
-        transport=ThreadTransport(clock),
+        transport=TransportHere(clock.killed),
         clock=clock,
     )
     clock.slots = running._all_slots()
@@ -234,6 +181,23 @@ def test_what_hangs_is_noticed_though_its_process_goes_on_to_say_that_it_is_ther
     result = scanned(clock, video, ScanOptions(sampling="full", mirror=False))
     assert (result.status, result.score) == ("timeout", None)
     assert "nothing in it moved for 300 seconds" in result.reason
+
+
+def test_a_worker_without_a_heartbeat_has_failed_and_does_not_only_seem_to_hang(
+    clock: Turned, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait() -> None:
+        clock.killed.wait()
+        raise Killed
+
+    def broken(*_: object) -> Heartbeat:
+        raise ZeroDivisionError("no heart")
+
+    monkeypatch.setattr(worker, "open_backend", lambda *_, **__: Backend(wait))
+    monkeypatch.setattr(worker, "_heartbeat", broken)
+    result = scanned(clock, video, ScanOptions(sampling="full", mirror=False))
+    assert (result.status, result.score) == ("crashed", None)
+    assert "its heartbeat failed (ZeroDivisionError: no heart)" in result.reason
 
 
 def heartbeat(moved: float) -> Heartbeat:

@@ -21,12 +21,13 @@ from deepscan.errors import MachineError, ModelError
 from deepscan.options import ScanOptions
 from deepscan.results import VideoResult
 from deepscan.runtime.pipeline.trace import Trace
+from deepscan.runtime.workers import transport as transports
 from deepscan.runtime.workers.plan import WorkerPlan
 from deepscan.runtime.workers.protocol import Job, Start, ToWorker
 from deepscan.runtime.workers.supervisor import Supervisor
 from deepscan.runtime.workers.transport import LocalTransport, Receive, Transport, WorkerProcess
 from tests.footage import ASTRONAUT, NO_FACE, TWO_FACES, portrait, write_video
-from tests.runtime.watchdog import children
+from tests.runtime.watchdog import children, within_patience
 from tests.runtime.workers.scripted import DETECTOR, ONE, TWO_AT_ONCE
 
 OPTIONS = ScanOptions(sampling="quick", frames=3, mirror=False, backend="onnxruntime", precision="fp32")
@@ -132,6 +133,27 @@ def test_what_a_process_cannot_do_is_raised_here() -> None:
         results_of(VIDEOS, [ONE], options=ScanOptions(model="none.onnx"))
     with pytest.raises(MachineError, match=r"Nothing could be scanned, as its process was killed \(SIGKILL\)"):
         results_of(VIDEOS, [ONE], transport=Deadly(None, times=1, deadly=signal.SIGKILL))
+    assert children() == []
+
+
+OTHER_VERSION = """
+import struct, sys
+reading, writing = (open(int(number), mode) for number, mode in zip(sys.argv[2:], ("rb", "wb")))
+message = b"\\x81\\xa4type\\xa8Greeting"  # {"type": "Greeting"} in MessagePack
+writing.write(struct.pack("<I", len(message)) + message)
+writing.flush()
+reading.read()
+"""
+
+
+def test_a_worker_that_cannot_be_understood_is_killed_and_ends_the_scan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "deepscan_other.py").write_text(OTHER_VERSION)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(transports, "MODULE", "deepscan_other")
+    with pytest.raises(MachineError, match=r"as a message from it could not be read \(ValidationError: .*Greeting"):
+        within_patience(lambda: results_of(VIDEOS, [ONE]))
     assert children() == []
 
 
