@@ -6,6 +6,7 @@ import json
 import os
 import struct
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import partial
 from io import FileIO
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from msgspec import structs
 from PIL import Image
 
-from deepscan.errors import OverLimit, UsageError
+from deepscan.errors import OverLimit, UnreadableInput, UsageError
 from deepscan.limits import CUT_BY_TRUNCATING, OPTIONS, Limits, OnLimit
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
 from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
@@ -39,6 +40,8 @@ SAMPLINGS = [
     Sampling("windows", count=4, window_frames=5),
     Sampling("windows", count=2, window_frames=1000),
 ]
+GROWING = [ALL, Sampling("middles", count=8), Sampling("windows", count=2, window_frames=9)]
+HOW_LARGE = "Its frames have 352 x 288 = 101,376 pixels, and --max-pixels is 4,000: raise that to have it scanned."
 
 
 def video(path: Path) -> Path:
@@ -150,14 +153,50 @@ def test_frames_that_are_too_large_are_refused(tmp_path: Path, on_limit: OnLimit
     assert "--max-pixels is 3,071" in said
 
 
+@pytest.mark.parametrize(
+    ("codec", "ending"),
+    [
+        ("libvpx-vp9", "webm"),
+        ("libvpx-vp9", "mp4"),
+        ("libsvtav1", "mkv"),
+        ("mpeg4", "avi"),
+        ("mpeg4", "mp4"),
+        ("mpeg4", "m4v"),
+        ("h263", "3gp"),
+        ("flv", "flv"),
+        ("mpeg2video", "ts"),
+        ("mpeg2video", "mpg"),
+        ("wmv2", "asf"),
+        ("mjpeg", "avi"),
+        ("ffv1", "mkv"),
+    ],
+)
+def test_frames_that_no_decoder_may_touch_are_over_the_limit_whatever_the_codec(
+    tmp_path: Path, codec: str, ending: str
+) -> None:
+    pixel_format = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    path = write_video(
+        tmp_path / f"a.{ending}", noise(3, 352, 288), codec=codec, pixel_format=pixel_format, time_base=Fraction(1, 25)
+    )
+    for sampling in GROWING:
+        assert refusal_of(path, Limits(pixels=4000), sampling) == (0, HOW_LARGE)
+    assert decoded(path, ALL, Limits(pixels=352 * 288))[1].failure is None
+
+
+def test_a_damaged_video_within_the_limit_is_unreadable_and_not_over_it(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", noise(3), codec="mpeg4", time_base=Fraction(1, 25))
+    data = path.read_bytes()
+    start = data.index(b"movi") + 4
+    path.write_bytes(data[:start] + bytes(len(data) - start))
+    _, end = decoded(path, ALL, Limits(pixels=64 * 48))
+    assert isinstance(end.failure, UnreadableInput)
+
+
 def test_a_picture_that_is_too_large_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.new("RGB", (64, 48)).save(path)
     assert refusal_of(path, Limits(pixels=3071))[0] == 0
     assert decoded(path, ALL, Limits(pixels=3072))[1].failure is None
-
-
-GROWING = [ALL, Sampling("middles", count=8), Sampling("windows", count=2, window_frames=9)]
 
 
 def growing(folder: Path, sizes: Sequence[tuple[int, int]]) -> Path:
@@ -178,7 +217,7 @@ def test_frames_that_grow_a_little_in_the_middle_are_refused_there(tmp_path: Pat
 
 @pytest.mark.parametrize("sampling", GROWING)
 def test_frames_that_grow_much_are_not_even_decoded_and_the_row_says_so(tmp_path: Path, sampling: Sampling) -> None:
-    messages, end = decoded(growing(tmp_path, [(64, 48), (128, 96)]), sampling, Limits(pixels=64 * 48))
+    messages, end = decoded(growing(tmp_path, [(64, 48), (320, 240)]), sampling, Limits(pixels=64 * 48))
     assert {(message.frame.geometry.width, message.frame.geometry.height) for message in messages} == {(64, 48)}  # type: ignore[union-attr]
     assert end.failure is None
     assert "damaged" in str(end.damage)

@@ -6,6 +6,7 @@ Of several streams the main one is decoded; `main_stream` says which one that is
 from __future__ import annotations
 
 import errno
+import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
@@ -36,8 +37,12 @@ REFUSED_DEMUXERS = frozenset(
 )
 DEFAULT_RATE = 25.0
 TOO_HIGH_RATE = 1000
+# Decoders of the MPEG family add 16 pixels on each side and then go up to a multiple of 64; matters in small pictures.
 ALLOCATED_SHARE = 1.1
+ALLOCATED_MARGIN = 128
 FFMPEG_MOST = 2**31 - 1  # the largest `max_pixels` that FFmpeg takes
+# Decoders whose streams alone state the size of frames in MP4; those skip a picture before they take memory for it.
+SIZE_IN_STREAM: Final = "mpeg4,h263"
 PROGRESSIVE = 1  # FFmpeg's AVFieldOrder: 0 unknown, 1 progressive, from 2 on kinds of interlacing
 COVERS: Final = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 PICTURE_CODECS: Final = frozenset("bmp gif jpeg2000 jpegxl ljpeg mjpeg png tiff webp".split())
@@ -60,7 +65,7 @@ def open_container(file: BinaryIO, *, most_pixels: int | None = None) -> InputCo
         OverLimit: its header asks for more than FFmpeg itself allows.
     """
     try:
-        return _opened(file, None, most_pixels)
+        return _opened(file, None, _options(most_pixels))
     except av.error.MemoryError as error:
         raise OverLimit(
             "FFmpeg refuses it, as its header asks for more than 1,000 streams or for too much memory: "
@@ -83,7 +88,7 @@ def reopen_accelerated(
     """
     file.seek(0)
     try:
-        container = _opened(file, acceleration, most_pixels)
+        container = _opened(file, acceleration, _options(most_pixels))
     except (av.FFmpegError, ValueError, RuntimeError) as error:
         raise DecoderLost(f"no decoder on the GPU ({plain(error)})") from error
     # PyAV is content if any stream is accelerated, were it the cover picture.
@@ -91,6 +96,31 @@ def reopen_accelerated(
         container.close()
         raise DecoderLost("no decoder on the GPU (FFmpeg does not use it for the main video stream)")
     return container
+
+
+def size_without_decoding(file: BinaryIO, index: int) -> tuple[int, int]:
+    """Return width and height of a video whose frames may be too large to be decoded.
+
+    They are the container's or a parser's, as no decoder is let in except those of `SIZE_IN_STREAM`, which only read
+    the header of each picture.
+
+    Args:
+        file: its position stays as it is.
+        index: number of the stream.
+
+    Returns:
+        Pixels as coded; (0, 0) where the file does not state them.
+    """
+    position = file.tell()
+    file.seek(0)
+    try:
+        with _opened(file, None, {"skip_frame": "all"}, codec_whitelist=SIZE_IN_STREAM) as container:
+            context = main_video_stream(container, index).codec_context
+            return context.width, context.height
+    except (av.FFmpegError, ValueError, EOFError):
+        return 0, 0
+    finally:
+        file.seek(position)
 
 
 def main_video_stream(container: InputContainer, index: int | None = None) -> VideoStream:
@@ -171,20 +201,29 @@ def has_nvdec() -> bool:
     return "cuda" in av.codec.hwaccel.hwdevices_available()
 
 
-def _opened(file: BinaryIO, acceleration: HWAccel | None, most_pixels: int | None) -> InputContainer:
+def _opened(
+    file: BinaryIO, acceleration: HWAccel | None, options: dict[str, str], **container_options: str
+) -> InputContainer:
     return av.open(
         _Seeking(file),
         "r",
-        options=_options(most_pixels),
-        container_options={"protocol_whitelist": "none", "format_whitelist": _accepted_demuxers()},
+        options=options,
+        container_options={
+            "protocol_whitelist": "none",
+            "format_whitelist": _accepted_demuxers(),
+            **container_options,
+        },
         metadata_errors="replace",
         hwaccel=acceleration,
     )
 
 
 def _options(most_pixels: int | None) -> dict[str, str]:
-    """Return the options of decoders: they count what they allocate, up to a block more than what they show."""
-    return {} if not most_pixels else {"max_pixels": str(min(round(most_pixels * ALLOCATED_SHARE), FFMPEG_MOST))}
+    """Return the options of decoders, which count the pixels they allocate: a margin around each picture included."""
+    if not most_pixels:
+        return {}
+    allocated = max(most_pixels * ALLOCATED_SHARE, most_pixels + ALLOCATED_MARGIN * (math.sqrt(most_pixels) + 32))
+    return {"max_pixels": str(min(round(allocated), FFMPEG_MOST))}
 
 
 class _Seeking:

@@ -24,6 +24,7 @@ from deepscan.runtime.media.pyav_container import (
     open_container,
     plain,
     reopen_accelerated,
+    size_without_decoding,
     stated_info,
     stream_facts,
     video_for_threads,
@@ -343,6 +344,8 @@ class PyAVDecoder:
         try:
             limits.check_streams(len(self._container.streams))
             limits.check_pixels(*self._stated_size)
+            if limits.pixels and not all(self._stated_size):  # FFmpeg forgets a size that it refuses to decode
+                limits.check_pixels(*size_without_decoding(self._file, self._main.index))
         except BaseException:
             self._container.close()
             raise
