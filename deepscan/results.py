@@ -161,6 +161,17 @@ class VideoResult(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.convert(fields, cls)  # its ValidationError is a ValueError
 
 
+def row_number(index: int, detector: int, detectors: int) -> int:
+    """Return the `row` of a result: the rows of an input follow each other, in the order of the detectors.
+
+    Args:
+        index: place of the input among the inputs.
+        detector: place of the detector among the detectors.
+        detectors: number of the detectors.
+    """
+    return index * detectors + detector
+
+
 PEAK_COLUMNS: Final = {f"peak_{name}": name for name in Segment.__struct_fields__ if name != "clips"}
 THRESHOLDS: Final = ("real_below", "fake_from")
 

@@ -160,7 +160,7 @@ def _target(output: OutputOptions) -> Path | Printed:
 
     out, jsonl = output.out, output.jsonl
     if jsonl is None:
-        return "csv" if out == STDOUT else _checked_out(DEFAULT_OUT if out is None else out)
+        return "csv" if out == STDOUT else _checked_out(DEFAULT_OUT if out is None else out, bom=output.csv_bom)
     if jsonl != STDOUT:
         raise UsageError(
             f"--jsonl {jsonl!r} is not -, which prints the records: for a file, use --out FILE.csv, which writes a "
@@ -173,13 +173,15 @@ def _target(output: OutputOptions) -> Path | Printed:
     return "jsonl"
 
 
-def _checked_out(out: str) -> Path:
+def _checked_out(out: str, *, bom: bool) -> Path:
     from deepscan.errors import UsageError
+    from deepscan.runtime.store.writers import writer_for
 
     if not out or out.endswith(os.sep):
         raise UsageError(f"--out {out!r} names no file: give the path of the CSV to write.")
     if len(os.fsencode(os.path.basename(out))) > MOST_NAME_BYTES:
         raise UsageError(f"--out {out} has too long a name: give one of at most {MOST_NAME_BYTES} bytes.")
+    writer_for(Path(out), bom=bom)
     return Path(out)
 
 

@@ -185,23 +185,23 @@ def run_to_stdout(
     running: Scan, display: ScanDisplay, *, form: Literal["csv", "jsonl"] = "csv", bom: bool = False, quiet: bool
 ) -> None:
     """Print each row, of a CSV or of a JSONL, as soon as those before it are there."""
-    from deepscan.runtime.store.writers import BOM, CSV_HEADER, OrderedRecords, csv_line, jsonl_line
+    from deepscan.runtime.store.writers import BOM, CSV_HEADER, OrderedLines, csv_line, jsonl_line
 
     head, line_of = ((BOM if bom else "") + CSV_HEADER, csv_line) if form == "csv" else ("", jsonl_line)
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="")  # type: ignore[union-attr]
-    with display, OrderedRecords() as records:
+    with display, OrderedLines() as lines:
         sys.stdout.write(head)
         try:
             with interruptible(running.stop, quiet=quiet):
                 for result in running:
-                    records.add(result.row, result.to_dict())
-                    sys.stdout.writelines(line_of(record) for record in records.ready())
+                    lines.add(result.row, line_of(result.to_dict()))
+                    sys.stdout.writelines(lines.ready())
                     sys.stdout.flush()
                     display.show(result)
         except KeyboardInterrupt:
             running.stop()
         if running.stopped:
-            sys.stdout.writelines(line_of(record) for record in records.remaining())
+            sys.stdout.writelines(lines.remaining())
 
 
 def say(line: str, *, quiet: bool = False) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deepscan.errors import OutputError, UsageError
-from deepscan.results import VideoResult
 from deepscan.runtime.store.writers import WRITERS, Writer
 from tests.cli.console import assert_one_line, deepscan
 from tests.runtime.result_rows import files_of, row, scanned
@@ -40,10 +40,10 @@ def test_a_format_of_another_package_is_written_whole_and_goes_on_where_it_ended
 
 
 def test_a_writer_that_fails_leaves_the_earlier_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def encode(rows: Iterable[VideoResult]) -> Iterator[bytes]:
+    def encode(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
         yield FIRST
         for one in rows:
-            yield f"{one.path} {1 / one.faces}\n".encode("ascii")
+            yield f"{one['path']} {1 / one['faces']}\n".encode("ascii")
 
     monkeypatch.setitem(WRITERS, ".faces", Writer(encode, lambda start: start.startswith(FIRST)))
     out = tmp_path / "rows.faces"
@@ -65,7 +65,14 @@ def test_a_scan_writes_it_and_show_finds_the_rows_beside_it(out: Path) -> None:
         assert ran.code == 1, ran.err
         assert out.read_text() == f'{FIRST.decode()}[[row]]\npath = "{empty}"\nscore = None\n'
     assert "empty.mp4" in deepscan("show", out).text
-    assert_one_line(deepscan("scan", empty, "--out", out, "--csv-bom"), 2)
+
+
+def test_a_byte_order_mark_is_refused_before_the_inputs_are_read(out: Path) -> None:
+    no_list = out.with_name("missing.txt")  # which would be refused, too, if it were read
+    for more in ((), ("--dry-run",)):
+        ran = deepscan("scan", "--from-file", no_list, "--out", out, "--csv-bom", *more)
+        assert_one_line(ran, 2)
+        assert "--csv-bom belongs to a CSV" in ran.err
 
 
 def test_a_file_of_another_program_is_not_replaced(out: Path) -> None:

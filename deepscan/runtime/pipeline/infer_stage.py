@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from deepscan.errors import DeviceMemoryError
-from deepscan.results import VideoResult
+from deepscan.results import VideoResult, row_number
 from deepscan.runtime.cuda.pixels import mirrored
 from deepscan.runtime.faces.cropping import FaceInput
 from deepscan.runtime.faces.following import TracksEnded
@@ -110,7 +110,7 @@ class InferStage:
         skipped = end.skipped[number]
         common = VideoResult(
             index=job.index,
-            row=job.index * len(self._detectors) + number,
+            row=row_number(job.index, number, len(self._detectors)),
             path=job.path,
             status="no_face",
             reason="; ".join(remarks(end, skipped, settings.spec)),

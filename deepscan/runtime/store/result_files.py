@@ -14,12 +14,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import msgspec
 
 from deepscan.errors import DeepscanError, OutputError
-from deepscan.results import VideoResult
+from deepscan.results import VideoResult, row_number
 from deepscan.runtime.store.identity import DetectorKey
 from deepscan.runtime.store.journal import Entry, Journal, Place, decoded, encoded, line_of, read_journal
 from deepscan.runtime.store.outputs import (
@@ -187,7 +187,7 @@ class ResultFiles:
                 raise
 
     def _row(self, index: int, number: int) -> int:
-        return index * self._detectors + number
+        return row_number(index, number, self._detectors)
 
     def _same_as(self, result: VideoResult) -> tuple[int, ...]:
         """Return which inputs a finished one's results are copied to."""
@@ -216,24 +216,23 @@ class ResultFiles:
 
     def _append_again(self, newest: dict[int, Entry]) -> None:
         """Write known results anew whose row shows another record or another path, so that it shows these."""
-        stale: list[tuple[int, Place]] = []
+        stale: list[tuple[int, Place, str]] = []
         for index, places in self.plan.done.items():
+            path = self._inputs[index]
             for number, place in enumerate(places):
-                shown = newest.get(self._row(index, number))
-                if shown is None or shown.place != place or shown.path != self._inputs[index]:
-                    stale.append((self._row(index, number), place))
+                row = self._row(index, number)
+                shown = newest.get(row)
+                if shown is None or shown.place != place or shown.path != path:
+                    stale.append((row, place, path))
         for start in range(0, len(stale), LINES_AT_ONCE):
             chunk = stale[start : start + LINES_AT_ONCE]
-            lines = [self._moved(place, self._inputs[row // self._detectors]) for row, place in chunk]
-            self._places.update(zip((row for row, _ in chunk), self._journal.append(lines), strict=True))
-
-    def _moved(self, place: Place, path: str) -> bytes:
-        return encoded(decoded(self._journal.line(place)) | {"path": path})
+            lines = [encoded(decoded(self._journal.line(place)) | {"path": path}) for _, place, path in chunk]
+            self._places.update(zip((row for row, *_ in chunk), self._journal.append(lines), strict=True))
 
     def _render(self) -> None:
         begin = time.monotonic()
         try:
-            atomic_write({self.out: self._writer.encode(self._rows())})
+            atomic_write({self.out: self._writer.encode(self._records())})
         except (OSError, DeepscanError):
             raise
         except Exception as error:  # the code of another package
@@ -244,11 +243,11 @@ class ResultFiles:
         now = time.monotonic()
         self._next_rendering = now + max(RENDER_SECONDS, (now - begin) / RENDER_SHARE)
 
-    def _rows(self) -> Iterator[VideoResult]:
+    def _records(self) -> Iterator[dict[str, Any]]:
         for offset, head in self._others:
-            yield VideoResult.from_dict(self._journal.head_at(offset, head))
+            yield self._journal.head_at(offset, head)
         for row in sorted(self._places):
-            yield VideoResult.from_dict(self._journal.head(self._places[row]))
+            yield self._journal.head(self._places[row])
 
 
 def plan_without_writing(

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from deepscan.results import SUCCEEDED
+from deepscan.results import SUCCEEDED, row_number
 from deepscan.runtime.store.identity import DetectorKey, RowKey
 from deepscan.runtime.store.journal import Entry, Place
 
@@ -119,8 +119,11 @@ def rows_of(
     newest: dict[RowKey, Entry] = {}
     for entry in entries:
         newest[entry.row] = entry  # a key stays where it was first put
-    own_rows = (RowKey.of(path, model) for path in inputs for model in models)
-    number_of = {key: row for row, key in enumerate(own_rows)}
+    number_of = {
+        RowKey.of(path, model): row_number(index, number, len(models))
+        for index, path in enumerate(inputs)
+        for number, model in enumerate(models)
+    }
     own, others = dict[int, Entry](), OtherRows()
     for key, entry in newest.items():
         row = number_of.get(key)

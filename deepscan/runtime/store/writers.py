@@ -1,7 +1,7 @@
-"""Output formats: the rows of a scan as the bytes of a file, chosen by the suffix of `--out`.
+"""Output formats, chosen by the suffix of `--out`.
 
-A package adds a format with an entry point in the group `deepscan.writers`: its name is the suffix without the dot, and
-it leads to a `Writer`.
+A package adds a format with an entry point in the group `deepscan.writers`. The entry point has the suffix without its
+dot as its name, and leads to a `Writer`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Self
 
 from deepscan.errors import OutputError, UsageError
-from deepscan.results import COLUMNS, VideoResult
+from deepscan.results import COLUMNS
 from deepscan.runtime.store.journal import JOURNAL_SUFFIX
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 GROUP: Final = "deepscan.writers"
 CSV_HEADER: Final = ",".join(COLUMNS) + "\n"
-# At the beginning of a CSV it tells Excel that the text is UTF-8.
+# Byte order mark; at the beginning of a CSV it tells Excel that the text is UTF-8.
 BOM: Final = "\ufeff"
-# First lines of the CSVs that versions of deepscan wrote and write. Once the columns change, the old line stays here.
+# First lines of the CSVs of all versions. When the columns change, the old line stays here.
 FIRST_HEADER: Final = (
     "path,status,reason,score,label,model,faces,tracks,clips,frames,duration_seconds,width,height,codec,"
     "peak_start_seconds,peak_end_seconds,peak_score,backend,precision,weights_sha256,settings_sha256,elapsed_seconds\n"
@@ -45,13 +45,14 @@ class Writer:
     """An output format.
 
     Attributes:
-        encode: takes all rows in order, without their tracks, and yields the bytes of the file, in pieces of any size;
-            it is called several times during a scan, and each time the file is replaced as a whole.
-        recognizes: takes the first 4,096 bytes of a file, at least one, and tells whether this writer wrote it: only
-            such a file is replaced.
+        encode: function that takes all rows in order, as records of the JSONL without `track_details`, and yields the
+            bytes of the file in pieces of any size. It is called several times during a scan, and each time the file
+            is replaced as a whole.
+        recognizes: function that takes the first 4,096 bytes of a file, or fewer if it is shorter, and tells whether
+            this writer wrote it. No other file is replaced.
     """
 
-    encode: Callable[[Iterable[VideoResult]], Iterator[bytes]]
+    encode: Callable[[Iterable[Mapping[str, Any]]], Iterator[bytes]]
     recognizes: Callable[[bytes], bool]
 
 
@@ -75,11 +76,11 @@ def _cell(value: Any) -> str:
     return f"'{text}" if isinstance(value, str) and text.startswith(NEUTRALIZED) else text
 
 
-def _csv(rows: Iterable[VideoResult], *, bom: bool = False) -> Iterator[bytes]:
+def _csv(records: Iterable[Mapping[str, Any]], *, bom: bool = False) -> Iterator[bytes]:
     yield ((BOM if bom else "") + CSV_HEADER).encode("utf-8")
-    for row in rows:
+    for record in records:
         # The bytes of a name that is not valid UTF-8 are written as they are.
-        yield csv_line(row.to_dict()).encode("utf-8", "surrogateescape")
+        yield csv_line(record).encode("utf-8", "surrogateescape")
 
 
 def _is_csv(start: bytes) -> bool:
@@ -89,7 +90,7 @@ def _is_csv(start: bytes) -> bool:
 
 
 CSV: Final = Writer(_csv, _is_csv)
-# By the suffix, in lower case. `.jsonl` is not one of them: it is the journal's, which is always written.
+# By the suffix, in lower case, without `.jsonl`: that is the journal's, which is always written.
 WRITERS: Final = {"": CSV, ".csv": CSV}
 
 
@@ -101,7 +102,7 @@ def writer_for(path: Path, *, bom: bool = False) -> Writer:
         bom: whether a CSV begins with a byte order mark, which tells Excel that it is UTF-8.
 
     Raises:
-        UsageError: no format has this suffix, it has no byte order mark, or the package that adds it is broken.
+        UsageError: no format has this suffix, the format has no byte order mark, or the package that adds it is broken.
     """
     suffix = path.suffix.lower()
     writer = WRITERS[suffix] if suffix in WRITERS else _installed(path, suffix)
@@ -113,7 +114,7 @@ def writer_for(path: Path, *, bom: bool = False) -> Writer:
 
 
 def is_output(path: str) -> bool:
-    """Tell whether a path has the suffix of an output format, and not that of a journal, or none."""
+    """Tell whether a path has the suffix of an output format; no suffix and that of a journal do not count."""
     suffix = Path(path).suffix.lower()
     if suffix in ("", JOURNAL_SUFFIX):
         return False
@@ -149,24 +150,24 @@ def _entry_points() -> Iterable[EntryPoint]:
     return entry_points(group=GROUP)
 
 
-class OrderedRecords:
-    """Records on disk, added in any order and read in the order of their indices."""
+class OrderedLines:
+    """Lines on disk, added in any order and read in the order of their rows."""
 
     def __init__(self) -> None:
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._places: dict[int, tuple[int, int]] = {}
         self._next = 0
 
-    def add(self, index: int, record: dict[str, Any]) -> None:
-        """Keep a record.
+    def add(self, row: int, line: str) -> None:
+        """Keep a line.
 
         Raises:
             OutputError: the temporary folder is full.
         """
-        line = json.dumps(record, allow_nan=False).encode("ascii") + b"\n"
+        data = line.encode("utf-8", "surrogateescape")
         try:
-            self._places[index] = (self._file.seek(0, os.SEEK_END), len(line))
-            self._file.write(line)
+            self._places[row] = (self._file.seek(0, os.SEEK_END), len(data))
+            self._file.write(data)
             self._file.flush()
         except OSError as error:
             raise OutputError(
@@ -178,22 +179,21 @@ class OrderedRecords:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):  # on a full disk closing fails as writing did, and nobody needs the rest
+        with contextlib.suppress(OSError):  # on a full disk closing fails like writing, and the rest is not needed
             self._file.close()
 
-    def ready(self) -> Iterator[dict[str, Any]]:
-        """Yield each record once, as soon as all those with lower indices have been yielded."""
+    def ready(self) -> Iterator[str]:
+        """Yield each line once, as soon as those of all rows before it have been yielded."""
         while self._next in self._places:
             self._next += 1
-            yield self._record(self._next - 1)
+            yield self._line(self._next - 1)
 
-    def remaining(self) -> Iterator[dict[str, Any]]:
-        """Yield the records that `ready` has not, in order, though others may be missing between them."""
-        for index in sorted(place for place in self._places if place >= self._next):
-            yield self._record(index)
+    def remaining(self) -> Iterator[str]:
+        """Yield the lines that `ready` has not, in order, even if some between them are missing."""
+        for row in sorted(place for place in self._places if place >= self._next):
+            yield self._line(row)
 
-    def _record(self, index: int) -> dict[str, Any]:
-        start, length = self._places[index]
+    def _line(self, row: int) -> str:
+        start, length = self._places[row]
         self._file.seek(start)
-        record: dict[str, Any] = json.loads(self._file.read(length).decode("ascii"))
-        return record
+        return self._file.read(length).decode("utf-8", "surrogateescape")

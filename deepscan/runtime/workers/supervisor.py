@@ -21,7 +21,7 @@ from msgspec import structs
 
 from deepscan import errors
 from deepscan.errors import DeepscanError, InputError, MachineError
-from deepscan.results import Status, VideoResult
+from deepscan.results import Status, VideoResult, row_number
 from deepscan.runtime.media.content import signature_of
 from deepscan.runtime.pipeline.pipeline import Progress, StageTimes
 from deepscan.runtime.workers.plan import needed_for
@@ -351,7 +351,7 @@ class Supervisor:
         return tuple(
             VideoResult(
                 index=index,
-                row=index * len(self._detectors) + number,
+                row=row_number(index, number, len(self._detectors)),
                 path=path,
                 status=status,
                 reason=reason,

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from deepscan.results import COLUMNS, VideoResult
 from deepscan.runtime.store.stored_results import stored_results
-from deepscan.runtime.store.writers import CSV_HEADER, OrderedRecords, csv_line, jsonl_line
+from deepscan.runtime.store.writers import CSV_HEADER, OrderedLines, csv_line, jsonl_line
 from tests.runtime.result_rows import LITE, OTHER, files_of, row, scanned, write
 
 # As in the design, written out: other programs rely on the names and their order.
@@ -64,12 +64,12 @@ def test_numbers_are_not_taken_for_formulas() -> None:
 
 
 @given(st.permutations(range(8)))
-def test_records_become_ready_in_order_each_once_and_as_soon_as_possible(order: list[int]) -> None:
+def test_lines_become_ready_in_order_each_once_and_as_soon_as_possible(order: list[int]) -> None:
     seen: list[int] = []
-    with OrderedRecords() as records:
+    with OrderedLines() as lines:
         for count, index in enumerate(order, 1):
-            records.add(index, {"index": index})
-            seen += [record["index"] for record in records.ready()]
+            lines.add(index, f"{index}\n")
+            seen += map(int, lines.ready())
             waiting = next(number for number in range(9) if number not in order[:count])
             assert seen == list(range(waiting))
 
