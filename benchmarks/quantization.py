@@ -35,8 +35,8 @@ from deepscan.export.half import halved
 from deepscan.export.half_search import behind_outputs, bridged
 from deepscan.export.install import untrained_network
 from deepscan.export.parity.parity_check import parity_check
-from deepscan.export.parity.samples import packaged_samples
-from deepscan.export.real_data import calibration_data, joined
+from deepscan.export.parity.samples import joined, packaged_samples
+from deepscan.export.real_data import calibration_data
 from deepscan.export.simplify import folded_batch_norm
 from deepscan.models.registry import find_detector
 from deepscan.runtime.artifacts.artifacts import EMBEDDED, Activations, load_artifact

@@ -12,9 +12,9 @@ from rich.text import Text
 from deepscan.calibration.quantize import quantized
 from deepscan.cli.screen import printable
 from deepscan.export.artifact import ExportSettings, Quantization
-from deepscan.export.parity.samples import Samples, read_labels
+from deepscan.export.parity.samples import Samples, gather_samples, joined, read_labels
 from deepscan.export.parity_report import readable
-from deepscan.export.real_data import GATE_CLIPS, GATE_CROPS, calibration_data, gathered_data, joined
+from deepscan.export.real_data import PARITY_CLIPS, PARITY_CROPS, calibration_data
 from deepscan.runtime.artifacts.artifacts import Activations, CalibrationRecord
 from deepscan.spec import DetectorSpec
 
@@ -47,8 +47,8 @@ def resolve_settings(spec: DetectorSpec, options: ExportOptions) -> ExportSettin
         quantization = _quantization(calibrating, options)
         for_parity.append(held_out)
     if options.parity_data:
-        count = GATE_CLIPS if spec.kind == "clip" else GATE_CROPS
-        for_parity.append(gathered_data(spec, options.parity_data, items=count, seed=options.seed, labels=labels))
+        count = PARITY_CLIPS if spec.kind == "clip" else PARITY_CROPS
+        for_parity.append(gather_samples(options.parity_data, spec, count=count, seed=options.seed, labels=labels))
     return ExportSettings(
         precision=options.precision,
         form=options.form,

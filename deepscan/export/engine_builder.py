@@ -18,11 +18,15 @@ import logging
 import re
 import time
 from pathlib import Path
+from typing import Final
+
+import numpy as np
+from onnx import GraphProto, TensorProto, numpy_helper
 
 from deepscan.errors import MachineError, ModelError, OutputError, UsageError
-from deepscan.export.engine_graph import refuse_unfit
 from deepscan.export.engine_plan import PlanRequest, built_plan
-from deepscan.runtime.artifacts.artifacts import Artifact
+from deepscan.runtime.artifacts.artifacts import Artifact, Manifest
+from deepscan.runtime.backends.artifact_graph import checked_graph
 from deepscan.runtime.backends.tensorrt.engine_store import (
     BatchProfile,
     Engine,
@@ -46,6 +50,8 @@ from deepscan.runtime.backends.tensorrt.engine_store import (
 from deepscan.runtime.backends.tensorrt.tensorrt_packages import Package, load_package, present_target
 
 log = logging.getLogger(__name__)
+
+QUANTIZERS: Final = ("QuantizeLinear", "DequantizeLinear")
 
 
 def compute_capabilities(text: str) -> tuple[str, ...]:
@@ -91,7 +97,9 @@ def build_engine(
         raise UsageError(f"No engine can be built for batches of at most {max_batch}: give at least 1.")
     package = load_package(flavor)
     target = settled_target(package, compute_capability, present_target())
-    refuse_unfit(artifact)
+    graph = checked_graph(artifact).graph
+    if artifact.manifest.precision == "int8":
+        _refuse_zero_points(graph, artifact.manifest)
     request = PlanRequest(
         artifact, package, target, BatchProfile(smallest=1, tuned=max_batch, largest=max_batch), workspace_bytes
     )
@@ -100,7 +108,7 @@ def build_engine(
         for private in (engines_folder(), folder):
             make_private(private)
             refuse_open(private, remedy=rebuilding(artifact.manifest, flavor))
-        with locked(folder, waiting=lambda: log.info("Another process is building this engine: waiting for it ...")):
+        with locked(folder):
             sweep(folder)
             there = _already_built(request)
             if there is None:
@@ -148,6 +156,24 @@ def settled_target(package: Package, compute_capability: str | None, present: Ta
             f"{target.compute_capability}: use --engine tensorrt on that machine."
         )
     return target
+
+
+def _refuse_zero_points(graph: GraphProto, manifest: Manifest) -> None:
+    """Refuse quantization that is not symmetric around zero.
+
+    TensorRT's parser refuses zero points other than 0, and takes unsigned ones for signed, which would cut off half of
+    the range.
+    """
+    values = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type not in QUANTIZERS:
+            continue
+        point = values.get(node.input[2]) if len(node.input) > 2 else None
+        if point is None or point.data_type != TensorProto.INT8 or np.any(numpy_helper.to_array(point)):
+            raise ModelError(
+                f"{manifest.file} is quantized with zero points ({node.name or node.output[0]}), and TensorRT takes "
+                "symmetric int8 only: export it again with both --int8 and --engine."
+            )
 
 
 def _already_built(request: PlanRequest) -> Engine | None:

@@ -18,8 +18,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from deepscan.errors import OutputError, UsageError
 from deepscan.export.artifact import ExportSettings, make_artifact, store_artifact, weights_in_bytes
 from deepscan.export.forms import FormChoice, refuse_form
+from deepscan.export.onnx_from_module import export_retinaface
 from deepscan.export.packing import WeightsOrigin
-from deepscan.export.retinaface import export_retinaface
 from deepscan.models.checkpoints.checkpoints import load_checkpoint, read_tensors
 from deepscan.models.checkpoints.recognize import recognize
 from deepscan.models.registry import FACE_DETECTORS, detector_names, find_detector

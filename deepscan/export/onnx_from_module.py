@@ -1,4 +1,4 @@
-"""From a torch module to a checked ONNX graph with a dynamic batch."""
+"""ONNX graphs of torch modules, with a dynamic batch."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from torch import nn
 
 from deepscan.errors import ModelError
 from deepscan.export.simplify import simplify
+from deepscan.runtime.faces.retinaface import INPUT_NAME, OUTPUT_NAMES
 from deepscan.runtime.system.library_files import torch_files_removed
 
 OPSET: Final = 18
-# Traced with more than one item, so that nothing of the batch size is baked in.
+# Networks are traced with more than one item, so that no batch size is fixed in the graph.
 TRACED_BATCH: Final = 2
+# The face detector is traced with two different sides that no stride divides, so that no size is fixed either.
+TRACED_SIZE: Final = (171, 235)
 
 
 def onnx_from_module(module: nn.Module, item_shape: tuple[int, ...], *, input_name: str) -> onnx.ModelProto:
@@ -33,6 +36,25 @@ def onnx_from_module(module: nn.Module, item_shape: tuple[int, ...], *, input_na
     """
     example = torch.zeros(TRACED_BATCH, *item_shape, dtype=torch.uint8)
     return traced_onnx(module, example, input_name=input_name, output_names=("logit", "score"), free_axes=("N",))
+
+
+def export_retinaface(network: nn.Module) -> onnx.ModelProto:
+    """Trace the face detector's network, `deepscan.models.networks.retinaface.RetinaFace`, in evaluation mode.
+
+    Returns:
+        A graph from `pictures`, uint8 BGR [N, H, W, 3], to `boxes` [N, A, 4], `scores` [N, A] and `points` [N, A, 10],
+        as `RetinaFace.forward` describes them; N, H and W are free.
+
+    Raises:
+        ModelError: the result is not valid ONNX.
+    """
+    example = torch.zeros(TRACED_BATCH, *TRACED_SIZE, 3, dtype=torch.uint8)
+    axes = ("N", "H", "W")
+    model = traced_onnx(network, example, input_name=INPUT_NAME, output_names=OUTPUT_NAMES, free_axes=axes)
+    for output in model.graph.output:
+        output.type.tensor_type.shape.dim[1].dim_param = "A"  # instead of the formula that computes it from H and W
+    refuse_invalid(model)
+    return model
 
 
 def traced_onnx(

@@ -36,7 +36,7 @@ class Check:
     def __init__(self, original: onnx.ModelProto) -> None:
         items = faces(24, seed=77)
         count = len(items)
-        self.samples = Samples(items, ("face",) * count, ("video",) * count, (None,) * count, "")
+        self.samples = Samples(items, ("face",) * count, ("video",) * count, (None,) * count)
         self.reference = logits(original, items)
         self.seen: list[Parity] = []
 

@@ -38,7 +38,7 @@ def made(activations: Activations) -> tuple[ConversionResult, Samples, NDArray[n
     samples = packaged_samples(SPEC, count=CROPS)
     held = samples.items[1::2]
     count = len(held)
-    held_out = Samples(held, samples.sources[1::2], samples.videos[1::2], (None,) * count, "")
+    held_out = Samples(held, samples.sources[1::2], samples.videos[1::2], (None,) * count)
     original = folded_batch_norm(onnx.load_model_from_string(LITE.model))
     reference = logits(original, held)
 

@@ -69,7 +69,7 @@ def check_for(model: onnx.ModelProto, *, count: int = 16, edit: Edit = lambda lo
     shape = [size.dim_value for size in model.graph.input[0].type.tensor_type.shape.dim[1:]]
     items = np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)
     names = tuple(f"picture {number}" for number in range(count))
-    samples = Samples(items=items, sources=names, videos=names, fakes=(None,) * count, sha256="")
+    samples = Samples(items=items, sources=names, videos=names, fakes=(None,) * count)
     return ParityCheck(samples, edit(logits_of(model, items)))
 
 

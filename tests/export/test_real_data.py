@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from deepscan.errors import UsageError
-from deepscan.export.parity.samples import Samples
-from deepscan.export.real_data import calibration_data, gathered_data, joined
+from deepscan.export.parity.samples import Samples, gather_samples, joined
+from deepscan.export.real_data import calibration_data
 from deepscan.models.registry import find_detector
 from tests.footage import ASTRONAUT, EXAMPLES, NO_FACE, PHONE, TWO_FACES, example_frames
 
@@ -64,7 +64,7 @@ def test_no_data_is_refused_with_what_to_give(tmp_path: Path) -> None:
 
 def test_joining_keeps_the_order_and_what_belongs_to_each_item() -> None:
     parts = [
-        gathered_data(SPEC, [str(path)], items=3, seed=0, labels={str(path): fake})
+        gather_samples([path], SPEC, count=3, seed=0, labels={str(path): fake})
         for path, fake in ((TWO_FACES, False), (PHONE, True))
     ]
     whole = joined(parts)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from deepscan.export.retinaface import export_retinaface
+from deepscan.export.onnx_from_module import export_retinaface
 from deepscan.models import retinaface
 from deepscan.models.networks.retinaface import Head, RetinaFace, enlarged
 from deepscan.runtime.faces.retinaface import INPUT_NAME, OUTPUT_NAMES, anchors_of

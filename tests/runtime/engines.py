@@ -59,7 +59,7 @@ def stored(plan: bytes = PLAN, flavor: Flavor = "tensorrt") -> Engine:
     make_private(engines_folder())
     make_private(folder)
     engine = Engine(record(plan, flavor), folder)
-    with locked(folder, waiting=lambda: None):
+    with locked(folder):
         save_engine(engine, plan)
     return engine
 

@@ -1,18 +1,24 @@
-"""The process that measures one detector on one backend, so that memory and libraries' state do not mix.
+"""Measurement of one detector on one backend in a process of its own, so that memory and libraries' state do not mix.
 
     python -m deepscan.export.bench.bench_worker PARENT FD TASK
 
-PARENT is the process that asks, TASK is JSON. Answers, one JSON object a line, go to the file descriptor FD, and at the
-end an empty line; libraries write to stdout what they like.
+PARENT is the process that asks, TASK is JSON. Answers, one JSON object a line, go to the file descriptor FD, followed
+by an empty line; libraries may write anything to stdout.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
+import signal
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from functools import partial
+from typing import IO, TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
@@ -30,20 +36,24 @@ from deepscan.export.bench.bench_records import (
     Task,
     failure_of,
 )
-from deepscan.export.bench.latency import Latency, measured_latency
+from deepscan.export.bench.latency import measured_latency
 from deepscan.export.bench.matmul_rate import SIDES, matmul_rate
 from deepscan.export.bench.memory_use import gpu_memory_used, peak_resident_bytes
 from deepscan.naming import speak_as_command_line
 from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.selection import Candidate, open_backend
-from deepscan.runtime.system.processes import die_with_parent
+from deepscan.runtime.system.processes import describe_exit, die_with_parent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.runtime.backends.contract import Backend
 
-# So many batches are taken in turns: no run gets what the one before it got, if there are several items.
+WORKER: Final = "deepscan.export.bench.bench_worker"
+# Time for libraries to release what they hold; then the process is killed.
+SHUTDOWN_TIMEOUT_SECONDS: Final = 20.0
+KILLED: Final = "its process was killed, as happens when memory runs out"
+# Number of batches taken in turns, so that no run repeats the one before it if there are several items.
 DIFFERENT: Final = 4
 
 
@@ -65,7 +75,8 @@ def measurements(task: BackendTask) -> Iterator[Measurement]:
         backend.logits(different_batches(items, sizes[0] if sizes else 1)[0])
         ready_seconds = time.perf_counter() - started
         for size in sizes:
-            latency = latency_of_batches(backend, different_batches(items, size), seconds=setup.seconds)
+            turns = itertools.cycle(different_batches(items, size))
+            latency = measured_latency(partial(_run_next, backend, turns), seconds=setup.seconds)
             gpu_after = None if gpu_before is None else gpu_memory_used()
             yield Measurement(
                 model=task.model,
@@ -85,9 +96,8 @@ def measurements(task: BackendTask) -> Iterator[Measurement]:
         backend.close()
 
 
-def latency_of_batches(backend: Backend, batches: Sequence[NDArray[np.uint8]], *, seconds: float) -> Latency:
-    """Measure one size, taking the batches in turns."""
-    return measured_latency(lambda run: backend.logits(batches[run % len(batches)]), seconds=seconds)
+def _run_next(backend: Backend, turns: Iterator[NDArray[np.uint8]], _run: int) -> None:
+    backend.logits(next(turns))
 
 
 def batch_sizes(wanted: tuple[int, ...] | None, largest: int) -> list[int]:
@@ -133,6 +143,50 @@ def _failure(task: Task, error: Exception) -> Failure:
     if isinstance(error, DeepscanError):
         return failure_of(task, line, error.exit_code)
     return failure_of(task, f"{type(error).__name__}: {line}", MACHINE_AT_FAULT)
+
+
+def answers_of(task: Task, *, worker: str = WORKER) -> Iterator[Answer]:
+    """Do a task in a process of its own, which ends when the iterator is closed or interrupted.
+
+    Args:
+        task: the measurement.
+        worker: the module that performs it.
+
+    Yields:
+        The answers as they arrive; if the process dies, the last one says why.
+    """
+    reading, writing = os.pipe()
+    # -P: nothing is imported from the current folder.
+    arguments = [str(os.getpid()), str(writing), msgspec.json.encode(task).decode()]
+    command = [sys.executable, "-P", "-m", worker, *arguments]
+    with open(reading, "rb") as answers, tempfile.TemporaryFile() as said:
+        try:
+            # A process group of its own: Ctrl-C reaches this process alone, which ends the other one.
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, pass_fds=[writing], process_group=0
+            )
+        finally:
+            os.close(writing)
+        try:
+            for line in answers:
+                if line == END:
+                    break
+                answer: Answer = msgspec.json.decode(line, type=Answer)
+                yield answer
+            else:
+                yield _death(task, process.wait(), said)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(SHUTDOWN_TIMEOUT_SECONDS)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _death(task: Task, code: int, said: IO[bytes]) -> Failure:
+    """Describe a process that ended without its final line."""
+    reason = KILLED if code == -signal.SIGKILL else describe_exit(code, said)
+    return failure_of(task, reason, MACHINE_AT_FAULT)
 
 
 def main() -> None:

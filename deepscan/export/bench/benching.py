@@ -13,7 +13,6 @@ import msgspec
 import numpy as np
 
 from deepscan.errors import DeepscanError, MachineError, ModelError, OutputError, UsageError
-from deepscan.export.bench.bench_process import answers_of
 from deepscan.export.bench.bench_records import (
     MATRIX_PRODUCTS,
     Answer,
@@ -26,6 +25,7 @@ from deepscan.export.bench.bench_records import (
     RateTask,
     rate_precision,
 )
+from deepscan.export.bench.bench_worker import answers_of
 from deepscan.export.bench.graph_costs import flop_of
 from deepscan.export.parity.samples import samples_to_measure
 from deepscan.options import Arithmetic

@@ -1,20 +1,22 @@
-"""Looks at several videos, in rounds, until none of them gives more than its share while another could give more.
+"""Collection of a limited number of crops or clips from several videos: an even share of each, spread over its length.
 
-A video is looked at in the middles of equal parts, through the stages of a scan: in twice as many as its share, because
-there may be no face at a place. Where too little was found come three times as many, the former ones among them.
+Videos are read in rounds, through the stages of a scan, at the middles of equal parts: twice as many as the video's
+share, because there may be no face at a place. A video that gave too little is read again at three times as many
+places, which include the former ones, until no video gives more than its share while another could give more.
 """
 
 from __future__ import annotations
 
+import heapq
+import logging
 import math
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
-from deepscan.export.parity.stratified_sampler import Priority, StratifiedSampler, turns
 from deepscan.options import DETECT_EVERY
 from deepscan.runtime.faces.cropping import FaceInput, crop_specs_for
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE, face_detector
@@ -33,70 +35,181 @@ if TYPE_CHECKING:
     from deepscan.runtime.media.frames import Reader
     from deepscan.spec import DetectorSpec
 
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
 SPARE: Final = 2
 FURTHER: Final = 3
-# Where too few are found, no video is looked at in more than so many times `count` places.
+# Where too few are found, a video is read at no more than this many times `count` places.
 MOST_PLACES: Final = SPARE * FURTHER
-# Of so many faces at one place none gives way to one elsewhere.
+# Number of faces at one place that are as good as a face at another.
 FACES_AT_A_PLACE: Final = 2
 MOST_JOBS: Final = 4
 FRAMES_AT_ONCE: Final = 4
 LINK_BYTES: Final = 16 << 20
 
 
-class SampleCollector:
-    """Gathers the crops or clips of one detector.
-
-    Args:
-        spec: of the detector.
-        count: how many at most.
-        seed: of the order in which videos and their places are considered.
-        progress: called with the number of crops or clips whenever one came.
+class Priority(NamedTuple):
+    """Rank of an item within its video; the lowest are kept.
 
     Attributes:
-        failures: for the numbers of videos that gave nothing, why.
+        repeats: number of items, in pairs, that came before it from the same place.
+        turn: turn of its place, see `turns`.
+        number: number of items of the video that came before it.
+    """
+
+    repeats: int
+    turn: int
+    number: int
+
+
+class StratifiedSampler(Generic[T]):
+    """At most `count` items of several videos.
+
+    When there are too many, the video with the most items, or the last of those, drops the one with the highest
+    priority value. What remains does not depend on the order in which the videos take turns.
+
+    Attributes:
+        total: number of items.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        # For each video a heap of negated priorities, which differ, with their items.
+        self._held: dict[int, list[tuple[tuple[int, int, int], T]]] = {}
+        self.total = 0
+
+    def offer(self, video: int, priority: Priority, item: T) -> None:
+        """Add an item of the video with this number."""
+        repeats, turn, number = priority
+        heapq.heappush(self._held.setdefault(video, []), ((-repeats, -turn, -number), item))
+        self.total += 1
+        if self.total > self._count:
+            fullest = max(self._held, key=lambda number: (len(self._held[number]), number))
+            heapq.heappop(self._held[fullest])
+            if not self._held[fullest]:
+                del self._held[fullest]
+            self.total -= 1
+
+    def clear(self, video: int) -> None:
+        """Drop the items of a video."""
+        self.total -= len(self._held.pop(video, []))
+
+    def videos(self) -> int:
+        """Return the number of videos that have items."""
+        return len(self._held)
+
+    def size(self, video: int) -> int:
+        """Return the number of items of a video."""
+        return len(self._held.get(video, []))
+
+    def largest(self) -> int:
+        """Return the number of items of the video that has most."""
+        return max(map(len, self._held.values()), default=0)
+
+    def items(self, video: int) -> list[T]:
+        """Return the items of a video, in the order in which they were offered."""
+        return [item for _, item in sorted(self._held.get(video, []), key=lambda held: -held[0][2])]
+
+
+def turns(places: int, shift: float) -> list[int]:
+    """Return the turn, from 0, of each of `places` equal parts of a video.
+
+    The turns follow van der Corput's sequence: any number of first turns are spread evenly over the video.
+
+    Args:
+        places: at least 1.
+        shift: position of the first turn, in [0, 1).
+    """
+    order: dict[int, None] = {}
+    number = 0
+    while len(order) < places:
+        order.setdefault(int((_van_der_corput(number) + shift) % 1.0 * places), None)
+        number += 1
+    turn_of = {place: turn for turn, place in enumerate(order)}
+    return [turn_of[place] for place in range(places)]
+
+
+def _van_der_corput(number: int) -> float:
+    """Mirror the binary digits of a number at the point: 0, 1/2, 1/4, 3/4, 1/8, ..."""
+    value, weight = 0.0, 0.5
+    while number:
+        value += weight * (number & 1)
+        number, weight = number >> 1, weight / 2
+    return value
+
+
+class _Ranks:
+    """Priorities of a video's items, as they come."""
+
+    def __init__(self, job: VideoJob, places: int, seed: int) -> None:
+        self._turns = turns(places, random.Random(f"{seed} {job.index}").random())
+        self._taken: Counter[int] = Counter()
+        self.items = 0
+
+    def priority(self, face: FaceInput, duration_seconds: float) -> Priority:
+        """Rank the next item of a video of this length."""
+        # A clip may begin exactly where two parts meet; its middle lies inside one.
+        middle = (face.start_seconds + face.end_seconds) / 2
+        place = min(len(self._turns) - 1, int(middle / duration_seconds * len(self._turns)))
+        priority = Priority(self._taken[place] // FACES_AT_A_PLACE, self._turns[place], self.items)
+        self._taken[place] += 1
+        self.items += 1
+        return priority
+
+
+class SampleCollector:
+    """Collector of crops or clips for one detector.
+
+    Args:
+        spec: spec of the detector.
+        count: largest number of crops or clips.
+        seed: seed of the order in which videos and their places are considered.
+
+    Attributes:
+        failures: reasons why videos gave nothing, by the number of the job.
 
     Raises:
         MachineError: YuNet's package is broken.
     """
 
-    def __init__(self, spec: DetectorSpec, *, count: int, seed: int, progress: Callable[[int], None]) -> None:
+    def __init__(self, spec: DetectorSpec, *, count: int, seed: int) -> None:
         self.failures: dict[int, str] = {}
         self._spec = spec
         self._count = count
         self._seed = seed
-        self._progress = progress
         self._detector = face_detector("yunet", device="cpu", as_authors=False)
         self._shares: StratifiedSampler[FaceInput] = StratifiedSampler(count)
         self._exhausted: set[int] = set()
         self._durations: dict[str, float] = {}
 
     def run(self, jobs: Sequence[VideoJob]) -> list[FaceInput]:
-        """Return what the videos give, in the order of `jobs` and of time."""
+        """Return the crops or clips, in the order of `jobs` and of time."""
         waiting = deque(random.Random(self._seed).sample(jobs, len(jobs)))
         first = places = SPARE * math.ceil(self._count / len(jobs))
         asked: list[VideoJob] = []
         while waiting and (lacking := self._count - self._shares.videos()):
             fresh = [waiting.popleft() for _ in range(min(len(waiting), lacking))]
-            self._ask(fresh, places)
+            self._collect(fresh, places)
             asked += fresh
         while hungry := [job for job in asked if self._lacks(job)]:
             places *= FURTHER
-            # That the shares become even is worth fewer looks than that there are enough items.
+            # Even shares are worth fewer further places than enough items are.
             enough = self._shares.total == self._count
             if places > (max(self._count, FURTHER * first) if enough else MOST_PLACES * self._count):
                 break
-            self._ask(hungry, places)
+            self._collect(hungry, places)
         return [face for job in jobs for face in self._shares.items(job.index)]
 
     def _lacks(self, job: VideoJob) -> bool:
-        """Tell whether a video lacks crops or clips and may have more of them."""
+        """Tell whether a video should, and could, give more."""
         fair = self._shares.largest() - 1
         wanted = self._shares.total < self._count or self._shares.size(job.index) < fair
         return wanted and job.index not in self._exhausted
 
-    def _ask(self, jobs: Sequence[VideoJob], places: int) -> None:
-        """Look at so many places of each of these videos, from the beginning."""
+    def _collect(self, jobs: Sequence[VideoJob], places: int) -> None:
+        """Read each of these videos anew, at this number of places."""
         for job in jobs:
             self._shares.clear(job.index)
             self.failures.pop(job.index, None)
@@ -107,12 +220,12 @@ class SampleCollector:
                     number = message.job.index
                     priority = ranks[number].priority(message, self._durations[message.job.path])
                     self._shares.offer(number, priority, message)
-                    self._progress(self._shares.total)
+                    log.info("cutting %s: %d of %d", self._spec.input_name, self._shares.total, self._count)
                 elif isinstance(message, VideoFollowed):
                     self._close(message, places, seen=ranks[message.job.index].items > 0)
 
     def _pipeline(self, jobs: Sequence[VideoJob], places: int) -> Pipeline:
-        """Connect the stages of a scan, up to where crops and clips are complete."""
+        """Connect the stages of a scan, up to complete crops and clips."""
         if self._spec.kind == "clip":
             sampling = Sampling("windows", places, window_frames=self._spec.frames, detect_every=DETECT_EVERY)
         else:
@@ -139,10 +252,10 @@ class SampleCollector:
             yield reader
 
     def _close(self, end: VideoFollowed, places: int, *, seen: bool) -> None:
-        """Note of a video whether it has more, and why it gave nothing."""
+        """Record whether a video has more to give, and why it gave nothing."""
         decoded, spec = end.decoded, self._spec
-        looked_at = places * spec.frames * decoded.info.frame_seconds if decoded.info is not None else 0.0
-        if decoded.failure is not None or looked_at >= self._durations[end.job.path]:
+        read_seconds = places * spec.frames * decoded.info.frame_seconds if decoded.info is not None else 0.0
+        if decoded.failure is not None or read_seconds >= self._durations[end.job.path]:
             self._exhausted.add(end.job.index)
         if seen:
             return
@@ -157,23 +270,3 @@ class SampleCollector:
         else:
             reason = "no face was found"
         self.failures[end.job.index] = reason
-
-
-class _Ranks:
-    """Says how urgent a video's items are, as they come."""
-
-    def __init__(self, job: VideoJob, places: int, seed: int) -> None:
-        shift = random.Random(f"{seed} {job.index}").random()
-        self._turns = turns(places, shift)
-        self._taken: Counter[int] = Counter()
-        self.items = 0
-
-    def priority(self, face: FaceInput, duration_seconds: float) -> Priority:
-        """Rank the next item of a video of this length."""
-        # Where a clip begins may be just where two parts meet; its middle is not.
-        middle = (face.start_seconds + face.end_seconds) / 2
-        place = min(len(self._turns) - 1, int(middle / duration_seconds * len(self._turns)))
-        found = Priority(self._taken[place] // FACES_AT_A_PLACE, self._turns[place], self.items)
-        self._taken[place] += 1
-        self.items += 1
-        return found

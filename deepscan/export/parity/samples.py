@@ -1,11 +1,12 @@
-"""Real crops and clips, cut by the very stages that cut them in a scan: to measure ranges, and to compare answers."""
+"""Real crops and clips, cut by the stages of a scan: to calibrate with, and to compare detectors on."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from typing import TYPE_CHECKING, Final
@@ -37,11 +38,10 @@ class Samples:
     """Real crops or clips.
 
     Attributes:
-        items: RGB uint8 [M, *spec.item_shape], video by video in the order of their paths, and in the order of time.
-        sources: where each item comes from, such as "video.mp4 at 3.2 s".
-        videos: for each item the path of its video.
-        fakes: for each item whether its video is a forgery, None where that is not known.
-        sha256: of all pixels, in order.
+        items: RGB uint8 [M, *spec.item_shape], in the order of the videos' paths, and of time.
+        sources: origin of each item, such as "video.mp4 at 3.2 s".
+        videos: path of each item's video.
+        fakes: whether each item's video is a forgery; None if that is not known.
         skipped: path and reason of each video that gave nothing.
     """
 
@@ -49,15 +49,37 @@ class Samples:
     sources: tuple[str, ...]
     videos: tuple[str, ...]
     fakes: tuple[bool | None, ...]
-    sha256: str
     skipped: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Samples({self.items.shape}, from {len(set(self.videos))} videos, {len(self.skipped)} skipped)"
 
+    @property
+    def sha256(self) -> str:
+        """Hash of all pixels, in order."""
+        return hashlib.sha256(self.items.data).hexdigest()
 
-def _no_progress(_: int) -> None:
-    """Tell nobody."""
+    def picked(self, places: Sequence[int]) -> Samples:
+        """Return the items with these indices."""
+        return Samples(
+            items=self.items[list(places)],
+            sources=tuple(self.sources[place] for place in places),
+            videos=tuple(self.videos[place] for place in places),
+            fakes=tuple(self.fakes[place] for place in places),
+            skipped=self.skipped,
+        )
+
+
+def joined(parts: Sequence[Samples]) -> Samples:
+    """Concatenate samples."""
+    chain = itertools.chain.from_iterable
+    return Samples(
+        items=np.concatenate([part.items for part in parts]),
+        sources=tuple(chain(part.sources for part in parts)),
+        videos=tuple(chain(part.videos for part in parts)),
+        fakes=tuple(chain(part.fakes for part in parts)),
+        skipped=tuple(dict.fromkeys(chain(part.skipped for part in parts))),
+    )
 
 
 def gather_samples(
@@ -67,21 +89,19 @@ def gather_samples(
     count: int,
     seed: int,
     labels: Mapping[str, bool] | None = None,
-    progress: Callable[[int], None] = _no_progress,
 ) -> Samples:
-    """Cut crops or clips out of videos as a scan does, at places spread over them.
+    """Cut crops or clips out of videos as a scan does, at places spread over them; see `sample_collector`.
 
-    The videos share `count` evenly, and what a short one, or one with few faces, cannot give goes to the others; see
-    `gathering.py`. The answer depends on the set of paths and on the seed, not on the order of the paths.
+    The videos share `count` evenly; what a short one, or one with few faces, cannot give goes to the others. The result
+    depends on the set of paths and on the seed, not on the order of the paths.
 
     Args:
         paths: files and folders, as for `deepscan.scan`.
-        spec: of the detector that the samples are for.
-        count: how many at most; twice as many are in memory for a moment.
-        seed: decides which videos give one more than others, or anything at all where there are more than `count`; and
-            which places of a video come first.
-        labels: for paths of videos whether they are forgeries.
-        progress: called now and then with how many there are.
+        spec: spec of the detector that the samples are for.
+        count: largest number of samples; twice as many are in memory for a moment.
+        seed: seed of the choice of places, and of the videos that give one more than others, or anything at all if
+            there are more than `count`.
+        labels: whether videos are forgeries, by their paths.
 
     Raises:
         UsageError: there is no path, no usable video, or labels for none of them.
@@ -95,24 +115,22 @@ def gather_samples(
         once.setdefault(_absolute(found.path), found)
     jobs = [VideoJob(number, found.path, found.problem) for number, found in enumerate(once.values())]
     known = _labels_of(jobs, labels)
-    gathering = SampleCollector(spec, count=count, seed=seed, progress=progress)
+    gathering = SampleCollector(spec, count=count, seed=seed)
     taken = gathering.run(jobs)
     skipped = tuple(f"{jobs[number].path}: {reason}" for number, reason in sorted(gathering.failures.items()))
     if not taken:
         raise UsageError(_nothing(skipped, spec))
-    items = np.stack([host_array(face.pixels) for face in taken])
     return Samples(
-        items=items,
+        items=np.stack([host_array(face.pixels) for face in taken]),
         sources=tuple(f"{os.path.basename(face.job.path)} at {face.start_seconds:.1f} s" for face in taken),
         videos=tuple(face.job.path for face in taken),
         fakes=tuple(known.get(face.job.index) for face in taken),
-        sha256=hashlib.sha256(items.data).hexdigest(),
         skipped=skipped,
     )
 
 
 def packaged_samples(spec: DetectorSpec, *, count: int) -> Samples:
-    """Return crops or clips of the video of portraits that comes with the package: at most `count`, always the same.
+    """Return at most `count` crops or clips of the video of portraits in the package, always the same ones.
 
     Raises:
         UsageError: `count` is less than 1.
@@ -123,7 +141,7 @@ def packaged_samples(spec: DetectorSpec, *, count: int) -> Samples:
 
 
 def samples_to_measure(spec: DetectorSpec) -> Samples:
-    """Return what backends are compared and timed on: 16 crops, or 4 clips, of the video that comes with the package.
+    """Return the samples that backends are compared and timed on: 16 crops, or 4 clips, of the video in the package.
 
     Raises:
         UsageError: none of its faces is large enough for this detector.
@@ -136,10 +154,10 @@ def read_labels(path: str | os.PathLike[str]) -> dict[str, bool]:
     """Read which videos are forgeries from a CSV file with the columns `path` and `label`.
 
     Args:
-        path: of the file; its relative paths are relative to its folder, its labels real or 0, and fake or 1.
+        path: path of the file. Relative paths in it are relative to its folder; its labels are real or 0, fake or 1.
 
     Returns:
-        For each video, by its absolute path, whether it is a forgery.
+        Whether each video is a forgery, by its absolute path.
 
     Raises:
         UsageError: the file cannot be read, lacks a column, has another label, contradicts itself, or has no rows.
@@ -177,12 +195,12 @@ def _labels(name: str, rows: csv.DictReader[str]) -> dict[str, bool]:
 def _absolute(path: str) -> str:
     try:
         return os.path.realpath(path)
-    except ValueError:  # a name that no file can have
+    except ValueError:  # no file can have this name
         return path
 
 
 def _labels_of(jobs: Iterable[VideoJob], labels: Mapping[str, bool] | None) -> dict[int, bool]:
-    """Return the labels by the numbers of the jobs."""
+    """Return the labels by the number of the job."""
     by_path = {_absolute(path): fake for path, fake in (labels or {}).items()}
     known = {job.index: by_path[path] for job in jobs if (path := _absolute(job.path)) in by_path}
     if labels and not known:

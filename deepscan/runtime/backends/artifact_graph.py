@@ -39,11 +39,11 @@ def checked_graph(artifact: Artifact) -> onnx.ModelProto:
     weights = {tensor.name for tensor in model.graph.initializer}
     tensors = {given.name: given.type.tensor_type for given in model.graph.input if given.name not in weights}
     taken = {
-        name: (tensor.elem_type, [axis.dim_value for axis in tensor.shape.dim][1:]) for name, tensor in tensors.items()
+        name: (tensor.elem_type, [axis.dim_value for axis in tensor.shape.dim]) for name, tensor in tensors.items()
     }
     item = list(spec.item_shape)
     given = [output.name for output in model.graph.output]
-    if taken != {spec.input_name: (onnx.TensorProto.UINT8, item)} or LOGIT not in given:
+    if taken != {spec.input_name: (onnx.TensorProto.UINT8, [0, *item])} or LOGIT not in given:
         wanted = f"uint8 {spec.input_name} [N, {', '.join(map(str, item))}]"
         raise ModelError(f"{manifest.file} does not turn {wanted} into logit: export the detector again.")
     return model

@@ -55,7 +55,7 @@ class RetinaFace:
         """Load the network.
 
         Args:
-            model: the ONNX file's bytes, as `deepscan.export.retinaface` makes it.
+            model: the ONNX file's bytes, as `export_retinaface` makes it.
             source: its name, for messages.
             device: where it runs.
             threads: of one run, on a CPU.

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from deepscan.errors import MachineError, ModelError, UsageError
-from deepscan.export.bench.bench_process import answers_of
 from deepscan.export.bench.bench_records import (
     MATRIX_PRODUCTS,
     Answer,
@@ -27,7 +26,7 @@ from deepscan.export.bench.bench_records import (
     RateTask,
     rate_precision,
 )
-from deepscan.export.bench.bench_worker import DIFFERENT, answers, batch_sizes, different_batches
+from deepscan.export.bench.bench_worker import DIFFERENT, answers, answers_of, batch_sizes, different_batches
 from deepscan.export.bench.benching import Subject, benchmarked, subjects_of
 from deepscan.export.parity.samples import CROPS_TO_MEASURE
 from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
@@ -157,7 +156,7 @@ def test_closing_ends_even_a_process_that_hangs(items: str) -> None:
 def test_a_process_ends_with_the_one_that_asked_even_if_that_was_killed(items: str) -> None:
     script = (
         "import msgspec, sys\n"
-        "from deepscan.export.bench.bench_process import answers_of\n"
+        "from deepscan.export.bench.bench_worker import answers_of\n"
         "from deepscan.export.bench.bench_records import Task\n"
         "list(answers_of(msgspec.json.decode(sys.argv[1], type=Task)))"
     )

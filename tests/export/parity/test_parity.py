@@ -40,7 +40,7 @@ VALUES = st.lists(st.sampled_from([0.0, 0.1, 0.5, 0.50000001, 1.0]), min_size=1,
 def samples_of(fakes: Sequence[bool | None]) -> Samples:
     count = len(fakes)
     items = np.zeros((count, 1, 1, 3), dtype=np.uint8)
-    return Samples(items, tuple(f"video at {n} s" for n in range(count)), ("video",) * count, tuple(fakes), "")
+    return Samples(items, tuple(f"video at {n} s" for n in range(count)), ("video",) * count, tuple(fakes))
 
 
 def logits_of(values: Sequence[float]) -> NDArray[np.float32]:

@@ -47,7 +47,6 @@ def samples_of(items: NDArray[np.uint8]) -> Samples:
         sources=sources,
         videos=sources,
         fakes=tuple(place % 2 == 1 for place in range(len(items))),
-        sha256=hashlib.sha256(items.data).hexdigest(),
     )
 
 

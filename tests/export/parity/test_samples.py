@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 from collections import Counter
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 import deepscan
 from deepscan.errors import UsageError
+from deepscan.export.parity import sample_collector
 from deepscan.export.parity.samples import PACKAGED_SEED, PACKAGED_VIDEO, gather_samples, packaged_samples, read_labels
 from deepscan.models.lite import LITE
 from deepscan.models.registry import BUILTIN, find_detector
@@ -226,18 +228,22 @@ def test_labels_of_other_videos_are_a_mistake(films: dict[str, str], tmp_path: P
         gather_samples([films["c"]], TINY_FRAME, count=1, seed=0, labels={str(tmp_path / "c.mp4"): True})
 
 
-def test_progress_is_told(films: dict[str, str]) -> None:
-    told: list[int] = []
-    gather_samples([films["d"]], TINY_FRAME, count=3, seed=0, progress=told.append)
-    assert told == [1, 2, 3, 3, 3, 3]
+def test_progress_is_logged(films: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, sample_collector.__name__)
+    gather_samples([films["d"]], TINY_FRAME, count=3, seed=0)
+    assert caplog.messages == [f"cutting faces: {number} of 3" for number in (1, 2, 3, 3, 3, 3)]
 
 
-def test_an_error_while_gathering_stops_the_threads() -> None:
-    def refuse(_: int) -> None:
+def test_an_error_while_gathering_stops_the_threads(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_: logging.LogRecord) -> bool:
         raise KeyboardInterrupt
 
+    caplog.set_level(logging.INFO, sample_collector.__name__)
+    monkeypatch.setattr(sample_collector.log, "filters", [refuse])
     with pytest.raises(KeyboardInterrupt) as caught:
-        gather_samples([ASTRONAUT], TINY_FRAME, count=30, seed=0, progress=refuse)
+        gather_samples([ASTRONAUT], TINY_FRAME, count=30, seed=0)
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("deepscan-")]
     assert caught.tb  # what it holds on to was there all the time
 

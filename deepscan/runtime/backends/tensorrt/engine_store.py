@@ -24,10 +24,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
@@ -38,6 +39,8 @@ from deepscan.errors import MachineError, ModelError
 from deepscan.runtime.artifacts.artifacts import Manifest, Precision
 from deepscan.runtime.artifacts.weights_store import HASH_DIGITS
 from deepscan.runtime.system.files import PRIVATE, atomic_write, data_folder
+
+log = logging.getLogger(__name__)
 
 Flavor: TypeAlias = Literal["tensorrt", "tensorrt-rtx"]
 FLAVORS: Final[tuple[Flavor, ...]] = ("tensorrt", "tensorrt-rtx")
@@ -177,15 +180,11 @@ def read_own(path: Path) -> bytes:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, *, waiting: Callable[[], None]) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Keep other processes and threads from building in a folder.
 
     The lock is on an open file: the system lifts it when its process ends, however that happens. The file stays, as
     deleting it would let a third process lock another one of the same name.
-
-    Args:
-        folder: is there.
-        waiting: is called once if somebody else holds the lock.
 
     Raises:
         OSError: the file system cannot lock.
@@ -195,7 +194,7 @@ def locked(folder: Path, *, waiting: Callable[[], None]) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            waiting()
+            log.info("Another process is building this engine: waiting for it ...")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:

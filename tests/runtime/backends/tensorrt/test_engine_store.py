@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -265,7 +266,10 @@ def test_a_disk_that_is_full_leaves_the_old_engine(home: Path) -> None:
 
 
 @pytest.mark.parametrize("attempt", range(3))
-def test_a_build_that_is_killed_while_it_writes_leaves_an_engine_that_is_whole(attempt: int) -> None:
+def test_a_build_that_is_killed_while_it_writes_leaves_an_engine_that_is_whole(
+    attempt: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "deepscan")
     plans = [bytes([value]) * 30_000_000 for value in (1, 2)]
     stored(plans[0])
     folder = engine_folder(lite(), "tensorrt", "8.6")
@@ -276,27 +280,27 @@ def test_a_build_that_is_killed_while_it_writes_leaves_an_engine_that_is_whole(a
         finally:
             writer.send_signal(signal.SIGKILL)
     assert read_plan(found(), remedy="") in plans
-    waited: list[None] = []
-    with locked(folder, waiting=lambda: waited.append(None)):
+    with locked(folder):
         sweep(folder)
-    assert waited == []
+    assert not caplog.messages
     assert sorted(os.listdir(folder)) == sorted([LOCK, MANIFEST, found().plan_path.name])
 
 
 HOLD = """
 folder = engine_folder(lite(), "tensorrt", "8.6")
-with locked(folder, waiting=lambda: None):
+with locked(folder):
     print("locked", flush=True)
     time.sleep(600)
 """
 
 
-def test_the_second_builder_waits_until_the_first_is_done_or_dead() -> None:
+def test_the_second_builder_waits_until_the_first_is_done_or_dead(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "deepscan")
     folder = stored().folder
-    waiting, inside = threading.Event(), threading.Event()
+    inside = threading.Event()
 
     def second() -> None:
-        with locked(folder, waiting=waiting.set):
+        with locked(folder):
             inside.set()
 
     with child(HOLD) as holder:
@@ -305,7 +309,7 @@ def test_the_second_builder_waits_until_the_first_is_done_or_dead() -> None:
             assert holder.stdout.readline() == "locked\n"
             thread = threading.Thread(target=second, daemon=True)
             thread.start()
-            wait_until(waiting.is_set, "the second builder to say that it waits")
+            wait_until(lambda: bool(caplog.messages), "the second builder to say that it waits")
             assert not inside.wait(0.1)
         finally:
             holder.send_signal(signal.SIGKILL)
@@ -319,7 +323,7 @@ def test_two_threads_exclude_each_other_too(tmp_path: Path) -> None:
 
     def build() -> None:
         for _ in range(20):
-            with locked(tmp_path / "engine", waiting=lambda: None):
+            with locked(tmp_path / "engine"):
                 busy[0] += 1
                 most[0] = max(most[0], busy[0])
                 time.sleep(0.0005)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepscan.export.parity.stratified_sampler import Priority, StratifiedSampler, turns
+from deepscan.export.parity.sample_collector import Priority, StratifiedSampler, turns
 
 # For each video the turns of its items, in the order in which they come.
 VIDEOS = st.lists(st.lists(st.integers(0, 5), max_size=9), min_size=1, max_size=6)
@@ -35,9 +35,7 @@ def fair_sizes(videos: list[list[int]], count: int) -> list[int]:
 
 
 @given(VIDEOS, st.integers(1, 20), st.randoms(use_true_random=False))
-def test_every_video_gives_a_fair_share_of_its_most_urgent_items(
-    videos: list[list[int]], count: int, chance: Random
-) -> None:
+def test_every_video_gives_a_fair_share_of_its_first_items(videos: list[list[int]], count: int, chance: Random) -> None:
     shares: StratifiedSampler[str] = StratifiedSampler(count)
     for video, number in interleaved(videos, chance):
         shares.offer(video, Priority(0, videos[video][number], number), f"{video}.{number}")
