@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 import msgspec
 import numpy as np
 
+from deepscan.arguments import one_of
 from deepscan.errors import DeepscanError, MachineError, ModelError, OutputError, UsageError
 from deepscan.export.bench.bench_records import (
     MATRIX_PRODUCTS,
@@ -30,7 +31,7 @@ from deepscan.export.bench.graph_costs import flop_of
 from deepscan.export.parity.samples import samples_to_measure
 from deepscan.options import Arithmetic
 from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
-from deepscan.runtime.backends.registry import backend_class
+from deepscan.runtime.backends.registry import backend_names
 from deepscan.runtime.backends.selection import Candidate, candidates
 
 log = logging.getLogger(__name__)
@@ -58,11 +59,11 @@ def subjects_of(
 ) -> list[Subject]:
     """Load detectors and return the candidates to measure.
 
-    A backend that was asked for by name but cannot compute a detector here is a candidate all the same: its failure
-    says what it lacks.
+    A backend that is given by name is a candidate even if it cannot compute a detector here: its failure says what it
+    lacks.
 
     Raises:
-        UsageError: a detector is not named, or named twice, or no backend has this name.
+        UsageError: a detector is not named, or is named twice, or no backend has this name.
         ModelError: a detector cannot be loaded.
         MachineError: nothing here computes a detector in that precision.
     """
@@ -70,8 +71,7 @@ def subjects_of(
         raise UsageError(f"{','.join(models)!r} must name each detector once, with commas between them.")
     if not all(_is_text(model) for model in models):
         raise UsageError(f"The name of {','.join(models)!a} is not valid text, which reports are: rename the file.")
-    if backend != "all":
-        backend_class(backend)  # refuses a name that nobody registered
+    one_of("--backend", backend, accepted=("all", *backend_names()))
     return [_subject(model, setup, backend, precision) for model in models]
 
 
