@@ -1,7 +1,7 @@
-"""Checks of options and arguments: their kinds and ranges, the same for programs and for the command line.
+"""Checks of the types and ranges of options and arguments, shared by the API and the command line.
 
-Larger numbers would be refused anyhow, only later and with a traceback: by messages between processes (64 bits), by
-FFmpeg and ONNX Runtime (often 32), or by a clock.
+Larger numbers would fail later and with a traceback: in messages between processes (64 bits), in FFmpeg and ONNX
+Runtime (often 32 bits), or in a clock.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from deepscan.errors import UsageError
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 MOST_COUNT: Final = 2**31 - 1
 MOST_SAMPLES: Final = 1_000_000  # frames or stretches picked out of one video: their times are kept in memory
-MOST_BYTES: Final = 2**50  # a pebibyte; of pixels and of whatever else is counted in such numbers, too
+MOST_BYTES: Final = 2**50  # a pebibyte; also the most pixels, frames and the like
 MOST_SECONDS: Final = 1e9  # 31 years
 MOST_THREADS: Final = 1024
 MOST_SEED: Final = 2**63 - 1
@@ -37,9 +37,9 @@ class Option:
         help: sentence for the help and the documentation.
         check: takes the option's name and a value, and returns the value in Python's own type; raises UsageError. Of a
             field with a `Literal` type it is always `one_of`.
-        panel: of the help; None for what is needed every day.
+        panel: panel of the help; None for everyday options.
         metavar: placeholder for the value in the help.
-        shown_default: default for the help, where the default value itself says too little.
+        shown_default: description of the default for the help, where the value itself says too little.
         name: on the command line, where it is not the field's.
         short: one letter for the command line, with its hyphen.
         unit: in which the command line and configuration files give the value, as a multiple of the field's own.
@@ -62,7 +62,7 @@ class Option:
         """Return the value of the field for one in the command line's unit.
 
         Raises:
-            UsageError: the value has the wrong kind, or is out of range.
+            UsageError: the value has the wrong type, or is out of range.
         """
         if self.zero_is_none and value == 0 and not isinstance(value, bool):
             return None
@@ -130,7 +130,7 @@ def check_options(options: msgspec.Struct) -> None:
     """Check every annotated field of a frozen Struct, and convert it to Python's own type.
 
     Raises:
-        UsageError: a value has the wrong kind, or is out of range.
+        UsageError: a value has the wrong type, or is out of range.
     """
     for each in option_fields(type(options)):
         value = getattr(options, each.name)
@@ -141,16 +141,16 @@ def check_options(options: msgspec.Struct) -> None:
 
 
 def whole_number(option: str, value: object, *, least: int = 1, most: int = MOST_COUNT) -> int:
-    """Return a whole number of Python's own kind.
+    """Return a whole number as an `int`.
 
     Args:
         option: its name, as on the command line.
-        value: a whole number of any kind, NumPy's too.
-        least: the smallest that is allowed.
-        most: the largest that is allowed.
+        value: a whole number of any type, including NumPy's.
+        least: the smallest value allowed.
+        most: the largest value allowed.
 
     Raises:
-        UsageError: it is something else, or out of this range.
+        UsageError: the value is not a whole number, or is out of range.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) <= most:
         raise UsageError(f"{option} must be a whole number from {least} to {most:,}, not {_shown(value)}.")
@@ -158,17 +158,17 @@ def whole_number(option: str, value: object, *, least: int = 1, most: int = MOST
 
 
 def real_number(option: str, value: object, *, least: float, most: float, above: bool = False) -> float:
-    """Return a number of Python's own kind.
+    """Return a number as a `float`.
 
     Args:
         option: its name, as on the command line.
-        value: a number of any kind, NumPy's too.
-        least: the smallest that is allowed, in the unit of the option.
-        most: the largest that is allowed.
+        value: a number of any type, including NumPy's.
+        least: the smallest value allowed, in the unit of the option.
+        most: the largest value allowed.
         above: whether `least` itself is refused.
 
     Raises:
-        UsageError: it is something else, or out of this range.
+        UsageError: the value is not a number, or is out of range.
     """
     number: Any = value if isinstance(value, Real) and not isinstance(value, bool) else None
     if number is None or not least <= number <= most or (above and number == least):
@@ -279,7 +279,7 @@ def _each(option: str, value: object, singly: tuple[type, ...], what: str) -> It
 
 
 def _shown(value: Any) -> str:
-    """Return a value for a message: its type where it says more, or where the value is long."""
+    """Return a value as text for a message; of a long one, only what it is."""
     if value is None:
         return "None"
     if isinstance(value, str):

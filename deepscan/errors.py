@@ -1,12 +1,12 @@
-"""Everything deepscan raises on purpose.
+"""The errors that deepscan raises on purpose.
 
     DeepscanError                 base; `exit_code` is what the command line returns
     ├── InputError                concerns a single video: it becomes that video's row, the run goes on
     │   ├── UnreadableInput       status `unreadable`: empty, damaged
-    │   │   └── UnreachableInput  the same status: missing, forbidden, or reading it failed, whatever it holds
+    │   │   └── UnreachableInput  the same status: missing, not permitted, or reading it failed
     │   ├── UnsupportedInput      status `unsupported`: readable, but not a video that can be decoded
     │   └── OverLimit             status `over_limit`: larger, longer or more crowded than is allowed
-    ├── UsageError                the call makes no sense                                   exit code 2
+    ├── UsageError                an argument or option is invalid                          exit code 2
     ├── OutputError               results cannot be written                                 exit code 3
     ├── ModelError                a detector file is missing, damaged or of another kind     exit code 3
     │   └── ParityMiss            an export differs too much from its original; in export/, as it carries the report
@@ -42,7 +42,7 @@ class InputError(DeepscanError):
     exit_code = 1
 
     def __init__(self, message: str = "") -> None:
-        Exception.__init__(self, message)  # a reason; what hands over the result names options as the caller knows them
+        Exception.__init__(self, message)  # the row's reason: options are renamed where the result is returned
 
 
 class UnreadableInput(InputError):
@@ -52,7 +52,7 @@ class UnreadableInput(InputError):
 
 
 class UnreachableInput(UnreadableInput):
-    """The input is missing or forbidden, or reading it failed: that says nothing about its content, and may pass."""
+    """The input is missing, may not be read, or reading it failed: its content is unknown, and a retry may succeed."""
 
 
 class UnsupportedInput(InputError):
@@ -62,13 +62,13 @@ class UnsupportedInput(InputError):
 
 
 class OverLimit(InputError):
-    """The input asks for more than is allowed; the message has the number, and the option that allows more."""
+    """The input exceeds a limit; the message has the number, and the option that allows more."""
 
     status = "over_limit"
 
 
 class UsageError(DeepscanError):
-    """The caller asked for something that makes no sense."""
+    """An argument or option is invalid, or contradicts another."""
 
     exit_code = 2
 

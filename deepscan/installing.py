@@ -1,7 +1,7 @@
-"""The commands that add to this installation what it lacks, as they have to be typed here.
+"""Commands that install what this installation lacks.
 
-`deepscan` on the package index is somebody else's package. How this one got here is in its metadata (PEP 610), so that
-an extra comes from the same place: a checkout, a folder, a wheel, a repository or the index.
+`deepscan` on the package index is another project's package. The metadata of this one (PEP 610) says where it was
+installed from, so that an extra comes from the same place: a checkout, a folder, a wheel, a repository or the index.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def install_packages(*arguments: str) -> str:
 
 
 def replace_packages(unwanted: tuple[str, ...], wanted: str) -> str:
-    """Return the commands that swap packages that cannot be there together for one of them."""
+    """Return the commands that uninstall conflicting packages and install one of them."""
     yes = "" if find_spec("pip") is None else "-y "
     return f"{_pip('uninstall')} {yes}{shlex.join(unwanted)} && {install_packages(wanted)}"
 
@@ -85,7 +85,7 @@ def _pip(verb: str) -> str:
 
 
 def _with_extra(extra: str, installed: Distribution) -> list[str]:
-    """Return the arguments of `pip install` that mean this distribution, from where it came, with an extra."""
+    """Return the arguments of `pip install` for this distribution with an extra, from where it came."""
     origin = _origin(installed)
     url = str(origin.get("url", ""))
     parts = urlsplit(url)
@@ -119,7 +119,7 @@ def _has(package: str) -> bool:
 
 @contextmanager
 def needing_torch(doing: str) -> Iterator[None]:
-    """Around imports: a package of the extra `export` that is missing becomes one sentence.
+    """Within this, an import of a missing package of the extra `export` raises one sentence.
 
     Raises:
         MachineError: a package is missing, or the working folder.

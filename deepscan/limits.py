@@ -1,4 +1,4 @@
-"""How much one input may ask for, and what happens to one that asks for more."""
+"""Limits on one input, and what happens to an input that exceeds them."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def _limit(meaning: str, name: str, metavar: str = "N", shown_default: str | Non
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """The most that one input may have; None or 0: no limit.
+    """Limits on one input; None or 0 stands for no limit.
 
     Attributes:
-        seconds: twelve hours: longer than films and shifts of a body camera, not than recordings of a whole day.
+        seconds: twelve hours, longer than films and shifts with a body camera, but not than recordings of a whole day.
         file_bytes: 64 GiB: twelve hours at 12 Mbit/s.
-        pixels: per decoded frame; 16384 x 8192, the largest that films all around and photographs (100 megapixels)
-            have. A frame of it takes 200 MB, and a decoder may hold seventeen. FFmpeg itself goes up to twice that.
-        frames: looked at; twelve hours at 60 frames per second.
+        pixels: per decoded frame; 16384 x 8192, the largest size of 360-degree films and photographs (100 megapixels).
+            A frame of that size takes 200 MB, and a decoder may hold seventeen. FFmpeg itself accepts twice as many.
+        frames: examined frames; twelve hours at 60 frames per second.
         streams: of every kind; a disc has some 40, a broadcast multiplex 100.
-        faces: per frame, of those large enough to be scored; a choir or a lecture has fewer. A picture drawn to look
-            like faces may have thousands, and each costs as much as a video's only one.
+        faces: per frame, of those large enough to be scored; a choir or a lecture hall has fewer. A picture made to
+            deceive a face detector may have thousands, and each costs as much as the only face of a video.
         tracks: per video; twelve hours with a shot boundary every second and two faces have fewer.
         on_limit: `skip`: the input is not scored. `truncate`: the first frames, seconds and tracks and the largest
             faces are, and the result says so; file size, pixels and streams cannot be cut.
@@ -66,11 +66,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     file_bytes: Annotated[
         int | None, _limit("Largest file, in MiB", "max-file-size", "MIB", "64 GiB", unit=MEBIBYTE)
     ] = 1 << 36
-    pixels: Annotated[int | None, _limit("Most pixels in a frame", "max-pixels", "N", "134 million")] = 1 << 27
-    frames: Annotated[int | None, _limit("Most frames in a video", "max-frames", "N", "2.6 million")] = 12 * 3600 * 60
-    streams: Annotated[int | None, _limit("Most streams in a file", "max-streams")] = 128
-    faces: Annotated[int | None, _limit("Most faces in a frame", "max-faces")] = 200
-    tracks: Annotated[int | None, _limit("Most tracks in a video", "max-tracks", "N", "100,000")] = 100_000
+    pixels: Annotated[int | None, _limit("Maximum pixels in a frame", "max-pixels", "N", "134 million")] = 1 << 27
+    frames: Annotated[int | None, _limit("Maximum frames in a video", "max-frames", "N", "2.6 million")] = (
+        12 * 3600 * 60
+    )
+    streams: Annotated[int | None, _limit("Maximum streams in a file", "max-streams")] = 128
+    faces: Annotated[int | None, _limit("Maximum faces in a frame", "max-faces")] = 200
+    tracks: Annotated[int | None, _limit("Maximum tracks in a video", "max-tracks", "N", "100,000")] = 100_000
     on_limit: Annotated[
         OnLimit,
         Option(
@@ -129,6 +131,6 @@ OPTIONS: Final = {each.name: each.flag for each in option_fields(Limits) if each
 
 
 def over_limit(what: str, name: str, most: float) -> OverLimit:
-    """Return the error of an input that has `most` exceeded: what it has, and which option to raise."""
+    """Return the error for an input that exceeds a limit: what it has, and which option to raise."""
     truncate = ", or take --on-limit truncate" if name in CUT_BY_TRUNCATING else ""
     return OverLimit(f"{what}, and {OPTIONS[name]} is {most:,}: raise that to have it scanned{truncate}.")

@@ -1,7 +1,7 @@
-"""What messages call the options of a scan: a program passes keywords to `deepscan.scan`, a command line has options.
+"""Names of options in messages: a program passes keywords to `deepscan.scan`, a command line has options.
 
-Messages are written with the options of the command line (`--min-face`). For programs, which is everybody but the
-command line itself, they are renamed where an error is made or a result is handed over.
+Messages are written with the options of the command line (`--min-face`). For programs that call `deepscan.scan`, they
+are renamed where an error is raised or a result is returned.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ _command_line = False
 
 
 def speak_as_command_line() -> None:
-    """Leave options in messages as they are, from now on in this process."""
+    """Keep the command line's options in messages, from now on in this process."""
     global _command_line
     _command_line = True
 
 
 def in_callers_words(message: str) -> str:
-    """Return a message with its options named as the caller knows them."""
+    """Return a message with the names of options that the caller uses."""
     return message if _command_line else _OPTION.sub(_keyword, message)
 
 

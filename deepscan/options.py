@@ -36,16 +36,16 @@ SamplingMode: TypeAlias = Literal["full", "quick", "paper"]
 Aggregate: TypeAlias = Literal["max", "mean"]
 FaceDetectorChoice: TypeAlias = Literal["yunet", "retinaface", "none"]
 DecoderChoice: TypeAlias = Literal["auto", "cpu", "nvdec"]
-# What computes: an artifact of one precision may be computed in another (float32 in bfloat16, half in float32).
+# Precision of the arithmetic, which may differ from the artifact's (float32 in bfloat16, half in float32).
 Arithmetic: TypeAlias = Literal["fp32", "bf16", "fp16", "int8"]
 PrecisionChoice: TypeAlias = Literal["auto", Arithmetic]
 HashChoice: TypeAlias = Literal["fast", "full"]
 
-# Stands in for `backend`, for a whole machine or session.
+# Environment variable that gives `backend` for a whole machine or session.
 BACKEND_VARIABLE: Final = "DEEPSCAN_BACKEND"
 # Chosen by measurement: see "Detecting every n-th frame" in benchmarks/README.md.
 DETECT_EVERY: Final = 5
-# No video that is worth it takes longer, and none holds up a scan for ever; one that stands still is noticed earlier.
+# Longer than any video needs, yet none holds up a scan forever; one that makes no progress is noticed earlier.
 TIMEOUT_SECONDS: Final = 24 * 3600.0
 _SAMPLES: Final = {"most": MOST_SAMPLES}
 
@@ -57,7 +57,7 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
     (NumPy's numbers, paths, one name where several are possible) are converted.
 
     Raises:
-        UsageError: a value has the wrong kind, or is out of range.
+        UsageError: a value has the wrong type, or is out of range.
     """
 
     model: Annotated[
@@ -72,7 +72,7 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
     sampling: Annotated[
         SamplingMode | None,
         Option(
-            "full: every frame; quick: a few of them; paper: the ones the detector's authors used.",
+            "Frames to examine. full: all; quick: a few; paper: those that the detector's authors use.",
             text,
             metavar="MODE",
             shown_default="full",
@@ -140,7 +140,10 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
     face_detector: Annotated[
         FaceDetectorChoice,
         Option(
-            "yunet, retinaface, or none if every picture is already a cropped face.", text, "What is scored", "NAME"
+            "Face detector: yunet, retinaface, or none for pictures that are already cropped faces.",
+            text,
+            "What is scored",
+            "NAME",
         ),
     ] = "yunet"
     mirror: Annotated[
@@ -166,7 +169,7 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
     device: Annotated[
         str,
         Option(
-            "Where detectors run: auto, cpu, cuda, some GPUs (cuda:0,1) or all of them (cuda:all).",
+            "Device for the detectors: auto, cpu, cuda, some GPUs (cuda:0,1) or all of them (cuda:all).",
             text,
             "Speed",
             "DEVICE",
@@ -184,7 +187,7 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
     backend: Annotated[
         str | None,
         Option(
-            "What runs detectors: onnxruntime, openvino, torch, tensorrt, or auto, by what this machine has.",
+            "Backend: onnxruntime, openvino, torch, tensorrt, a plugin's, or auto, the first that works.",
             text,
             "Speed",
             "NAME",
@@ -194,7 +197,7 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
     precision: Annotated[
         PrecisionChoice,
         Option(
-            "Arithmetic: fp32, bf16, fp16, int8, or auto, the detector's own.",
+            "Precision of the arithmetic: fp32, bf16, fp16, int8, or auto, the detector's own.",
             text,
             "Speed",
             "TYPE",
@@ -207,7 +210,7 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
     memory: Annotated[
         int | None,
         Option(
-            "Most memory that the scanning process may use, in MiB.",
+            "Maximum memory of a scanning process, in MiB.",
             whole_number,
             "Speed",
             "MIB",
@@ -218,9 +221,7 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     timeout: Annotated[
         float | None,
-        Option(
-            "Most time that one file may take; 0: no limit.", seconds, "Limits", "SECONDS", "a day", zero_is_none=True
-        ),
+        Option("Maximum time for one file; 0: no limit.", seconds, "Limits", "SECONDS", "a day", zero_is_none=True),
     ] = TIMEOUT_SECONDS
     limits: Limits = DEFAULT_LIMITS
     trace: Annotated[

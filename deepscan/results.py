@@ -70,7 +70,7 @@ class VideoResult(msgspec.Struct, frozen=True, kw_only=True):
         row: place among the results; several detectors give several for each input.
         path: as given or found; undecodable bytes of a name as surrogate escapes.
         status: how the scan of the input ended.
-        reason: why there is no score, or what else to know about the row; empty if there is nothing to say.
+        reason: why there is no score, or a remark about the row; may be empty.
         score: probability that a face in it is *fake*, in [0, 1]; only for `scored`.
         label: meaning of the score by the detector's calibrated thresholds; only for `scored`.
         model: name of the detector; `(untrained)` behind it says that its weights are random.
@@ -82,14 +82,14 @@ class VideoResult(msgspec.Struct, frozen=True, kw_only=True):
         width, height: size of the upright picture, in square pixels.
         codec: FFmpeg's name of the video codec.
         peak: the most suspicious segment of the tracks that decided the score.
-        backend: what executed the detector, and where.
-        precision: of the detector's arithmetic.
-        weights_sha256: of the file the detector's weights came from.
-        settings_sha256: of everything else that a score depends on.
-        elapsed_seconds: from the start of decoding to the result, other videos' work in between included.
+        backend: the backend that executed the detector, and its device.
+        precision: precision of the detector's arithmetic.
+        weights_sha256: hash of the file that the detector's weights came from.
+        settings_sha256: hash of everything else that a score depends on.
+        elapsed_seconds: from the start of decoding to the result, including time spent on other videos.
         real_below, fake_from: the thresholds of the label; only for `scored`, and None in results of older versions.
         content: content id of the bytes that were read (see `deepscan.runtime.media.content`); None if it is not known,
-            because nobody asked, the file could not be reached, or it changed while it was read.
+            because it was not requested, the file could not be reached, or it changed while it was read.
         details: at most 64 tracks: those long enough to decide, highest score first; then those that were pooled.
     """
 
@@ -147,7 +147,7 @@ class VideoResult(msgspec.Struct, frozen=True, kw_only=True):
             row: its place among the results.
 
         Raises:
-            ValueError: it is no such record.
+            ValueError: the record is not one of a result.
         """
         try:
             fields = {column: record[column] for column in COLUMNS}

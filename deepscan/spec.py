@@ -1,4 +1,4 @@
-"""What a detector expects and what its answers mean: one immutable record, kept inside every artifact."""
+"""Specification of a detector, its input and the meaning of its scores: an immutable record inside every artifact."""
 
 from __future__ import annotations
 

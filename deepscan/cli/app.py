@@ -50,7 +50,7 @@ def options(
         bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
     _debug: Annotated[
-        bool, typer.Option("--debug", help="Show where an error comes from; so does DEEPSCAN_DEBUG=1.")
+        bool, typer.Option("--debug", help="Show the traceback of an error; DEEPSCAN_DEBUG=1 does the same.")
     ] = False,
 ) -> None:
     """Scan videos for forged faces: one honest row per video."""

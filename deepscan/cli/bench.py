@@ -73,11 +73,11 @@ class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = "all"
     precision: Annotated[
         Literal["all", "fp32", "bf16", "fp16", "int8"],
-        Option("Arithmetic: fp32, bf16, fp16, int8 or all.", text, metavar="TYPE"),
+        Option("Precision of the arithmetic: fp32, bf16, fp16, int8 or all.", text, metavar="TYPE"),
     ] = "all"
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], Option("Where they run: auto, cpu or cuda.", text, metavar="DEVICE")
-    ] = "auto"
+    device: Annotated[Literal["auto", "cpu", "cuda"], Option("Device: auto, cpu or cuda.", text, metavar="DEVICE")] = (
+        "auto"
+    )
     batch: Annotated[
         Sequence[int] | None,
         Option("Batch sizes to measure.", batch_sizes, MEASURING, "1,2,4", "powers of two up to the backend's largest"),
@@ -104,7 +104,7 @@ class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     save: Annotated[
-        bool, Option("Save the fastest whose scores agree, for scans with --backend auto.", truth, RESULTS)
+        bool, Option("Save the fastest accurate backend and precision for scans with --backend auto.", truth, RESULTS)
     ] = False
     json: Annotated[str | None, Option("File for all figures as JSON; - prints them.", path, RESULTS, "FILE")] = None
     plot: Annotated[str | None, Option("File for a plot: .png or .svg.", path, RESULTS, "FILE")] = None
@@ -139,7 +139,7 @@ def bench(
     (options,) = options_from(given, BenchOptions)
     json, plot = options.json, None if options.plot is None else Path(options.plot)
     _refuse_bad_outputs(json, plot)
-    subjects, setup = _what_and_how(detector, options)
+    subjects, setup = _resolved(detector, options)
     from deepscan.cli.bench_display import show_report
     from deepscan.runtime.system.library_files import matplotlib_files_removed
 
@@ -161,7 +161,7 @@ def bench(
         raise typer.Exit(SOME_FAILED if report.measurements else worst)
 
 
-def _what_and_how(detector: str, options: BenchOptions) -> tuple[list[Subject], BenchSettings]:
+def _resolved(detector: str, options: BenchOptions) -> tuple[list[Subject], BenchSettings]:
     from deepscan.export.bench.bench_records import BenchSettings
     from deepscan.export.bench.benching import subjects_of
     from deepscan.models.registry import find_detector
@@ -182,7 +182,7 @@ def _what_and_how(detector: str, options: BenchOptions) -> tuple[list[Subject], 
 
 
 def _refuse_bad_outputs(json: str | None, plot: Path | None) -> None:
-    """Find out before anything is measured."""
+    """Refuse outputs that cannot be written, before anything is measured."""
     from importlib.util import find_spec
 
     from deepscan.errors import MachineError, OutputError, UsageError
@@ -198,7 +198,7 @@ def _refuse_bad_outputs(json: str | None, plot: Path | None) -> None:
     if plot is None:
         return
     if plot.suffix.lower() not in PLOTS:
-        raise UsageError(f"--plot {plot} is not a plot that can be drawn: let it end in {' or '.join(PLOTS)}.")
+        raise UsageError(f"--plot {plot} has an unknown format: use a name that ends in {' or '.join(PLOTS)}.")
     refuse_other_file(plot, holds(PLOT_MARKER.encode("ascii")), advice="choose another file for --plot")
     if find_spec("matplotlib") is None:
         command = install_extra("plot")
@@ -206,7 +206,7 @@ def _refuse_bad_outputs(json: str | None, plot: Path | None) -> None:
 
 
 def _run(subjects: list[Subject], setup: BenchSettings, console: Console) -> BenchReport:
-    """Measure everything; what fails is told at once, and an interrupt keeps what is there."""
+    """Measure everything; print failures as they occur, and keep what was measured before an interrupt."""
     from rich.text import Text
 
     from deepscan.cli.bench_display import failure_line

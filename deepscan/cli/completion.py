@@ -1,4 +1,4 @@
-"""What a shell offers behind an option or a command when Tab is pressed. Imports happen then, and not before."""
+"""Completions of a shell for options and commands. Modules are imported only when Tab is pressed."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ def _installed() -> list[Installed]:
 
     try:
         return installed()
-    except OSError:  # a folder that must not be read: there is nothing to offer, and nobody to tell
+    except OSError:  # a folder that may not be read: there is nothing to offer
         return []
 
 
 def _onnx_files(incomplete: str) -> list[str]:
-    """Return the .onnx files, and the folders, that a path could go on with."""
+    """Return the .onnx files and the folders that complete a path."""
     folder = os.path.dirname(incomplete)
     try:
         with os.scandir(folder or ".") as entries:

@@ -56,7 +56,7 @@ class ExportOptions(ConversionOptions, frozen=True, kw_only=True):
             path,
             None,
             "FILE",
-            "those that were added; of lite, its own",
+            "the added ones; for lite, its own",
         ),
     ] = None
     out: Annotated[
@@ -70,15 +70,15 @@ class ExportOptions(ConversionOptions, frozen=True, kw_only=True):
         ),
     ] = "."
     fp32: Annotated[bool, Option("Write float32, the default.", truth)] = False
-    fp16: Annotated[bool, Option("Write half precision, with float32 where half hurts.", truth)] = False
-    int8: Annotated[bool, Option("Write 8 bits; needs --calibration-data.", truth)] = False
+    fp16: Annotated[bool, Option("Write half precision, with float32 where accuracy needs it.", truth)] = False
+    int8: Annotated[bool, Option("Write 8-bit integers; needs --calibration-data.", truth)] = False
     calibration_data: Annotated[
         Sequence[str],
         Option("Video or folder to calibrate --int8 with. May be repeated.", texts, CALIBRATION, "PATH"),
     ] = ()
     calibration_method: Annotated[
         Literal["minmax", "entropy", "percentile"],
-        Option("Choice of ranges: minmax, entropy or percentile.", text, CALIBRATION, "HOW"),
+        Option("Method of choosing ranges: minmax, entropy or percentile.", text, CALIBRATION, "HOW"),
     ] = "percentile"
     calibration_items: Annotated[
         int | None,
@@ -94,7 +94,7 @@ class ExportOptions(ConversionOptions, frozen=True, kw_only=True):
     seed: Annotated[
         int,
         Option(
-            "Seed of the choice of crops and clips.",
+            "Seed for choosing crops and clips.",
             whole_number,
             CALIBRATION,
             "N",
@@ -104,7 +104,7 @@ class ExportOptions(ConversionOptions, frozen=True, kw_only=True):
     parity_data: Annotated[
         Sequence[str],
         Option(
-            "Video or folder to compare with the original on, besides the packaged crops. May be repeated.",
+            "Video or folder with faces for the comparison, besides the packaged crops. May be repeated.",
             texts,
             PARITY,
             "PATH",
@@ -112,7 +112,9 @@ class ExportOptions(ConversionOptions, frozen=True, kw_only=True):
     ] = ()
     labels: Annotated[
         str | None,
-        Option("File with the columns path,label of those videos: adds the AUC.", path, PARITY, "CSV"),
+        Option(
+            "CSV file with the columns path,label for those videos; adds the AUC to the report.", path, PARITY, "CSV"
+        ),
     ] = None
     accept_parity_loss: Annotated[
         bool, Option("Write the artifact even if it differs too much, and record that.", truth, PARITY)
@@ -141,7 +143,7 @@ class ExportOptions(ConversionOptions, frozen=True, kw_only=True):
     ] = 8192 * MEBIBYTE
 
     def __post_init__(self) -> None:
-        """Check each value by itself, and what excludes each other.
+        """Check each value, and that options do not exclude each other.
 
         Raises:
             UsageError: a value is out of range, or options contradict each other.
@@ -154,7 +156,7 @@ class ExportOptions(ConversionOptions, frozen=True, kw_only=True):
         if self.calibration_data and not self.int8:
             raise UsageError("--calibration-data is for --int8: add it, or leave the data out.")
         if self.labels and not (self.parity_data or self.calibration_data):
-            raise UsageError("--labels belong to videos: give those with --parity-data.")
+            raise UsageError("--labels needs videos: give them with --parity-data.")
 
     @property
     def precision(self) -> Literal["fp32", "fp16", "int8"]:
@@ -174,7 +176,7 @@ def export(
     ],
     **given: Any,
 ) -> None:
-    """Turn trained weights into an artifact: an ONNX file that takes uint8 RGB, proven against the original.
+    """Export trained weights as an artifact: an ONNX file that takes uint8 RGB and is checked against the original.
 
     Exit codes:
 
@@ -193,7 +195,7 @@ def export(
         refuse_missing_artifact(detector)
     changed = options.weights or options.variant or options.fp32 or options.precision != "fp32" or options.parity_data
     if is_artifact and (options.engine is None or changed):
-        raise UsageError(f"{detector} is exported already: only --engine, with what belongs to it, makes more of it.")
+        raise UsageError(f"{detector} is already exported: only --engine and its options apply to it.")
     capabilities = _capabilities(options.sm)
     console = Console(stderr=True)
     with console.status(f"Exporting {detector} ...") as status, log_shown(status, detector):

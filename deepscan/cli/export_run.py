@@ -80,7 +80,7 @@ SKIPPED_SHOWN = 5
 
 
 def say_skipped(console: Console, skipped: Sequence[str]) -> None:
-    """Show which of the user's videos gave nothing, the first of them with the reason."""
+    """Show which of the user's videos gave no crops or clips, the first of them with the reason."""
     for line in skipped[:SKIPPED_SHOWN]:
         console.print(Text(f"left out: {printable(line)}", "yellow"), soft_wrap=True)
     if len(skipped) > SKIPPED_SHOWN:
@@ -109,7 +109,7 @@ def say_made(console: Console, made: ExportResult, out: Path) -> None:
 
 
 def say_missed(console: Console, miss: ParityMiss) -> None:
-    """Show the whole comparison, worst cases and all."""
+    """Show the whole comparison, including the worst cases."""
     for line in readable(miss.report).splitlines():
         console.print(Text(printable(line)), soft_wrap=True)
 

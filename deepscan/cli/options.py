@@ -191,14 +191,14 @@ def _file_values(path: str | None, fields: Mapping[str, object]) -> Values:
     except OSError as error:
         raise UsageError(f"--config {path} cannot be read ({error.strerror}): check the path.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {path} is no TOML ({error}): see `deepscan scan --show-config`.") from error
+        raise UsageError(f"--config {path} is not valid TOML ({error}): see `deepscan scan --show-config`.") from error
     values: Values = {}
     for name, value in found.items():
         key = name.replace("_", "-")
         if key not in fields or key in NOT_IN_FILES:
-            raise UsageError(f"{path}: {name} is no option: see `deepscan scan --show-config` for all of them.")
+            raise UsageError(f"{path}: {name} is not an option: see `deepscan scan --show-config` for all of them.")
         if isinstance(value, dict):
-            raise UsageError(f"{path}: {name} is a table: give an option its value with =.")
+            raise UsageError(f"{path}: {name} is a table: give the option's value with =.")
         if key in values:
             raise UsageError(f"{path}: {name} is given twice, with - and with _: leave one out.")
         values[key] = value
@@ -211,5 +211,5 @@ def _toml(flag: str, value: Any) -> str:
     try:
         str(value).encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"{flag} holds bytes that are no text, which TOML cannot say: rename that file.") from error
+        raise UsageError(f"{flag} is not valid text, which TOML cannot hold: rename that file.") from error
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,4 +1,4 @@
-"""Running one command, and what its end looks like: at most one line on stderr, and a documented exit code."""
+"""Running one command: at its end, at most one line on stderr and a documented exit code."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ READER_LEFT: Final = 141
 DEBUG_OPTION: Final = "--debug"
 DEBUG_VARIABLE: Final = "DEEPSCAN_DEBUG"
 
-# Of errors about a path: what is at fault is that path, or the disk, and not this program.
+# Errors about a path for which the path or the disk is at fault, not this program.
 OF_THE_MACHINE: Final = frozenset(
     [errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ELOOP]
 )
-# What Typer says of values, in the words of a library for programs.
+# Typer's messages about values, and what is printed instead.
 TYPERS_WORDS: Final = {
     "Value error, ": "",
     "Input should be a valid integer, unable to parse string as an integer": "it must be a whole number",
@@ -46,7 +46,7 @@ def raise_interrupt(number: int, _frame: FrameType | None) -> None:
 
 
 def refuse_after_interrupt() -> None:
-    """End the command if a signal has come whose KeyboardInterrupt was swallowed, as in a library's callback.
+    """End the command if a signal has come whose KeyboardInterrupt was lost, as in a library's callback.
 
     Raises:
         KeyboardInterrupt: one has.
@@ -88,7 +88,7 @@ def run(arguments: Sequence[str], *, when_loaded: Callable[[], None] = lambda: N
 
 
 def _end(error: BaseException) -> tuple[int, str]:
-    """Return the exit code for what ended a command, and the line about it, which may be empty."""
+    """Return the exit code for the exception that ended a command, and the line to print, which may be empty."""
     if isinstance(error, KeyboardInterrupt) or _signals or type(error).__name__ == "Abort":
         return INTERRUPTED, "Interrupted."
     if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
@@ -103,14 +103,14 @@ def _end(error: BaseException) -> tuple[int, str]:
         return OUTPUT_FAILED, f"stdout cannot be written ({error.strerror}): send it to another place."
     if isinstance(error, OSError) and error.filename is not None and error.errno in OF_THE_MACHINE:
         path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else error.filename
-        return OUTPUT_FAILED, f"{path} cannot be used ({error.strerror}): give another path, or see to that."
+        return OUTPUT_FAILED, f"{path} cannot be used ({error.strerror}): give another path, or remove the cause."
     if hasattr(error, "format_message"):  # Typer's and Click's errors, whichever of the two defines them
         return _usage(error)
     return UNEXPECTED, _unexpected(error)
 
 
 def _usage(error: BaseException) -> tuple[int, str]:
-    """Return how a command line that cannot be understood ends: with the help where no command was given."""
+    """Return the exit code and the line for an invalid command line; without a command, the help has been printed."""
     context = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":
         return WRONG_USAGE, ""  # making the error has printed the help
@@ -122,7 +122,7 @@ def _usage(error: BaseException) -> tuple[int, str]:
 
 
 def _unexpected(error: BaseException) -> str:
-    """Return the line about an error that nobody expected."""
+    """Return the line about an unexpected error."""
     if isinstance(error, MemoryError):
         what = "The memory is full"
     else:
@@ -132,7 +132,7 @@ def _unexpected(error: BaseException) -> str:
 
 
 def _where() -> str:
-    """Return where faults are reported, from the package's metadata."""
+    """Return where to report bugs, from the package's metadata."""
     from importlib.metadata import PackageNotFoundError, metadata
 
     from deepscan.installing import DISTRIBUTION
@@ -157,7 +157,7 @@ def _say(line: str) -> None:
 
 
 def _flushed(code: int) -> int:
-    """Write what is still waiting to go to stdout, and return the exit code."""
+    """Flush stdout, and return the exit code."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:

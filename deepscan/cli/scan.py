@@ -88,7 +88,7 @@ def _scan(paths: list[str] | None, options: ScanOptions, output: OutputOptions) 
 
     quiet = output.quiet
     if STDOUT in (output.log, options.trace):
-        raise UsageError("- names no file: give --log and --trace the path of one.")
+        raise UsageError("--log and --trace cannot write to stdout: give the path of a file instead of -.")
     if output.log is not None:
         refuse_bad_log(output.log)
     if output.dry_run and options.trace is not None:
@@ -96,7 +96,7 @@ def _scan(paths: list[str] | None, options: ScanOptions, output: OutputOptions) 
         options = structs.replace(options, trace=None)
     target = _target(output)
     if output.prune and not isinstance(target, Path):
-        raise UsageError("--prune is about the CSV of --out FILE: on stdout there are only this scan's rows anyway.")
+        raise UsageError("--prune applies to the CSV of --out FILE: stdout has only this scan's rows anyway.")
     given = _given(paths, output.from_file, quiet=quiet)
     running = deepscan.scan(given, options, allow_empty=True)
     for warning in running.plan.warnings:
@@ -124,7 +124,7 @@ def _scan(paths: list[str] | None, options: ScanOptions, output: OutputOptions) 
 
 @contextmanager
 def _logged(events: EventLog | None, running: Scan) -> Iterator[None]:
-    """Write the begin and the end of a scan into its log, and say what is missing there."""
+    """Log the start and the end of a scan, and print what is missing in the log."""
     if events is None:
         yield
         return
@@ -169,7 +169,7 @@ def _target(output: OutputOptions) -> Path | Printed:
     if out is not None:
         raise UsageError("--jsonl - and --out exclude each other: --out FILE.csv writes a .jsonl beside it anyway.")
     if output.csv_bom:
-        raise UsageError("--csv-bom belongs to a CSV, and --jsonl - prints none: leave one of them out.")
+        raise UsageError("--csv-bom applies to a CSV, and --jsonl - prints none: leave one of them out.")
     return "jsonl"
 
 

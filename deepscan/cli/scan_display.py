@@ -58,8 +58,8 @@ def progress_line(share: float, parts: list[str], width: int, *, bar: str = "━
 
     Args:
         share: how much is done, 0 to 1.
-        parts: what to say, the most important first; empty ones are left out.
-        width: cells that the line may take.
+        parts: texts to show, the most important first; empty ones are left out.
+        width: cells available for the line.
         bar: a character to draw the bar with.
     """
     share = min(max(share, 0.0), 1.0)
@@ -110,9 +110,9 @@ class ScanDisplay:
     """Follows one scan; use it as a context around the loop over the results.
 
     Attributes:
-        failed: how many results have neither a score nor the certainty that there is no face.
-        known: how many results come from earlier runs.
-        labels: how many results have each label.
+        failed: number of results with neither a score nor the certainty that there is no face.
+        known: number of results from earlier runs.
+        labels: number of results with each label.
     """
 
     def __init__(self, scan: Scan, *, quiet: bool, verbose: bool) -> None:
@@ -196,7 +196,7 @@ class ScanDisplay:
             self._say(Text(f"Written: {printable(files)}"))
 
     def _say(self, line: Text) -> None:
-        """Print a line, not folded where nobody sees it: programs read it then."""
+        """Print a line, folded on a terminal only: elsewhere programs read it."""
         self._console.print(line, soft_wrap=not self._console.is_terminal)
 
     def _refresh(self) -> None:

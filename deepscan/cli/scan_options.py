@@ -33,9 +33,9 @@ class OutputOptions(msgspec.Struct, frozen=True, kw_only=True):
     verbose: Annotated[bool, Option("Print each result as it comes.", truth, short="-v")] = False
     config: Annotated[
         str | None,
-        Option("TOML file with any of these options, by their names; the command line wins.", path, None, "FILE"),
+        Option("TOML file that sets any of these options by name; the command line wins.", path, None, "FILE"),
     ] = None
-    show_config: Annotated[bool, Option("Print the options in force as such a file, and exit.", truth)] = False
+    show_config: Annotated[bool, Option("Print the options in force as a TOML file, and exit.", truth)] = False
     from_file: Annotated[
         str | None,
         Option("File with one path per line, or paths separated by NUL bytes; - reads stdin.", text, "Inputs", "LIST"),
@@ -56,7 +56,7 @@ class OutputOptions(msgspec.Struct, frozen=True, kw_only=True):
     hash: Annotated[
         HashChoice,
         Option(
-            "How files are recognized: fast, by head, middle and tail, or full, by every byte.", text, "Going on", "HOW"
+            "Hash that identifies files: fast (head, middle and tail) or full (every byte).", text, "Going on", "HOW"
         ),
     ] = "fast"
 

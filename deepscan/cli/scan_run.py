@@ -32,11 +32,11 @@ class Interrupts:
 
 @contextmanager
 def interruptible(stop: Callable[[], None], *, quiet: bool) -> Iterator[Interrupts]:
-    """Within this, a first signal calls `stop`, and a second one raises KeyboardInterrupt.
+    """Within this, the first signal calls `stop`, and the second one raises KeyboardInterrupt.
 
     Args:
-        stop: makes the scan end when the files in flight are finished; is called from a signal's handler.
-        quiet: say nothing.
+        stop: ends the scan when the files in flight are finished; called from a signal's handler.
+        quiet: whether to print nothing.
 
     Raises:
         KeyboardInterrupt: there was a second signal, or one before this that went unnoticed.
@@ -69,13 +69,13 @@ READERS = 8
 
 @dataclass(frozen=True, slots=True)
 class Continuing:
-    """What of earlier runs with the same output counts.
+    """Which results of earlier runs with the same output are used.
 
     Attributes:
-        hashing: how files are known again.
-        fresh: nothing does.
-        retry_failed: failures do not.
-        prune: only results of this command's inputs and detectors are in the CSV.
+        hashing: how files are recognized.
+        fresh: none.
+        retry_failed: all but failures.
+        prune: whether only results of this command's inputs and detectors are in the CSV.
     """
 
     hashing: Literal["fast", "full"]
@@ -87,15 +87,15 @@ class Continuing:
 def run_to_files(
     running: Scan, display: ScanDisplay, out: Path, how: Continuing, *, bom: bool = False, quiet: bool
 ) -> Path | None:
-    """Scan into a CSV and its journal; whatever ends the scan, what is finished is there.
+    """Scan into a CSV and its journal; finished results are kept, whatever ends the scan.
 
     Args:
         running: what to scan.
         display: what shows it.
         out: path of the CSV.
-        how: what of earlier runs counts.
+        how: which results of earlier runs are used.
         bom: whether the CSV begins with a byte order mark.
-        quiet: say nothing.
+        quiet: whether to print nothing.
 
     Returns:
         The path of the CSV, if there is any result.
@@ -135,19 +135,19 @@ def run_to_files(
                         running.unskip(index)
         except KeyboardInterrupt:
             running.stop()
-        except BaseException:  # days of results are not lost to whatever ended the scan
+        except BaseException:  # keep days of results, whatever ended the scan
             files.commit()
             raise
         return files.commit()
 
 
 def show_plan(running: Scan, out: Path | None, how: Continuing) -> None:
-    """Print what a scan would do, without touching anything: a line for each input.
+    """Print what a scan would do with each input, and write nothing.
 
     Args:
         running: the scan.
-        out: the CSV that it would write; None where it would print, and know of no earlier results.
-        how: what of earlier runs counts.
+        out: the CSV that it would write; None where it would print, without earlier results.
+        how: which results of earlier runs are used.
     """
     from deepscan.cli.screen import printable
     from deepscan.runtime.store.journal import journal_path
@@ -184,7 +184,7 @@ def show_plan(running: Scan, out: Path | None, how: Continuing) -> None:
 def run_to_stdout(
     running: Scan, display: ScanDisplay, *, form: Literal["csv", "jsonl"] = "csv", bom: bool = False, quiet: bool
 ) -> None:
-    """Print each row, of a CSV or of a JSONL, as soon as those before it are there."""
+    """Print each row of a CSV or a JSONL as soon as the rows before it are printed."""
     from deepscan.runtime.store.writers import BOM, CSV_HEADER, OrderedLines, csv_line, jsonl_line
 
     head, line_of = ((BOM if bom else "") + CSV_HEADER, csv_line) if form == "csv" else ("", jsonl_line)
@@ -239,7 +239,7 @@ def logging_lines(*, quiet: bool, events: logging.Handler | None) -> Iterator[No
 
 
 def _contents(running: Scan, how: Continuing, *, quiet: bool) -> Contents:
-    """Find out what the inputs hold; of many files that takes a moment, which is said."""
+    """Return the content ids of the inputs, with a progress line, as many files take a moment."""
     from rich.console import Console
     from rich.progress import Progress, TextColumn
 

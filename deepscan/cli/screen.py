@@ -50,7 +50,7 @@ def statuses_in_words(statuses: Mapping[str, int], labels: Mapping[str, int]) ->
 
 
 def stretch(start_seconds: float, end_seconds: float, digits: int) -> str:
-    """Write a stretch of time, as `2-3 s`; one that is no longer than can be written, as `2 s`."""
+    """Write a stretch of time as `2-3 s`, or as `2 s` where start and end are equal when rounded."""
     start, end = f"{start_seconds:.{digits}f}", f"{end_seconds:.{digits}f}"
     return f"{start} s" if start == end else f"{start}-{end} s"
 
@@ -61,7 +61,7 @@ def _digits(threshold: float) -> str:
 
 
 def shown(status: Status, subject: object) -> Callable[[str], None]:
-    """Return what takes a line about `subject` and shows it."""
+    """Return a function that shows a line about `subject`."""
     from rich.markup import escape
 
     return lambda line: status.update(escape(printable(f"{subject}: {line} ...")))

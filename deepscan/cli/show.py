@@ -56,7 +56,7 @@ def show(
             "elapsed: slowest scan first.",
         ),
     ] = "score",
-    rows: Annotated[int, typer.Option(min=1, metavar="N", help="Most rows to show.")] = MOST_ROWS,
+    rows: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of rows to show.")] = MOST_ROWS,
 ) -> None:
     """Show the rows of a scan, highest score first, or everything that is known about one video.
 
@@ -94,7 +94,11 @@ def show(
 
 
 def _known_status(status: str | None) -> str | None:
-    """Return the status, once it is clear that there is such a one."""
+    """Return the status if it exists.
+
+    Raises:
+        UsageError: it does not.
+    """
     from typing import get_args
 
     from deepscan.errors import UsageError

@@ -250,13 +250,13 @@ def _counted(count: int, noun: str) -> str:
 
 
 def in_order(rows: Sequence[tuple[VideoResult, int]], order: Order) -> list[tuple[VideoResult, int]]:
-    """Sort rows; of equal ones, the one that was found first comes first.
+    """Sort rows; equal rows keep their order.
 
     Args:
         rows: each with the place of its record, which grows with time.
-        order: `score` has the highest first, then what was looked at and has none, then failures, by status; `status`
-            is alphabetical, with the highest score first in each; `time`, `duration` and `elapsed` have the latest or
-            longest first.
+        order: `score` puts the highest first, then inputs that were scanned but have no score, then failures by status;
+            `status` is alphabetical, with the highest score first in each; `time`, `duration` and `elapsed` put the
+            latest or longest first.
     """
     match order:
         case "score":

@@ -18,7 +18,7 @@ PLAIN: Final = str.maketrans("▁▂▃▄▅▆▇█─━│╸╺…", "1234
 
 
 class StdoutError(OSError):
-    """Nothing can be written to stdout, for another reason than that its reader has left."""
+    """Writing to stdout failed for another reason than that its reader has left."""
 
 
 class _Stdout(io.FileIO):
@@ -32,7 +32,7 @@ class _Stdout(io.FileIO):
 
 
 class _Stderr(io.FileIO):
-    """What cannot be said is lost: results are not, and the exit code tells."""
+    """Drops what cannot be written; results are not lost, and the exit code tells."""
 
     def write(self, data: object, /) -> int:
         try:
@@ -42,7 +42,7 @@ class _Stderr(io.FileIO):
 
 
 def prepare_streams() -> None:
-    """Replace the process's own standard streams by ones that never surprise; a test's or a caller's stay."""
+    """Replace the process's own standard streams by ones with defined errors; a test's or a caller's stay."""
     codecs.register_error(LEGIBLE, _legible)
     if not re.fullmatch("[1-9][0-9]{0,8}", os.environ.get(WIDTH, "80")):
         del os.environ[WIDTH]  # Rich would divide by 0, or fail to read it
@@ -58,7 +58,7 @@ def prepare_streams() -> None:
 
 
 def silence_stdout() -> None:
-    """Send what is still to be printed nowhere."""
+    """Discard what is still to be printed."""
     if isinstance(sys.stdout, io.TextIOWrapper) and isinstance(getattr(sys.stdout.buffer, "raw", None), _Stdout):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, STDOUT)

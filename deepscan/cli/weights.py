@@ -30,7 +30,7 @@ def add(
     ],
     **given: Any,
 ) -> None:
-    """Recognize the detector of a checkpoint, verify it, and make it ready for `deepscan scan --model`."""
+    """Recognize the detector of a checkpoint, verify its weights, and make them ready for `deepscan scan --model`."""
     from rich.console import Console
 
     from deepscan.cli.screen import log_shown
@@ -70,7 +70,7 @@ def random(
 
 @app.command(cls=Command, name="list")
 def list_() -> None:
-    """List the weights that were added; of one detector the first is what --model takes."""
+    """List the added weights; --model takes the first of each detector."""
     from rich.console import Console
     from rich.text import Text
 
@@ -121,7 +121,7 @@ def remove(
             having = ", ".join(f"{detector}@{entry.record.short_hash}" for entry in of_name)
             few = f"{len(fitting)} sets of weights" if fitting else "No weights"
             use = f"name one of {having}" if having else "see `deepscan weights list`"
-            raise UsageError(f"{few} here are called {name}: {use}.")
+            raise UsageError(f"{few} here match {name}: {use}.")
         [entry] = fitting
         remove_installed(entry)
         Console(stderr=True).print(

@@ -1,4 +1,4 @@
-"""What a detector's module defines; no torch here, so that detectors can be listed where it is not installed.
+"""Contents of a detector's module, without torch, so that detectors can be listed where it is not installed.
 
     DETECTOR = Detector(spec=..., build=..., publication=...)
 
@@ -34,14 +34,14 @@ MIN_FACE_PIXELS: Final = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One published measure of a detector: what its source says, not what this package measures.
+    """One published measure of a detector, as its source gives it; this package did not measure it.
 
     Attributes:
         test_set: the data.
         metric: the measure, and per what: `video AUC`, `frame AUC`.
-        value: in percent; None if nobody was found to give it.
+        value: in percent; None if no source gives it.
         source: table or page that gives the value. `as others repeat it` means that the paper's own table was not
-            looked up.
+            consulted.
     """
 
     test_set: str

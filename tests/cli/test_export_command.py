@@ -136,7 +136,7 @@ def test_an_artifact_without_zero_points_is_wanted_for_an_engine(eight_bits: Ran
         (["nowhere.pth"], 2, "nowhere.pth does not exist"),
         ([str(WEIGHTS)], 2, f"run `deepscan weights add {WEIGHTS}`"),
         ([str(ROOT / "weights")], 2, "is a folder and no detector"),
-        ([str(ROOT / "deepscan" / "assets" / "lite.onnx")], 2, "is exported already: only --engine"),
+        ([str(ROOT / "deepscan" / "assets" / "lite.onnx")], 2, "is already exported: only --engine"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(arguments: list[str], code: int, says: str, tmp_path: Path) -> None:

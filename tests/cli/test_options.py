@@ -105,9 +105,9 @@ def test_the_command_line_wins(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("frmaes = 3", "frmaes is no option: see `deepscan scan --show-config` for all of them."),
-        ("config = 'x'", "config is no option: see"),
-        ("[limits]\nframes = 3", "limits is no option: see"),
+        ("frmaes = 3", "frmaes is not an option: see `deepscan scan --show-config` for all of them."),
+        ("config = 'x'", "config is not an option: see"),
+        ("[limits]\nframes = 3", "limits is not an option: see"),
         ("min-face = 3\nmin_face = 3", "min_face is given twice, with - and with _: leave one out."),
         ("frames = '3'", "frames must be a whole number from 1 to 1,000,000, not '3'."),
         ("frames = true", "frames must be a whole number from 1 to 1,000,000, not True (bool)."),
@@ -116,7 +116,7 @@ def test_the_command_line_wins(tmp_path: Path) -> None:
         ("recursive = 'no'", "recursive must be True or False, not 'no'."),
         ("sampling = 'some'", "sampling 'some' is not known: use one of full, quick, paper."),
         ("include = [3]", "include must be text, not 3."),
-        ("[include]\na = 3", "include is a table: give an option its value with =."),
+        ("[include]\na = 3", "include is a table: give the option's value with =."),
         ("out = 3", "out must be text, not 3."),
         ("max-faces = -1", "max-faces must be a whole number from 0 to"),
         ("device = 1979-05-27", "device must be text, not datetime.date(1979, 5, 27) (date)."),
@@ -134,7 +134,8 @@ def test_what_is_wrong_in_a_file_is_said_with_file_and_key(
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [(None, "cannot be read (No such file"), (b"a = ", "is no TOML ("), (b"\xff", "is no TOML (")]
+    ("content", "says"),
+    [(None, "cannot be read (No such file"), (b"a = ", "is not valid TOML ("), (b"\xff", "is not valid TOML (")],
 )
 def test_a_file_that_cannot_be_read_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, says: str
@@ -147,7 +148,7 @@ def test_a_file_that_cannot_be_read_is_refused(
 
 def test_a_name_that_is_no_text_cannot_be_in_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["scan", "--trace", os.fsdecode(b"\xff"), "--show-config"]) == 2
-    assert "trace holds bytes that are no text" in capsys.readouterr().err
+    assert "trace is not valid text" in capsys.readouterr().err
 
 
 def test_wrong_usage_leaves_no_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

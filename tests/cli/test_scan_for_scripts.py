@@ -71,7 +71,7 @@ def test_nothing_found_is_no_row_and_no_failure(tmp_path: Path, arguments: list[
         (["--jsonl", "r.jsonl"], "--out FILE.csv"),
         (["--jsonl", "-", "--out", "r.csv"], "exclude each other"),
         (["--jsonl", "-", "--out", "-"], "exclude each other"),
-        (["--jsonl", "-", "--csv-bom"], "--csv-bom belongs to a CSV"),
+        (["--jsonl", "-", "--csv-bom"], "--csv-bom applies to a CSV"),
     ],
 )
 def test_what_contradicts_itself_is_refused(tmp_path: Path, arguments: list[str], said: str) -> None:

@@ -70,7 +70,9 @@ def subjects_of(
     if not models or not all(models) or len(set(models)) < len(models):
         raise UsageError(f"{','.join(models)!r} must name each detector once, with commas between them.")
     if not all(_is_text(model) for model in models):
-        raise UsageError(f"The name of {','.join(models)!a} is not valid text, which reports are: rename the file.")
+        raise UsageError(
+            f"The name of {','.join(models)!a} is not valid text and cannot be in a report: rename the file."
+        )
     one_of("--backend", backend, accepted=("all", *backend_names()))
     return [_subject(model, setup, backend, precision) for model in models]
 
