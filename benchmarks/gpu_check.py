@@ -23,6 +23,7 @@ from deepscan.runtime.cuda.device import DeviceArray
 from deepscan.runtime.faces.cropping import crop_specs_for, piece_of
 from deepscan.runtime.faces.detections import Detection
 from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
+from deepscan.runtime.media.frames import DevicePicture
 from deepscan.runtime.pipeline.stages import FacesStage
 
 MOST_MEAN_LEVELS: Final = 2.0
@@ -110,7 +111,7 @@ def crops_agree(model: str, example: str) -> Check:
             at = Detection(found.boxes[number], found.landmarks[number])
             pieces = (piece_of(each.frame, at, cut) for each in (look, other))
             pairs.append(tuple(getattr(piece, "pixels", piece) for piece in pieces))  # type: ignore[arg-type]
-        if other.frame.picture.work is not None:
+        if isinstance(other.frame.picture, DevicePicture):
             other.frame.picture.work.finish()
     on_device = bool(pairs) and all(isinstance(pair[1], DeviceArray) for pair in pairs)
     if not on_device:

@@ -16,6 +16,7 @@ from deepscan.runtime.faces.detections import Detection, Faces
 from deepscan.runtime.media.decoder_choice import DecoderCounts, DeviceDecoding
 from deepscan.runtime.media.device_work import DeviceWork
 from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
+from deepscan.runtime.media.frames import DevicePicture
 from deepscan.runtime.pipeline.pipeline import Pipeline
 from deepscan.runtime.pipeline.pipeline_scan import ON_CPU, ON_GPU, Decoders, PipelineScan
 from deepscan.runtime.pipeline.settings import resolve_settings
@@ -75,9 +76,9 @@ class StagesAlone:
             if self._cut.frames > 1 and len(waiting) >= self._cut.frames:
                 clip_of((timed.piece for timed in waiting[: self._cut.frames]), self._cut)
                 del waiting[: self._cut.frames]
-            work = look.frame.picture.work
-            if work is not None and (number % self._faces_stage.batch == 0 or number == len(looks)):
-                work.finish()
+            picture, last = look.frame.picture, number == len(looks)
+            if isinstance(picture, DevicePicture) and (last or number % self._faces_stage.batch == 0):
+                picture.work.finish()
 
 
 def worker_pipeline(

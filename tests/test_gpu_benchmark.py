@@ -21,6 +21,7 @@ from benchmarks.gpu_stages import StagesAlone
 from benchmarks.gpu_works import NAMES, Job, Measuring
 from deepscan.export.artifact import store_artifact
 from deepscan.models.networks.artifact_graph import ArtifactGraph
+from deepscan.runtime.media.frames import host_picture
 from deepscan.runtime.media.pyav_reader import open_video
 from deepscan.runtime.system.machine import nvidia_gpus
 from tests.footage import ASTRONAUT
@@ -104,7 +105,7 @@ def test_videos_hold_a_face_and_move(tmp_path: Path) -> None:
     assert decoded(footage.paths(), [DecoderGroup("cpu", 2, 1)])[0] == 30
     with open_video(str(footage.paths()[0]), threads=1) as reader:
         assert reader.info.codec == "hevc"
-        lumas = [frame.picture.planes[0].astype(int) for frame in reader.frames()]
+        lumas = [host_picture(frame).planes[0].astype(int) for frame in reader.frames()]
     assert np.abs(lumas[5] - lumas[4]).mean() > 1
     alone = StagesAlone(footage.paths()[0], "lite", device="cpu")
     assert alone.frames == 10

@@ -15,12 +15,16 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from deepscan.runtime.media.frames import DevicePicture
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from deepscan.runtime.cuda.pixels import Pixels
     from deepscan.runtime.faces.alignment import IntBox
-    from deepscan.runtime.media.frames import Box, Frame, Picture
+    from deepscan.runtime.media.frames import Box, Frame, Geometry, Picture
     from deepscan.spec import SquareCrop
 
 NEUTRAL_CHROMA = 128
@@ -54,26 +58,24 @@ def crop_rgb(frame: Frame, box: Box, size: int) -> Pixels:
 def region_rgb(frame: Frame, box: IntBox) -> Pixels:
     """Return whole pixels (x0, y0, x1, y1) of the upright picture, x1 and y1 beyond the last: RGB [y1-y0, x1-x0, 3]."""
     x0, y0, x1, y1 = box
-    if x1 <= x0 or y1 <= y0:
-        nothing = max(0, y1 - y0), max(0, x1 - x0), 3
-        work = frame.picture.work
-        return np.zeros(nothing, np.uint8) if work is None else work.nothing_yet(nothing)
-    return _sampled_rgb(frame, box, x1 - x0, y1 - y0)
+    return _sampled_rgb(frame, box, max(0, x1 - x0), max(0, y1 - y0))
 
 
-def plane_boxes(frame: Frame, upright_box: Box) -> list[Box]:
+def plane_boxes(picture: Picture | DevicePicture, geometry: Geometry, upright_box: Box) -> list[Box]:
     """Return a box of the upright picture in the samples of each plane."""
-    box = frame.geometry.coded_box(upright_box)
-    first, *chroma = frame.picture.planes
-    return [box, *(_chroma_box(box, frame.picture, plane.shape, first.shape) for plane in chroma)]
+    box = geometry.coded_box(upright_box)
+    luma, *chroma = (plane.shape for plane in picture.planes)
+    return [box, *(_chroma_box(box, shape, luma, left=picture.left_chroma) for shape in chroma)]
 
 
 def _sampled_rgb(frame: Frame, upright_box: Box, width: int, height: int) -> Pixels:
     """Resample a box of the upright picture to RGB [height, width, 3]."""
     picture, geometry = frame.picture, frame.geometry
-    boxes = plane_boxes(frame, upright_box)
-    if picture.work is not None:
+    boxes = plane_boxes(picture, geometry, upright_box)
+    if isinstance(picture, DevicePicture):
         return picture.work.resampled(picture, boxes, geometry.orientation, width, height)
+    if not width or not height:
+        return np.zeros((height, width, 3), np.uint8)
     sides = (height, width) if geometry.orientation.transpose else (width, height)
     sampled = [
         _resample(plane, box, sides, picture.bit_depth) for plane, box in zip(picture.planes, boxes, strict=True)
@@ -86,10 +88,10 @@ def _sampled_rgb(frame: Frame, upright_box: Box, width: int, height: int) -> Pix
     return geometry.orientation.apply(rgb)  # type: ignore[arg-type]
 
 
-def _chroma_box(box: Box, picture: Picture, chroma: tuple[int, int], luma: tuple[int, int]) -> Box:
+def _chroma_box(box: Box, chroma: Sequence[int], luma: Sequence[int], *, left: bool) -> Box:
     """Scale a luma box to a chroma plane; odd sizes round the plane up, so the factor is a power of two."""
     down, across = (_subsampling(of_luma, of_chroma) for of_luma, of_chroma in zip(luma, chroma, strict=True))
-    shift = LEFT_CHROMA_SHIFT if across > 1 and picture.left_chroma else 0.0
+    shift = LEFT_CHROMA_SHIFT if across > 1 and left else 0.0
     x0, y0, x1, y1 = box
     return x0 / across + shift, y0 / down, x1 / across + shift, y1 / down
 

@@ -53,17 +53,16 @@ class FrameInputs:
         size = 1 << (len(frames) - 1).bit_length()
         padded = (size, CHANNELS, self._aligned(height), self._aligned(width))
         shape = (len(frames), CHANNELS, height, width)
-        work = frames[0].frame.picture.work
-        assert work is not None, "frames on a device say what works on them"
+        work = frames[0].picture.work
         bound = self._input((size, height, width), padded, work)
         target = DeviceArray(bound, bound.address, shape, FLOATS, packed_strides(padded, FLOATS))
         work.shrunk_into(
             target,
             [
                 (
-                    each.frame.picture,
-                    plane_boxes(each.frame, (0.0, 0.0, each.frame.geometry.width, each.frame.geometry.height)),
-                    each.frame.geometry.orientation,
+                    each.picture,
+                    plane_boxes(each.picture, each.geometry, (0.0, 0.0, each.geometry.width, each.geometry.height)),
+                    each.geometry.orientation,
                 )
                 for each in frames
             ],

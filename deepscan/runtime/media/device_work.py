@@ -21,7 +21,7 @@ from deepscan.runtime.media.shot_boundaries import sample_places
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepscan.runtime.media.frames import Box, Orientation, Picture
+    from deepscan.runtime.media.frames import Box, DevicePicture, Orientation
 
 BYTES: Final = np.dtype(np.uint8)
 CHANNELS: Final = 3
@@ -47,7 +47,7 @@ class DeviceWork:
         return replace(self.queue.empty(shape, BYTES), work=self)
 
     def resampled(
-        self, picture: Picture, boxes: Sequence[Box], orientation: Orientation, width: int, height: int
+        self, picture: DevicePicture, boxes: Sequence[Box], orientation: Orientation, width: int, height: int
     ) -> DeviceArray:
         """Note that a box of a picture is resampled.
 
@@ -62,6 +62,8 @@ class DeviceWork:
             RGB uint8 [height, width, 3], once `finish` was called.
         """
         target = self.nothing_yet((height, width, CHANNELS))
+        if not target.nbytes:
+            return target
         job = resample_job(picture, boxes, orientation, width, height)
         job["matrix"] = picture.color.rgb_matrix()
         job["target"], job["target_row"] = target.address, target.strides[0]
@@ -70,7 +72,9 @@ class DeviceWork:
         self._held += [picture, target]
         return target
 
-    def shrunk_into(self, target: DeviceArray, pictures: Sequence[tuple[Picture, Sequence[Box], Orientation]]) -> None:
+    def shrunk_into(
+        self, target: DeviceArray, pictures: Sequence[tuple[DevicePicture, Sequence[Box], Orientation]]
+    ) -> None:
         """Note that whole pictures are scaled to the input of a face detector.
 
         Args:
@@ -147,7 +151,7 @@ class DeviceWork:
 
 
 def resample_job(
-    picture: Picture, boxes: Sequence[Box], orientation: Orientation, width: int, height: int
+    picture: DevicePicture, boxes: Sequence[Box], orientation: Orientation, width: int, height: int
 ) -> NDArray[Any]:
     """Return a line of `RESAMPLE` [1] without matrix and target."""
     job = np.zeros(1, dtype=RESAMPLE)
@@ -175,7 +179,7 @@ def inverted(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def luma_sums(queue: Queue, plane: DeviceArray) -> DeviceArray:
-    """Begin to add up samples of a luma plane, uint8 or uint16 [H, W]; see `Picture.luma_sums`.
+    """Begin to add up samples of a luma plane, uint8 or uint16 [H, W]; see `DevicePicture.luma_sums`.
 
     Returns:
         uint32 [16, 16], once the queue was waited for.

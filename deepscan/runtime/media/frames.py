@@ -11,6 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from deepscan.runtime.cuda.device import DeviceArray
     from deepscan.runtime.media.color import Color
     from deepscan.runtime.media.device_work import DeviceWork
 
@@ -65,6 +66,11 @@ class Geometry:
     def _stretched_width(self) -> int:
         return max(1, round(self.coded_width * self.pixel_aspect))
 
+    def shrunk(self, longest_side: int) -> tuple[int, int]:
+        """Return width and height of the upright picture, scaled down so that its longer side fits."""
+        scale = min(1.0, longest_side / max(self.width, self.height))
+        return max(1, round(self.width * scale)), max(1, round(self.height * scale))
+
     def coded_box(self, box: Box) -> Box:
         """Map a box (x0, y0, x1, y1) of the upright picture to decoded pixels."""
         x0, y0, x1, y1 = box
@@ -84,24 +90,43 @@ class Picture:
 
     Attributes:
         planes: Y, Cb and Cr, or Y alone for gray video; G, B and R where `color` has the identity matrix. uint8, or
-            uint16 for more than 8 bits. [H, W] each. Numpy's arrays, or `DeviceArray`s where `work` is given.
+            uint16 for more than 8 bits. [H, W] each.
         bit_depth: bits per sample.
         color: what the numbers mean.
         left_chroma: chroma samples sit on the left luma sample of their group (MPEG-2 and later), not in its middle.
-        work: what makes crops of planes that lie in a device's memory.
-        luma_sums: of such a picture, uint32 [16, 16]: the sums of the samples that `luma_signature` looks at.
     """
 
-    planes: tuple[Any, ...]
+    planes: tuple[NDArray[Any], ...]
     bit_depth: int
     color: Color
     left_chroma: bool
-    work: DeviceWork | None = None
-    luma_sums: NDArray[np.uint32] | None = None
 
     @property
     def nbytes(self) -> int:
         """Memory that the planes keep alive, in bytes."""
+        return sum(plane.nbytes for plane in self.planes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DevicePicture:
+    """A `Picture` whose planes lie in a device's memory.
+
+    Attributes:
+        planes, bit_depth, color, left_chroma: as of a `Picture`; never HDR.
+        work: what makes crops of it.
+        luma_sums: uint32 [16, 16]: the sums of the samples that `luma_signature` looks at.
+    """
+
+    planes: tuple[DeviceArray, ...]
+    bit_depth: int
+    color: Color
+    left_chroma: bool
+    work: DeviceWork
+    luma_sums: NDArray[np.uint32]
+
+    @property
+    def nbytes(self) -> int:
+        """Device memory that the planes keep, in bytes."""
         return sum(plane.nbytes for plane in self.planes)
 
 
@@ -120,10 +145,21 @@ class Frame:
 
     index: int
     pts_seconds: float
-    picture: Picture
+    picture: Picture | DevicePicture
     geometry: Geometry
     native: Any
     part: int = 0
+
+
+def host_picture(frame: Frame) -> Picture:
+    """Return the picture of a frame that lies in the host's memory.
+
+    Raises:
+        TypeError: it lies on a device.
+    """
+    if isinstance(frame.picture, DevicePicture):
+        raise TypeError("a frame in a device's memory, for code that reads those in the host's")
+    return frame.picture
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,11 +167,13 @@ class DeviceFrame:
     """A frame on a device that is still to be scaled: the face detector does that while it fills its input.
 
     Attributes:
-        frame: its planes lie on the device.
+        picture: the decoded planes.
+        geometry: how they become the upright picture.
         shape: (height, width, 3) of the upright picture that is searched.
     """
 
-    frame: Frame
+    picture: DevicePicture
+    geometry: Geometry
     shape: tuple[int, int, int]
     nbytes: int = 0
 
@@ -191,8 +229,8 @@ class Reader(Protocol):
     def duration_seconds(self) -> float:
         """Return how long the video is: as decoded, or by its last timestamps; may read through the file for that."""
 
-    def shrink(self, frame: Frame, longest_side: int) -> NDArray[np.uint8] | DeviceFrame:
-        """Return the upright picture as BGR uint8 [h, w, 3], its longer side at most so long, or a plan of it."""
+    def shrink(self, frame: Frame, longest_side: int) -> NDArray[np.uint8]:
+        """Return the upright picture as BGR uint8 [h, w, 3], its longer side at most so long; not on a device."""
 
     def warnings(self) -> str | None:
         """Return remarks on what was not decoded, or None; valid once the frames are exhausted."""

@@ -23,7 +23,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from deepscan.errors import InputError, UnreachableInput, UnreadableInput, UnsupportedInput
 from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.media.color import BT709, IDENTITY, Color
-from deepscan.runtime.media.frames import Frame, Geometry, Orientation, Picture, VideoInfo
+from deepscan.runtime.media.frames import Frame, Geometry, Orientation, Picture, VideoInfo, host_picture
 from deepscan.runtime.media.hdr import declared_hdr, hdr_of_picture
 from deepscan.runtime.media.heif_facts import heif_facts
 from deepscan.runtime.media.heif_pictures import heif_image
@@ -167,10 +167,9 @@ def frame_of(image: Image.Image, kind: str, *, index: int = 0, seconds: float = 
 def shrunk_picture(frame: Frame, longest_side: int) -> NDArray[np.uint8]:
     """Return the upright picture as BGR [h, w, 3], scaled down so that its longer side fits; area filter."""
     geometry, hdr = frame.geometry, frame.picture.color.hdr
-    scale = min(1.0, longest_side / max(geometry.width, geometry.height))
-    upright = max(1, round(geometry.width * scale)), max(1, round(geometry.height * scale))
+    upright = geometry.shrunk(longest_side)
     size = upright[::-1] if geometry.orientation.transpose else upright
-    small = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in frame.picture.planes]
+    small = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in host_picture(frame).planes]
     blue, green, red = (1, 0, 2) if len(small) == 3 else (0, 0, 0)
     rgb = np.asarray(np.dstack([small[red], small[green], small[blue]]), dtype=np.uint8)
     if hdr is not None:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from deepscan.runtime.cuda.device import Queue
     from deepscan.runtime.media.decoder_choice import DeviceDecoding
-    from deepscan.runtime.media.frames import Picture
+    from deepscan.runtime.media.frames import DevicePicture, Picture
     from deepscan.runtime.media.hdr import Hdr
     from deepscan.runtime.media.stream_clock import StreamClock
 
@@ -308,13 +308,13 @@ class PyAVDecoder:
         """Return how long a picture is shown, as far as its packet says."""
         return self.info.frame_seconds if self._clock is None else self._clock.duration_seconds(ticks)
 
-    def _picture(self, native: av.VideoFrame) -> tuple[Picture, av.VideoFrame | Copied]:
+    def _picture(self, native: av.VideoFrame) -> tuple[Picture | DevicePicture, av.VideoFrame | Copied]:
         """Return a frame's picture, and what is kept of the frame for this reader."""
         if self._queue is None or self._decoding is None or native.sw_format is None:
             return picture_from_av(native, left_chroma=self.info.codec not in CENTERD_CHROMA_CODECS)
         return self._copied(native, self._queue, self._decoding), Copied(native.key_frame)
 
-    def _copied(self, native: av.VideoFrame, queue: Queue, decoding: DeviceDecoding) -> Picture:
+    def _copied(self, native: av.VideoFrame, queue: Queue, decoding: DeviceDecoding) -> DevicePicture:
         if native.is_corrupt:
             raise DecoderLost("NVDEC gave a damaged frame")
         # FFmpeg crops frames on a device at the right and the bottom only.

@@ -20,7 +20,7 @@ from deepscan.runtime.cuda.nvdec import wait_for_default_stream
 from deepscan.runtime.media.color import BT709, declared_color
 from deepscan.runtime.media.decoder_choice import HDR_ON_CPU, DecoderLost
 from deepscan.runtime.media.device_work import luma_sums
-from deepscan.runtime.media.frames import Orientation, Picture
+from deepscan.runtime.media.frames import DevicePicture, Orientation, Picture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from deepscan.runtime.cuda.device import Queue
     from deepscan.runtime.media.color import Color
     from deepscan.runtime.media.device_work import DeviceWork
-    from deepscan.runtime.media.frames import Frame, Geometry
+    from deepscan.runtime.media.frames import Frame
 
 PLANAR_YUV = re.compile(r"yuv(?P<jpeg>j?)a?(?P<subsampling>4\d\d)p(?P<bits>\d+)?(le)?")
 GRAY = re.compile(r"gray(?P<bits>\d+)?(le)?")
@@ -103,16 +103,10 @@ def orientation_from_av(native: av.VideoFrame) -> Orientation:
     return Orientation() if matrix is None else _orientation_from_matrix(bytes(matrix))
 
 
-def shrunk_size(geometry: Geometry, longest_side: int) -> tuple[int, int]:
-    """Return width and height of the upright picture when its longer side is at most `longest_side`."""
-    scale = min(1.0, longest_side / max(geometry.width, geometry.height))
-    return max(1, round(geometry.width * scale)), max(1, round(geometry.height * scale))
-
-
 def shrunk_from_frame(reformatter: VideoReformatter, frame: Frame, longest_side: int) -> NDArray[np.uint8]:
     """Return the upright picture as BGR [h, w, 3], its longer side at most `longest_side`; area filter, one pass."""
     geometry = frame.geometry
-    upright = shrunk_size(geometry, longest_side)
+    upright = geometry.shrunk(longest_side)
     width, height = upright[::-1] if geometry.orientation.transpose else upright
     color = frame.picture.color
     small = reformatter.reformat(
@@ -187,7 +181,7 @@ def nvdec_acceleration(ordinal: int) -> HWAccel:
     )
 
 
-def picture_on_device(native: av.VideoFrame, *, left_chroma: bool, queue: Queue, work: DeviceWork) -> Picture:
+def picture_on_device(native: av.VideoFrame, *, left_chroma: bool, queue: Queue, work: DeviceWork) -> DevicePicture:
     """Copy a decoded frame's planes within the device; the frame may be dropped once this returns.
 
     Args:
@@ -212,7 +206,7 @@ def picture_on_device(native: av.VideoFrame, *, left_chroma: bool, queue: Queue,
     planes = _copied_planes(native, bits, queue)
     sums = luma_sums(queue, planes[0])
     # The decoder may write to its memory again as soon as it is called again: `download` waits for the copies, too.
-    return Picture(
+    return DevicePicture(
         planes=planes,
         bit_depth=bits,
         luma_sums=queue.download(sums),

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 import av
 from av.video.reformatter import VideoReformatter
@@ -17,11 +17,11 @@ from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.media.ebml import has_cues
 from deepscan.runtime.media.file_bytes import FileBytes
 from deepscan.runtime.media.frame_search import frames_near, windows_near
-from deepscan.runtime.media.frames import DeviceFrame, Frame, nobody_watches
+from deepscan.runtime.media.frames import Frame, nobody_watches
 from deepscan.runtime.media.hdr import dolby_vision_remark
 from deepscan.runtime.media.pyav_container import plain
 from deepscan.runtime.media.pyav_decoder import PyAVDecoder
-from deepscan.runtime.media.pyav_pictures import shrunk_from_frame, shrunk_size
+from deepscan.runtime.media.pyav_pictures import shrunk_from_frame
 from deepscan.runtime.media.stream_length import (
     AVI,
     MATROSKA,
@@ -35,6 +35,10 @@ from deepscan.runtime.media.stream_length import (
 )
 from deepscan.runtime.system.regular_files import open_regular_file
 from deepscan.wording import counted, plural
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 JOINED = "a further file is joined to its end, which was not scanned"
 # FFmpeg takes what follows an FLV file for one endless packet.
@@ -135,14 +139,8 @@ class PyAVReader(PyAVDecoder):
             self._measured(self._survey.seconds if self._survey is not None else self._indexed_seconds())
         return self._measured_seconds or self.info.frame_seconds
 
-    def shrink(self, frame: Frame, longest_side: int) -> Any:
-        """Return the upright picture as BGR uint8 [h, w, 3], scaled down so that its longer side fits.
-
-        For a frame on a device it is a `DeviceFrame`. Not typed as a union, as most callers meet arrays only.
-        """
-        if frame.picture.work is not None:
-            width, height = shrunk_size(frame.geometry, longest_side)
-            return DeviceFrame(frame, (height, width, 3))
+    def shrink(self, frame: Frame, longest_side: int) -> NDArray[np.uint8]:
+        """Return the upright picture as BGR uint8 [h, w, 3], scaled down so that its longer side fits."""
         try:
             return shrunk_from_frame(self._reformatter, frame, longest_side)
         except av.FFmpegError as error:  # Damaged headers can declare colors that no conversion knows.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepscan.runtime.cuda.kernel_jobs import BLOCKS, SAMPLES_PER_BLOCK
+from deepscan.runtime.media.frames import DevicePicture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
 BOUNDARY_DIFFERENCE = 25.0
 
 
-def luma_signature(picture: Picture) -> NDArray[np.float32]:
+def luma_signature(picture: Picture | DevicePicture) -> NDArray[np.float32]:
     """Return a tiny version of the luma plane, float32 [16, 16] in 8-bit levels: means of 36 samples per block."""
-    sums = picture.luma_sums
-    if sums is None:
+    if isinstance(picture, DevicePicture):
+        sums = picture.luma_sums
+    else:
         plane = picture.planes[0]
         rows, columns = sample_places(plane.shape)
         sampled = plane[rows[:, None], columns].reshape(BLOCKS, SAMPLES_PER_BLOCK, BLOCKS, SAMPLES_PER_BLOCK)

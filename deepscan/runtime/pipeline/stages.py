@@ -17,7 +17,7 @@ from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.faces.detections import Faces
 from deepscan.runtime.media.decoder_choice import DecoderLost
 from deepscan.runtime.media.frame_tasks import FrameTask, frame_tasks
-from deepscan.runtime.media.frames import DeviceFrame, nobody_watches
+from deepscan.runtime.media.frames import DeviceFrame, DevicePicture, nobody_watches
 from deepscan.runtime.media.sampling import sampled_frames, shortfall
 from deepscan.runtime.media.video_limits import LengthLimit
 from deepscan.runtime.pipeline.file_watch import CHANGED, FileWatch
@@ -138,6 +138,9 @@ class DecodeStage:
 
     def _tasks(self, job: VideoJob, reader: Reader, length: LengthLimit) -> Iterator[FrameTask]:
         def shrink(frame: Frame) -> Searchable:
+            if isinstance(frame.picture, DevicePicture):
+                width, height = frame.geometry.shrunk(self._detection_side)
+                return DeviceFrame(frame.picture, frame.geometry, (height, width, 3))
             return reader.shrink(frame, self._detection_side)
 
         for task in frame_tasks(job, sampled_frames(reader, self._sampling, length), self._sampling, shrink):

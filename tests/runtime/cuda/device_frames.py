@@ -11,6 +11,8 @@ import pytest
 from deepscan.runtime.cuda.cuda_device import CudaDevice
 from deepscan.runtime.cuda.device import DeviceArray, packed_strides
 from deepscan.runtime.cuda.pixels import is_on_device
+from deepscan.runtime.media.device_work import luma_sums
+from deepscan.runtime.media.frames import DeviceFrame, DevicePicture, host_picture
 from tests.runtime.cuda.host_device import HostDevice
 
 if TYPE_CHECKING:
@@ -57,7 +59,8 @@ def frame_on_device(work: DeviceWork, frame: Frame, *, interleaved: bool = False
         frame: decoded on the CPU.
         interleaved: Cb and Cr take turns in one plane, as in NV12 and P010.
     """
-    luma, *chroma = frame.picture.planes
+    picture = host_picture(frame)
+    luma, *chroma = picture.planes
     planes = [on_device(work.queue, luma, row_gap=ROW_GAP_BYTES)]
     if interleaved:
         both = on_device(work.queue, np.dstack(chroma), row_gap=ROW_GAP_BYTES)
@@ -65,4 +68,20 @@ def frame_on_device(work: DeviceWork, frame: Frame, *, interleaved: bool = False
         planes += [replace(both, address=both.address + step * each, shape=shape, strides=strides) for each in (0, 1)]
     else:
         planes += [on_device(work.queue, plane, row_gap=ROW_GAP_BYTES) for plane in chroma]
-    return replace(frame, picture=replace(frame.picture, planes=tuple(planes), work=work))
+    color, left_chroma = picture.color, picture.left_chroma
+    sums = work.queue.download(luma_sums(work.queue, planes[0]))
+    return replace(frame, picture=DevicePicture(tuple(planes), picture.bit_depth, color, left_chroma, work, sums))
+
+
+def device_picture(frame: Frame) -> DevicePicture:
+    """Return the picture of a frame that lies on a device."""
+    assert isinstance(frame.picture, DevicePicture)
+    return frame.picture
+
+
+def device_frame(
+    work: DeviceWork, frame: Frame, shape: tuple[int, int, int], *, interleaved: bool = False
+) -> DeviceFrame:
+    """Return a copy of a frame on the device, to be searched as a picture of this shape."""
+    moved = frame_on_device(work, frame, interleaved=interleaved)
+    return DeviceFrame(device_picture(moved), moved.geometry, shape)

@@ -25,7 +25,7 @@ from deepscan.runtime.media.frames import DeviceFrame, Frame
 from deepscan.runtime.media.pyav_reader import PyAVReader, open_video
 from deepscan.runtime.system.machine import Device as DeviceName
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES
-from tests.runtime.cuda.device_frames import DEVICES, downloaded, frame_on_device
+from tests.runtime.cuda.device_frames import DEVICES, device_frame, downloaded, frame_on_device
 from tests.runtime.cuda.host_device import HostDevice
 from tests.runtime.faces.test_yunet import overlap
 
@@ -66,15 +66,12 @@ def frames_of(path: Path, count: int, *, every: int = 20) -> list[tuple[Frame, F
 
 
 def shrunk(reader: PyAVReader, frame: Frame) -> NDArray[np.uint8]:
-    small = reader.shrink(frame, DETECTION_SIDE)
-    assert isinstance(small, np.ndarray)
-    return small
+    return reader.shrink(frame, DETECTION_SIDE)
 
 
 def unshrunk(work: DeviceWork, frame: Frame, side: int = DETECTION_SIDE, *, interleaved: bool = True) -> DeviceFrame:
-    scale = min(1.0, side / max(frame.geometry.width, frame.geometry.height))
-    shape = round(frame.geometry.height * scale), round(frame.geometry.width * scale), 3
-    return DeviceFrame(frame_on_device(work, frame, interleaved=interleaved), shape)
+    width, height = frame.geometry.shrunk(side)
+    return device_frame(work, frame, (height, width, 3), interleaved=interleaved)
 
 
 def assert_nearly(found: Faces, expected: Faces) -> None:
@@ -112,7 +109,7 @@ def test_scaled_by_the_same_filter_they_have_the_very_same_faces(detector: YuNet
     for frame, _ in frames_of(path, 2):
         whole = (0.0, 0.0, frame.geometry.width, frame.geometry.height)
         [expected] = detector.detect(host_array(crop_rgb(frame, whole, SQUARE))[None, ..., ::-1])
-        [found] = detector.detect_frames([DeviceFrame(frame_on_device(work, frame), (SQUARE, SQUARE, 3))])
+        [found] = detector.detect_frames([device_frame(work, frame, (SQUARE, SQUARE, 3))])
         assert len(found) == len(expected) > 0
         np.testing.assert_allclose(found.boxes, expected.boxes, atol=SAME)
         np.testing.assert_allclose(found.landmarks, expected.landmarks, atol=SAME)
@@ -133,10 +130,8 @@ def test_a_frame_does_not_feel_its_neighbors(detector: YuNet, device: Device, wo
 
 def test_other_work_that_was_noted_before_is_done_too(detector: YuNet, work: DeviceWork) -> None:
     [(frame, _)] = frames_of(ASTRONAUT, 1)
-    look = unshrunk(work, frame)
-    assert look.frame.picture.work is work
-    crop = crop_rgb(look.frame, (100.0, 50.0, 200.0, 150.0), 64)
-    detector.detect_frames([look])
+    crop = crop_rgb(frame_on_device(work, frame), (100.0, 50.0, 200.0, 150.0), 64)
+    detector.detect_frames([unshrunk(work, frame)])
     assert np.array_equal(downloaded(work.queue, crop), host_array(crop_rgb(frame, (100.0, 50.0, 200.0, 150.0), 64)))
 
 
@@ -158,7 +153,7 @@ def test_the_network_gets_bgr_with_zeros_behind_whatever_shape_came_before(devic
     inputs = what_it_gets(device)
     frames = [frame for path in (ASTRONAUT, TWO_FACES) for frame, _ in frames_of(path, 1)]
     for side in (120, 97, 120, 127):  # the network sees 128 of all
-        seen = inputs.run([DeviceFrame(frame_on_device(work, frame), (side, side, 3)) for frame in frames])["seen"]
+        seen = inputs.run([device_frame(work, frame, (side, side, 3)) for frame in frames])["seen"]
         assert seen.shape == (2, 3, 128, 128)
         assert not seen[:, :, side:].any()
         assert not seen[:, :, :, side:].any()

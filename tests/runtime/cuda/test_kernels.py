@@ -23,7 +23,7 @@ from deepscan.runtime.cuda.pixels import host_array
 from deepscan.runtime.faces.crops import crop_rgb, region_rgb
 from deepscan.runtime.media.color import BT601, BT709, IDENTITY, Color
 from deepscan.runtime.media.device_work import DeviceWork, luma_sums
-from deepscan.runtime.media.frames import Box, Frame, Geometry, Orientation, Picture
+from deepscan.runtime.media.frames import Box, DevicePicture, Frame, Geometry, Orientation, Picture, host_picture
 from deepscan.runtime.media.pyav_reader import open_video
 from deepscan.runtime.media.shot_boundaries import luma_signature, sample_places
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES
@@ -149,7 +149,7 @@ def test_crops_of_gray_pictures_and_of_colors_themselves(work: DeviceWork, plane
     color = Color(IDENTITY if planes == "GBR" else BT709, full_range)
     frame = random_frame("yuv444p", color)
     if planes == "gray":
-        picture = Picture(frame.picture.planes[:1], 8, color, left_chroma=False)
+        picture = Picture(host_picture(frame).planes[:1], 8, color, left_chroma=False)
         frame = Frame(0, 0.0, picture, frame.geometry, None)
     apart = differences(work, frame, CROPS)
     assert apart.max() <= 2
@@ -252,11 +252,11 @@ def test_jobs_of_many_sizes_in_one_table_touch_only_their_own_pixels(work: Devic
 def test_cuts_are_found_by_the_same_numbers(work: DeviceWork, path: Path, high: bool) -> None:
     with open_video(str(path), threads=1) as reader:
         frame = next(iter(reader.frames()))
-    luma, depth = frame.picture.planes[0], frame.picture.bit_depth
+    luma, depth = host_picture(frame).planes[0], frame.picture.bit_depth
     if high:
         luma, depth = luma.astype(np.uint16) << (16 - depth), 16
     sums = luma_sums(work.queue, on_device(work.queue, luma, row_gap=6))
-    picture = Picture((), depth, frame.picture.color, left_chroma=True, luma_sums=work.queue.download(sums))
+    picture = DevicePicture((), depth, frame.picture.color, True, work, work.queue.download(sums))
     np.testing.assert_array_equal(luma_signature(picture), luma_signature(frame.picture))
 
 

@@ -20,7 +20,7 @@ from deepscan.runtime.media.device_work import DeviceWork, inverted
 from deepscan.runtime.media.frames import Frame, Orientation
 from deepscan.runtime.media.pyav_reader import open_video
 from tests.footage import ASTRONAUT, PHONE
-from tests.runtime.cuda.device_frames import DEVICES, downloaded, frame_on_device, on_device
+from tests.runtime.cuda.device_frames import DEVICES, device_picture, downloaded, frame_on_device, on_device
 from tests.runtime.cuda.host_device import HostDevice, HostQueue
 
 # The five points of a face of 100 pixels around (0, 0).
@@ -108,9 +108,10 @@ def test_pictures_are_shrunk_into_a_detector_s_input_and_nothing_beside_it(work:
     inside = DeviceArray(padded.owner, padded.address, (2, 3, height, width), padded.kind, padded.strides)
     whole = (0.0, 0.0, float(frame.geometry.width), float(frame.geometry.height))
     moved = frame_on_device(work, frame, interleaved=True)
-    boxes, orientation = plane_boxes(moved, whole), frame.geometry.orientation
-    rgb = work.resampled(moved.picture, boxes, orientation, width, height)
-    work.shrunk_into(inside, [(moved.picture, boxes, orientation)] * 2)
+    picture, orientation = device_picture(moved), frame.geometry.orientation
+    boxes = plane_boxes(picture, frame.geometry, whole)
+    rgb = work.resampled(picture, boxes, orientation, width, height)
+    work.shrunk_into(inside, [(picture, boxes, orientation)] * 2)
     tensor = made(work, padded)
 
     blue_green_red = work.queue.download(rgb)[..., ::-1].transpose(2, 0, 1)
@@ -135,6 +136,7 @@ def test_all_crops_of_a_batch_are_made_by_one_launch_of_each_kernel(frames: list
     queue = CountingQueue(HostDevice())
     work = DeviceWork(queue)
     moved = [frame_on_device(work, frame) for frame in frames]
+    queue.begun_kernels.clear()
     crops = [
         similarity_crop(frame, points, caddm.authors_target(), 32)
         for frame, points in zip(moved, faces_in(frames), strict=True)

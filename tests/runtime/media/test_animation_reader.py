@@ -212,7 +212,7 @@ def test_the_reader_keeps_its_contract(numbers: bytes) -> None:
     reader: Reader = animation(numbers)
     times = [frame.pts_seconds for frame in reader.frames()]
     assert all(one < other for one, other in pairwise(times))
-    small: Pixels = reader.shrink(next(iter(reader.frames())), 32)  # type: ignore[assignment]
+    small: Pixels = reader.shrink(next(iter(reader.frames())), 32)
     assert small.shape == (24, 32, 3)
     reader.close()
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from deepscan.errors import UnsupportedInput
-from deepscan.runtime.media.frames import Reader
+from deepscan.runtime.media.frames import Reader, host_picture
 from deepscan.runtime.media.picture_reader import DECODERS, HEIF_KINDS, picture_kind
 from deepscan.runtime.media.sampling import Choice, Sampling, sampled_frames
 from tests.footage import quadrants
@@ -141,7 +141,7 @@ def test_every_kind_of_pixel_becomes_its_rgb_and_transparency_is_dropped(name: s
         expected = np.repeat(expected[..., None], 3, axis=2)
     reader = opened(make())
     frame = only_frame(reader)
-    assert {plane.dtype for plane in frame.picture.planes} == {np.dtype(np.uint8)}
+    assert {plane.dtype for plane in host_picture(frame).planes} == {np.dtype(np.uint8)}
     assert np.array_equal(upright_rgb(frame), expected)
     assert np.array_equal(reader.shrink(frame, 640)[..., ::-1], expected)
 

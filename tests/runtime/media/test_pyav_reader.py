@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from deepscan.runtime.media.frames import Frame
+from deepscan.runtime.media.frames import Frame, host_picture
 from deepscan.runtime.media.pyav_reader import PyAVReader, open_video
 from tests.footage import QUADRANTS, flat, quadrants, write_video
 from tests.runtime.patches import seen_in_crops, seen_in_shrink
@@ -113,7 +113,9 @@ def test_threads_change_nothing(encoded: tuple[Kind, Path]) -> None:
     _, path = encoded
     for one, two in zip(read(path)[1], read(path, threads=2)[1], strict=True):
         assert one.pts_seconds == two.pts_seconds
-        assert all(np.array_equal(a, b) for a, b in zip(one.picture.planes, two.picture.planes, strict=True))
+        assert all(
+            np.array_equal(a, b) for a, b in zip(host_picture(one).planes, host_picture(two).planes, strict=True)
+        )
 
 
 def test_the_file_says_what_it_is_and_nothing_is_missing(encoded: tuple[Kind, Path]) -> None:
