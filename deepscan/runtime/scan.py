@@ -1,4 +1,4 @@
-"""`scan`: the one entrance to the runtime, for programs and for the command line alike."""
+"""`scan`: the entry point of the runtime, for programs and for the command line."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def scan(
         for result in scan("videos"):
             print(result.path, result.status, result.score)
 
-    Results come as videos finish: for each input one per detector, in the order of the detectors; `result.index` is
-    the input's place in `Scan.plan.inputs`.
+    Results come as videos finish: for each input one per detector, in the order of the detectors. `result.index` is
+    the place of the input in `Scan.plan.inputs`.
 
     Args:
         paths: one or several files and folders.
-        options: of the scan, instead of keywords or beside them; keywords win.
-        allow_empty: whether an empty list of paths is a scan without results, and no mistake.
-        keywords: fields of `ScanOptions`: every one is described there.
+        options: options of the scan; keywords override them.
+        allow_empty: whether an empty list of paths gives a scan without results instead of an error.
+        keywords: fields of `ScanOptions`, which describes them.
 
     Raises:
         UsageError: the arguments contradict each other, or no path is given.
@@ -90,7 +90,7 @@ def scan(
 
 
 def _resolve_options(options: ScanOptions | None, keywords: ScanKeywords) -> ScanOptions:
-    """Return the options in force: with the keywords and the environment."""
+    """Return the options with the keywords and the environment applied."""
     if options is None:
         options = ScanOptions(**keywords)  # type: ignore[arg-type]  # paths become text
     elif not isinstance(options, ScanOptions):
@@ -101,11 +101,11 @@ def _resolve_options(options: ScanOptions | None, keywords: ScanKeywords) -> Sca
 
 
 class _Jobs(Iterator[Job | KnownFailure]):
-    """What waits to be scanned; the iterator goes on after its end when more does.
+    """Inputs to scan. The iterator may go on after its end, when inputs have been added.
 
     Attributes:
-        waiting: places in the plan.
-        contents: what the inputs held when somebody looked.
+        waiting: places of the inputs in the plan.
+        contents: contents of the inputs when the scan was planned, if they were read.
     """
 
     def __init__(self, plan: InputPlan) -> None:
@@ -124,12 +124,12 @@ class _Jobs(Iterator[Job | KnownFailure]):
 
 
 class Scan:
-    """A scan that runs, once, while it is iterated over.
+    """A scan, which runs once, while it is iterated over.
 
     Attributes:
-        plan: the inputs; `result.index` is a place in `plan.inputs`.
-        detectors: what the results of each input are of, in order.
-        bands: the thresholds of each detector's labels, in the same order.
+        plan: inputs; `result.index` is a place in `plan.inputs`.
+        detectors: detectors in the order of the results of each input.
+        bands: thresholds of each detector's labels, in the same order.
     """
 
     def __init__(
@@ -156,22 +156,22 @@ class Scan:
 
     @property
     def models(self) -> list[str]:
-        """What results call the detectors."""
+        """Names of the detectors in the results."""
         return [key.model for key in self.detectors]
 
     @property
     def device(self) -> str:
-        """Where the detectors run."""
+        """Device or devices that run the detectors."""
         return str(self._devices)
 
     @property
     def progress(self) -> Progress:
-        """How far it is; skipped inputs do not count."""
+        """Progress so far, without skipped inputs."""
         return self._supervisor.progress if self._supervisor is not None else Progress()
 
     @property
     def finished(self) -> int:
-        """How many inputs are done, those that were left out included."""
+        """Number of inputs that are done, including skipped ones."""
         return len(self._skipped) + self.progress.videos
 
     @property
@@ -180,20 +180,20 @@ class Scan:
         return self._stopped
 
     def skip(self, indexes: Collection[int]) -> None:
-        """Leave inputs out, by their places in the plan; to be called before the scan runs."""
+        """Skip inputs, given by their places in the plan. Must be called before the scan runs."""
         if self._supervisor is not None:
             raise UsageError("Inputs can be left out of a scan before it runs, and not later.")
         self._skipped |= set(indexes)
 
     def expect(self, contents: Contents) -> None:
-        """Say what the inputs hold, in the order of the plan, so that results tell whether that was read.
+        """Set the contents that the inputs are expected to have, in the order of the plan.
 
-        To be called before the scan runs; then `result.content` is the content id of what was really read.
+        Must be called before the scan runs. Then `result.content` is the content id of the bytes that were really read.
         """
         self._jobs.contents = contents
 
     def unskip(self, index: int) -> None:
-        """Scan an input that was left out after all others; may be called while the scan runs, between two results."""
+        """Scan a skipped input after all others. May be called while the scan runs, between two results."""
         if index not in self._skipped:
             raise UsageError("Only an input that was left out of a scan can be taken up again.")
         self._skipped.discard(index)
@@ -201,19 +201,19 @@ class Scan:
             self._jobs.waiting.append(index)
 
     def stop(self) -> None:
-        """Begin no further file; those in flight are finished. May be called from a signal's handler."""
+        """Begin no further file, but finish those in flight. May be called from a signal handler."""
         self._stopped = True
         if self._supervisor is not None:
             self._supervisor.stop()
 
     def __iter__(self) -> Iterator[VideoResult]:
-        """Run, once; leaving the loop early ends all that runs, at once."""
+        """Run, once; leaving the loop early ends all workers at once."""
         with closing(self.by_input()) as finished:
             for results in finished:
                 yield from results
 
     def by_input(self) -> Generator[tuple[VideoResult, ...]]:
-        """Run as an iteration does, and yield all results of an input together, in the order of the detectors."""
+        """Run like an iteration, but yield all results of an input together, in the order of the detectors."""
         if self._supervisor is not None:
             raise UsageError("A scan runs once: call scan() again.")
         self._jobs.waiting.extend(index for index in range(len(self.plan.inputs)) if index not in self._skipped)
@@ -249,15 +249,15 @@ class Scan:
         )
 
     def stage_times(self) -> list[StageTimes]:
-        """Return where the time went, stage by stage, so far; summed over the workers."""
+        """Return the times of each stage so far, summed over the workers."""
         return self._supervisor.stage_times() if self._supervisor is not None else []
 
     def decoded_by(self) -> tuple[int, dict[str, int]]:
-        """Return how many videos NVDEC decoded, and how many the CPU although there is NVDEC, by the reason."""
+        """Return how many videos NVDEC decoded, and how many fell back to the CPU, by reason."""
         return self._supervisor.decoded_by() if self._supervisor is not None else (0, {})
 
     def share_done(self) -> float:
-        """Estimate how much of the work is done, 0 to 1, by the sizes of the files."""
+        """Return the share of the work that is done, 0 to 1, estimated by the sizes of the files."""
         sizes = [planned.size_bytes or 1 for planned in self.plan.inputs]
         done = self._finished | self._skipped
         whole = sum(size for index, size in enumerate(sizes) if index in done)
@@ -267,7 +267,7 @@ class Scan:
 
 
 def _expected(key: DetectorKey, device: Device) -> Detector:
-    """Return what rows say of a detector that no worker has loaded: what will compute it, by all that is known."""
+    """Return what rows say about a detector that no worker has loaded: the computation that would be used."""
     computations = key.computations or frozenset()
     computations = frozenset(known for known in computations if known[0].endswith(f"-{device}")) or computations
     backend, precision = min(computations, default=("", ""))

@@ -1,10 +1,9 @@
-"""How many processes serve a GPU, and what decodes in each.
+"""Plans of workers: how many processes serve a GPU, and what decodes in each of them.
 
-Measured on a machine with one H200 and 16 CPU cores, 1080p H.264: NVDEC reaches its ceiling with some 16 decoders in
-threads of several processes, and the CPU cores their own with one decoder each. In one process the two get in each
-other's way; in separate processes, 8 with two NVDEC decoders each beside 12 software decoders, they add up: 4,510
-frames/s, after 2,530 and 2,290 alone. Each process runs the whole pipeline, so no frame has to cross from one to the
-other.
+Measured on one H200 with 16 CPU cores, 1080p H.264: NVDEC reaches its ceiling with some 16 decoders in several
+processes, and the CPU with one decoder per core. Within one process the two get in each other's way. In separate
+processes, 8 with two NVDEC decoders each beside 12 software decoders, they add up to 4,510 frames/s; alone they reach
+2,530 and 2,290. Each process runs the whole pipeline, so that no frame crosses from one process to another.
 """
 
 from __future__ import annotations
@@ -21,24 +20,24 @@ if TYPE_CHECKING:
 
 MOST_NVDEC_PROCESSES: Final = 8
 NVDEC_DECODERS_EACH: Final = 2
-# A process of NVDEC decoders keeps about one core busy with tracking and with starting kernels.
+# Tracking and starting kernels keep about one core busy in a process of NVDEC decoders.
 CORES_PER_NVDEC_PROCESS: Final = 2
 SOFTWARE_SHARE: Final = 0.75  # of the cores, beside NVDEC
 MOST_SOFTWARE_DECODERS_EACH: Final = 6
-# A context of CUDA, the libraries' kernels, one detector and the frames in flight.
+# For a CUDA context, the kernels of the libraries, one detector and the frames in flight.
 GPU_BYTES_PER_PROCESS: Final = 3 << 30
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerPlan:
-    """One process.
+    """Resources of one worker.
 
     Attributes:
-        device: where it infers.
-        gpu: number of its GPU; None on a CPU.
-        nvdec: whether its frames are decoded on the GPU, where the GPU can.
-        decoders: videos decoded at once.
-        threads: of the processor, for all that it does there.
+        device: device that runs the detectors.
+        gpu: number of the GPU; None on a CPU.
+        nvdec: whether the GPU decodes the videos it can decode.
+        decoders: number of videos decoded at once.
+        threads: number of CPU threads for everything that runs on the CPU.
     """
 
     device: Device
@@ -49,13 +48,13 @@ class WorkerPlan:
 
 
 def cpu_worker(*, jobs: int | None, cores: int, most: int, inputs: int) -> WorkerPlan:
-    """Return the one process that scans on the CPU.
+    """Return the plan of the one worker that scans on the CPU.
 
     Args:
-        jobs: videos decoded at once, if that was asked for.
-        cores: of the processor, at least 1.
-        most: videos decoded at once where nothing was asked for.
-        inputs: how many videos there are.
+        jobs: value of `--jobs`, the number of videos decoded at once.
+        cores: number of CPU cores, at least 1.
+        most: most videos decoded at once if `jobs` is None.
+        inputs: number of videos to scan.
     """
     decoders = min(jobs or min(cores, most), max(1, inputs))
     return WorkerPlan("cpu", None, nvdec=False, decoders=decoders, threads=cores)
@@ -64,14 +63,14 @@ def cpu_worker(*, jobs: int | None, cores: int, most: int, inputs: int) -> Worke
 def gpu_workers(
     gpus: Sequence[tuple[int, int]], *, cores: int, decoder: DecoderChoice, jobs: int | None, inputs: int
 ) -> list[WorkerPlan]:
-    """Return the processes that serve some GPUs; the first ones of each GPU come first.
+    """Return the plans of the workers that serve some GPUs; the first ones of each GPU come first.
 
     Args:
-        gpus: number and memory in bytes of each, at least one.
-        cores: of the processor, at least 1.
-        decoder: what decodes.
-        jobs: videos decoded at once by each process, if that was asked for.
-        inputs: how many videos there are.
+        gpus: number and memory in bytes of each GPU, at least one.
+        cores: number of CPU cores, at least 1.
+        decoder: value of `--decoder`.
+        jobs: value of `--jobs`, the number of videos that each worker decodes at once.
+        inputs: number of videos to scan.
     """
     share = max(1, cores // len(gpus))
     each = [_for_one(number, memory_bytes, share, decoder, jobs) for number, memory_bytes in gpus]
@@ -84,13 +83,13 @@ def gpu_workers(
 
 
 def needed_for(engines: int | None, plans: Sequence[WorkerPlan]) -> list[bool]:
-    """Tell which of the planned processes to start, when the first one has seen how many engines NVDEC has.
+    """Tell which of the planned workers are needed for a number of NVDEC engines.
 
-    Seven engines were kept busy by eight processes: one more than there are.
+    One worker more than there are engines keeps them busy: on an H200, eight for seven.
 
     Args:
-        engines: of each GPU; None where that is not known, or nobody decodes on one.
-        plans: in the order in which they start.
+        engines: NVDEC engines of each GPU; None if that is unknown or NVDEC is not used.
+        plans: plans in the order in which the workers start.
     """
     started: dict[int | None, int] = {}
     needed = []

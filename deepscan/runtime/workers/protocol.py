@@ -1,6 +1,6 @@
-"""What a supervisor and its workers send each other: records in MessagePack, each behind its length in bytes.
+"""Messages between a supervisor and its workers: MessagePack records, each preceded by its length in bytes.
 
-Names of files travel as bytes, as some are no valid text.
+File names are sent as bytes, since not all of them are valid text.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The first message to a worker.
 
     Attributes:
-        options: of the scan, as `ScanOptions.to_json` gives them.
-        plan: of the worker.
-        name: of the worker, for messages.
-        trace: file for the part of the trace that this worker writes; None for no trace.
+        options: options of the scan, as from `ScanOptions.to_json`.
+        plan: resources of the worker.
+        name: name of the worker for messages.
+        trace: path of this worker's part of the trace; None for no trace.
     """
 
     options: bytes
@@ -38,9 +38,9 @@ class Job(msgspec.Struct, frozen=True, tag=True):
     """One input to scan; the answer to `JobRequest`.
 
     Attributes:
-        index: its place among the inputs.
-        path: of it.
-        planned: what it held when the scan was planned; None if nobody looked.
+        index: place of the input among the inputs.
+        path: path of the input.
+        planned: content of the input when the scan was planned; None if it is not known.
     """
 
     index: int
@@ -49,11 +49,11 @@ class Job(msgspec.Struct, frozen=True, tag=True):
 
 
 class NoMoreJobs(msgspec.Struct, frozen=True, tag=True):
-    """There is no further input; the other answer to `JobRequest`."""
+    """The other answer to `JobRequest`: there is no further input."""
 
 
 class Detector(msgspec.Struct, frozen=True, kw_only=True):
-    """What all results of one detector share, also those of inputs that could not be scanned."""
+    """Fields of `VideoResult` that all results of one detector share, including failures."""
 
     model: str
     backend: str
@@ -63,11 +63,11 @@ class Detector(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """A worker has loaded everything.
+    """Message that a worker has loaded everything.
 
     Attributes:
-        detectors: in the order of their results.
-        engines: how many NVDEC engines its GPU has; None where it decodes on the CPU.
+        detectors: detectors in the order of their results.
+        engines: number of NVDEC engines of its GPU; None if it decodes on the CPU.
     """
 
     detectors: tuple[Detector, ...]
@@ -75,12 +75,12 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class LogLine(msgspec.Struct, frozen=True, tag=True):
-    """A record of a worker's log.
+    """A log record of a worker.
 
     Attributes:
         logger: name of the logger.
-        level: of `logging`.
-        line: the message.
+        level: level as in `logging`.
+        line: formatted message.
     """
 
     logger: str
@@ -89,15 +89,15 @@ class LogLine(msgspec.Struct, frozen=True, tag=True):
 
 
 class JobRequest(msgspec.Struct, frozen=True, tag=True):
-    """One of a worker's decoders is free."""
+    """Request for a job, sent whenever a decoder of the worker is free."""
 
 
 class Finished(msgspec.Struct, frozen=True, tag=True):
-    """All results of one input; a worker leaves out their paths, and the supervisor fills them in.
+    """All results of one input. A worker sends them without paths, which the supervisor fills in.
 
     Attributes:
         index: place of the input among the inputs.
-        results: one per detector, in order.
+        results: one result per detector, in order.
     """
 
     index: int
@@ -105,17 +105,15 @@ class Finished(msgspec.Struct, frozen=True, tag=True):
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """How far a worker is; sent several times a second, and at the end.
+    """Progress of a worker, sent several times a second and at the end.
 
     Attributes:
-        frames: looked at by this process.
-        faces: seen.
-        videos: finished.
-        moved: changes whenever something in it moves, see `Progress`.
-        shares: how much of each input in flight is done, 0 to 1, by its index.
-        times: of its stages.
-        by_nvdec: videos that NVDEC decoded.
-        by_cpu: videos that the CPU decoded although there is NVDEC, by the reason.
+        frames, faces, videos: counts of this worker, see `Progress`.
+        moved: value that changes whenever the worker makes progress, see `Progress`.
+        shares: share of each input in flight that is done, 0 to 1, by the input's index.
+        times: times of its stages.
+        by_nvdec: number of videos that NVDEC decoded.
+        by_cpu: numbers of videos that fell back to the CPU although there is NVDEC, by reason.
     """
 
     frames: int
@@ -129,11 +127,11 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """A worker cannot go on.
+    """Error for which a worker cannot go on.
 
     Attributes:
         kind: name of the error's class.
-        text: of the error.
+        text: message of the error.
     """
 
     kind: str
@@ -145,10 +143,10 @@ FromWorker: TypeAlias = Ready | LogLine | JobRequest | Finished | Heartbeat | Fa
 
 
 def send(stream: BinaryIO, message: ToWorker | FromWorker) -> None:
-    """Write a message at once.
+    """Write a message and flush.
 
     Raises:
-        OSError: nobody reads any more.
+        OSError: the other end is closed.
     """
     data = msgspec.msgpack.encode(message)
     stream.write(LENGTH.pack(len(data)) + data)
@@ -156,7 +154,7 @@ def send(stream: BinaryIO, message: ToWorker | FromWorker) -> None:
 
 
 def receive_bytes(stream: BinaryIO) -> bytes | None:
-    """Wait for a message; return None after the last one, and for a part of one."""
+    """Wait for a message; return None at the end of the stream, even within a message."""
     head = stream.read(LENGTH.size)
     if len(head) < LENGTH.size:
         return None

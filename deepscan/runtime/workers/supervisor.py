@@ -1,9 +1,8 @@
 """The supervisor: starts workers, hands out jobs as they ask for them, and loses none when a worker dies or hangs.
 
-A file that was in flight when its worker died is scanned again alone, in a fresh process on the CPU: so a GPU that is
-lost, or that another process has filled, costs time and no result, and a file that kills its process costs no other
-file. One whose process dies once more gets a row that says so. All decisions are made in the thread that iterates;
-workers' messages reach it through one queue.
+A file that was in flight when its worker died is scanned again alone, in a fresh process on the CPU. So a lost or full
+GPU costs time but no result, and a file that kills its process costs no other file: if the process dies again, the row
+of the file says so. All decisions are made in the thread that iterates; messages of workers reach it through one queue.
 """
 
 from __future__ import annotations
@@ -61,12 +60,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class KnownFailure:
-    """An input of which is known beforehand why it cannot be scanned; no worker gets it.
+    """An input that is known beforehand to fail; no worker gets it.
 
     Attributes:
-        index: its place among the inputs.
-        path: of it, undecodable bytes as surrogate escapes.
-        error: why.
+        index: place among the inputs.
+        path: undecodable bytes are surrogate escapes.
+        error: reason of the failure.
     """
 
     index: int
@@ -78,20 +77,20 @@ class Supervisor:
     """Scans with several workers, once. Iterate over it for a `Finished` per input.
 
     Args:
-        jobs: what to scan, taken one by one as workers ask. After its end it is asked again: there may be more by then.
-        plans: one for each worker, at least one. The others start when the first one is ready: what it finds out about
-            the machine, and keeps, they find.
-        alone: what scans a file again whose worker died.
-        options: of the scan.
-        detectors: what rows say of the detectors as long as no worker has told.
-        transport: where workers run.
-        trace: of the scan; each worker writes a part.
-        clock: tells the seconds by which workers are judged.
+        jobs: inputs to scan, taken one by one as workers ask. After its end it is asked again, as jobs may be added.
+        plans: one per worker, at least one. The first worker starts alone: it finds out how many NVDEC engines there
+            are, and so how many of the others are needed; and what no worker could load is reported once.
+        alone: plan of the worker that scans a file again after its first worker died.
+        options: options of the scan.
+        detectors: what rows say about the detectors until a worker has loaded them.
+        transport: place to run workers; by default, processes of this machine.
+        trace: trace of the scan, of which each worker writes a part.
+        clock: returns the seconds by which workers time out.
 
     Attributes:
-        progress: how far it is.
-        shares: how much of each input in flight is done, 0 to 1, by its index.
-        stopping: no further input is begun.
+        progress: progress of all workers.
+        shares: share of each input in flight that is done, 0 to 1, by the input's index.
+        stopping: whether no further input is begun.
     """
 
     def __init__(
@@ -116,6 +115,7 @@ class Supervisor:
         self._overdue: set[int] = set()
         self._slots = [WorkerSlot(plan, f"worker {number + 1}") for number, plan in enumerate(plans)]
         self._alone = WorkerSlot(alone, "worker for single files")
+        self._all_slots = [*self._slots, self._alone]
         self._asked_for = plans[FIRST].device
         self._options = options
         self._detectors = tuple(detectors)
@@ -126,11 +126,11 @@ class Supervisor:
         self._was_ready = False
 
     def stop(self) -> None:
-        """Begin no further input; those in flight are finished. May be called from a signal's handler."""
+        """Begin no further input, but finish those in flight. May be called from a signal handler."""
         self.stopping = True
 
     def __iter__(self) -> Iterator[Finished]:
-        """Run; leaving the loop early ends all workers. Where no input needs a worker, none is started.
+        """Run; leaving the loop early ends all workers. If no input needs a worker, none is started.
 
         Raises:
             DeepscanError: the first worker cannot start, or no worker is left.
@@ -139,31 +139,27 @@ class Supervisor:
             yield from self._look_ahead()
             if self._next is not None:
                 self._start(self._slots[FIRST])
-            while any(slot.worker is not None for slot in self._all_slots()):
+            while any(slot.worker is not None for slot in self._all_slots):
                 try:
                     slot, generation, message = self._messages.get(timeout=self._patience())
                 except queue.Empty:
                     self._kill_overdue()
                     continue
                 if generation == slot.generation:
-                    yield from self._handled(slot, message)
+                    yield from self._handle(slot, message)
         finally:
-            for slot in self._all_slots():
+            for slot in self._all_slots:
                 if slot.worker is not None:
                     slot.worker.kill()
                     slot.worker.end()
 
-    def _all_slots(self) -> list[WorkerSlot]:
-        return [*self._slots, self._alone]
-
     def _look_ahead(self) -> Iterator[Finished]:
-        """Have the next input that needs a worker at hand, if there is one, and answer those before it."""
+        """Fetch the next input that needs a worker, if there is one; finish the known failures before it."""
         while self._next is None and not self.stopping and (job := next(self._jobs, None)) is not None:
             if isinstance(job, Job):
                 self._next = job
             else:
-                rows = self._rows(job.index, job.path, job.error.status, str(job.error), elapsed=0.0, content=None)
-                yield self._done(job.index, job.path, rows)
+                yield self._failed(job.index, job.path, job.error.status, str(job.error))
 
     def _start(self, slot: WorkerSlot) -> None:
         slot.generation += 1
@@ -175,7 +171,7 @@ class Supervisor:
         worker = self._transport.start(slot.plan, receive)
         slot.put(worker)
         options = self._options
-        if slot.plan.device != self._asked_for:  # it stands in on the CPU: what was asked for was meant for the GPU
+        if slot.plan.device != self._asked_for:  # the options were meant for the GPU that this worker replaces
             options = structs.replace(options, backend="auto", precision="auto")
         trace = os.fsencode(self._trace.part()) if self._trace is not None else None
         worker.send(Start(options=options.to_json(), plan=slot.plan, name=slot.name, trace=trace))
@@ -183,14 +179,14 @@ class Supervisor:
         log.debug("%s starts", slot.name, extra=_event("worker_started", **about))
 
     def _patience(self) -> float | None:
-        """Return how long to wait for a message at most; None while no worker has anything to do."""
-        deadlines = [slot.deadline(self._options.timeout) for slot in self._all_slots()]
+        """Return how many seconds to wait for a message at most; None while no worker has anything to do."""
+        deadlines = [slot.deadline(self._options.timeout) for slot in self._all_slots]
         known = [deadline for deadline in deadlines if deadline is not None]
         return min(LONGEST_GAP_SECONDS / 2, max(0.0, min(known) - self._clock())) if known else None
 
     def _kill_overdue(self) -> None:
         now, timeout = self._clock(), self._options.timeout
-        for slot in self._all_slots():
+        for slot in self._all_slots:
             deadline = slot.deadline(timeout)
             if slot.worker is None or deadline is None or now < deadline:
                 continue
@@ -204,8 +200,8 @@ class Supervisor:
             self._overdue.update(overdue)
             slot.worker.kill()  # its end will be received
 
-    def _handled(self, slot: WorkerSlot, message: FromWorker | None) -> Iterator[Finished]:
-        """Do what a message asks for; None is the end of the worker."""
+    def _handle(self, slot: WorkerSlot, message: FromWorker | None) -> Iterator[Finished]:
+        """Act on a message; None is the end of the worker."""
         match message:
             case LogLine():
                 logging.getLogger(message.logger).log(message.level, "%s", message.line)
@@ -241,8 +237,8 @@ class Supervisor:
                 self._start(other)
 
     def _hand_out(self) -> Iterator[Finished]:
-        """Answer the decoders that wait for an input; suspects go one by one to the worker that is for them."""
-        for slot in self._all_slots():
+        """Answer the decoders that wait for an input; suspects go one by one to the worker for single files."""
+        for slot in self._all_slots:
             alone = slot is self._alone
             while slot.waiting and slot.worker is not None and not (alone and slot.in_flight):
                 slot.waiting -= 1
@@ -284,7 +280,7 @@ class Supervisor:
         return Finished(index, results)
 
     def _ended(self, slot: WorkerSlot) -> Iterator[Finished]:
-        """Take note of the end of a worker, and see to the inputs that it had."""
+        """Handle the end of a worker: give up or retry the inputs that it had, and replace it."""
         assert slot.worker is not None
         death = slot.worker.end()
         lost = slot.clear()
@@ -312,7 +308,7 @@ class Supervisor:
         yield from self._replace(slot, why)
 
     def _replace(self, slot: WorkerSlot, why: str) -> Iterator[Finished]:
-        """Start the workers that are needed now."""
+        """Start the workers that are needed after one has ended."""
         comes_up = slot.ready or not why
         if not comes_up and slot.plan == self._alone.plan:
             raise MachineError(f"No worker can be started any more ({why}): run the same command again.")
@@ -323,73 +319,68 @@ class Supervisor:
         yield from self._look_ahead()
         if self._next is None:
             return
-        if slot is self._alone or not why:  # there are inputs again, after the others were told that there are no more
+        if slot is self._alone or not why:  # there are new inputs, but the other workers may have been told to leave
             if all(other.worker is None for other in self._slots):
                 self._start(self._slots[FIRST])
             return
         if not comes_up:
-            # The GPU is lost, or others have taken its memory.
+            # The GPU is lost, or other programs have taken its memory.
             log.warning("%s goes on on the CPU.", slot.name)
             slot.plan = self._alone.plan
         self._start(slot)
 
     def _given_up(self, index: int, why: str) -> Finished:
-        """Write the rows of a file that ended its process, though it was alone in it."""
+        """Return the rows of a file whose process ended while it was alone in it."""
         job, begun = self._in_flight.pop(index)
         path = os.fsdecode(job.path)
         status: Status = "timeout" if index in self._overdue else "crashed"
         reason = f"Its process {'was ended' if status == 'timeout' else 'ended'}, with this file alone in it: {why}."
-        rows = self._rows(
-            index, path, status, reason, elapsed=time.monotonic() - begun, content=_content_still_there(job)
-        )
-        return self._done(index, path, rows)
+        elapsed = time.monotonic() - begun
+        return self._failed(index, path, status, reason, elapsed=elapsed, content=_content_still_there(job))
 
-    def _rows(
-        self, index: int, path: str, status: Status, reason: str, *, elapsed: float, content: str | None
-    ) -> tuple[VideoResult, ...]:
+    def _failed(
+        self, index: int, path: str, status: Status, reason: str, *, elapsed: float = 0.0, content: str | None = None
+    ) -> Finished:
         """Return the rows of an input that no worker could scan."""
-        return tuple(
+        rows = tuple(
             VideoResult(
                 index=index,
                 row=row_number(index, number, len(self._detectors)),
                 path=path,
                 status=status,
                 reason=reason,
-                model=detector.model,
-                backend=detector.backend,
-                precision=detector.precision,
-                weights_sha256=detector.weights_sha256,
-                settings_sha256=detector.settings_sha256,
                 elapsed_seconds=elapsed,
                 content=content,
+                **structs.asdict(detector),
             )
             for number, detector in enumerate(self._detectors)
         )
+        return self._done(index, path, rows)
 
     def _sum_up(self, heartbeat: Heartbeat) -> None:
         for index, share in heartbeat.shares.items():
             if index in self._in_flight:
                 self.shares[index] = max(self.shares.get(index, 0.0), share)
-        known = last_heartbeats(self._all_slots())
+        known = last_heartbeats(self._all_slots)
         self.progress.frames = sum(each.frames for each in known)
         self.progress.faces = sum(each.faces for each in known)
 
     def stage_times(self) -> list[StageTimes]:
-        """Return where the time went, stage by stage, summed over all workers."""
-        return summed_times(last_heartbeats(self._all_slots()))
+        """Return the times of each stage, summed over all workers."""
+        return summed_times(last_heartbeats(self._all_slots))
 
     def decoded_by(self) -> tuple[int, dict[str, int]]:
-        """Return how many videos NVDEC decoded, and how many the CPU although there is NVDEC, by the reason."""
-        return summed_decoders(last_heartbeats(self._all_slots()))
+        """Return how many videos NVDEC decoded, and how many fell back to the CPU, by reason."""
+        return summed_decoders(last_heartbeats(self._all_slots))
 
 
 def _event(name: str, **about: object) -> dict[str, Any]:
-    """Return what makes a record of `logging` one of the events that `--log` writes."""
+    """Return the `extra` that makes a log record one of the events that `--log` writes."""
     return {"event": {"event": name, **about}}
 
 
 def _content_still_there(job: Job) -> str | None:
-    """Return what the file held when the scan was planned, if nothing has touched it since."""
+    """Return the content id from when the scan was planned, if the file has not changed since."""
     try:
         signature = signature_of(os.stat(job.path))
     except (OSError, ValueError):
@@ -399,7 +390,7 @@ def _content_still_there(job: Job) -> str | None:
 
 
 def _error_of(failure: Failed) -> DeepscanError:
-    """Return the error that a worker could not go on for, as if it had been raised here."""
+    """Return the error that ended a worker, as if it had been raised here."""
     kind = getattr(errors, failure.kind, None)
     known = isinstance(kind, type) and issubclass(kind, DeepscanError)
     return kind(failure.text) if known and kind is not None else MachineError(failure.text)

@@ -2,9 +2,9 @@
 
     python -m deepscan.runtime.workers.worker PARENT READ WRITE
 
-PARENT is the supervisor's process; messages come from the file descriptor READ and go to WRITE, see `protocol`.
-Libraries print to stderr what they like. A worker asks for a job whenever one of its decoders is free, so that jobs
-are handed out as others finish. It ends with its supervisor, however that ends.
+PARENT is the process ID of the supervisor. Messages come from the file descriptor READ and go to WRITE, see `protocol`;
+what libraries print goes elsewhere. A worker asks for a job whenever one of its decoders is free. It ends with its
+supervisor, however that ends.
 """
 
 from __future__ import annotations
@@ -61,17 +61,17 @@ if TYPE_CHECKING:
     from deepscan.runtime.workers.plan import WorkerPlan
 
 HEARTBEAT_SECONDS: Final = 0.25
-FIRST: Final = 0  # the one GPU that a worker sees
+FIRST: Final = 0  # number of the only GPU that a worker sees
 OUT_OF_MEMORY: Final = "it needs more memory than it may take: use a smaller --jobs, or a larger --memory"
 log = logging.getLogger(__name__)
 
 
 class SupervisorLink(logging.Handler):
-    """The supervisor, as a worker sees it. Any thread may send it something; it gets what is logged, too.
+    """Connection of a worker to its supervisor, for all threads; also a log handler that sends it the log records.
 
     Args:
-        reading: from it.
-        writing: to it.
+        reading: stream of the supervisor's messages.
+        writing: stream of the worker's messages.
     """
 
     def __init__(self, reading: BinaryIO, writing: BinaryIO) -> None:
@@ -80,7 +80,7 @@ class SupervisorLink(logging.Handler):
         self._sending = threading.Lock()
 
     def send(self, message: FromWorker) -> None:
-        """Send a message; where nobody listens any more, this process ends."""
+        """Send a message; if the supervisor is gone, this process ends."""
         try:
             with self._sending:
                 send(self._writing, message)
@@ -103,11 +103,11 @@ class SupervisorLink(logging.Handler):
 
 @dataclass(slots=True, eq=False)
 class JobsInHand:
-    """The jobs of a worker; iterate to ask for them until there is none left.
+    """Jobs of a worker. Iterating asks the supervisor for one after the other until there are no more.
 
     Attributes:
-        link: to the supervisor.
-        jobs: those that are not finished, by index.
+        link: connection to the supervisor.
+        jobs: unfinished jobs by index.
     """
 
     link: SupervisorLink
@@ -125,7 +125,7 @@ class JobsInHand:
 
 
 def _open(artifact: Artifact, options: ScanOptions, plan: WorkerPlan) -> Backend:
-    """Load a detector into the backend that the options name, or that `auto` finds."""
+    """Load a detector into the backend that the options name or `auto` selects."""
     candidate = resolve_backend(
         artifact.manifest, backend=options.backend or AUTO, precision=options.precision, device=plan.device
     )
@@ -133,7 +133,7 @@ def _open(artifact: Artifact, options: ScanOptions, plan: WorkerPlan) -> Backend
 
 
 def work(link: SupervisorLink) -> None:
-    """Scan what the supervisor hands out, until it has no more."""
+    """Scan what the supervisor hands out until there are no more jobs."""
     start = link.receive()
     if not isinstance(start, Start):
         return
@@ -189,10 +189,10 @@ def work(link: SupervisorLink) -> None:
 def _decoding(
     start: Start, options: ScanOptions, settings: ScanSettings, face_detector: FaceDetector, counts: DecoderCounts
 ) -> DeviceDecoding | None:
-    """Return what decodes on the GPU, where that was asked for and can be used all the way.
+    """Return the decoding on the GPU, if it is asked for and the whole pipeline can use it.
 
     Raises:
-        MachineError: it must be the GPU, and a package is missing for that.
+        MachineError: `--decoder nvdec` was given and a package for it is missing.
     """
     decoder = options.decoder if start.plan.nvdec else "cpu"
     searchable = isinstance(face_detector, DeviceFaceDetector)
@@ -232,8 +232,14 @@ def _heartbeat(scan: PipelineScan, in_hand: JobsInHand, counts: DecoderCounts) -
 
 
 def main(parent: int, reading: int, writing: int) -> None:
-    """Be a worker of a process."""
-    speak_as_command_line()  # the process that gets the messages renames the options in them
+    """Run a worker.
+
+    Args:
+        parent: process ID of the supervisor.
+        reading: file descriptor of the supervisor's messages.
+        writing: file descriptor of the worker's messages.
+    """
+    speak_as_command_line()  # the supervisor's process puts its caller's names of options into the messages
     die_with_parent(parent)
     with open(reading, "rb") as received, open(writing, "wb") as sent:
         link = SupervisorLink(received, sent)

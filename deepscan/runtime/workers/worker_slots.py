@@ -1,4 +1,4 @@
-"""What a supervisor knows of its workers: who is there, what they have, and how far all of them are."""
+"""A supervisor's records of its workers: which are running, what they are scanning, and how far they are."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from deepscan.runtime.workers.protocol import Failed, Heartbeat
     from deepscan.runtime.workers.transport import Worker
 
-# A worker with files in which nothing moves for so long hangs: it decodes no frame, searches none, cuts no crop and
-# scores none. The slowest detector on a slow processor takes seconds for a clip.
+# A worker that has files, but has decoded, searched, cropped and scored nothing for this long, hangs. The slowest
+# detector on a slow processor takes seconds for a clip.
 STALLED_SECONDS: Final = 300.0
-# Whoever measures with an `AwakeClock` reads it more often than this.
+# An `AwakeClock` is read more often than this.
 LONGEST_GAP_SECONDS: Final = 5.0
 
 
 class AwakeClock:
-    """Seconds that pass while it is read regularly; of a longer gap between two readings only the beginning counts.
+    """Clock that counts only the beginning of a long gap between two readings.
 
-    A process that was stopped, frozen with its container, suspended with its machine or kept busy by its caller has
-    heard nothing of its workers meanwhile: that time says nothing about them.
+    A process that was stopped, frozen with its container, suspended with its machine, or kept busy by its caller has
+    not listened to its workers in the meantime, so that time must not count against them.
 
     Args:
-        now: the clock below it.
+        now: clock to measure with.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -49,18 +49,18 @@ class WorkerSlot:
     """A place for one worker at a time.
 
     Attributes:
-        plan: what its workers are.
-        name: of it, for messages.
-        worker: the one that is there.
-        generation: how many workers were there; tells late messages of an earlier one.
-        ready: the worker has loaded everything.
-        in_flight: inputs that it has, by index, and when each was handed out, by the supervisor's clock.
-        waiting: how many of its decoders ask for an input and got no answer yet.
-        failure: why the worker says that it cannot go on.
-        killed: why the supervisor ended it.
-        heartbeat: its last one.
-        moved: when something was last seen to move in it.
-        past: the last heartbeats of those before it.
+        plan: resources of its workers.
+        name: name for messages.
+        worker: the running worker, if any.
+        generation: number of workers so far, by which late messages of an earlier one are recognized.
+        ready: whether the worker has loaded everything.
+        in_flight: when each input of the worker was handed out, on the supervisor's clock, by the input's index.
+        waiting: number of its decoders that have asked for an input and got no answer yet.
+        failure: error that the worker reported.
+        killed: reason why the supervisor killed it; empty if it did not.
+        heartbeat: last heartbeat of the worker.
+        moved: when the worker last made progress.
+        past: last heartbeat of each earlier worker.
     """
 
     plan: WorkerPlan
@@ -82,19 +82,19 @@ class WorkerSlot:
         self.ready, self.waiting, self.failure, self.killed, self.heartbeat = False, 0, None, "", None
 
     def hand(self, index: int, now: float) -> None:
-        """Note that the worker has an input from now on."""
+        """Record that the worker has been given an input."""
         if not self.in_flight:
             self.moved = now
         self.in_flight[index] = now
 
     def beat(self, heartbeat: Heartbeat, now: float) -> None:
-        """Note how far the worker says it is."""
+        """Record a heartbeat of the worker."""
         if self.heartbeat is None or heartbeat.moved != self.heartbeat.moved:
             self.moved = now
         self.heartbeat = heartbeat
 
     def clear(self) -> list[int]:
-        """Empty the slot, and return the inputs that its worker had, in order."""
+        """Empty the slot, and return the indices of the inputs that its worker had, in order."""
         self.worker = None
         if self.heartbeat is not None:
             self.past.append(self.heartbeat)
@@ -103,10 +103,7 @@ class WorkerSlot:
         return lost
 
     def deadline(self, timeout_seconds: float | None) -> float | None:
-        """Return when the worker will have taken too long for something; None while it has nothing.
-
-        So one that is still loading detectors has all the time it takes.
-        """
+        """Return when the worker times out; None while it has no input, so that loading may take any time."""
         if not self.in_flight or self.worker is None or self.killed:
             return None
         stalled = self.moved + STALLED_SECONDS
@@ -115,19 +112,19 @@ class WorkerSlot:
         return min(stalled, min(self.in_flight.values()) + timeout_seconds)
 
     def overdue(self, timeout_seconds: float | None, now: float) -> list[int]:
-        """Return the inputs that the worker has had for too long: where it hangs, all of them."""
+        """Return the inputs that the worker has had for too long; if it hangs, all of them."""
         if now >= self.moved + STALLED_SECONDS:
             return list(self.in_flight)
         return [index for index, since in self.in_flight.items() if timeout_seconds and now >= since + timeout_seconds]
 
 
 def last_heartbeats(slots: Iterable[WorkerSlot]) -> list[Heartbeat]:
-    """Return the last heartbeat of each worker that there is or was."""
+    """Return the last heartbeat of every worker, including those that have ended."""
     return [each for slot in slots for each in (*slot.past, slot.heartbeat) if each is not None]
 
 
 def summed_times(known: Iterable[Heartbeat]) -> list[StageTimes]:
-    """Return where the time went, stage by stage, summed over all workers."""
+    """Return the times of each stage, summed over all workers."""
     total: dict[str, StageTimes] = {}
     for times in (each for heartbeat in known for each in heartbeat.times):
         stage = total.setdefault(times.name, StageTimes(times.name, 0))
@@ -141,7 +138,7 @@ def summed_times(known: Iterable[Heartbeat]) -> list[StageTimes]:
 
 
 def summed_decoders(known: Iterable[Heartbeat]) -> tuple[int, dict[str, int]]:
-    """Return how many videos NVDEC decoded, and how many the CPU although there is NVDEC, by the reason."""
+    """Return how many videos NVDEC decoded, and how many fell back to the CPU, by reason."""
     by_nvdec, by_cpu = 0, dict[str, int]()
     for heartbeat in known:
         by_nvdec += heartbeat.by_nvdec
