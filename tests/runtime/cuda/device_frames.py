@@ -13,9 +13,12 @@ from deepscan.runtime.cuda.device import DeviceArray, packed_strides
 from deepscan.runtime.cuda.pixels import is_on_device
 from deepscan.runtime.media.device_work import luma_sums
 from deepscan.runtime.media.frames import DeviceFrame, DevicePicture, host_picture
+from tests.footage import quadrants, write_video
 from tests.runtime.cuda.host_device import HostDevice
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from deepscan.runtime.cuda.device import Queue
@@ -85,3 +88,14 @@ def device_frame(
     """Return a copy of a frame on the device, to be searched as a picture of this shape."""
     moved = frame_on_device(work, frame, interleaved=interleaved)
     return DeviceFrame(device_picture(moved), moved.geometry, shape)
+
+
+def high_bits(plane: NDArray[Any], bit_depth: int) -> NDArray[Any]:
+    """Return samples as P010 and P016 have them: in the highest bits of 16."""
+    return plane if bit_depth == 8 else plane << (16 - bit_depth)
+
+
+def turned_video(path: Path) -> Path:
+    """Write a video that is mirrored across its diagonal, which no rotation alone does."""
+    matrix = [0, 1 << 16, 0, 1 << 16, 0, 0, 0, 0, 1 << 30]
+    return write_video(path, [quadrants(96, 48)] * 3, display_matrix=matrix)

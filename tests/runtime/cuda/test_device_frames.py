@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -15,9 +14,8 @@ import pytest
 
 from deepscan.errors import DeviceMemoryError
 from deepscan.options import DecoderChoice
-from deepscan.runtime.cuda.cuda_device import CudaDevice
 from deepscan.runtime.cuda.device import DeviceArray
-from deepscan.runtime.cuda.nvdec import DecodeCaps, Nvdec, nvdec
+from deepscan.runtime.cuda.nvdec import DecodeCaps, Nvdec
 from deepscan.runtime.media.decoder_choice import Choice, DecoderCounts, DecoderLost, DeviceDecoding
 from deepscan.runtime.media.device_work import DeviceWork
 from deepscan.runtime.media.frames import DevicePicture, Frame, Picture, host_picture
@@ -27,14 +25,14 @@ from deepscan.runtime.media.pyav_pictures import Copied, picture_on_device
 from deepscan.runtime.media.pyav_reader import PyAVReader, open_video
 from deepscan.runtime.system.regular_files import open_regular_file
 from tests.footage import ASTRONAUT, PHONE, SWAPPED, counting, noise, quadrants, write_video
-from tests.runtime.cuda.device_frames import device_picture
+from tests.runtime.cuda.device_frames import device_picture, high_bits, turned_video
 from tests.runtime.cuda.host_device import HostDevice
 from tests.runtime.stills import encoded, photo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepscan.runtime.cuda.device import Device, Queue
+    from deepscan.runtime.cuda.device import Device
 
 SEMI_PLANAR = {"yuv420p": "nv12", "yuvj420p": "nv12", "yuv420p10le": "p010le"}
 LARGE = DecodeCaps(1, 16, 16, 8192, 8192, 262144, frozenset(["nv12", "p016"]))
@@ -84,11 +82,6 @@ def on_host(plane: DeviceArray) -> NDArray[Any]:
     size = plane.strides[0] * (plane.shape[0] - 1) + plane.strides[1] * (plane.shape[1] - 1) + plane.kind.itemsize
     memory = (ctypes.c_uint8 * size).from_address(plane.address)
     return np.ndarray(plane.shape, plane.kind, memoryview(memory), strides=plane.strides)
-
-
-def high_bits(plane: NDArray[Any], bit_depth: int) -> NDArray[Any]:
-    """Return samples as P010 and P016 have them: in the highest bits of 16."""
-    return plane if bit_depth == 8 else plane << (16 - bit_depth)
 
 
 def assert_same_frame(device: Frame, cpu: Frame) -> None:
@@ -179,9 +172,7 @@ def test_hdr_that_only_a_frame_tells_is_left_to_the_cpu(transfer: int) -> None:
 
 @pytest.fixture(scope="module")
 def turned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    matrix = [0, 1 << 16, 0, 1 << 16, 0, 0, 0, 0, 1 << 30]  # across, which no rotation alone does
-    path = tmp_path_factory.mktemp("turned") / "video.mp4"
-    return write_video(path, [quadrants(96, 48)] * 3, display_matrix=matrix)
+    return turned_video(tmp_path_factory.mktemp("turned") / "video.mp4")
 
 
 @pytest.mark.parametrize("name", ["h264", "hevc-10", "turned"])
@@ -340,62 +331,3 @@ def test_pictures_that_change_their_size_are_left_to_the_cpu(tmp_path: Path) -> 
     with stand_in(both, decoding) as reader, pytest.raises(DecoderLost, match="size"):
         list(reader.frames())
     assert (decoding.counts.nvdec, sum(decoding.counts.cpu.values())) == (0, 1)
-
-
-# On a GPU.
-
-
-def downloaded(plane: DeviceArray, queue: Queue) -> NDArray[Any]:
-    """Return a copy of a plane from the GPU."""
-    rows = plane.shape[0]
-    row_bytes = plane.strides[0]
-    whole = DeviceArray(plane.owner, plane.address, (rows, plane.shape[1] * plane.strides[1]), np.dtype(np.uint8), ())
-    packed = queue.empty(whole.shape, whole.kind)
-    queue.copy(packed.address, packed.strides[0], replace(whole, strides=(row_bytes, 1)))
-    numbers = queue.download(packed).view(plane.kind).reshape(rows, -1)
-    return numbers[:, :: plane.strides[1] // plane.kind.itemsize]
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize(
-    ("codec", "pixel_format", "size"),
-    [
-        ("libx264", "yuv420p", (1280, 720)),
-        ("libx264", "yuv420p", (1920, 1080)),  # coded as 1088 lines
-        ("libx265", "yuv420p", (320, 240)),
-        ("libx265", "yuv420p10le", (320, 240)),
-        ("libvpx-vp9", "yuv420p", (321, 241)),
-    ],
-)
-def test_nvdec_decodes_what_the_cpu_decodes(
-    tmp_path: Path, codec: str, pixel_format: str, size: tuple[int, int]
-) -> None:
-    ending = "webm" if "vp9" in codec else "mp4"
-    pictures = [np.roll(quadrants(*size), 8 * number, axis=1) for number in range(12)]
-    path = write_video(tmp_path / f"video.{ending}", pictures, codec=codec, pixel_format=pixel_format)
-    compare_on_gpu(path)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("name", ["h264", "hevc-10", "turned"])
-def test_nvdec_decodes_the_examples(name: str, turned: Path) -> None:
-    compare_on_gpu({"h264": ASTRONAUT, "hevc-10": PHONE, "turned": turned}[name])
-
-
-def compare_on_gpu(path: Path) -> None:
-    device = CudaDevice(0)
-    queue = device.queue()
-    decoding = DeviceDecoding(0, device, DeviceWork(queue), nvdec(), "nvdec", DecoderCounts())
-    with (
-        open_input(str(path), threads=1, decoding=decoding) as reader,
-        open_video(str(path), threads=1) as cpu,
-    ):
-        for there, here in zip(reader.frames(), cpu.frames(), strict=True):
-            assert isinstance(there.picture, DevicePicture), decoding.counts.cpu
-            assert (there.pts_seconds, there.geometry) == (here.pts_seconds, here.geometry)
-            assert there.picture.color == here.picture.color
-            assert there.native.key_frame == here.native.key_frame
-            for plane, expected in zip(there.picture.planes, host_picture(here).planes, strict=True):
-                np.testing.assert_array_equal(downloaded(plane, queue), high_bits(expected, here.picture.bit_depth))
-    assert (decoding.counts.nvdec, decoding.counts.cpu) == (1, {})
-    device.close()

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from deepscan.runtime.faces.tracking import MIN_OVERLAP, Tracker, widened_iou
+from deepscan.runtime.faces.tracking import MIN_OVERLAP, Glimpses, Tracker, widened_iou
 from tests.runtime.scenes import boxes_of
 
 Box = tuple[float, float, float, float]
 LOOK_SECONDS = 0.2
 EDGES = st.floats(0, 150, width=32)
 SIDES = st.floats(5, 200, width=32)
+SHOTS = st.lists(st.lists(st.sets(st.integers(0, 4)), min_size=1, max_size=5), max_size=5)
 
 
 @st.composite
@@ -209,3 +212,29 @@ def test_a_number_is_given_to_one_face_at_a_time_and_never_again_after_its_end(
         assert ended.isdisjoint(numbers)
         alive |= set(numbers)
     assert sorted(tracker.end_all()) == sorted(alive)
+
+
+def glimpses_of(shots: list[list[set[int]]]) -> set[int]:
+    """Follow tracks that go on over all shots, whose looks see these."""
+    glimpses = Glimpses()
+    for looks in shots:
+        glimpses.start_shot()
+        for seen in looks:
+            glimpses.add(seen)
+    return set(glimpses.end({number for looks in shots for seen in looks for number in seen}))
+
+
+@given(SHOTS)
+def test_a_glimpse_is_seen_once_in_a_shot_of_several_looks(shots: list[list[set[int]]]) -> None:
+    times = Counter(number for looks in shots for seen in looks for number in seen)
+    once = {number for looks in shots if len(looks) > 1 for seen in looks for number in seen if times[number] == 1}
+    assert glimpses_of(shots) == once
+
+
+def test_what_has_ended_is_forgotten() -> None:
+    glimpses = Glimpses()
+    glimpses.add({0})
+    glimpses.add({1})
+    assert glimpses.end([0]) == (0,)
+    assert glimpses.end([0, 2]) == ()
+    assert glimpses.end([1]) == (1,)
