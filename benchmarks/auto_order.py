@@ -1,4 +1,4 @@
-"""What the order of `--backend auto` rests on: the candidates of each detector on this machine's processors, in turns.
+"""Measurements behind the order of `--backend auto`: the candidates of each detector on the CPU, in turns.
 
     python -m benchmarks.auto_order lite hff altfreezing
 

@@ -80,7 +80,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a contender's process says first.
+    """First message of a contender's process.
 
     Attributes:
         logits: of all clips, [M].

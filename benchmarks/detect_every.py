@@ -1,4 +1,4 @@
-"""What searching only every n-th frame for faces saves, and what it changes.
+"""Savings and effects of searching only every n-th frame for faces.
 
     python -m benchmarks.detect_every [VIDEO ...]        by default the examples with faces
 

@@ -1,4 +1,4 @@
-"""How small a face may be for the detector still to tell anything.
+"""The smallest face that the detector can still judge.
 
     python -m benchmarks.face_size [VIDEO ...]           by default the examples with faces
 

@@ -1,4 +1,4 @@
-"""Everything about scanning on a GPU, in one call: that it is right, how fast it is, and what holds it back.
+"""All measurements of scanning on a GPU in one call: correctness, speed and bottlenecks.
 
     python -m benchmarks.gpu --check --all --json FILE
     python -m benchmarks.gpu --only decode,scan --models lite

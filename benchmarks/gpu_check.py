@@ -1,4 +1,4 @@
-"""What has to be right before it is measured: the tests that need a GPU, and GPU scans that agree with CPU scans."""
+"""Checks that precede measurements: the tests that need a GPU, and the agreement of GPU scans with CPU scans."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DECODABLE: Final = ("astronaut_h264.mp4", "phone_portrait_hevc.mp4")
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was looked at.
+    """Outcome of one check.
 
     Attributes:
         name: what.
@@ -71,7 +71,7 @@ def difference(ours: NDArray[np.uint8], theirs: NDArray[np.uint8]) -> Difference
 
 
 def gpu_tests() -> Check:
-    """Run the tests that need a GPU; one that skips itself for want of one fails."""
+    """Run the tests that need a GPU; one that is skipped for lack of a GPU counts as failed."""
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider"]
     environment = os.environ | {"DEEPSCAN_REQUIRE_GPU": "1"}
     root = Path(__file__).parent.parent

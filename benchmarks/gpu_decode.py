@@ -20,7 +20,7 @@ from av.codec.hwaccel import HWAccel
 
 @dataclass(frozen=True)
 class DecoderGroup:
-    """Processes that decode alike.
+    """Processes with the same kind of decoders.
 
     Attributes:
         kind: where.
@@ -36,7 +36,7 @@ class DecoderGroup:
 
 
 def decoder_groups(variant: str, *, processors: int, files: int) -> list[DecoderGroup]:
-    """Return who decodes `cpu`, `nvdec` or `both`.
+    """Return the groups of decoders for `cpu`, `nvdec` or `both`.
 
     On an H200 with 16 processors 4 processes of 4 threads came nearest to NVDEC's limit, and with software decoders
     beside them 8 processes of 2 threads and 12 decoders were the fastest.
@@ -50,7 +50,7 @@ def decoder_groups(variant: str, *, processors: int, files: int) -> list[Decoder
 
 
 def decoded(paths: Sequence[Path], chosen: Sequence[DecoderGroup]) -> tuple[int, float]:
-    """Decode files, shared out as decoders become free.
+    """Decode files, handed out as decoders become free.
 
     Returns:
         How many frames, and the seconds from the common start to the last frame. Starting the processes, and on NVDEC

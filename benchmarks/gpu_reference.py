@@ -1,4 +1,4 @@
-"""The authors' way of working, to be compared with: one frame after another, one clip at a time, one process.
+"""Reference that works as the authors' scripts do: one frame after another, one clip at a time, one process.
 
 Written from what is known of the scripts of AltFreezing and FTCN (docs/detectors.md): every frame is turned into RGB at
 full size and searched for faces by itself; tracks are found when the video has ended; every clip is pasted onto a black
@@ -39,7 +39,7 @@ from deepscan.spec import ClipCrop, DetectorSpec, SquareCrop
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one video.
+    """Result of one video.
 
     Attributes:
         frames: that were searched for faces.
@@ -54,7 +54,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Cutting:
-    """One face of one frame: its enlarged box in the frame, the pixels in it, and its five points in the frame."""
+    """One face of one frame: its enlarged box in the frame, the pixels in it, and its five landmarks in the frame."""
 
     box: IntBox
     pixels: NDArray[np.uint8]
@@ -138,7 +138,7 @@ class AuthorsWay:
         return np.stack(aligned)
 
     def _crops(self, picture: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-        """Yield the crops of one frame, and their mirror images where the detector wants them."""
+        """Yield the crops of one frame, and their mirror images where the detector takes them."""
         assert isinstance(self._spec.crop, SquareCrop)
         faces = self._faces(picture)
         for number in range(len(faces)):

@@ -1,4 +1,4 @@
-"""What the benchmark of GPUs writes down, and how it is printed."""
+"""Report of the GPU benchmark, and how it is printed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deepscan.runtime.system.machine import Environment
 
 
 class StageFigure(msgspec.Struct, frozen=True, kw_only=True):
-    """What one stage of a scan did, summed over its threads."""
+    """Times of one stage of a scan, summed over its threads."""
 
     name: str
     threads: int
@@ -24,7 +24,7 @@ class StageFigure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """One round of one thing.
+    """One round of one measurement.
 
     Attributes:
         frames: of video.
@@ -40,7 +40,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was measured.
+    """One measurement.
 
     Attributes:
         part: decode, detect, preprocess, infer, scan or reference.

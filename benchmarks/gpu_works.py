@@ -1,4 +1,4 @@
-"""What the benchmark of GPUs measures: the videos, and everything that is done to them, in turns."""
+"""Measurements of the GPU benchmark: the videos, and the work on them, in turns."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SMALL: Final = (2, 20)
 
 @dataclass(frozen=True)
 class Job:
-    """One thing to measure: what it is called, and what does it once."""
+    """One measurement to make: its name, and a function that does the work once."""
 
     part: str
     variant: str
@@ -106,7 +106,7 @@ def references(footage: Footage, model: str, device: Device) -> Iterator[Job]:
 
 
 def works(folder: Path, models: Sequence[str], names: Sequence[str], device: Device, *, small: bool) -> Iterator[Job]:
-    """Make the videos, and yield all that is to be measured on them."""
+    """Make the videos, and yield the measurements to make on them."""
     shapes: tuple[Shape, ...] = ("short",) if small else ("short", "long")
     for size in ("360p",) if small else SIZES:
         for codec in ENCODERS:
@@ -193,5 +193,5 @@ def _figure(work: Job, samples: Sequence[Sample]) -> Figure:
 
 
 def say(line: str) -> None:
-    """Tell people how far it is, beside the results."""
+    """Print the progress on stderr."""
     print(line, file=sys.stderr, flush=True)

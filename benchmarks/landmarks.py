@@ -1,4 +1,4 @@
-"""What the face detector's five points and its box are to the landmarks and boxes of dlib.
+"""Relation of the face detector's five landmarks and boxes to those of dlib.
 
     pip install dlib-bin face_recognition_models
     python -m benchmarks.landmarks FILE ...              videos and pictures of people
@@ -66,7 +66,7 @@ class Face:
 
 
 def caddm_points(landmarks: NDArray[Any]) -> Floats:
-    """Return CADDM's five points [5, 2] of dlib's landmarks [68 or 81, 2] (CADDM: lib/data_preprocess/cropface.py).
+    """Return CADDM's five landmarks [5, 2] of dlib's landmarks [68 or 81, 2] (CADDM: lib/data_preprocess/cropface.py).
 
     The eyes are means, cut to whole pixels.
     """
@@ -75,7 +75,7 @@ def caddm_points(landmarks: NDArray[Any]) -> Floats:
 
 
 def deepfakebench_points(landmarks: NDArray[Any]) -> Floats:
-    """Return DeepfakeBench's five points [5, 2] of dlib's landmarks (DeepfakeBench: preprocessing/preprocess.py).
+    """Return DeepfakeBench's five landmarks [5, 2] of dlib's landmarks (DeepfakeBench: preprocessing/preprocess.py).
 
     Counted from 0: 37 and 44 lie on the upper lids, 49 on the upper lip beside the left corner of the mouth, 55 on the
     lower lip beside the right corner. That turns the crops a little.
@@ -138,7 +138,7 @@ def mean_and_spread(values: Floats, weights: Floats) -> tuple[Any, Any]:
 
 
 def target_for(faces: Sequence[Face], authors: Sequence[Floats]) -> Floats:
-    """Return the target [5, 2] at which YuNet's points give the authors' crops on average.
+    """Return the target [5, 2] at which YuNet's landmarks give the authors' crops on average.
 
     It is the mean of the places of YuNet's points, moved, turned and scaled so that the mean change from the authors'
     crop to ours is none: places that scatter have a mean that shows the face a little smaller.
@@ -162,7 +162,7 @@ def change(authors: Floats, ours: Floats) -> Floats:
 
 
 def report_template(name: str, faces: Sequence[Face], authors: Sequence[Floats], target: Landmarks, size: int) -> None:
-    """Print where YuNet's points lie in the authors' crop, and how far off our crop is with either target."""
+    """Print where YuNet's landmarks lie in the authors' crop, and how far off our crop is with either target."""
     weights, theirs = weights_of(faces), target_landmarks(target, size)
     placed = np.stack([moved(matrix, face.points) for matrix, face in zip(authors, faces, strict=True)])
     rows = zip(target, *mean_and_spread(placed / size, weights), target_for(faces, authors) / size, strict=True)

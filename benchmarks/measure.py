@@ -16,7 +16,7 @@ PACKAGES = ("av", "onnxruntime", "numpy", "opencv-python-headless", "pillow")
 
 @dataclass(frozen=True)
 class Cost:
-    """What a piece of work took.
+    """Cost of a piece of work.
 
     Attributes:
         cpu_seconds: user and system time of this process, all threads.

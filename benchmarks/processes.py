@@ -1,4 +1,4 @@
-"""What a process and all those it has started take of the memory, from Linux's /proc."""
+"""Memory of a process and its descendants, from Linux's /proc."""
 
 from __future__ import annotations
 

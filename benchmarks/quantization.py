@@ -63,7 +63,7 @@ class Batches(CalibrationDataReader):  # type: ignore[misc]
 
 
 def by_deepscan(model: onnx.ModelProto, items: Items, method: str, activations: Activations) -> onnx.ModelProto:
-    """Quantize everything that can be."""
+    """Quantize every node that can be quantized."""
     index = GraphIndex(model)
     placement = placed(index, quantizable(index, activations), activations)
     seen = observe(index, sorted(set(placement.roots.values())), ItemReader(items, seed=0))

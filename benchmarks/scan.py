@@ -1,4 +1,4 @@
-"""How much a scan costs beyond its stages, and how much memory it takes.
+"""Overhead of a scan beyond its stages, and its memory.
 
     python -m benchmarks.scan                speed: stages alone and together, 360p and 1080p
     python -m benchmarks.scan --memory       memory: 10 and 200 videos, a short and a long one, at 1080p

@@ -1,4 +1,4 @@
-"""Does a scan of very many files stay as fast, as small and as complete as one of a few?
+"""Soak test: speed, memory and completeness of a scan of very many files.
 
     python -m benchmarks.soak --files N [--json FILE] [--plot FILE]
 
@@ -55,7 +55,7 @@ ENDING_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Soaked:
-    """What a soak found.
+    """Findings of a soak test.
 
     Attributes:
         files: how many were scanned.
@@ -108,7 +108,7 @@ def make_files(folder: Path, count: int) -> list[str]:
 
 
 def soak(files: int) -> Soaked:
-    """Make so many files, scan them, and look at what came out."""
+    """Make the files, scan them, and check the results."""
     with tempfile.TemporaryDirectory(prefix="soak-") as scratch:
         videos, out = Path(scratch) / "videos", Path(scratch) / "results.csv"
         videos.mkdir()
@@ -154,7 +154,7 @@ def early_and_late(samples: Sequence[Sample]) -> tuple[float, float] | tuple[Non
 
 
 def report(found: Soaked) -> str:
-    """Say what was found, in some lines."""
+    """Return the findings as lines of text."""
     statuses = ", ".join(f"{count} {status}" for status, count in found.statuses.items())
     growth = "too short a scan to speak of growth"
     if found.growth is not None:

@@ -1,4 +1,4 @@
-"""What a command costs before it does anything: wall time, processor time, processes and modules.
+"""Startup cost of commands: wall time, processor time, processes and modules.
 
     python -m benchmarks.startup [--rounds 7] [--against CHECKOUT]
 

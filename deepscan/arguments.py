@@ -178,10 +178,10 @@ def real_number(option: str, value: object, *, least: float, most: float, above:
 
 
 def probability(option: str, value: object) -> float:
-    """Return a number from 0 to 1.
+    """Return a probability.
 
     Raises:
-        UsageError: it is something else.
+        UsageError: the value is not a number from 0 to 1.
     """
     return real_number(option, value, least=0, most=1)
 
@@ -190,7 +190,7 @@ def seconds(option: str, value: object) -> float:
     """Return a duration in seconds.
 
     Raises:
-        UsageError: it is not above 0, or longer than a process can wait for.
+        UsageError: the value is not above 0, or is longer than a process can wait.
     """
     return real_number(option, value, least=0, most=MOST_SECONDS, above=True)
 
@@ -199,7 +199,7 @@ def truth(option: str, value: object) -> bool:
     """Return True or False.
 
     Raises:
-        UsageError: it is neither; a word such as "no" would be taken for True.
+        UsageError: the value is neither; a word such as "no" would count as true.
     """
     if not isinstance(value, bool) and type(value).__name__ not in ("bool", "bool_"):  # NumPy's
         raise UsageError(f"{option} must be True or False, not {_shown(value)}.")
@@ -210,7 +210,7 @@ def one_of(option: str, value: object, *, accepted: Sequence[str]) -> str:
     """Return one of the accepted words.
 
     Raises:
-        UsageError: it is something else.
+        UsageError: the value is not one of them.
     """
     if not isinstance(value, str) or value not in accepted:
         raise UsageError(f"{option} {_shown(value)} is not known: use one of {', '.join(accepted)}.")
@@ -218,10 +218,10 @@ def one_of(option: str, value: object, *, accepted: Sequence[str]) -> str:
 
 
 def text(option: str, value: object) -> str:
-    """Return text.
+    """Return a text.
 
     Raises:
-        UsageError: it is something else.
+        UsageError: the value is not a text.
     """
     if not isinstance(value, str):
         raise UsageError(f"{option} must be text, not {_shown(value)}.")
@@ -229,19 +229,19 @@ def text(option: str, value: object) -> str:
 
 
 def texts(option: str, value: object) -> tuple[str, ...]:
-    """Return several texts; one may be given by itself.
+    """Return several texts; a single one needs no list.
 
     Raises:
-        UsageError: one of them is something else.
+        UsageError: one of them is not a text.
     """
     return tuple(text(option, each) for each in _each(option, value, (str, bytes), "text, or a list of it"))
 
 
 def path(option: str, value: object) -> str:
-    """Return a path as text, undecodable bytes as surrogate escapes.
+    """Return a path as text, with undecodable bytes as surrogate escapes.
 
     Raises:
-        UsageError: it is something else.
+        UsageError: the value is not a path.
     """
     if not isinstance(value, (str, bytes, os.PathLike)):
         raise UsageError(f"{option} must be a path, not {_shown(value)}.")
@@ -249,20 +249,20 @@ def path(option: str, value: object) -> str:
 
 
 def paths(option: str, value: object) -> tuple[str, ...]:
-    """Return several paths; one may be given by itself.
+    """Return several paths; a single one needs no list.
 
     Raises:
-        UsageError: one of them is something else.
+        UsageError: one of them is not a path.
     """
     singly = (str, bytes, os.PathLike)
     return tuple(path(option, each) for each in _each(option, value, singly, "a path, or a list of paths"))
 
 
 def detectors(option: str, value: object) -> tuple[str, ...]:
-    """Return the names of detectors: one text with commas between them, or several texts or paths.
+    """Return the names of detectors, given as one text with commas or as several texts or paths.
 
     Raises:
-        UsageError: they are something else.
+        UsageError: the value is neither.
     """
     if isinstance(value, str):
         return tuple(name.strip() for name in value.split(","))

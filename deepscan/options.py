@@ -51,7 +51,7 @@ _SAMPLES: Final = {"most": MOST_SAMPLES}
 
 
 class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a scan is asked to do; the `help` of each field says what it means.
+    """Options of a scan; the `help` of each field says what it means.
 
     None leaves a value to the detector, the sampling mode or the machine. Values of other types that say the same
     (NumPy's numbers, paths, one name where several are possible) are converted.

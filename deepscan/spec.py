@@ -41,7 +41,7 @@ class SimilarityCrop(
     target: Landmarks
 
     def __post_init__(self) -> None:
-        """Refuse another number of landmarks."""
+        """Refuse any number of landmarks but five."""
         _refuse_unless_five(self.target)
 
 
@@ -60,7 +60,7 @@ class ClipCrop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     reach: float
 
     def __post_init__(self) -> None:
-        """Refuse another number of landmarks."""
+        """Refuse any number of landmarks but five."""
         _refuse_unless_five(self.target)
 
 
@@ -113,7 +113,7 @@ class PaperProtocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class DetectorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything the runtime knows about a detector.
+    """All that the runtime knows about a detector.
 
     Attributes:
         schema: version of this record's format.
@@ -195,7 +195,7 @@ def spec_from_json(text: str, *, source: str) -> DetectorSpec:
         source: the file it came from, for the message.
 
     Raises:
-        ModelError: the text is no spec, or one of another schema.
+        ModelError: the text is not a spec, or has another schema.
     """
     try:
         return msgspec.json.decode(text, type=DetectorSpec)

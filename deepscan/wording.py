@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def plural(number: float, noun: str, many: str = "") -> str:
-    """Return the noun as it stands behind a number.
+    """Return the noun as it follows a number.
 
     Args:
         number: how many; only 1 takes the singular.

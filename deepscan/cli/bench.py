@@ -1,4 +1,4 @@
-"""`deepscan bench`: how fast detectors run here, on each backend, and what they take."""
+"""`deepscan bench`: speed and memory of detectors on this machine, for each backend."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ DIGITS = 20  # of a batch size, more than any that is allowed
 
 
 def batch_sizes(option: str, value: object) -> tuple[int, ...]:
-    """Return sizes in order for a text such as 1,2,4.
+    """Return the sizes in a text such as 1,2,4, in ascending order.
 
     Raises:
-        UsageError: it is something else.
+        UsageError: the text is not a list of sizes.
     """
     sizes = {whole_number(option, _size(option, value, part.strip())) for part in text(option, value).split(",")}
     return tuple(sorted(sizes))
@@ -65,7 +65,7 @@ def _size(option: str, value: object, part: str) -> int:
 
 
 class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What is measured; the `help` of each field says what it means."""
+    """Options of `deepscan bench`; the `help` of each field says what it means."""
 
     backend: Annotated[
         str,

@@ -1,4 +1,4 @@
-"""What a benchmark shows on the screen: a table for each detector, and what its figures mean."""
+"""Output of a benchmark on the screen: a table for each detector, and the meaning of its figures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def show_report(report: BenchReport, console: Console) -> None:
 
 
 def failure_line(failure: Failure) -> str:
-    """Say in one line what could not be measured."""
+    """Return one line about a measurement that failed."""
     who = " ".join(part for part in (failure.backend, failure.precision) if part)
     return printable(f"{failure.model}, {who}: not measured: {failure.reason}")
 
@@ -45,7 +45,7 @@ def _title(benched: BenchResult) -> str:
 
 
 def _table(benched: BenchResult, rows: list[Measurement], *, gpu: bool) -> ResultTable:
-    """Lay out the figures; what a narrow terminal has no column for stands below its row."""
+    """Lay out the figures; those without a column on a narrow terminal stand below their row."""
     columns = [
         Column("batch", 9),
         Column(f"{benched.kind}s\n/s", 9, below=f"{benched.kind}s/s "),
@@ -103,7 +103,7 @@ def _rate(rate: MatmulRate, threads: int) -> str:
 
 
 def _digits(value: float) -> str:
-    """Write at least three digits that count."""
+    """Write at least three significant digits."""
     return f"{value:.0f}" if value >= ABOVE_HUNDRED else f"{value:.3g}"
 
 

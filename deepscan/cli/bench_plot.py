@@ -28,7 +28,7 @@ HEADROOM = 1.15  # for the numbers beside the points
 
 
 def write_plot(report: BenchReport, path: Path) -> None:
-    """Draw a report with at least one measurement; the suffix of the path says as what.
+    """Draw a report with at least one measurement; the suffix of the path gives the format.
 
     Raises:
         OutputError: the file cannot be written.

@@ -21,7 +21,7 @@ def complete_models(incomplete: str) -> list[str]:
 
 
 def complete_detector(incomplete: str) -> list[str]:
-    """Offer every detector that there is, with and without weights."""
+    """Offer all detectors, with and without weights."""
     from deepscan.models.registry import detector_names
 
     return _beginning(incomplete, detector_names())

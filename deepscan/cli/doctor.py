@@ -57,7 +57,7 @@ def doctor() -> None:
 
 
 def _say_remedies(console: Console, findings: list[Finding]) -> None:
-    """Print what would add what is missing, unfolded, so that it can be copied."""
+    """Print the commands that add what is missing, each on one line so that it can be copied."""
     from rich.text import Text
 
     remedies = [(finding.subject, finding.remedy) for finding in findings if finding.remedy]
@@ -160,7 +160,7 @@ def _package(name: str, purpose: str, extra: str) -> Finding:
 
 
 def _saved_choices() -> list[Finding]:
-    """Return what `deepscan bench --save` saved, and whether it holds for this machine."""
+    """Return the choices that `deepscan bench --save` saved, and whether they hold for this machine."""
     from deepscan.runtime.backends.saved_choices import saved_choices
     from deepscan.runtime.system.machine import environment
 

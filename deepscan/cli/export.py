@@ -47,7 +47,7 @@ ENGINE_CLIPS = 4
 
 
 class ExportOptions(ConversionOptions, frozen=True, kw_only=True):
-    """What is exported, and how; the `help` of each field says what it means."""
+    """Options of `deepscan export`; the `help` of each field says what it means."""
 
     weights: Annotated[
         str | None,

@@ -13,7 +13,7 @@ DEFAULT_OUT = "results.csv"
 
 
 class OutputOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line does with the results of a scan; the `help` of each field says what it means."""
+    """Options for the results of `deepscan scan`; the `help` of each field says what it means."""
 
     out: Annotated[
         str | None,

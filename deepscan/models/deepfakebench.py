@@ -1,4 +1,4 @@
-"""What all trainings by DeepfakeBench share: name, crop, and publication.
+"""Name, crop and publication that all detectors trained by DeepfakeBench share.
 
 A detector whose name ends in `-deepfakebench` is that project's own training of the same network, with other input
 rules (Yan et al. 2023). What is assumed, and where it was read: docs/detectors.md.

@@ -26,7 +26,7 @@ RGB_MEAN: Final = (123.675, 116.28, 103.53)  # of ImageNet, in 0..255
 RGB_STD: Final = (58.395, 57.12, 57.375)
 HALF: Final = (127.5, 127.5, 127.5)  # as mean and as standard deviation: -1..1
 UNCALIBRATED: Final = Calibration(scale=1.0, offset=0.0)
-# The authors of most detectors take the likelier class; nobody has calibrated them here.
+# The authors of most detectors take the likelier class; these detectors are not calibrated.
 LIKELIER_CLASS: Final = LabelBand(real_below=0.5, fake_from=0.5)
 # Smaller faces are enlarged more than threefold by every detector here. The authors set no limit.
 MIN_FACE_PIXELS: Final = 64

@@ -1,7 +1,7 @@
-"""The detectors that there are: those of this package, and those that other packages bring; no torch here.
+"""Registry of the detectors of this package and of other packages, without torch.
 
-Another package brings a detector by an entry point of the group `deepscan.detectors`, whose name is the detector's and
-whose value leads to a `Detector`. Its module is imported only when the detector is asked for, or all are listed.
+Another package adds a detector with an entry point of the group `deepscan.detectors`, whose name is the detector's and
+whose value leads to a `Detector`. Its module is imported only when the detector is requested, or when all are listed.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ BUILTIN: Final[dict[str, Detector]] = {
 # Face detectors whose weights can be added, to be used instead of the built-in one.
 FACE_DETECTORS: Final[dict[str, FaceDetector]] = {"retinaface": retinaface.FACE_DETECTOR}
 BUILTIN_FACE_DETECTOR: Final = "yunet"
-# Endings of what somebody may have meant as the path of a detector.
+# Suffixes by which a name counts as the path of a detector.
 FILE_ENDINGS: Final = frozenset(
     ".pth .pt .pkl .bin .ckpt .safetensors .tar .zip .onnx .plan .engine .trt .json".split()
 )
 
 
 def detector_names() -> tuple[str, ...]:
-    """Return the names of all detectors; nothing of other packages is imported."""
+    """Return the names of all detectors, without importing other packages."""
     return tuple(dict.fromkeys([*BUILTIN, *(entry.name for entry in _entry_points())]))
 
 
@@ -74,7 +74,7 @@ def find_detector(name: str, variant: str | None = None) -> Detector:
 
     Raises:
         UsageError: there is no such detector, or no such variant of it.
-        ModelError: it is another package's, and cannot be loaded.
+        ModelError: the detector belongs to another package and cannot be loaded.
     """
     full = f"{name}-{variant}" if variant else name
     if full in BUILTIN:
@@ -94,13 +94,13 @@ def unknown_detector(name: str) -> UsageError:
     path = Path(name)
     names = detector_names()
     use = f"use the name of a detector ({', '.join(names)}), or an exported .onnx file"
-    # A folder that happens to have the name that was meant for a detector is no path.
+    # A folder that happens to have the name of a detector does not count as a path.
     looks_like_path = "/" in name or path.suffix.lower() in FILE_ENDINGS
     if looks_like_path and _is(path, folder=True):
-        return UsageError(f"{name} is a folder and no detector: {use}.")
+        return UsageError(f"{name} is a folder, not a detector: {use}.")
     if looks_like_path and _is(path, folder=False):
         return UsageError(
-            f"{name} is a file and no detector: if it holds weights, run `deepscan weights add {quote(name)}`, and use "
+            f"{name} is a file, not a detector: if it holds weights, run `deepscan weights add {quote(name)}`, and use "
             "the name of the detector that this finds."
         )
     if looks_like_path:
@@ -127,7 +127,7 @@ def _loaded(entry: EntryPoint) -> Detector:
     """
     try:
         found = entry.load()
-    except Exception as error:  # whatever a module of somebody else raises
+    except Exception as error:  # another package's module may raise anything
         reason = " ".join(str(error).split())
         message = (
             f"The detector {entry.name} ({entry.value}) cannot be loaded ({reason}): update or remove its package."

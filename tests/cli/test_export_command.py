@@ -135,7 +135,7 @@ def test_an_artifact_without_zero_points_is_wanted_for_an_engine(eight_bits: Ran
         (["nowhere.onnx", "--engine", "tensorrt-rtx", "--sm", "86"], 3, "does not exist"),
         (["nowhere.pth"], 2, "nowhere.pth does not exist"),
         ([str(WEIGHTS)], 2, f"run `deepscan weights add {WEIGHTS}`"),
-        ([str(ROOT / "weights")], 2, "is a folder and no detector"),
+        ([str(ROOT / "weights")], 2, "is a folder, not a detector"),
         ([str(ROOT / "deepscan" / "assets" / "lite.onnx")], 2, "is already exported: only --engine"),
     ],
 )

@@ -33,8 +33,8 @@ def test_a_face_detector_is_told_from_a_misspelt_name() -> None:
 def test_files_folders_and_missing_paths_each_have_a_sentence(tmp_path: Path) -> None:
     weights = tmp_path / "w.pth"
     weights.write_bytes(b"")
-    assert f"{weights} is a file and no detector: if it holds weights, run `deepscan weights add {weights}`" in str(
+    assert f"{weights} is a file, not a detector: if it holds weights, run `deepscan weights add {weights}`" in str(
         unknown_detector(str(weights))
     )
-    assert str(unknown_detector(str(tmp_path))).startswith(f"{tmp_path} is a folder and no detector: use the name")
+    assert str(unknown_detector(str(tmp_path))).startswith(f"{tmp_path} is a folder, not a detector: use the name")
     assert str(unknown_detector("gone.SafeTensors")).startswith("gone.SafeTensors does not exist, and no detector")
