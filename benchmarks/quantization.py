@@ -26,10 +26,9 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from benchmarks.measure import machine
-from deepscan.calibration.item_reader import ItemReader
 from deepscan.calibration.placement import placed, quantizable
 from deepscan.calibration.qdq import with_qdq
-from deepscan.calibration.ranges import observe, resolve_range
+from deepscan.calibration.ranges import ItemReader, observe, resolve_range
 from deepscan.export.forms import exported
 from deepscan.export.half import halved
 from deepscan.export.half_search import behind_outputs, bridged

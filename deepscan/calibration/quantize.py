@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import islice
 from typing import Final
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from deepscan.calibration.item_reader import ItemReader
 from deepscan.calibration.placement import placed, quantizable
 from deepscan.calibration.qdq import Range, with_qdq
-from deepscan.calibration.ranges import observe, resolve_range
+from deepscan.calibration.ranges import ItemReader, observe, resolve_range
 from deepscan.calibration.sensitivity import Group, nodes_for_fp32
 from deepscan.errors import ModelError
 from deepscan.export.parity.parity import BUDGETS, ConversionResult, ParityFunction, misses
@@ -84,7 +84,7 @@ class _Search:
         if not self.nodes:
             raise ModelError("The graph has no layer that could compute in 8 bits: export it in another precision.")
         self.ranges = self._ranges()
-        self.probes = reader.first(EFFECT_BATCHES * reader.batch)
+        self.probes = list(islice(reader, EFFECT_BATCHES))
         self.differences: dict[tuple[str, ...], float] = {}
 
     def _ranges(self) -> dict[str, Range]:
@@ -123,7 +123,7 @@ class _Search:
     @cached_property
     def exact(self) -> NDArray[np.float32]:
         """Logits of the float32 graph on a few items."""
-        log.info("looking for the most sensitive nodes, on %s", counted(len(self.probes), "item"))
+        log.info("looking for the most sensitive nodes, on %s", counted(sum(map(len, self.probes)), "item"))
         return self._logits(self.index.model)
 
     def _logits(self, model: onnx.ModelProto) -> NDArray[np.float32]:

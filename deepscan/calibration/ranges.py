@@ -1,36 +1,69 @@
-"""Ranges of 8-bit tensors: what values a tensor takes on real crops, and which of them its integers cover.
+"""Ranges of 8-bit tensors: the values of a tensor on real crops, and the part of them that its integers cover.
 
 A range that covers everything wastes integers on a few large values; a smaller one clips those. All three methods
-choose a threshold t on the magnitude, and keep what lies in [-t, t].
+choose a threshold t on the magnitude, and keep the values in [-t, t].
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepscan.calibration.item_reader import ItemReader
 from deepscan.calibration.qdq import Range
-from deepscan.errors import ModelError
+from deepscan.errors import ModelError, UsageError
 from deepscan.export.tensor_values import SlicedGraph
 from deepscan.runtime.artifacts.artifacts import Activations, CalibrationMethod
 from deepscan.runtime.artifacts.graph_index import GraphIndex
 
+CROPS_AT_ONCE: Final = 8
+CLIPS_AT_ONCE: Final = 1
+CLIP_AXES: Final = 5
 # Values sampled from one tensor of one batch; a histogram needs no more.
 VALUES_SAMPLED: Final = 1 << 20
 BINS: Final = 16384
 PERCENTILE: Final = 99.99
-# Entropy: number of bins in all, fewest that are kept, and distance of two thresholds in bins.
+# Entropy: total number of bins, smallest number kept, and distance of two thresholds in bins.
 ENTROPY_BINS: Final = 2048
 FEWEST_BINS: Final = 128
 ENTROPY_STRIDE: Final = 16
-# Probability of a bin that holds clipped values and no others.
+# Probability of a bin that holds only clipped values.
 LEAST_PROBABILITY: Final = 1e-9
+
+
+class ItemReader:
+    """Batches of real crops or clips in a random order, the same ones in each iteration.
+
+    Args:
+        items: RGB uint8 crops [M, H, W, 3] or clips [M, T, H, W, 3].
+        seed: seed of the order.
+
+    Raises:
+        UsageError: there are no items.
+    """
+
+    def __init__(self, items: NDArray[np.uint8], *, seed: int) -> None:
+        if not len(items):
+            raise UsageError(
+                "There are no crops to find the ranges of 8-bit numbers with: "
+                "give videos like those that will be scanned, with --calibration-data FOLDER."
+            )
+        self._items = items
+        self._order = np.random.default_rng(seed).permutation(len(items))
+        self.batch = min(len(items), CLIPS_AT_ONCE if items.ndim == CLIP_AXES else CROPS_AT_ONCE)
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        """Yield batches [N, ...]; the last one may be smaller."""
+        for start in range(0, len(self._order), self.batch):
+            yield self._items[self._order[start : start + self.batch]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,9 +71,9 @@ class TensorValues:
     """Values of a tensor on real crops.
 
     Attributes:
-        low, high: the smallest and the largest of all values.
+        low, high: smallest and largest value.
         magnitudes: int64 [BINS], number of sampled values in each of equal parts of (0, max(-low, high)]. Zeros are not
-            counted, as they are exact whatever the range.
+            counted: they are exact in any range.
     """
 
     low: float
@@ -53,14 +86,13 @@ def observe(
 ) -> dict[str, TensorValues]:
     """Run a float32 graph over all items, twice, and record the values of its tensors.
 
-    The first round finds the smallest and the largest of all values, the second one counts: in memory, a tensor is an
-    array of bins, however many items there are.
+    The first round finds the extremes, the second one counts, so memory does not grow with the number of items.
 
     Args:
-        index: of the graph.
+        index: index of the graph.
         tensors: names of float32 tensors.
         reader: items to run over.
-        with_magnitudes: False saves the second round, and leaves the counts at zero.
+        with_magnitudes: False skips the second round, and leaves the counts at zero.
 
     Raises:
         ModelError: a tensor has values that are not finite.
@@ -83,7 +115,7 @@ def resolve_range(seen: TensorValues, method: CalibrationMethod, activations: Ac
 
     Args:
         seen: values of the tensor.
-        method: `minmax` keeps everything; `percentile` 99.99 % of the values; `entropy` what loses least information.
+        method: `minmax` keeps everything, `percentile` 99.99 % of the values, `entropy` what loses least.
         activations: kind of integers, which decides how many there are on either side of zero.
     """
     largest = max(-seen.low, seen.high)
@@ -106,11 +138,11 @@ def percentile_threshold(magnitudes: NDArray[np.int64], percentile: float) -> fl
 
 
 def entropy_threshold(magnitudes: NDArray[np.int64], levels: int) -> float:
-    """Return the threshold whose integers tell most about the values, in (0, 1] of the largest magnitude.
+    """Return the threshold that loses least information, in (0, 1] of the largest magnitude.
 
-    For each threshold, the distribution of the clipped values is compared with the one that is left when only `levels`
-    different ones can be told apart; the smaller their Kullback-Leibler divergence the better. See S. Migacz, "8-bit
-    inference with TensorRT", GTC 2017.
+    For each threshold, the distribution of the clipped values is compared with the distribution after rounding to
+    `levels` values; the smaller their Kullback-Leibler divergence the better. See S. Migacz, "8-bit inference with
+    TensorRT", GTC 2017.
     """
     bins = magnitudes.reshape(ENTROPY_BINS, -1).sum(axis=1).astype(np.float64)
     best, least = ENTROPY_BINS, np.inf
@@ -125,10 +157,10 @@ def divergence(bins: NDArray[np.float64], kept: int, levels: int) -> float:
     """Return the Kullback-Leibler divergence, in nats, of `levels` integers from the first `kept` bins.
 
     Args:
-        bins: number of values in each.
-        kept: number of bins; what lies in later ones is counted in the last of these, as clipping does.
-        levels: `kept` at most. Each stands for a run of bins, and spreads what they hold, without the clipped values,
-            evenly over those of them that hold anything.
+        bins: number of values in each bin.
+        kept: number of bins; values in later ones count in the last of these, as clipping moves them there.
+        levels: at most `kept`. Each represents a run of bins, and spreads their unclipped values evenly over those of
+            them that are not empty.
     """
     reference = bins[:kept].copy()
     reference[-1] += bins[kept:].sum()

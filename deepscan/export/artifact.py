@@ -1,4 +1,4 @@
-"""From weights to an artifact on the disk that is proven against its original: ONNX file, manifest, parity report."""
+"""Export of a detector: ONNX file, manifest and parity report, checked against the original network."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ from deepscan.spec import DetectorSpec
 
 log = logging.getLogger(__name__)
 
-# Samples of the parity check unless more are given: enough to see a wrong graph, few enough for clips.
+# Samples of every parity check: enough to reveal a wrong graph, few enough for clips.
 PACKAGED_CROPS: Final = 48
 PACKAGED_CLIPS: Final = 8
-WEIGHTS_MARK: Final = "deepscan"  # in the head of files of weights, by which they are told from a user's own
+WEIGHTS_MARK: Final = "deepscan"  # in the header of files of weights, which tells them from a user's own
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,22 +115,23 @@ def export_artifact(
 
     Args:
         name: name of the detector.
-        weights: its checkpoint; see `deepscan.models.checkpoints` for what can be read. None takes those that were
+        weights: its checkpoint, in a format that `deepscan.models.checkpoints` reads. None takes the weights that were
             added on this machine, or come with the package.
         folder: created if it is missing; the files of an earlier export are replaced.
-        variant: publisher of the weights, where it is not the authors.
+        variant: publisher of the weights, if not the authors.
         settings: settings of the export; float32 if not given.
 
     Raises:
-        UsageError: there is no such detector, or it has not several forms, or a file that deepscan has not written
-            would be replaced.
-        ModelError: the weights are not that detector's, or none were added.
+        UsageError: there is no such detector, or it has only one form, or a file that deepscan did not write would be
+            replaced.
+        ModelError: the weights belong to another detector, or none were added.
         ParityMiss: the artifact differs from the original by more than its budget.
         OutputError: the files cannot be written.
     """
     detector = find_detector(name, variant)
     spec = detector.spec
-    _refuse_other_files(folder, spec, (settings or ExportSettings()).precision)
+    settings = settings or ExportSettings()
+    _refuse_other_files(folder, spec, settings.precision)
     _refuse_unwritable(folder)
     if weights is None:
         known = load_artifact(spec.name)
@@ -139,12 +140,12 @@ def export_artifact(
     else:
         network = detector.build()
         origin = WeightsOrigin(weights.name, load_weights(network, weights, name=spec.name).sha256)
-    refuse_form(network, spec.name, settings.form if settings else "auto")  # before minutes of work
+    refuse_form(network, spec.name, settings.form)  # before minutes of work
     tensors, kept = None, None
-    if settings is None or settings.precision != "int8":
+    if settings.precision != "int8":
         tensors = weights_in_bytes(network)
         kept = WeightsFile(file=weights_name(spec), sha256=hashlib.sha256(tensors).hexdigest())
-    made = make_artifact(network, spec, origin, settings or ExportSettings(), kept=kept)
+    made = make_artifact(network, spec, origin, settings, kept=kept)
     store_artifact(made.artifact, folder, report=made.report, weights=tensors)
     return made
 
@@ -157,17 +158,17 @@ def make_artifact(
     *,
     kept: WeightsFile | None = None,
 ) -> ExportResult:
-    """Export a network that has its weights, and compare; see `export_artifact`.
+    """Export a network with its weights, and compare the result with it; see `export_artifact`.
 
     Args:
-        network: with its weights, in evaluation mode.
+        network: the network with its weights, in evaluation mode.
         spec: spec of the detector.
         origin: origin of the weights.
         settings: settings of the export.
         kept: the file beside the artifact that holds the network's weights.
 
     Raises:
-        ModelError: the weights are not trained ones, or the graph would not be valid.
+        ModelError: the weights are not trained, or the graph would not be valid.
         ParityMiss: see `export_artifact`.
     """
     steps: list[tuple[str, float]] = []
@@ -245,10 +246,10 @@ def store_artifact(
     """Write an artifact, its manifest, its parity report and its weights, all or nothing.
 
     Args:
-        artifact: with what its manifest calls them.
-        folder: for all of them.
-        report: of the parity check.
-        weights: what `weights_in_bytes` gave, where the manifest names a file of them.
+        artifact: its manifest names the files.
+        folder: the folder to write to.
+        report: report of the parity check.
+        weights: result of `weights_in_bytes`, if the manifest names a file of weights.
 
     Returns:
         The path of the ONNX file.
@@ -272,10 +273,10 @@ def store_artifact(
 
 
 def _refuse_other_files(folder: Path, spec: DetectorSpec, precision: Precision) -> None:
-    """Refuse files of others now, and not after minutes of work.
+    """Refuse to replace other files before minutes of work, not after.
 
     Raises:
-        UsageError: a file that deepscan has not written would be replaced.
+        UsageError: a file that deepscan did not write would be replaced.
     """
     stem = Path(file_name(spec, precision)).stem
     written = {
@@ -290,7 +291,7 @@ def _refuse_other_files(folder: Path, spec: DetectorSpec, precision: Precision) 
 
 
 def _refuse_unwritable(folder: Path) -> None:
-    """Refuse a folder that cannot be written to now, and not after minutes of work.
+    """Refuse a folder that cannot be written to before minutes of work, not after.
 
     Raises:
         OutputError: nothing can be written there.
@@ -308,10 +309,10 @@ def _unwritable(folder: Path, error: OSError) -> OutputError:
 
 
 def _refuse_constant(check: ParityCheck, origin: WeightsOrigin) -> None:
-    """Refuse weights that make the score independent of the picture, as scales of zero do.
+    """Refuse weights whose score does not depend on the picture, such as scales of zero.
 
     Raises:
-        ModelError: all logits are the same, or one is not finite. Random weights may do that: nobody trusts them.
+        ModelError: all logits are equal, or one is not finite. Random weights are exempt.
     """
     if not origin.trained:
         return

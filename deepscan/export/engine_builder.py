@@ -1,11 +1,10 @@
-"""TensorRT engines from artifacts, with either of its packages, into the store.
+"""TensorRT engines from artifacts, built with either of its packages into the store.
 
-Precision is in the graph: TensorRT 11 and TensorRT-RTX know strongly typed networks only, and TensorRT 10 is asked for
-one. An engine takes batches from 1 to the largest, and is tuned for the largest: batches are full exactly where a scan
-waits for inference.
+The graph decides the precision, because networks are strongly typed. An engine takes batches from 1 to the largest, and
+is tuned for the largest: batches are full whenever a scan waits for inference.
 
-TensorRT times kernels, so it builds on the GPU that will run them, and keeps those times between builds. TensorRT-RTX
-builds for any architecture it knows, without a GPU; it has no use for such times ("Timing Cache Migration" in its
+TensorRT times kernels, so it builds on the GPU that will run them, and keeps the times for later builds. TensorRT-RTX
+builds without a GPU for any architecture it supports, and times nothing ("Timing Cache Migration" in its
 documentation).
 """
 
@@ -55,10 +54,10 @@ QUANTIZERS: Final = ("QuantizeLinear", "DequantizeLinear")
 
 
 def compute_capabilities(text: str) -> tuple[str, ...]:
-    """Read a list such as `86,89,120` or `8.6,12.0`, as --sm takes it.
+    """Parse a list such as `86,89,120` or `8.6,12.0`, the value of --sm.
 
     Raises:
-        UsageError: it is no such list.
+        UsageError: it is not such a list.
     """
     found = [re.fullmatch(r"(\d+)\.?(\d)", part.strip()) for part in text.split(",")]
     known = [".".join(match.groups()) for match in found if match]
@@ -75,28 +74,29 @@ def build_engine(
     max_batch: int,
     workspace_bytes: int,
 ) -> Engine:
-    """Build the engine of an artifact into the store, or find that it is there already.
+    """Build the engine of an artifact into the store, unless it is there already.
 
-    Where another process builds the same engine, this waits for it, and then finds it done.
+    If another process is building the same engine, this waits and returns that one.
 
     Args:
-        artifact: of any precision; an int8 one without zero points.
-        flavor: the package that builds it, and will run it.
-        compute_capability: of the GPU that will run it, such as 8.6; None for the one in this machine.
-        max_batch: the largest batch it takes.
+        artifact: artifact of any precision; int8 must not have zero points.
+        flavor: package that builds and will run the engine.
+        compute_capability: compute capability of the GPU that will run it, such as 8.6; None for the GPU in this
+            machine.
+        max_batch: largest batch.
         workspace_bytes: see `PlanRequest`. TensorRT-RTX needs about 0.3 GB per clip of FTCN in half precision, and
             twice that in float32.
 
     Raises:
-        UsageError: that package cannot build for that GPU, or the batch makes no sense.
+        UsageError: the package cannot build for that GPU, or the batch is less than 1.
         MachineError: the package, or a GPU that it needs, is missing.
-        ModelError: the package does not take the graph, or the store is open to others.
-        OutputError: the engine cannot be written; the one that was there still is.
+        ModelError: the package cannot build the graph, or the store is open to other users.
+        OutputError: the engine cannot be written; an earlier one stays.
     """
     if max_batch < 1:
         raise UsageError(f"No engine can be built for batches of at most {max_batch}: give at least 1.")
     package = load_package(flavor)
-    target = settled_target(package, compute_capability, present_target())
+    target = resolve_target(package, compute_capability, present_target())
     graph = checked_graph(artifact).graph
     if artifact.manifest.precision == "int8":
         _refuse_zero_points(graph, artifact.manifest)
@@ -122,17 +122,17 @@ def build_engine(
         ) from error
 
 
-def settled_target(package: Package, compute_capability: str | None, present: Target | None) -> Target:
-    """Settle what to build for; with TensorRT-RTX that may be a GPU that is not here.
+def resolve_target(package: Package, compute_capability: str | None, present: Target | None) -> Target:
+    """Return the GPU to build for; with TensorRT-RTX it may be in another machine.
 
     Args:
-        package: what builds.
-        compute_capability: what was asked for; None for the GPU in this machine.
-        present: that GPU, if there is one.
+        package: package that builds.
+        compute_capability: compute capability of the GPU; None for the one in this machine.
+        present: GPU in this machine, if there is one.
 
     Raises:
-        UsageError: that package cannot build for that GPU.
-        MachineError: there is no GPU, and one is needed.
+        UsageError: the package cannot build for that GPU.
+        MachineError: a GPU is needed, and there is none.
     """
     if package.flavor == "tensorrt":
         if present is None:
@@ -177,7 +177,7 @@ def _refuse_zero_points(graph: GraphProto, manifest: Manifest) -> None:
 
 
 def _already_built(request: PlanRequest) -> Engine | None:
-    """Return the engine that is in the store, if it is whole and what was asked for."""
+    """Return the engine in the store, if it is intact and matches the request."""
     package, manifest = request.package, request.artifact.manifest
     try:
         engine = find_engine(manifest, package.flavor, version=package.version, target=request.target)
@@ -189,7 +189,7 @@ def _already_built(request: PlanRequest) -> Engine | None:
 
 
 def _build(request: PlanRequest, folder: Path) -> Engine:
-    """Build into a folder that is locked."""
+    """Build into a locked folder."""
     package, manifest = request.package, request.artifact.manifest
     started = time.time()
     timings = timings_path(package.version, request.target)

@@ -1,4 +1,4 @@
-"""The calls that make a plan, which is what TensorRT calls a built engine, out of an artifact."""
+"""Calls of TensorRT that build a plan, its word for a built engine, from an artifact."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 from deepscan.errors import ModelError
 from deepscan.runtime.artifacts.artifacts import Artifact
 from deepscan.runtime.backends.tensorrt.engine_store import BatchProfile, Target
-from deepscan.runtime.backends.tensorrt.tensorrt_packages import Package, heard, plain
+from deepscan.runtime.backends.tensorrt.tensorrt_packages import Package, cleaned, distinct_texts
 
 log = logging.getLogger(__name__)
 
@@ -20,16 +20,16 @@ TENTH: Final = 10  # per cent
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlanRequest:
-    """What is to be built.
+    """Request for a build.
 
     Attributes:
-        artifact: the graph.
-        package: what builds it.
-        target: the GPU it is for.
-        batches: the batch sizes it takes.
-        workspace_bytes: what a single layer may use beside its inputs and outputs. TensorRT-RTX makes one layer of a
-            whole network, so there this holds its weights and all that it computes in between.
-        timings: what TensorRT kept of earlier builds; empty without.
+        artifact: artifact to build the engine from.
+        package: TensorRT package that builds it.
+        target: GPU to build for.
+        batches: batch sizes of the engine.
+        workspace_bytes: memory that a layer may use besides its inputs and outputs. TensorRT-RTX makes one layer of a
+            whole network, so there it must hold the weights and all intermediate tensors.
+        timings: TensorRT's timing cache of earlier builds, or empty.
     """
 
     artifact: Artifact
@@ -45,9 +45,9 @@ class Plan:
     """A built engine.
 
     Attributes:
-        content: for TensorRT's eyes only.
-        warnings: what the package said while it was built.
-        timings: what it wants to see again at the next build; empty with TensorRT-RTX, which times nothing.
+        content: opaque bytes for TensorRT.
+        warnings: warnings of the build.
+        timings: timing cache for the next build; empty with TensorRT-RTX, which times nothing.
     """
 
     content: bytes
@@ -56,13 +56,10 @@ class Plan:
 
 
 def built_plan(request: PlanRequest) -> Plan:
-    """Build, in another thread: Ctrl-C reaches only this one, where TensorRT cannot swallow it.
-
-    Args:
-        request: what to build.
+    """Build in another thread, so that Ctrl-C interrupts this one, where TensorRT cannot swallow it.
 
     Raises:
-        ModelError: the package does not take the graph, or finds no way to run it on that GPU.
+        ModelError: the package cannot parse the graph, or finds no way to run it on that GPU.
     """
     monitor = progress_monitor(request.package.module)
     with ThreadPoolExecutor(1, "building") as executor:
@@ -76,19 +73,19 @@ def built_plan(request: PlanRequest) -> Plan:
 def _built(request: PlanRequest, monitor: Any) -> Plan:
     package, module = request.package, request.package.module
     with package.lock:
-        package.said.clear()
+        package.messages.clear()
         builder = module.Builder(package.logger)
-        # TensorRT 11 and TensorRT-RTX know no others, and ignore the flag.
+        # TensorRT 11 and TensorRT-RTX have only strongly typed networks, and ignore the flag.
         network = builder.create_network(1 << int(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         _parse(network, request)
         config = _config(builder, request)
         config.progress_monitor = monitor
-        # Held until the engine is built, as TensorRT does not hold it.
+        # Referenced until the engine is built, because TensorRT keeps no reference.
         times = _attached_times(config, request.timings) if package.flavor == "tensorrt" else None
         content = builder.build_serialized_network(network, config)
         without_gpu = request.target.gpu is None
         if content is None:
-            errors = heard(package.said, errors=True, without_gpu=without_gpu) or ("it gives no reason",)
+            errors = distinct_texts(package.messages, errors=True, without_gpu=without_gpu) or ("it gives no reason",)
             raise ModelError(
                 f"{package.title} could not build {request.artifact.manifest.file} for compute capability "
                 f"{request.target.compute_capability} and batches of up to {request.batches.largest} within "
@@ -96,7 +93,7 @@ def _built(request: PlanRequest, monitor: Any) -> Plan:
             )
         return Plan(
             content=bytes(content),
-            warnings=heard(package.said, errors=False, without_gpu=without_gpu),
+            warnings=distinct_texts(package.messages, errors=False, without_gpu=without_gpu),
             timings=b"" if times is None else bytes(config.get_timing_cache().serialize()),
         )
 
@@ -108,7 +105,7 @@ def _parse(network: Any, request: PlanRequest) -> None:
     if not parser.parse(request.artifact.model):
         first, more = parser.get_error(0), parser.num_errors - 1
         node = f"{first.node_name() or first.node()} ({first.node_operator()}){f' and {more} more' if more else ''}"
-        reason = plain(first.desc(), without_gpu=request.target.gpu is None)
+        reason = cleaned(first.desc(), without_gpu=request.target.gpu is None)
         raise ModelError(
             f"{package.title} does not take node {node} of {manifest.file} ({reason}): export the detector again, or "
             "use another backend."
@@ -116,7 +113,7 @@ def _parse(network: Any, request: PlanRequest) -> None:
 
 
 def _config(builder: Any, request: PlanRequest) -> Any:
-    """Return the settings of a build."""
+    """Return the build configuration."""
     package, module = request.package, request.package.module
     spec, batches = request.artifact.manifest.spec, request.batches
     config, profile = builder.create_builder_config(), builder.create_optimization_profile()
@@ -124,10 +121,10 @@ def _config(builder: Any, request: PlanRequest) -> Any:
     profile.set_shape(spec.input_name, *shapes)
     config.add_optimization_profile(profile)
     config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, request.workspace_bytes)
-    # Else float32 layers would round what they multiply to ten bits.
+    # With TF32, float32 layers would round their factors to ten bits.
     config.clear_flag(module.BuilderFlag.TF32)
     if package.flavor == "tensorrt-rtx":
-        # Nothing may be allocated while the engine runs, or CUDA graphs could not be captured.
+        # CUDA graphs can be captured only if nothing is allocated while the engine runs.
         config.set_flag(module.BuilderFlag.REQUIRE_USER_ALLOCATION)
         config.num_compute_capabilities = 1
         name = f"SM{request.target.compute_capability.replace('.', '')}"
@@ -136,7 +133,7 @@ def _config(builder: Any, request: PlanRequest) -> Any:
 
 
 def _attached_times(config: Any, kept: bytes) -> Any:
-    """Have TensorRT use and extend the times of earlier builds; those of another GPU or version it refuses."""
+    """Attach the timing cache of earlier builds, or a new one if TensorRT refuses it, as for another GPU or version."""
     times = config.create_timing_cache(kept)
     if times is None or not config.set_timing_cache(times, False):
         times = config.create_timing_cache(b"")
@@ -145,10 +142,10 @@ def _attached_times(config: Any, kept: bytes) -> Any:
 
 
 def progress_monitor(module: Any) -> Any:
-    """Return an IProgressMonitor that logs phases, and tenths of those with many steps; `stopped` stops the build."""
+    """Return an IProgressMonitor that logs phases, and tenths of long ones; setting `stopped` stops the build."""
 
     class Monitor(module.IProgressMonitor):  # type: ignore[misc]
-        """TensorRT calls it, from several threads."""
+        """Progress monitor that TensorRT calls from several threads."""
 
         def __init__(self) -> None:
             super().__init__()

@@ -1,7 +1,6 @@
-"""The form in which a clip detector is exported: with its 3-D convolutions, or lowered to 2-D ones.
+"""Form of an exported clip detector: with its 3-D convolutions, or lowered to 2-D ones.
 
-Which is faster depends on the runtime and the machine, so `auto` measures both, with every backend that is there,
-where the export runs.
+The faster one depends on the runtime and the machine, so `auto` measures both with every backend of this machine.
 """
 
 from __future__ import annotations
@@ -35,12 +34,12 @@ ROUNDS: Final = 3
 
 @dataclass(frozen=True, eq=False)
 class Exported:
-    """A graph, and the form it is in.
+    """An exported graph.
 
     Attributes:
-        model: as the artifact contract says.
-        form: None where the network has one form only.
-        reason: why this form, in words; empty where there was no choice.
+        model: graph that keeps the artifact contract.
+        form: its form; None if the network has only one.
+        reason: reason for this form; empty if there was no choice.
     """
 
     model: onnx.ModelProto
@@ -49,16 +48,16 @@ class Exported:
 
 
 def exported(network: nn.Module, spec: DetectorSpec, choice: FormChoice, *, for_engine: bool = False) -> Exported:
-    """Export a network in the given form, or in the one that is faster here.
+    """Export a network in the given form, or in the faster one.
 
     Args:
-        network: with its weights.
-        spec: of the detector.
-        choice: `auto` measures both forms in float32 and, where it is there, bfloat16.
-        for_engine: a TensorRT engine will be built from it; there is nothing to measure before, so `auto` is 2-D.
+        network: the network with its weights.
+        spec: spec of the detector.
+        choice: `auto` measures both forms in float32 and, if available, bfloat16.
+        for_engine: a TensorRT engine will be built from it; there is nothing to measure yet, so `auto` is 2-D.
 
     Raises:
-        UsageError: the network has no 3-D convolutions, and one of the forms was asked for.
+        UsageError: a form was given, and the network has no 3-D convolutions.
         ModelError: the graph would not be valid.
     """
     if not can_be_lowered(network):
@@ -82,19 +81,19 @@ def refuse_form(network: nn.Module, name: str, choice: FormChoice) -> None:
     """Refuse a form for a network that has no 3-D convolutions.
 
     Raises:
-        UsageError: the network has no 3-D convolutions, and one of the forms was asked for.
+        UsageError: a form was given, and the network has no 3-D convolutions.
     """
     if choice != "auto" and not can_be_lowered(network):
         raise UsageError(f"{name} has no 3-D convolutions: leave out --form.")
 
 
 def graph_of(network: nn.Module, spec: DetectorSpec) -> onnx.ModelProto:
-    """Trace a network as it is, inside the artifact contract's wrapper."""
+    """Trace a network unchanged, inside the wrapper of the artifact contract."""
     return onnx_from_module(ArtifactGraph(network, spec), spec.item_shape, input_name=spec.input_name)
 
 
 def _seconds_per_clip(graphs: Mapping[Form, onnx.ModelProto], spec: DetectorSpec) -> dict[tuple[Form, str], float]:
-    """Time each graph on each backend in turns, after one run each to warm up; return medians."""
+    """Return the median time of each graph on each backend, run in turns after one warm-up each."""
     clip = np.random.default_rng(0).integers(0, 256, (1, *spec.item_shape), dtype=np.uint8)
     device = resolve_device("auto")
     backends: dict[tuple[Form, str], Backend] = {}

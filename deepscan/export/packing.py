@@ -1,4 +1,4 @@
-"""From a graph to an artifact: the record goes into the ONNX metadata, and its hash into the manifest."""
+"""Artifacts from graphs: the ONNX metadata gets the record, and the manifest the hash of the file."""
 
 from __future__ import annotations
 
@@ -28,13 +28,7 @@ TOOLS = ("torch", "onnx", "onnxscript")
 
 @dataclass(frozen=True, slots=True)
 class WeightsOrigin:
-    """Where the weights of an artifact come from.
-
-    Attributes:
-        file: its name.
-        sha256: of the file.
-        trained: False for random weights.
-    """
+    """Origin of an artifact's weights: name and hash of their file; `trained` is False for random weights."""
 
     file: str
     sha256: str
@@ -58,18 +52,18 @@ def packed(
     parity_loss: str = "",
     network_weights: WeightsFile | None = None,
 ) -> Artifact:
-    """Check a graph and make it an artifact.
+    """Check a graph and make it an artifact; the other arguments become fields of its `Manifest`.
 
     Args:
-        model: as the artifact contract says; the record is added to its metadata.
-        spec: of the detector.
-        origin: of its weights.
-        precision: of its arithmetic.
-        form: of a clip detector's convolutions.
-        form_reason: why this form.
-        calibration: where the ranges of an int8 graph come from.
-        parity_loss: the difference that was accepted although it is over the budget.
-        network_weights: the file beside the artifact that holds the network's weights.
+        model: a graph that keeps the artifact contract; its metadata gets the record.
+        spec: spec of the detector.
+        origin: origin of its weights.
+        precision: precision of its arithmetic.
+        form: form of a clip detector's convolutions.
+        form_reason: reason for this form.
+        calibration: origin of the ranges of an int8 graph.
+        parity_loss: difference that was accepted although it exceeds the budget.
+        network_weights: file of the network's weights beside the artifact.
 
     Raises:
         ModelError: the graph is not valid ONNX.

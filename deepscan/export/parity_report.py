@@ -1,4 +1,4 @@
-"""Report of the parity check: stored beside the artifact, as JSON for programs and as a table for readers."""
+"""Report of the parity check, stored beside the artifact as JSON and as Markdown."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ REPORT_TITLE = "parity with the original"
 
 
 class ParityReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How an artifact compares with the network it was made from.
+    """Comparison of an artifact with the network it was made from.
 
     Attributes:
         schema: version of this record's format.
-        detector: name.
-        file, sha256: of the artifact.
-        weights_sha256: of the weights' file.
-        trained: False where the weights are random: then nothing about accuracy follows.
-        precision: of the artifact.
-        form: of a clip detector's convolutions.
-        reference: what the original ran on.
-        executed_by: what the artifact ran on.
-        videos: how many videos the samples are from.
-        samples_sha256: of the samples' pixels.
+        detector: name of the detector.
+        file, sha256: name and hash of the artifact.
+        weights_sha256: hash of the weights' file.
+        trained: False for random weights, whose scores say nothing about accuracy.
+        precision: precision of the artifact.
+        form: form of a clip detector's convolutions.
+        reference: runtime of the original.
+        executed_by: runtime of the artifact.
+        videos: number of videos that the samples are from.
+        samples_sha256: hash of the samples' pixels.
         parity: the comparison.
-        budget: what was allowed.
-        misses: what was too large; empty within the budget.
-        accepted: whether somebody accepted the misses.
-        kept: nodes that were left in higher precision, each with the reason.
-        summary: what was done, in one line.
+        budget: limits of the differences.
+        misses: differences that exceed the budget, as sentences.
+        accepted: True if the misses were accepted.
+        kept: reasons for the nodes that stayed in higher precision, by their names.
+        summary: description of the conversion, in one line.
     """
 
     schema: Literal[1] = 1
@@ -60,11 +60,7 @@ class ParityReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class ParityMiss(ModelError):
-    """An artifact differs from the network it was made from by more than its budget.
-
-    Attributes:
-        report: the comparison; nothing was written.
-    """
+    """An artifact differs from its original by more than its budget, and was not written; `report` has the numbers."""
 
     def __init__(self, report: ParityReport) -> None:
         super().__init__(

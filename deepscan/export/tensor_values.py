@@ -1,7 +1,7 @@
-"""Values of the tensors inside a graph on real crops: the graph runs slice by slice, so memory stays bounded.
+"""Values of the tensors inside a graph on real crops. The graph runs in slices, so that memory stays bounded.
 
-The activations of a clip detector are gigabytes. With all of them as outputs of one graph they would all be in memory
-at once; here only those of one slice are, and every node still runs once for each batch.
+The activations of a clip detector take gigabytes. As outputs of one graph they would all be in memory at once; here
+only those of one slice are, and every node still runs once for each batch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SLICE_BYTES: Final = 256 << 20
 
 @dataclass(frozen=True, slots=True)
 class Extremes:
-    """The smallest and the largest value of a tensor over all items; not a number where one of its values is not."""
+    """Smallest and largest value of a tensor over all items; NaN if one of its values is."""
 
     low: float
     high: float
@@ -45,18 +45,18 @@ class _Slice:
 
 
 class SlicedGraph:
-    """A graph cut into slices that run one after another and show chosen tensors on the way."""
+    """A graph divided into slices that run one after another and return the watched tensors."""
 
     def __init__(
         self, index: GraphIndex, watched: Collection[str], *, batch: int, slice_bytes: int = SLICE_BYTES
     ) -> None:
-        """Cut and load a graph.
+        """Divide and load a graph.
 
         Args:
-            index: of the graph.
-            watched: names of the float32 tensors to show.
-            batch: number of items that come at once.
-            slice_bytes: upper limit of the watched tensors of one slice together, unless a single one is larger.
+            index: index of the graph.
+            watched: names of the float32 tensors to return.
+            batch: largest batch size.
+            slice_bytes: limit of the total size of one slice's watched tensors, unless a single one is larger.
         """
         self._input = index.model.graph.input[0].name
         groups = _groups(index, set(watched), max(1, slice_bytes // batch))
@@ -78,7 +78,7 @@ class SlicedGraph:
         return len(self._slices)
 
     def run(self, batch: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.float32]]]:
-        """Yield the watched tensors of a batch, by name; an array must not be changed."""
+        """Yield the names and values of the watched tensors for a batch; do not modify the arrays."""
         values: dict[str, NDArray[Any]] = {self._input: batch}
         for part in self._slices:
             feeds = {name: values[name] for name in part.inputs}
@@ -100,10 +100,7 @@ class SlicedGraph:
 
 
 def _groups(index: GraphIndex, watched: set[str], slice_bytes: int) -> list[list[NodeProto]]:
-    """Divide the nodes, in their order, so that the watched tensors of a group are not too large together.
-
-    What comes behind the last watched tensor is left out.
-    """
+    """Divide the nodes, in order and up to the last watched tensor, into groups of limited size."""
     nodes = list(index.nodes)
     while nodes and watched.isdisjoint(nodes[-1].output):
         nodes.pop()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deepscan.calibration.item_reader import ItemReader
+from deepscan.calibration.ranges import ItemReader
 from deepscan.errors import UsageError
 from tests.calibration.networks import faces
 
@@ -38,13 +38,6 @@ def test_the_seed_decides_the_order() -> None:
 def test_clips_come_one_by_one() -> None:
     clips = faces(3, item=(4, 2, 2, 3))
     assert [batch.shape for batch in ItemReader(clips, seed=0)] == [(1, 4, 2, 2, 3)] * 3
-
-
-def test_the_first_items_are_those_of_the_order() -> None:
-    reader = ItemReader(numbered(20), seed=5)
-    order = np.concatenate(list(reader)).ravel()
-    assert np.concatenate(list(reader.first(10))).ravel().tolist() == order[:10].tolist()
-    assert len(reader.first(100)) == 20
 
 
 def test_without_items_it_says_what_to_give() -> None:

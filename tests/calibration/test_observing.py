@@ -8,8 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ValueInfoProto
 
-from deepscan.calibration.item_reader import ItemReader
-from deepscan.calibration.ranges import magnitude_counts, observe
+from deepscan.calibration.ranges import ItemReader, magnitude_counts, observe
 from deepscan.errors import ModelError
 from deepscan.export.tensor_values import SlicedGraph
 from deepscan.runtime.artifacts.graph_index import GraphIndex

@@ -6,10 +6,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ValueInfoProto, numpy_helper
 
-from deepscan.calibration.item_reader import ItemReader
 from deepscan.calibration.placement import Placement, placed, quantizable
 from deepscan.calibration.qdq import Range, quantized_weights, scale_of, with_qdq
-from deepscan.calibration.ranges import observe
+from deepscan.calibration.ranges import ItemReader, observe
 from deepscan.runtime.artifacts.artifacts import Activations
 from deepscan.runtime.artifacts.graph_index import GraphIndex
 from deepscan.runtime.backends.sessions import Session

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepscan.errors import MachineError, ModelError, OutputError, UsageError
-from deepscan.export.engine_builder import build_engine, compute_capabilities, settled_target
+from deepscan.export.engine_builder import build_engine, compute_capabilities, resolve_target
 from deepscan.export.forms import graph_of
 from deepscan.export.half import halved
 from deepscan.export.packing import packed
@@ -125,7 +125,7 @@ def test_a_detector_with_random_weights_is_built_in_half_precision_for_each_arch
     assert len({engine.manifest.sha256 for engine in engines}) == 4
 
 
-def test_half_precision_with_float32_islands_is_taken_without_a_complaint() -> None:
+def test_half_precision_with_float32_nodes_is_taken_without_a_warning() -> None:
     lite = load_artifact("lite")
     graph = onnx.load_model_from_string(lite.model)
     fp32_nodes = [node.name for node in graph.graph.node[::3]]
@@ -277,24 +277,24 @@ def tensorrt() -> Package:
 
 
 def test_tensorrt_builds_for_the_gpu_that_is_here() -> None:
-    assert settled_target(tensorrt(), None, HOPPER) == HOPPER
-    assert settled_target(tensorrt(), "9.0", HOPPER) == HOPPER
+    assert resolve_target(tensorrt(), None, HOPPER) == HOPPER
+    assert resolve_target(tensorrt(), "9.0", HOPPER) == HOPPER
     with pytest.raises(UsageError, match=r"which has compute capability 9\.0, not 8\.6: leave out --sm"):
-        settled_target(tensorrt(), "8.6", HOPPER)
+        resolve_target(tensorrt(), "8.6", HOPPER)
     with pytest.raises(MachineError, match=r"there is none here: .* use --engine tensorrt-rtx\.$"):
-        settled_target(tensorrt(), "8.6", None)
+        resolve_target(tensorrt(), "8.6", None)
 
 
 def test_tensorrt_rtx_builds_for_what_it_knows() -> None:
     rtx = load_package("tensorrt-rtx")
-    assert settled_target(rtx, None, HERE) == settled_target(rtx, "8.6", HERE) == HERE
-    assert settled_target(rtx, "8.9", HERE) == settled_target(rtx, "8.9", None) == Target(compute_capability="8.9")
+    assert resolve_target(rtx, None, HERE) == resolve_target(rtx, "8.6", HERE) == HERE
+    assert resolve_target(rtx, "8.9", HERE) == resolve_target(rtx, "8.9", None) == Target(compute_capability="8.9")
     with pytest.raises(UsageError, match=r"builds for compute capability .*8\.6, 8\.9, 12\.0.*, not for 9\.0"):
-        settled_target(rtx, None, HOPPER)
+        resolve_target(rtx, None, HOPPER)
     with pytest.raises(UsageError, match=r"not for 5\.0"):
-        settled_target(rtx, "5.0", HERE)
+        resolve_target(rtx, "5.0", HERE)
     with pytest.raises(MachineError, match=r"no NVIDIA GPU here to build for: name one with --sm, as in --sm 86\.$"):
-        settled_target(rtx, None, None)
+        resolve_target(rtx, None, None)
 
 
 def test_a_batch_of_nothing_is_wrong_usage() -> None:

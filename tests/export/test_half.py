@@ -87,7 +87,7 @@ def test_all_is_half_but_the_inputs_and_outputs() -> None:
     assert [item.name for item in half.graph.node if item.op_type != "Cast"] == ["a", "y"]
 
 
-def test_a_graph_whose_nodes_are_all_islands_is_what_it_was() -> None:
+def test_a_graph_whose_nodes_are_all_in_float32_is_unchanged() -> None:
     model = graph_of([node("Mul", "x w", "a"), node("Add", "a w", "y")], {"w": f32(0.1)})
     for made in (halved(GraphIndex(model), ["a", "y"]), emulated(GraphIndex(model), ["a", "y"])):
         assert made.graph == model.graph

@@ -108,7 +108,7 @@ def chain(count: int, start: str, end: str) -> list[NodeProto]:
     return [node("Mul", f"{before} one", after) for before, after in itertools.pairwise(names)]
 
 
-def test_a_graph_that_half_can_do_is_judged_once_and_only_the_score_stays() -> None:
+def test_a_graph_that_half_can_do_is_checked_once_and_only_the_score_stays() -> None:
     model = graph_of(chain(10, "p", "q"), {"one": 1})
     check = check_for(model)
     made = check.convert(model)
@@ -117,7 +117,7 @@ def test_a_graph_that_half_can_do_is_judged_once_and_only_the_score_stays() -> N
     assert "1 of 14 nodes in float32" in made.summary
 
 
-def test_what_overflows_becomes_an_island_and_nothing_else() -> None:
+def test_what_overflows_stays_in_float32_and_nothing_else() -> None:
     middle = [*chain(5, "p", "a"), node("Mul", "a large", "b"), node("Relu", "b", "c"), node("Div", "c large", "d")]
     model = graph_of([*middle, *chain(5, "d", "q")], {"one": 1, "large": 30000})
     check = check_for(model)
@@ -138,7 +138,7 @@ def test_a_quarter_of_what_half_can_hold_is_near(large: float, stays: bool) -> N
     assert check.convert(model).notes.keys().isdisjoint({"a", "q"}) or stays
 
 
-def test_a_weight_that_half_cannot_hold_makes_an_island_and_one_that_it_can_does_not() -> None:
+def test_a_weight_that_half_cannot_hold_keeps_its_node_in_float32_and_one_that_it_can_does_not() -> None:
     model = graph_of(
         [node("Div", "p huge", "a"), node("Mul", "a large", "b"), node("Mul", "b back", "q")],
         {"huge": 1e6, "large": 60000, "back": 1e6 / 60000},
@@ -148,7 +148,7 @@ def test_a_weight_that_half_cannot_hold_makes_an_island_and_one_that_it_can_does
     assert "b" not in made.notes or "weight" not in made.notes["b"]
 
 
-def test_a_mean_whose_sum_overflows_is_an_island() -> None:
+def test_a_mean_whose_sum_overflows_stays_in_float32() -> None:
     model = graph_of([node("Mul", "p large", "q")], {"large": 12000})
     made = check_for(model, edit=lambda logits: logits).convert(model)
     assert made.notes["logit"].startswith("sums reach ")
@@ -182,7 +182,7 @@ def test_two_places_that_hurt_are_found() -> None:
     assert check_for(model).convert(model).notes.keys() == {"b", "c", "e", "f", "score"}
 
 
-def test_what_only_moves_values_between_islands_stays_with_them() -> None:
+def test_data_movement_between_float32_nodes_stays_in_float32() -> None:
     middle = [
         *chain(9, "p", "a"),
         node("Add", "a large", "b"),
@@ -198,7 +198,7 @@ def test_what_only_moves_values_between_islands_stays_with_them() -> None:
     assert not misses(check(emulated(GraphIndex(model), made.notes)), BUDGETS["fp16"])
 
 
-def test_pixels_go_straight_to_an_island() -> None:
+def test_pixels_go_straight_to_a_float32_node() -> None:
     graph = GraphIndex(graph_of([node("Relu", "p", "q")], {}))
     assert bridged(graph, ["p"]) == {"floats", "p"}
     assert bridged(graph, ["q"]) == {"q"}
@@ -218,7 +218,7 @@ def test_a_budget_that_cannot_be_held_gives_the_best_of_what_was_tried() -> None
     assert any(item.name not in made.notes for item in model.graph.node)
 
 
-def test_a_graph_whose_judge_is_never_content_is_not_tried_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_graph_that_never_passes_the_check_is_not_tried_forever(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "deepscan")
     model = graph_of(chain(100, "p", "q"), {"one": 1.001})
     check = check_for(model, edit=lambda logits: np.full_like(logits, np.nan))

@@ -1,4 +1,4 @@
-"""What a benchmark is made of: the tasks of its processes, what they answer, and the report."""
+"""Records of a benchmark: tasks of its processes, their answers, and the report."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from deepscan.runtime.artifacts.artifacts import Form, Precision
 from deepscan.runtime.system.machine import Device, Environment
 
 MATRIX_PRODUCTS: Final = "matrix products"
-# What a process writes when it has said everything.
+# Last line that a process writes.
 END: Final = b"\n"
 MACHINE_AT_FAULT: Final = MachineError.exit_code
 
 
 class BenchSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How everything is measured.
+    """Settings of all measurements.
 
     Attributes:
-        device: where the detectors run.
-        threads: of a backend, on a CPU.
-        batches: sizes, ascending; None takes the powers of two up to the largest batch that a backend takes.
-        seconds: how long each batch size is measured, about; warming up comes on top.
+        device: device that the detectors run on.
+        threads: threads of a backend, on a CPU.
+        batches: batch sizes, ascending; None takes the powers of two up to the largest batch of a backend.
+        seconds: approximate time for each batch size, without warm-up.
     """
 
     device: Device
@@ -36,13 +36,13 @@ class BenchSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BackendTask(msgspec.Struct, frozen=True, kw_only=True, tag="backend"):
-    """Measure a detector on one backend.
+    """Task of measuring a detector on one backend.
 
     Attributes:
-        model: what `load_artifact` takes.
-        backend, precision: the candidate.
+        model: name or path of the detector, as for `load_artifact`.
+        backend, precision: candidate.
         inputs: path of a .npy file of real crops or clips, uint8 [M, *item_shape].
-        setup: how.
+        setup: settings.
     """
 
     model: str
@@ -53,7 +53,7 @@ class BackendTask(msgspec.Struct, frozen=True, kw_only=True, tag="backend"):
 
 
 class RateTask(msgspec.Struct, frozen=True, kw_only=True, tag="rate"):
-    """Measure the machine's matrix products."""
+    """Task of measuring the machine's matrix products."""
 
     precision: RatePrecision
     setup: BenchSettings
@@ -63,22 +63,22 @@ Task: TypeAlias = BackendTask | RateTask
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True, tag="measurement"):
-    """One batch size on one backend.
+    """Result of one batch size on one backend.
 
     Attributes:
-        model: the detector, as it was asked for.
-        backend: who was asked to run it.
-        ran_as: what says to have run it, and where.
-        precision: of the arithmetic.
-        batch: items at once.
-        latency: of one batch, from pixels in host memory to logits there, so the device was waited for.
-        items_per_second: crops or clips.
-        ready_seconds: from loading the file to the first answer, of the first batch size.
-        memory_bytes: largest resident size of the process so far, loading included; None where it is not known.
-        gpu_memory_bytes: what the process held on the GPU after the last run, as the driver sees it; other processes
-            that begin or end meanwhile spoil it. None on a CPU and where it is not known.
-        matmul_fraction: arithmetic of the graph per second, as a fraction of the rate of matrix products; None where
-            either is not known.
+        model: name or path of the detector, as requested.
+        backend: name of the backend, as requested.
+        ran_as: name and device that the backend reports.
+        precision: precision of the arithmetic.
+        batch: batch size.
+        latency: time of one batch, from pixels in host memory to logits in host memory.
+        items_per_second: rate of crops or clips.
+        ready_seconds: time from loading the file to the first result of the first batch size.
+        memory_bytes: largest resident size of the process so far, loading included; None if unknown.
+        gpu_memory_bytes: GPU memory of the process after the last run, as the driver reports it, which is wrong if
+            other processes begin or end meanwhile. None on a CPU and if unknown.
+        matmul_fraction: arithmetic of the graph per second, as a fraction of the rate of matrix products; None if
+            either is unknown.
     """
 
     model: str
@@ -95,7 +95,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, tag="measurement"):
 
 
 class MatmulRate(msgspec.Struct, frozen=True, kw_only=True, tag="matmul_rate"):
-    """How fast the machine multiplies matrices of `side` x `side`, with ONNX Runtime; additions count too."""
+    """Rate of products of `side` x `side` matrices with ONNX Runtime, counting multiplications and additions."""
 
     device: Device
     precision: RatePrecision
@@ -104,12 +104,12 @@ class MatmulRate(msgspec.Struct, frozen=True, kw_only=True, tag="matmul_rate"):
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, tag="failure"):
-    """What could not be measured.
+    """Failure of a measurement.
 
     Attributes:
-        model: the detector, or `MATRIX_PRODUCTS`.
-        backend, precision: the candidate; None for matrix products.
-        reason: why not, to show.
+        model: name or path of the detector, or `MATRIX_PRODUCTS`.
+        backend, precision: candidate; the backend is None for matrix products.
+        reason: reason to show.
         exit_code: see `deepscan.errors`.
     """
 
@@ -124,19 +124,18 @@ Answer: TypeAlias = Measurement | MatmulRate | Failure
 
 
 class BenchResult(msgspec.Struct, frozen=True, kw_only=True, tag="artifact"):
-    """The artifact that was measured, and with what.
+    """Artifact that was measured, and its inputs.
 
     Attributes:
-        model: the detector, as it was asked for.
-        file, sha256, size_bytes: of the ONNX file.
-        weights_sha256: of the weights' file.
+        model: name or path of the detector, as requested.
+        file, sha256, size_bytes: name, hash and size of the ONNX file.
+        weights_sha256: hash of the weights' file.
         trained: False for random weights, which take the same time.
-        precision: of the graph.
-        form: of a clip detector's convolutions.
-        kind: whether an item is a crop or a clip.
-        flop_per_item: multiplications plus additions of Conv, Gemm and MatMul; None where shapes are not known.
-        inputs: how many real crops or clips it got.
-        inputs_sha256: of their pixels.
+        precision: precision of the graph.
+        form: form of a clip detector's convolutions.
+        kind: kind of an item.
+        flop_per_item: multiplications plus additions of Conv, Gemm and MatMul; None if shapes are unknown.
+        inputs, inputs_sha256: number of real crops or clips, and hash of their pixels.
     """
 
     model: str
@@ -154,17 +153,17 @@ class BenchResult(msgspec.Struct, frozen=True, kw_only=True, tag="artifact"):
 
 
 class BenchReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that was measured.
+    """Report of a benchmark.
 
     Attributes:
         schema: version of this record's format.
-        complete: False where it was interrupted.
-        machine: what it was measured on.
-        setup: how.
-        rates: the machine's matrix products.
-        artifacts: what was measured.
-        measurements: the figures.
-        failures: what could not be measured.
+        complete: False if it was interrupted.
+        machine: description of the machine.
+        setup: settings of the measurements.
+        rates: rates of the machine's matrix products.
+        artifacts: artifacts that were measured.
+        measurements: results.
+        failures: measurements that failed.
     """
 
     schema: Literal[1] = 1
@@ -178,9 +177,9 @@ class BenchReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rate_precision(precision: Arithmetic, device: Device) -> RatePrecision:
-    """Return with which matrix products a precision is compared: float32, on CUDA float16 for what has 16 bits or less.
+    """Return the precision of the matrix products to compare with: float32, or float16 on CUDA for 16 bits or less.
 
-    bfloat16 and int8 on a CPU may so exceed the rate.
+    On a CPU, bfloat16 and int8 may therefore exceed the rate.
     """
     return "fp16" if device == "cuda" and precision != "fp32" else "fp32"
 

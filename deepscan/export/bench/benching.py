@@ -41,10 +41,10 @@ PrecisionFilter: TypeAlias = Literal["all"] | Arithmetic
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A detector that will be measured, and on what.
+    """A detector to measure.
 
     Attributes:
-        model: what `load_artifact` takes.
+        model: name or path, as for `load_artifact`.
         artifact: the loaded detector.
         candidates: backends and precisions, at least one.
     """
@@ -78,7 +78,7 @@ def subjects_of(
 
 
 def _is_text(name: str) -> bool:
-    """Tell a name from one with bytes that are no characters, which Python keeps as surrogates."""
+    """Tell whether a name is valid Unicode; Python keeps other bytes as surrogates."""
     return not any("\ud800" <= sign <= "\udfff" for sign in name)
 
 
@@ -102,12 +102,8 @@ Event: TypeAlias = Answer | BenchResult
 def benchmarked(subjects: Sequence[Subject], setup: BenchSettings) -> Iterator[Event]:
     """Measure detector after detector, candidate after candidate.
 
-    Args:
-        subjects: what.
-        setup: how.
-
     Yields:
-        The rates of matrix products; then for each detector what it is and gets, and its measurements and failures.
+        The rates of matrix products; then for each detector its description, its measurements and failures.
     """
     precisions = {rate_precision(each.precision, setup.device) for subject in subjects for each in subject.candidates}
     rates: dict[str, float] = {}
@@ -123,7 +119,7 @@ def benchmarked(subjects: Sequence[Subject], setup: BenchSettings) -> Iterator[E
             inputs = Path(folder) / "inputs.npy"
             try:
                 benched = _benched(subject, inputs)
-            except DeepscanError as error:  # no face that is large enough for this detector, say
+            except DeepscanError as error:  # such as no face that is large enough for this detector
                 yield _without_inputs(subject, error)
                 continue
             yield benched
@@ -131,7 +127,7 @@ def benchmarked(subjects: Sequence[Subject], setup: BenchSettings) -> Iterator[E
 
 
 def _benched(subject: Subject, inputs: Path) -> BenchResult:
-    """Write real crops or clips for a detector to a file, and describe both."""
+    """Write real crops or clips for a detector to a file, and describe detector and inputs."""
     manifest = subject.artifact.manifest
     spec = manifest.spec
     samples = samples_to_measure(spec)
@@ -164,7 +160,7 @@ def _without_inputs(subject: Subject, error: DeepscanError) -> Failure:
 def _flop(artifact: Artifact) -> int | None:
     try:
         return flop_of(artifact.model, source=artifact.manifest.file)
-    except ModelError:  # what runs can be measured, whether or not its shapes can be inferred
+    except ModelError:  # it can be measured even if its shapes cannot be inferred
         return None
 
 

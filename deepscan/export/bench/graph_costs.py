@@ -1,8 +1,7 @@
-"""The arithmetic of a graph: what its convolutions and matrix products need for one item.
+"""Arithmetic of a graph: operations of its convolutions and matrix products for one item.
 
-Counted are the multiplications and the additions (so twice the multiply-adds) of Conv, Gemm and MatMul, padding
-included as if it were data. Nothing else is: activations, pools, normalization, softmax and the widening of quantized
-values are left out, as are nodes inside the branches of If and the bodies of Loop, which exported detectors have not.
+Multiplications and additions (twice the multiply-adds) of Conv, Gemm and MatMul count, with padding as if it were data.
+Activations, pools, normalization, softmax, dequantization and subgraphs do not.
 """
 
 from __future__ import annotations
@@ -23,15 +22,14 @@ def flop_of(model: bytes, *, source: str) -> int:
     """Count the floating-point operations that a graph needs for a batch of one.
 
     Args:
-        model: the ONNX file's bytes; every free axis of its inputs counts as 1. Quantized graphs must have their
-            Conv, Gemm and MatMul between QuantizeLinear and DequantizeLinear, as those of deepscan do.
-        source: its name, for messages.
+        model: bytes of the ONNX file; free axes of its inputs count as 1. Quantized graphs must be in Q/DQ form.
+        source: name of the file, for messages.
 
     Returns:
         Multiplications plus additions.
 
     Raises:
-        ModelError: it is no ONNX file, or a shape that is needed cannot be inferred.
+        ModelError: it is not an ONNX file, or a shape cannot be inferred.
     """
     try:
         index = GraphIndex(onnx.load_model_from_string(model), batch=1)

@@ -1,4 +1,4 @@
-"""How long a piece of work takes: repeated for a given time, after runs to warm up that do not count."""
+"""Latency of a function: repeated for a given time, after warm-up runs that do not count."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ LEAST_RUNS: Final = 3
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
-    """What repeated runs took, in seconds.
+    """Statistics of repeated runs, in seconds.
 
-    A percentile is the time that so many per cent of the runs did not exceed (nearest rank). Where that would be the
-    slowest run it says nothing that `slowest_seconds` does not, and is None: p95 below 20 runs, p99 below 100.
+    Percentiles are those of nearest rank. One that would be the slowest run is None, as `slowest_seconds` has it: p95
+    below 20 runs, p99 below 100.
 
     Attributes:
-        runs: how many were measured.
+        runs: number of runs.
         p50_seconds, p95_seconds, p99_seconds: percentiles of one run.
-        fastest_seconds, slowest_seconds: of all runs.
-        total_seconds: of all runs together.
+        fastest_seconds, slowest_seconds: extremes.
+        total_seconds: sum of all runs.
     """
 
     runs: int
@@ -36,18 +36,18 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measured_latency(work: Callable[[int], object], *, seconds: float) -> Latency:
-    """Repeat a piece of work, at first to warm up, then on the clock.
+    """Run a function repeatedly, first to warm up, then measured.
 
     Args:
-        work: gets the number of the run, and returns when all of it is done, on whatever device.
-        seconds: how long to measure; at least three runs, and two to warm up, are done whatever they take.
+        work: takes the number of the run, and returns when all work is done, on any device.
+        seconds: time to measure; there are at least three runs, and two to warm up.
     """
     _repeated(work, seconds=WARM_UP_SHARE * seconds, least=LEAST_WARM_UPS)
     return latency_of(_repeated(work, seconds=seconds, least=LEAST_RUNS))
 
 
 def latency_of(durations: Sequence[float]) -> Latency:
-    """Sum up what single runs took, in seconds; there must be at least one."""
+    """Return the statistics of the durations of single runs, in seconds; at least one."""
     ordered = sorted(durations)
     middle = _percentile(ordered, 50)
     return Latency(

@@ -1,4 +1,4 @@
-"""A yardstick for detectors: the rate at which this machine multiplies large matrices."""
+"""Rate at which this machine multiplies large matrices: a yardstick for detectors."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.system.machine import Device
 
 RatePrecision: TypeAlias = Literal["fp32", "fp16"]
-# Large enough that arithmetic is nearly all that counts, small enough for a measurement of seconds.
+# Large enough for arithmetic to dominate, small enough for a measurement of seconds.
 SIDES: Final[dict[Device, int]] = {"cpu": 2048, "cuda": 8192}
-# So many behind one another in a graph, so that what comes before and after them hardly counts.
+# Number of consecutive products in the graph, so that the other nodes hardly count.
 PRODUCTS: Final[dict[Device, int]] = {"cpu": 2, "cuda": 4}
 OPSET: Final = 18
 IR_VERSION: Final = 9
@@ -27,11 +27,11 @@ def matmul_rate(*, device: Device, precision: RatePrecision, threads: int, secon
     Only one number is copied to the device and one from it.
 
     Args:
-        device: where they run.
-        precision: of the matrices; on a CPU, ONNX Runtime widens fp16 to float32.
-        threads: on a CPU.
-        seconds: how long to measure, about.
-        side: of the matrices; see `SIDES`.
+        device: device to run on.
+        precision: precision of the matrices; on a CPU, ONNX Runtime widens fp16 to float32.
+        threads: threads on a CPU.
+        seconds: approximate time to measure.
+        side: side of the matrices; see `SIDES`.
 
     Returns:
         Multiplications plus additions per second, by the median run.

@@ -1,4 +1,4 @@
-"""How much memory this process takes, and how much of a GPU's memory is in use."""
+"""Memory that this process uses, and memory in use on the GPU."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class _NvmlMemory(ctypes.Structure):
 
 
 def peak_resident_bytes() -> int | None:
-    """Return the largest resident size of this process so far; None where Linux does not tell.
+    """Return the largest resident size of this process so far; None if Linux does not report it.
 
-    Unlike `ru_maxrss`, which begins with the parent's peak, this begins anew when a program is started.
+    Unlike `ru_maxrss`, it does not include the parent's peak.
     """
     try:
         lines = STATUS.read_text().splitlines()
@@ -30,9 +30,9 @@ def peak_resident_bytes() -> int | None:
 
 
 def gpu_memory_used() -> int | None:
-    """Return the bytes in use on the first GPU, by all processes; None where there is no GPU or it does not tell.
+    """Return the bytes in use on CUDA's first GPU, by all processes; None without a GPU or a report of it.
 
-    Asks NVML about the GPU that CUDA counts first, which need not be the one that NVML does.
+    NVML may count GPUs in another order than CUDA.
     """
     try:
         cuda, nvml = ctypes.CDLL(CUDA_DRIVER), ctypes.CDLL(NVML)

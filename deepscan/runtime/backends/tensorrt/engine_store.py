@@ -1,14 +1,14 @@
-"""Engines that were built on this machine: what they are for, and whether they may still be used.
+"""Store of the engines that were built on this machine, with the checks whether they may be used.
 
     <data folder>/engines/<detector>-<precision>-<hash of the ONNX file>-<package>-sm86/
         manifest.json, <hash>.plan, lock, <hash>.kernels
     <data folder>/engines/timing-<version of TensorRT>-<GPU>-<driver>.cache
 
-An engine is code that runs on the GPU, and TensorRT does not notice every change that was made to one. So the folders
-are private, and manifest and hash are checked before TensorRT sees a byte. The manifest names the plan by its hash and
-is replaced last, in one step: whoever looks sees the old engine or the new one.
+An engine is code that runs on the GPU, and TensorRT does not detect every change to one. So the folders are private,
+and manifest and hash are checked before TensorRT reads a byte. The manifest names the plan by its hash and is replaced
+last, atomically: readers see the old engine or the new one.
 
-What has to be equal, and why:
+An engine may be used only if these are equal:
 
 - The version, to the last digit: both packages refuse engines of another one ("Engine Compatibility" in their
   documentation).
@@ -72,24 +72,23 @@ class BatchProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class EngineManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an engine is.
+    """Manifest of an engine.
 
     Attributes:
         schema: version of this record's format.
         detector: name of the detector.
-        precision: of the artifact.
-        onnx_sha256: of the ONNX file that it was built from.
-        weights_sha256: of the file the weights came from.
-        flavor: the package that built it.
-        version: of that package, exactly.
-        target: what it was built for.
-        batches: the batch sizes it takes.
-        workspace_bytes: what a single layer was allowed to use beside inputs and outputs.
-        sha256: of the plan.
-        size_bytes: of the plan.
-        built: when, in seconds since 1970.
-        build_seconds: how long it took.
-        warnings: what the package said while it was built.
+        precision: precision of the artifact.
+        onnx_sha256: hash of the ONNX file that it was built from.
+        weights_sha256: hash of the file that the weights came from.
+        flavor: package that built it.
+        version: exact version of that package.
+        target: GPU it was built for.
+        batches: batch sizes it takes.
+        workspace_bytes: memory that a layer may use besides its inputs and outputs.
+        sha256, size_bytes: hash and size of the plan.
+        built: time of the build, in seconds since 1970.
+        build_seconds: duration of the build.
+        warnings: warnings of the build.
     """
 
     schema: Literal[1] = 1
@@ -110,7 +109,7 @@ class EngineManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 def mismatch(engine: EngineManifest, artifact: Manifest, flavor: Flavor, *, version: str, target: Target) -> str:
-    """Say what forbids to use an engine; empty where nothing does, for the reasons given above."""
+    """Return why an engine must not be used, for the reasons given above; empty if it may be."""
     package, built = TITLES[flavor], engine.target
     if engine.flavor != flavor:
         return f"was built by {TITLES[engine.flavor]}, not by {package}"
@@ -133,24 +132,24 @@ SEAL_BYTES: Final = 32
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder that only its owner may enter; one that is there stays as it is.
+    """Create a folder that only its owner may enter; an existing one is left unchanged.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=PRIVATE, exist_ok=True)
 
 
 def refuse_open(folder: Path, *, remedy: str) -> None:
-    """Refuse a folder that others may have put something into: an engine is code that runs on the GPU.
+    """Refuse a folder that other users may have written to: an engine is code that runs on the GPU.
 
     Args:
-        folder: is there.
-        remedy: the end of the message.
+        folder: an existing path.
+        remedy: end of the message.
 
     Raises:
-        ModelError: it is not ours, or others may enter it, or it is not a folder at all.
+        ModelError: it belongs to another user, or others may enter it, or it is not a folder.
     """
     status = os.lstat(folder)
     if not stat.S_ISDIR(status.st_mode):
@@ -165,11 +164,11 @@ def refuse_open(folder: Path, *, remedy: str) -> None:
 
 
 def read_own(path: Path) -> bytes:
-    """Read a file that must be ours, and not a link to something else.
+    """Read a file that must belong to this user and not be a link.
 
     Raises:
         OSError: it cannot be read, or is a link.
-        PermissionError: it belongs to somebody else.
+        PermissionError: it belongs to another user.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     with open(descriptor, "rb") as file:
@@ -181,10 +180,10 @@ def read_own(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes and threads from building in a folder.
+    """Keep other processes and threads from building in an existing folder; wait for one that does.
 
-    The lock is on an open file: the system lifts it when its process ends, however that happens. The file stays, as
-    deleting it would let a third process lock another one of the same name.
+    The lock is on an open file: the system releases it when the process ends in any way. The file stays, because
+    deleting it would let a third process lock a new one of the same name.
 
     Raises:
         OSError: the file system cannot lock.
@@ -202,7 +201,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def write_sealed(path: Path, content: bytes) -> None:
-    """Write what TensorRT keeps between runs to save time, with its hash before it.
+    """Write data that TensorRT keeps to save time, with its hash before it.
 
     Raises:
         OSError: it cannot be written.
@@ -211,7 +210,7 @@ def write_sealed(path: Path, content: bytes) -> None:
 
 
 def read_sealed(path: Path) -> bytes | None:
-    """Return what `write_sealed` wrote, or None: what only saves time is made anew where anything is wrong with it."""
+    """Return what `write_sealed` wrote, or None if anything is wrong with it: it only saves time."""
     try:
         content = read_own(path)
     except OSError:
@@ -232,12 +231,12 @@ class Engine:
 
     @property
     def plan_path(self) -> Path:
-        """Of the plan, which is what TensorRT calls the file of an engine."""
+        """Path of the plan, TensorRT's word for the file of an engine."""
         return self.folder / f"{self.manifest.sha256}.plan"
 
     @property
     def kernels_path(self) -> Path:
-        """Of what TensorRT-RTX compiled on this machine when it ran the engine."""
+        """Path of the kernels that TensorRT-RTX compiled on this machine when it ran the engine."""
         return self.folder / f"{self.manifest.sha256}.kernels"
 
 
@@ -254,28 +253,28 @@ def engine_folder(artifact: Manifest, flavor: Flavor, compute_capability: str) -
 
 
 def timings_path(version: str, target: Target) -> Path:
-    """Return the file of the times that TensorRT took of kernels on one GPU; it may not exist yet."""
+    """Return the path of TensorRT's timing cache for one GPU; it may not exist yet."""
     gpu = re.sub(r"[^A-Za-z0-9]+", "-", f"{target.gpu} {target.driver}")
     return engines_folder() / f"timing-{version}-{gpu}.cache"
 
 
 def rebuilding(artifact: Manifest, flavor: Flavor) -> str:
-    """Return the end of a message: how the engine is built again."""
+    """Return the end of a message that tells how to build the engine again."""
     return f"build it again with `deepscan export {artifact.spec.name} --{artifact.precision} --engine {flavor}`"
 
 
 def find_engine(artifact: Manifest, flavor: Flavor, *, version: str, target: Target) -> Engine:
-    """Find the engine of an artifact that may run here; the plan itself is not read yet, see `read_plan`.
+    """Find the engine of an artifact that may run here, without reading its plan; see `read_plan`.
 
     Args:
-        artifact: what it must have been built from.
-        flavor: the package that is to run it.
-        version: of that package.
-        target: GPU that is to run it.
+        artifact: manifest of the artifact that it must have been built from.
+        flavor: package to run it with.
+        version: version of that package.
+        target: GPU to run it on.
 
     Raises:
         MachineError: none was built.
-        ModelError: there is one, and it must not be used.
+        ModelError: there is one, but it must not be used.
     """
     folder, remedy = engine_folder(artifact, flavor, target.compute_capability), rebuilding(artifact, flavor)
     try:
@@ -298,10 +297,10 @@ def find_engine(artifact: Manifest, flavor: Flavor, *, version: str, target: Tar
 
 
 def read_plan(engine: Engine, *, remedy: str) -> bytes:
-    """Read an engine's plan, and check that it is the one its manifest describes.
+    """Read the plan of an engine, and check it against the manifest.
 
     Raises:
-        ModelError: it is not, or cannot be read.
+        ModelError: it cannot be read, or does not match.
     """
     try:
         plan = read_own(engine.plan_path)
@@ -313,10 +312,10 @@ def read_plan(engine: Engine, *, remedy: str) -> bytes:
 
 
 def save_engine(engine: Engine, plan: bytes) -> None:
-    """Put an engine into its folder, which is locked; until its last step the engine that was there is the valid one.
+    """Write an engine into its locked folder; the previous one stays valid until the last step.
 
     Raises:
-        OSError: it cannot be written; what was there stays.
+        OSError: it cannot be written; the previous one stays.
     """
     record = msgspec.json.format(msgspec.json.encode(engine.manifest), indent=2) + b"\n"
     try:
@@ -327,7 +326,7 @@ def save_engine(engine: Engine, plan: bytes) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Delete from a locked folder what does not belong to its engine: the former one, and what killed builds left."""
+    """Delete files that do not belong to the engine of a locked folder: former engines, remains of killed builds."""
     kept = {LOCK, MANIFEST}
     try:
         engine = Engine(msgspec.json.decode(read_own(folder / MANIFEST), type=EngineManifest), folder)

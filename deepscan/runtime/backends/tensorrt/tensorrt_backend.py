@@ -1,12 +1,12 @@
-"""TensorRT, or TensorRT-RTX, as a backend: runs the engine that was built of an artifact for this GPU.
+"""Backend for TensorRT and TensorRT-RTX: runs the engine that was built from an artifact for this GPU.
 
-Each batch size has a context of its own: a CUDA graph stands for the state in which its context was captured, and
-giving that context another shape would spoil it ("CUDA Graphs" in TensorRT's best practices). Contexts never run at the
-same time, so they share one piece of scratch memory.
+Each batch size has its own context: a CUDA graph depends on the state of the context it was captured from, so that
+context must keep its shape ("CUDA Graphs" in TensorRT's best practices). Contexts never run at the same time, so they
+share scratch memory.
 
-TensorRT-RTX compiles kernels on this machine when a batch size is first run. It does so before the graph is captured,
-which would else repeat the general kernels that it begins with ("Working with RTX CUDA Graphs"). What it compiled is
-kept beside the engine; it checks by itself whether that fits GPU and driver.
+TensorRT-RTX compiles kernels on this machine when a batch size first runs. That happens before the graph is captured,
+which would otherwise keep the generic kernels ("Working with RTX CUDA Graphs"). The compiled kernels are stored beside
+the engine; TensorRT-RTX itself checks whether they fit GPU and driver.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from deepscan.runtime.backends.tensorrt.engine_store import (
 )
 from deepscan.runtime.backends.tensorrt.tensorrt_packages import (
     Package,
-    heard,
+    distinct_texts,
     installed_flavors,
     load_package,
     package_version,
@@ -57,14 +57,14 @@ class LoadedEngine:
     """An engine on the GPU.
 
     Args:
-        package: that built it.
-        engine: where it is.
-        spec: of its detector.
-        stream: what it will run on; when that is closed, the engine is given back.
-        remedy: the end of messages.
+        package: package that built the engine.
+        engine: engine in the store.
+        spec: spec of its detector.
+        stream: stream to run on; closing it releases the engine.
+        remedy: end of error messages.
 
     Raises:
-        ModelError: the plan is not what its manifest says, or TensorRT refuses it.
+        ModelError: the plan does not match its manifest, or TensorRT refuses it.
         MachineError: it cannot run on this GPU or with this driver.
     """
 
@@ -72,7 +72,7 @@ class LoadedEngine:
         plan = read_plan(engine, remedy=remedy)
         self._package, self._module, self._engine = package, package.module, engine
         self._stream, self._spec, self._remedy = stream, spec, remedy
-        package.said.clear()
+        package.messages.clear()
         runtime = self._module.Runtime(package.logger)
         if package.flavor == "tensorrt-rtx":
             self._refuse_invalid(*runtime.get_engine_validity(plan))
@@ -81,23 +81,23 @@ class LoadedEngine:
             raise ModelError(f"{package.title} does not take {engine.plan_path} ({self._reason()}): {remedy}.")
         self._contexts: list[Any] = []
         self._held = [loaded, runtime]
-        stream.on_close(self._give_back)
+        stream.on_close(self._release)
         self._loaded = loaded
         self.outputs = self._checked_outputs()
         self._settings, self._kernels = self._run_settings()
 
     @property
     def scratch_bytes(self) -> int:
-        """What a context needs on the GPU besides inputs, outputs and weights."""
+        """GPU memory that a context needs besides inputs, outputs and weights."""
         return int(self._loaded.device_memory_size_v2)
 
     def context(self, size: int, addresses: dict[str, int], scratch: int) -> Any:
         """Make a context that runs batches of one size.
 
         Args:
-            size: of the batches.
-            addresses: on the GPU, of the input and the outputs, by name.
-            scratch: address of `scratch_bytes` bytes, which no other context uses at the same time.
+            size: batch size.
+            addresses: GPU addresses of the input and the outputs, by name.
+            scratch: GPU address of `scratch_bytes` bytes, which no other context uses at the same time.
 
         Raises:
             MachineError: TensorRT refuses.
@@ -115,7 +115,7 @@ class LoadedEngine:
         return context
 
     def run(self, context: Any) -> None:
-        """Begin to run a context on the stream.
+        """Enqueue a run of a context on the stream.
 
         Raises:
             MachineError: TensorRT refuses.
@@ -123,15 +123,15 @@ class LoadedEngine:
         self._expect(context.execute_async_v3(int(self._stream.handle)), "running a batch")
 
     def can_be_captured(self, context: Any) -> bool:
-        """Tell whether a run of this context can become a CUDA graph."""
+        """Tell whether a run of this context can be captured as a CUDA graph."""
         ask = getattr(context, "is_stream_capturable", None)  # TensorRT-RTX only
         return ask is None or bool(ask(int(self._stream.handle)))
 
     def keep_kernels(self) -> None:
-        """Keep what TensorRT-RTX compiled for the next time.
+        """Store the kernels that TensorRT-RTX compiled.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: they cannot be written.
         """
         if self._kernels is None:
             return
@@ -140,7 +140,7 @@ class LoadedEngine:
             write_sealed(self._engine.kernels_path, compiled)
 
     def _refuse_invalid(self, validity: Any, diagnostics: int) -> None:
-        """Refuse what TensorRT-RTX knows from a look at the plan's head."""
+        """Refuse a plan that TensorRT-RTX finds invalid by its header."""
         if validity != self._module.EngineValidity.INVALID:
             return
         flags = self._module.EngineInvalidityDiagnostics.__members__
@@ -151,7 +151,7 @@ class LoadedEngine:
         )
 
     def _checked_outputs(self) -> tuple[str, ...]:
-        """Return the names of the outputs; refuse an engine that is not what its record and the spec say."""
+        """Return the names of the outputs; refuse an engine that does not match its manifest and the spec."""
         kinds, loaded, given = self._module.DataType, self._loaded, self._spec.input_name
         names = [loaded.get_tensor_name(index) for index in range(loaded.num_io_tensors)]
         there = {name: (loaded.get_tensor_dtype(name), tuple(loaded.get_tensor_shape(name))) for name in names}
@@ -165,7 +165,7 @@ class LoadedEngine:
         return outputs
 
     def _run_settings(self) -> tuple[Any, Any]:
-        """Return what contexts are made with, and with TensorRT-RTX its cache of kernels."""
+        """Return the settings of contexts and, with TensorRT-RTX, its cache of kernels."""
         ours = self._module.ExecutionContextAllocationStrategy.USER_MANAGED
         if self._package.flavor == "tensorrt":
             return ours, None
@@ -175,7 +175,7 @@ class LoadedEngine:
         settings.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
         kernels, kept = settings.create_runtime_cache(), read_sealed(self._engine.kernels_path)
         if kept is not None:
-            kernels.deserialize(kept)  # or it refuses them, and compiles
+            kernels.deserialize(kept)  # if it refuses them, it compiles
         settings.set_runtime_cache(kernels)
         return settings, kernels
 
@@ -184,10 +184,10 @@ class LoadedEngine:
             raise MachineError(f"{self._package.title} failed at {what} ({self._reason()}): {self._remedy}.")
 
     def _reason(self) -> str:
-        errors = heard(self._package.said, errors=True, without_gpu=False)
+        errors = distinct_texts(self._package.messages, errors=True, without_gpu=False)
         return errors[-1] if errors else "it gives no reason"
 
-    def _give_back(self) -> None:
+    def _release(self) -> None:
         """Drop contexts before the engine, and the engine before the runtime."""
         self._contexts.clear()
         self._settings = self._kernels = self._loaded = None
@@ -215,7 +215,7 @@ def built_engine(artifact: Manifest) -> tuple[Package, Engine]:
 
     Raises:
         MachineError: there is no GPU, no package that runs on it, or no engine.
-        ModelError: there is an engine, and it must not be used.
+        ModelError: there is an engine, but it must not be used.
     """
     target = present_target()
     if target is None:
@@ -230,12 +230,12 @@ def built_engine(artifact: Manifest) -> tuple[Package, Engine]:
 
 
 def first_engine(artifact: Manifest, packages: Sequence[Package], target: Target) -> tuple[Package, Engine]:
-    """Find the engine of the first package that has one which may be used; see `built_engine`.
+    """Return the engine of the first package that has a usable one; see `built_engine`.
 
     Args:
-        artifact: what it must have been built from.
+        artifact: manifest of the artifact.
         packages: at least one, the preferred one first.
-        target: GPU that is to run it.
+        target: GPU to run on.
     """
     problems: list[DeepscanError] = []
     for package in packages:
@@ -243,16 +243,16 @@ def first_engine(artifact: Manifest, packages: Sequence[Package], target: Target
             return package, find_engine(artifact, package.flavor, version=package.version, target=target)
         except (MachineError, ModelError) as error:
             problems.append(error)
-    # An engine that must not be used says more than one that is not there.
+    # An unusable engine explains more than a missing one.
     raise next((problem for problem in problems if isinstance(problem, ModelError)), problems[0])
 
 
 class TensorRtBackend:
-    """Executes an artifact with the engine that was built of it.
+    """Runs an artifact with the engine that was built from it.
 
     Raises:
         MachineError: there is no engine for this GPU, or CUDA or TensorRT fails.
-        ModelError: the engine is stale, was changed, or is not what it should be.
+        ModelError: the engine is stale, was changed, or does not match its manifest.
     """
 
     def __init__(self, artifact: Artifact, *, device: Device, threads: int, precision: Arithmetic) -> None:  # noqa: ARG002
@@ -267,7 +267,7 @@ class TensorRtBackend:
         self._sizes = batch_sizes(self.max_batch)
         self._stream = Stream()
         try:
-            # It has a queue of its own, so that filling the input is no part of the graphs that the stream records.
+            # It has its own queue, so that filling the input is not part of the captured graphs.
             batch_input = batch_input_on_cuda(spec.item_shape)
             assert batch_input is not None, "cuda-python is installed, or there were no stream"
             self._batch_input = batch_input
@@ -283,7 +283,7 @@ class TensorRtBackend:
             self._runs: dict[int, Callable[[], None]] = {}
             for size, context in contexts.items():
                 run = partial(self._run, loaded, context, size, answers["logit"])
-                # Shapes are settled, and kernels compiled, in a first run; neither may happen while capturing.
+                # The first run sets shapes and compiles kernels, which must not happen during capture.
                 run()
                 self._stream.wait()
                 if loaded.can_be_captured(context):
@@ -327,6 +327,6 @@ class TensorRtBackend:
         self._stream.close()
 
     def _run(self, loaded: LoadedEngine, context: Any, size: int, logits: int) -> None:
-        """Begin to run a batch, and to copy its logits back."""
+        """Enqueue a batch, and the copy of its logits to the host."""
         loaded.run(context)
         self._stream.to_host(self._logits[:size], logits)

@@ -1,4 +1,4 @@
-"""TensorRT's two Python packages, which have the same interface, and the GPU that they would run on."""
+"""The two Python packages of TensorRT, which have the same interface, and the GPU of this machine."""
 
 from __future__ import annotations
 
@@ -19,24 +19,19 @@ from deepscan.runtime.backends.tensorrt.engine_store import FLAVORS, TITLES, Fla
 from deepscan.runtime.system.machine import CUDA_DRIVER, gpu_driver_version, installed_version, nvidia_gpus
 
 MODULES: Final[dict[Flavor, str]] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-# The package that both are asked for by, and those that it stands for.
+# Suffixes of the distributions that may hold a package: the general one, and those for one version of CUDA.
 DISTRIBUTION_SUFFIXES: Final = ("", "-cu13", "-cu12")
-KEPT: Final = 200  # messages
+KEPT: Final = 200  # latest messages
 LOADING: Final = threading.Lock()
-# What both packages add to other messages, or log beside them, where there is no driver.
+# Part of messages of both packages that only tell that there is no driver.
 NO_DRIVER: Final = "cudaError 35"
-# TensorRT's own source files, and the codes it numbers its errors with.
+# TensorRT's source files, and its error codes.
 NOISE: Final = re.compile(r"\[\w+\.cpp::\w+::\d+\]\s*|\.?\s*\bIn \w+ at /_src/[^\s)]+|\bError Code \d+:\s*")
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Something that TensorRT said.
-
-    Attributes:
-        is_error: or a warning.
-        text: as it came.
-    """
+    """A logged message of TensorRT, an error or a warning."""
 
     is_error: bool
     text: str
@@ -47,19 +42,19 @@ class Package:
     """One of the two packages, loaded.
 
     Attributes:
-        flavor: which.
+        flavor: name of the package.
         module: the Python module.
-        version: exact, as engines need it.
-        logger: the one that the package takes in a process; it ignores any later one.
-        said: the latest warnings and errors. Whoever wants to know what was said during a call clears it before.
-        lock: is held for that long.
+        version: exact version, which engines depend on.
+        logger: logger of the process; the package ignores any later one.
+        messages: latest warnings and errors. To collect those of one call, clear it before.
+        lock: lock to hold from clearing `messages` to reading them.
     """
 
     flavor: Flavor
     module: Any
     version: str
     logger: Any
-    said: deque[Message]
+    messages: deque[Message]
     lock: threading.Lock
 
     @property
@@ -68,7 +63,7 @@ class Package:
         return f"{TITLES[self.flavor]} {self.version}"
 
     def capabilities(self) -> tuple[str, ...]:
-        """Return the compute capabilities that the package builds for anywhere; `tensorrt` builds where it runs."""
+        """Return the compute capabilities that the package can build for on any machine; none for `tensorrt`."""
         known = getattr(self.module, "ComputeCapability", None)
         names = known.__members__ if known else ()
         return tuple(f"{name[2:-1]}.{name[-1]}" for name in names if name.startswith("SM"))
@@ -91,7 +86,7 @@ def package_version(flavor: Flavor) -> str | None:
 
 
 def load_package(flavor: Flavor) -> Package:
-    """Load a package; once per process, whichever threads ask for it.
+    """Load a package, once per process, from any thread.
 
     Raises:
         MachineError: it is not installed, or its libraries cannot be loaded.
@@ -106,40 +101,40 @@ def _loaded(flavor: Flavor) -> Package:
         module = importlib.import_module(MODULES[flavor])
     except (ImportError, OSError) as error:
         raise MachineError(f"{TITLES[flavor]} cannot be loaded ({error}): run `{install_extra(flavor)}`.") from error
-    said: deque[Message] = deque(maxlen=KEPT)
-    return Package(flavor, module, str(module.__version__), _logger(module, said), said, threading.Lock())
+    messages: deque[Message] = deque(maxlen=KEPT)
+    return Package(flavor, module, str(module.__version__), _logger(module, messages), messages, threading.Lock())
 
 
-def _logger(module: Any, said: deque[Message]) -> Any:
+def _logger(module: Any, messages: deque[Message]) -> Any:
     levels = module.ILogger.Severity
 
     class Logger(module.ILogger):  # type: ignore[misc]
-        """Keeps warnings and errors; prints nothing."""
+        """Logger that keeps warnings and errors, and prints nothing."""
 
         def __init__(self) -> None:
             super().__init__()
 
         def log(self, severity: Any, text: str) -> None:
             if int(severity) <= int(levels.WARNING):
-                said.append(Message(int(severity) <= int(levels.ERROR), text))
+                messages.append(Message(int(severity) <= int(levels.ERROR), text))
 
     return Logger()
 
 
-def plain(text: str, *, without_gpu: bool) -> str:
-    """Bring a message into one line.
+def cleaned(text: str, *, without_gpu: bool) -> str:
+    """Return a message of TensorRT in one line, without its noise.
 
     Args:
-        text: as TensorRT said it.
-        without_gpu: whether to leave out what is only about this machine having no driver.
+        text: the message.
+        without_gpu: leave out lines that only tell that this machine has no driver.
     """
     lines = [line for line in text.splitlines() if not (without_gpu and NO_DRIVER in line)]
     return " ".join(NOISE.sub("", " ".join(lines)).split()).rstrip(".")
 
 
-def heard(messages: Iterable[Message], *, errors: bool, without_gpu: bool) -> tuple[str, ...]:
-    """Return the errors or the warnings among messages, each once, in their order; see `plain`."""
-    texts = (plain(message.text, without_gpu=without_gpu) for message in messages if message.is_error == errors)
+def distinct_texts(messages: Iterable[Message], *, errors: bool, without_gpu: bool) -> tuple[str, ...]:
+    """Return the errors or the warnings among messages, in order and without repetitions; see `cleaned`."""
+    texts = (cleaned(message.text, without_gpu=without_gpu) for message in messages if message.is_error == errors)
     return tuple(dict.fromkeys(text for text in texts if text))
 
 

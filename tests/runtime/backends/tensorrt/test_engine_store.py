@@ -233,7 +233,7 @@ def test_a_new_engine_takes_the_place_of_the_old_one() -> None:
     assert sorted(os.listdir(new.folder)) == sorted([LOCK, MANIFEST, new.plan_path.name])
 
 
-def test_sweeping_keeps_what_belongs_to_the_engine_and_touches_nothing_it_cannot_judge() -> None:
+def test_sweeping_keeps_what_belongs_to_the_engine_and_touches_nothing_it_cannot_read() -> None:
     engine = stored()
     engine.kernels_path.write_bytes(b"compiled")
     before = contents(engine.folder)

@@ -33,9 +33,9 @@ from deepscan.runtime.backends.tensorrt.tensorrt_backend import (
 from deepscan.runtime.backends.tensorrt.tensorrt_packages import (
     Message,
     Package,
-    heard,
+    cleaned,
+    distinct_texts,
     load_package,
-    plain,
     present_target,
 )
 from deepscan.runtime.cuda.cuda_runtime import called, cuda_runtime
@@ -128,17 +128,17 @@ ITensor::getDimensions: Error Code 4: API Usage Error (node_permute: first input
 
 
 def test_only_what_concerns_the_model_is_shown_where_there_is_no_driver() -> None:
-    shown = plain(PARSER_SAID, without_gpu=True)
+    shown = cleaned(PARSER_SAID, without_gpu=True)
     assert shown.startswith("Invalid Node - node_permute ITensor::getDimensions: API Usage Error (node_permute: first")
     assert shown.endswith("must have type Float)")
-    assert "cudaError 35" in plain(PARSER_SAID, without_gpu=False)
+    assert "cudaError 35" in cleaned(PARSER_SAID, without_gpu=False)
 
 
 def test_messages_are_shown_once_each_and_errors_apart_from_warnings() -> None:
-    said = [Message(False, "slow"), Message(True, "bad"), Message(False, "slow"), Message(True, "x cudaError 35 y")]
-    assert heard(said, errors=False, without_gpu=True) == ("slow",)
-    assert heard(said, errors=True, without_gpu=True) == ("bad",)
-    assert heard(said, errors=True, without_gpu=False) == ("bad", "x cudaError 35 y")
+    messages = [Message(False, "slow"), Message(True, "bad"), Message(False, "slow"), Message(True, "x cudaError 35 y")]
+    assert distinct_texts(messages, errors=False, without_gpu=True) == ("slow",)
+    assert distinct_texts(messages, errors=True, without_gpu=True) == ("bad",)
+    assert distinct_texts(messages, errors=True, without_gpu=False) == ("bad", "x cudaError 35 y")
 
 
 def test_the_architectures_of_tensorrt_rtx_are_those_of_its_enumeration() -> None:
