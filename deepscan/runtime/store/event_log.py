@@ -1,12 +1,12 @@
-r"""The log of a scan (`--log FILE`): one JSON object on each line, for programs and for `grep`.
+r"""Log of a scan (`--log FILE`): one JSON object per line, for programs and for `grep`.
 
-Every line has `time` (UTC, ISO 8601, milliseconds) and `event`; then what the event is about, if there is any: `stage`,
-`worker`, `file`; then its details. Lines of later scans follow those of earlier ones. Undecodable bytes of a file's
-name are escaped as JSON escapes them (a lone surrogate, `\udc80` to `\udcff`), which Python's `json.loads` and
-`os.fsencode` turn back into the bytes; the log itself is plain ASCII, so that no name can move a terminal's cursor.
+Every line has `time` (UTC, ISO 8601, milliseconds) and `event`; then the subjects of the event, if any (`stage`,
+`worker`, `file`); then its details. Later scans append to the log. Undecodable bytes of a file name are JSON escapes of
+lone surrogates, `\udc80` to `\udcff`, which Python's `json.loads` and `os.fsencode` turn back into the bytes. The log
+is plain ASCII, so that no name can move a terminal's cursor.
 
-An event is a record of Python's `logging` that has an attribute `event`, a dictionary; its name stands under `event`.
-Whoever wants the events in another form adds another handler to the logger `deepscan`.
+An event is a record of Python's `logging` with an attribute `event`: a dictionary that has the name under `event`. For
+another form of the log, add another handler to the logger `deepscan`.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ ABOUT: Final = ("event", "stage", "worker", "file")
 
 
 class EventLog(logging.Handler):
-    """Appends the events among the records to a file; each line reaches the file at once, and whole.
+    """Log handler that appends the events to a file; each line is written at once, and as a whole.
 
-    A disk that fills up, or whatever else goes wrong after the opening, ends the log and not the scan: see `problem`.
+    A full disk, or any other failure after the opening, ends the log but not the scan; see `problem`.
 
     Args:
-        path: of the file; what is there already must be a log.
+        path: path of the file; an existing file must be a log.
 
     Attributes:
-        problem: why the log ended early; None where it did not.
+        problem: reason why the log ended early; None if it did not.
 
     Raises:
-        OutputError: the file cannot be written, or is not a log.
+        OutputError: the file cannot be written or is not a log.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -48,7 +48,7 @@ class EventLog(logging.Handler):
         self._file = _opened(self.path)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write an event; raise nothing, and do nothing after the log has ended or was closed."""
+        """Write an event; never raise, and do nothing once the log has ended or is closed."""
         event = getattr(record, "event", None)
         if not isinstance(event, dict) or self._file < 0 or self.problem is not None:
             return
@@ -59,7 +59,7 @@ class EventLog(logging.Handler):
             _append(self._file, _line({"time": now} | about | details))
         except OSError as error:
             self.problem = f"{self.path} cannot be written any more ({error.strerror}): the log ends there."
-        except Exception as error:  # a detail without a text: no reason to lose a scan of days
+        except Exception as error:  # an event that cannot be turned into text must not end a long scan
             self.problem = f"{self.path} ends with an event that cannot be written ({type(error).__name__})."
 
     def close(self) -> None:
@@ -76,10 +76,10 @@ class EventLog(logging.Handler):
 
 
 def refuse_bad_log(path: str) -> None:
-    """Say what prevents a log, without writing anything.
+    """Refuse a path at which no log can be written, without writing anything.
 
     Raises:
-        OutputError: the file cannot be written, or is not a log.
+        OutputError: the file cannot be written or is not a log.
     """
     refuse_unwritable(path, begins=START, kind="log")
 
@@ -87,13 +87,13 @@ def refuse_bad_log(path: str) -> None:
 def _line(record: dict[str, object]) -> bytes:
     try:
         text = json.dumps(record, separators=(",", ":"), allow_nan=False, default=str)
-    except (TypeError, ValueError):  # such as numbers that are none, which JSON cannot write
+    except (TypeError, ValueError):  # such as NaN, which JSON does not have
         text = json.dumps({name: str(value) for name, value in record.items()}, separators=(",", ":"))
     return text.encode("ascii") + b"\n"
 
 
 def _append(descriptor: int, line: bytes) -> None:
-    """Append a line, or nothing of it: half a line would swallow the next scan's first."""
+    """Append a whole line or nothing; a part of a line would spoil the first line of the next scan."""
     end = os.fstat(descriptor).st_size
     written = 0
     try:
@@ -106,8 +106,8 @@ def _append(descriptor: int, line: bytes) -> None:
 
 
 def _opened(path: str) -> int:
-    """Open a file to append to; a line that a kill has cut off is completed by a line break."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK  # which a pipe would wait without
+    """Open a file to append to; a line that a kill cut off gets its line break."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK  # opening a pipe must not block
     try:
         descriptor = os.open(path, flags, 0o666)
         try:

@@ -1,7 +1,7 @@
-"""Keys of the store: when two results are of the same row, and when an earlier one makes a new one unnecessary.
+"""Keys of the store: which results belong to the same row, and which earlier result makes a new one unnecessary.
 
-A *row* is one input, by its path as given, and one detector, by its name: its newest result counts. A result is not
-computed again if it is there for the same content, from the same detector with the same weights, settings, backend and
+A *row* is one input, by its path as given, and one detector, by its name; it shows the newest result. A result is not
+computed again if there is one for the same content from the same detector, with the same weights, settings, backend and
 precision.
 """
 
@@ -15,10 +15,10 @@ from deepscan.runtime.media.inputs import normalized_path
 
 
 class RowKey(NamedTuple):
-    """Which row a result is of.
+    """Key of a row.
 
     Attributes:
-        path: of the input as given, without what makes no difference; see `normalized_path`.
+        path: normalized path of the input, see `normalized_path`.
         model: name of the detector.
     """
 
@@ -32,7 +32,7 @@ class RowKey(NamedTuple):
 
 
 class DetectorId(NamedTuple):
-    """What a score depends on besides the content and the computation."""
+    """Everything that a score depends on besides the content and the computation."""
 
     model: str
     weights_sha256: str
@@ -40,18 +40,18 @@ class DetectorId(NamedTuple):
 
 
 class Computation(NamedTuple):
-    """What computed a score: the backend with its device, and the precision of its arithmetic."""
+    """Backend, including its device, and precision that computed a score."""
 
     backend: str
     precision: str
 
 
 class DetectorKey(msgspec.Struct, frozen=True):
-    """One detector of a scan: which results are its own, and which of them it accepts from earlier scans.
+    """Detector of a scan, and the results that it accepts from earlier scans.
 
     Attributes:
-        model, weights_sha256, settings_sha256: as in every result of it.
-        computations: backend and precision of the results that count; None where any do.
+        model, weights_sha256, settings_sha256: fields of every result of the detector.
+        computations: accepted backends and precisions; None accepts all.
     """
 
     model: str
@@ -61,9 +61,9 @@ class DetectorKey(msgspec.Struct, frozen=True):
 
     @property
     def id(self) -> DetectorId:
-        """What its results are found by."""
+        """Key of its results."""
         return DetectorId(self.model, self.weights_sha256, self.settings_sha256)
 
     def accepts(self, computation: Computation) -> bool:
-        """Tell whether a result that was computed so counts."""
+        """Tell whether a result of this computation is accepted."""
         return self.computations is None or computation in self.computations

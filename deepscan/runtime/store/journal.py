@@ -1,13 +1,13 @@
-"""Journal of results, such as results.jsonl: a line for each result, on the disk as soon as the file is finished.
+"""Journal of results, such as results.jsonl: one line per result, written as soon as the file is finished.
 
-Lines are handed to the operating system at once, so they survive the end of this process, however it ends. They are
-flushed to the disk (fsync) by a thread of its own that begins at most a second after they were written, whether further
-results come or not, and when the journal is closed: a power failure costs the results of the last second.
+Lines go to the operating system at once, so they survive any end of this process. A thread flushes them to the disk
+(fsync) within about a second, and closing the journal flushes the rest: a power failure costs the results of the last
+second.
 
-Nothing that was written is ever written again or taken away, apart from a last line that a kill cut off. What later
-runs find comes behind it, and counts instead of it; `resume.rows_of` says which record a row of the output shows.
+The journal is append-only; only a last line that a kill cut off is removed. Later results are added at the end and take
+precedence; `resume.rows_of` says which record a row of the output shows.
 
-A line is a record with a checksum of its own, because a flipped bit in a number is still JSON.
+Every line has its own checksum, because a flipped bit in a number is still valid JSON.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SYNC_SECONDS: Final = 1.0
 JOURNAL_SUFFIX: Final = ".jsonl"
 DETAILS: Final = b', "track_details": '
 CHECK: Final = b', "check": "%08x"}\n'
-# Earlier versions took such failures for facts about a content: they say nothing about it.
+# Earlier versions stored these failures with a content id, although they say nothing about the content.
 UNREACHABLE: Final = (
     "The file cannot be opened (",
     "Reading the file failed (",
@@ -44,7 +44,7 @@ UNREACHABLE: Final = (
 )
 CHECK_BYTES: Final = len(CHECK % 0)
 FIRST_BYTES: Final = b'{"path": "'
-# The beginning of a journal's first line, wherever it was cut off.
+# Matches the beginning of a journal's first line, wherever it was cut off.
 BEGUN: Final = re.compile(rb'\{"path": "(?:[^"\\]|\\.)*(?:\\|"(?:, "status": ".*)?)?', re.DOTALL)
 
 
@@ -52,9 +52,9 @@ class Place(NamedTuple):
     """Place of a line.
 
     Attributes:
-        offset: of the line in the journal, in bytes.
-        head: bytes before the track details; with a closing brace they are JSON.
-        length: bytes of the line, newline included.
+        offset: position of the line in the journal, in bytes.
+        head: number of bytes before the track details; with a closing brace they are JSON.
+        length: number of bytes of the line, including the newline.
     """
 
     offset: int
@@ -69,15 +69,15 @@ class Place(NamedTuple):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """Facts of a line that planning needs.
+    """The parts of a line that planning a scan needs.
 
     Attributes:
-        place: where it is.
-        path: of the file, as it was given to the scan.
-        content: content id of the file that was scanned, see `content_id`; None if it could not be read.
-        detector: what it was scanned with.
-        computation: what computed the result.
-        status: of the result.
+        place: place of the line.
+        path: path of the file as given to the scan.
+        content: content id of the scanned file, see `content_id`; None if it could not be read.
+        detector: detector, weights and settings of the result.
+        computation: backend and precision of the result.
+        status: status of the result.
     """
 
     place: Place
@@ -89,19 +89,19 @@ class Entry(msgspec.Struct, frozen=True):
 
     @property
     def row(self) -> RowKey:
-        """The row that it is of."""
+        """Key of the row that shows the result."""
         return RowKey.of(self.path, self.detector.model)
 
 
-# The same few in every line: each is kept once.
+# Every line has one of the same few values, so each is kept in memory once.
 _detector = cache(DetectorId)
 _computation = cache(Computation)
 
 
 def line_of(result: VideoResult) -> bytes:
-    """Return a result's line: its record with `content`, `peak_clips` and `check`, in ASCII, newline included.
+    """Return the line of a result: its record with `content`, `peak_clips` and `check`, in ASCII, with a newline.
 
-    `check` is the CRC-32 of all that comes before it in the line.
+    `check` is the CRC-32 of everything before it in the line.
     """
     record = result.to_dict()
     tail = {name: record.pop(name) for name in ("peak_clips", "track_details")}
@@ -109,30 +109,30 @@ def line_of(result: VideoResult) -> bytes:
 
 
 def encoded(record: Mapping[str, Any]) -> bytes:
-    """Return the line of a record that has no `check` yet."""
+    """Return the line of a record without `check`, which is added."""
     body = json.dumps(record, allow_nan=False).encode("ascii")[:-1]
     return body + CHECK % crc32(body)
 
 
 def decoded(line: bytes) -> dict[str, Any]:
-    """Return the record of a whole line, without its `check`."""
+    """Return the record of a whole line, without `check`."""
     record: dict[str, Any] = json.loads(line)
     del record["check"]
     return record
 
 
 def decoded_head(head: bytes) -> dict[str, Any]:
-    """Return the record of a line's head: all but the track details."""
+    """Return the record of the head of a line: everything but the track details."""
     record: dict[str, Any] = json.loads(head + b"}")
     return record
 
 
 def entry_of(line: bytes, offset: int) -> Entry | None:
-    """Return the facts of a line, or None if it is damaged or no record of a journal.
+    """Return the entry of a line, or None if the line is damaged or not a record.
 
     Args:
-        line: whole, newline included.
-        offset: of the line in the journal.
+        line: whole line, including the newline.
+        offset: position of the line in the journal, in bytes.
     """
     body = line[:-CHECK_BYTES]
     if line != body + CHECK % crc32(body) or DETAILS not in body:
@@ -159,11 +159,11 @@ class JournalContent:
     """Contents of a journal.
 
     Attributes:
-        entries: its records, in the order in which they were written.
-        damaged: how many lines are no records, or do not fit their checksum.
-        end: bytes up to the end of the last line that was written to its end.
-        torn: there is more behind it.
-        foreign: it is not empty, and has nothing that this version could have written.
+        entries: records in the order in which they were written.
+        damaged: number of lines that are not records or do not match their checksum.
+        end: number of bytes up to the end of the last complete line.
+        torn: whether an incomplete line follows.
+        foreign: whether the file is not empty and holds nothing that this version could have written.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -174,14 +174,14 @@ class JournalContent:
 
 
 def read_journal(path: Path, *, entries: bool = True) -> JournalContent:
-    """Read a journal, line by line; one that is not there is empty.
+    """Read a journal line by line; a missing one is empty.
 
     Args:
-        path: of the journal.
-        entries: whether all of them are wanted; else it is read until it is clear whose file it is.
+        path: path of the journal.
+        entries: whether to read all entries, or only enough to tell whether the file is a journal.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     found, last = JournalContent(), b""
     try:
@@ -200,7 +200,7 @@ def read_journal(path: Path, *, entries: bool = True) -> JournalContent:
                     return found
     except FileNotFoundError:
         return found
-    # The beginning of a first line that was cut off is nothing to be kept.
+    # A first line that was cut off is no reason to keep the file.
     begun = not found.damaged and (FIRST_BYTES.startswith(last) or BEGUN.fullmatch(last) is not None)
     found.foreign = not found.entries and not begun
     return found
@@ -212,7 +212,7 @@ def journal_path(out: Path) -> Path:
 
 
 def backup_path(journal: Path) -> Path:
-    """Return where `--fresh` keeps the journal before: with this ending no folder's scan takes it up."""
+    """Return where `--fresh` keeps the earlier journal."""
     return journal.with_suffix(f".old{JOURNAL_SUFFIX}")
 
 
@@ -220,8 +220,8 @@ def refuse_other_journal(path: Path) -> None:
     """Refuse a file that is not a journal.
 
     Raises:
-        UsageError: there is one.
-        OSError: it cannot be read.
+        UsageError: the file exists and is not a journal.
+        OSError: the file cannot be read.
     """
     if read_journal(path, entries=False).foreign:
         raise UsageError(
@@ -231,23 +231,24 @@ def refuse_other_journal(path: Path) -> None:
 
 
 class Journal:
-    """A journal that is being written; the caller holds the lock of its path.
+    """A journal to write to; the caller must hold the lock of its path.
 
-    On opening, a torn last line is cut off; damaged ones stay where they are and are passed over.
+    Opening it cuts off a torn last line. Damaged lines stay where they are and are ignored.
 
     Args:
-        path: of the JSONL; a link stays one.
-        fresh: whether to begin with an empty one; the one before is kept under another name, in place of an older one.
+        path: path of the JSONL; a link stays a link.
+        fresh: whether to begin an empty journal. The earlier one is kept under another name, where it replaces an
+            older one.
 
     Attributes:
-        path: where it is, links resolved.
-        entries: what it held when it was opened.
-        damaged: how many damaged lines are passed over.
-        set_aside: under which name an earlier journal is kept, or None.
+        path: path with links resolved.
+        entries: entries at the time of opening.
+        damaged: number of damaged lines.
+        set_aside: path under which the earlier journal is kept, or None.
 
     Raises:
-        UsageError: a file there, or where the earlier journal would be kept, is not a journal.
-        OSError: it cannot be read or written.
+        UsageError: the file, or the one where the earlier journal would be kept, is not a journal.
+        OSError: the file cannot be read or written.
     """
 
     def __init__(self, path: Path, *, fresh: bool = False) -> None:
@@ -273,10 +274,10 @@ class Journal:
         self._thread.start()
 
     def append(self, lines: Sequence[bytes]) -> list[Place]:
-        """Write lines behind the others, in one go, and return where they are.
+        """Append lines in one write, and return their places.
 
         Raises:
-            OSError: they cannot be written, or earlier ones could not be flushed; those before are still there.
+            OSError: the lines cannot be written, or earlier ones could not be flushed; the earlier lines stay.
         """
         if self._error is not None:
             raise self._error
@@ -288,7 +289,7 @@ class Journal:
         try:
             _write(self._file, b"".join(lines), self._end)
         except OSError:
-            with suppress(OSError):  # if even that fails, the next one to open it cuts the torn line off
+            with suppress(OSError):  # if this fails, too, the next opening cuts the torn line off
                 os.ftruncate(self._file, self._end)
             raise
         self._end = end
@@ -296,10 +297,10 @@ class Journal:
         return places
 
     def line(self, place: Place) -> bytes:
-        """Return a line, newline included.
+        """Return a line, including the newline.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: the line cannot be read.
         """
         return self._read(place.offset, place.length)
 
@@ -307,23 +308,23 @@ class Journal:
         """Return a record without its track details.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: the line cannot be read.
         """
         return self.head_at(place.offset, place.head)
 
     def head_at(self, offset: int, length: int) -> dict[str, Any]:
-        """Return a record without its track details, which begin after so many bytes of its line.
+        """Return a record without its track details, given the offset of its line and the bytes before the details.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: the line cannot be read.
         """
         return decoded_head(self._read(offset, length))
 
     def sync(self) -> None:
-        """Flush what was written to the disk.
+        """Flush everything to the disk.
 
         Raises:
-            OSError: that fails, now or earlier.
+            OSError: flushing fails, or failed earlier.
         """
         self._unsynced.clear()
         if self._error is not None:
@@ -331,10 +332,10 @@ class Journal:
         os.fsync(self._file)
 
     def close(self) -> None:
-        """Flush and close it, once.
+        """Flush and close the journal; further calls do nothing.
 
         Raises:
-            OSError: something could not be flushed.
+            OSError: flushing fails, or failed earlier.
         """
         if self._closing.is_set():
             return
@@ -357,7 +358,7 @@ class Journal:
             self._unsynced.clear()
             try:
                 os.fsync(self._file)
-            except Exception as error:  # the system tells once, and may have forgotten what it could not write
+            except Exception as error:  # reported only once by the system, which may have dropped the data
                 self._error = error
                 return
 

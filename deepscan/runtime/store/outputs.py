@@ -1,4 +1,4 @@
-"""Files that a scan writes: none of them is an input or another program's, and no other scan writes them meanwhile."""
+"""Checks and locks of the files that a scan writes: they must not be inputs or files of other programs or scans."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from deepscan.runtime.store.journal import backup_path, journal_path, refuse_oth
 from deepscan.runtime.store.writers import Writer, writer_for
 from deepscan.runtime.system.files import atomic_write, is_partial_of
 
-# Folders in which names such as /dev/stdout stand for what is open: no journal is to be left beside it.
+# Folders with names of open files, such as /dev/stdout; a journal must not be created there.
 DEVICES: Final = frozenset(["/dev", "/dev/fd", "/proc/self/fd"])
 START_BYTES: Final = 4096
-FRAME_BYTES: Final = 4  # that a file without rows may have more: a byte order mark, a carriage return
-LONGEST_NUMBER: Final = 20  # digits of a process's number, and more
+FRAME_BYTES: Final = 4  # for a byte order mark and a carriage return in a file without rows
+LONGEST_NUMBER: Final = 20  # more digits than a process ID has
 
 
 def checked_jsonl_path(out: Path, inputs: Sequence[str], *, fresh: bool = False) -> Path:
-    """Return the path of the journal beside an output, once it is clear that no input would be written to.
+    """Return the path of the journal beside an output, after checking that nothing else would be overwritten.
 
-    Links are resolved; locks and temporary files are looked at, too.
+    The check resolves links and includes locks and temporary files.
 
     Raises:
-        UsageError: no format has this suffix, an input would be overwritten, or a file that is not deepscan's.
-        OSError: something cannot be looked at.
+        UsageError: the suffix belongs to no format, or an input or another program's file would be overwritten.
+        OSError: a file cannot be examined.
     """
     jsonl_path = journal_path(out)
     taken = {os.path.realpath(path) for path in inputs}
@@ -47,11 +47,11 @@ def checked_jsonl_path(out: Path, inputs: Sequence[str], *, fresh: bool = False)
 
 
 def refuse_other_files(out: Path, *, fresh: bool) -> None:
-    """Refuse to write where there is something that deepscan has not written.
+    """Refuse to overwrite files that deepscan has not written.
 
     Raises:
-        UsageError: no format has this suffix, or there is such a file.
-        OSError: something cannot be looked at.
+        UsageError: the suffix belongs to no format, or there is such a file.
+        OSError: a file cannot be examined.
     """
     writer = writer_for(out)
     jsonl_path = journal_path(out)
@@ -72,10 +72,10 @@ def refuse_other_files(out: Path, *, fresh: bool) -> None:
 
 @contextmanager
 def writing_results(out: Path) -> Iterator[None]:
-    """Turn an error of the system into one sentence.
+    """Turn an OSError into a sentence for the user.
 
     Raises:
-        OutputError: there was one.
+        OutputError: there was an OSError.
     """
     try:
         yield
@@ -87,10 +87,10 @@ def writing_results(out: Path) -> Iterator[None]:
 
 
 def make_folder(out: Path) -> None:
-    """Make the folder of an output, and those above it, where they are missing.
+    """Create the folder of an output, with its parents, if it is missing.
 
     Raises:
-        OSError: that is not possible.
+        OSError: the folder cannot be created.
     """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -99,11 +99,11 @@ def make_folder(out: Path) -> None:
 
 
 def keep_orphan(out: Path) -> Path | None:
-    """Copy an output whose journal is gone, because nothing else knows its rows; return the path of the copy.
+    """Copy an output whose journal is gone, as its rows are nowhere else; return the path of the copy, if any.
 
     Raises:
-        UsageError: there is a file where it would be kept that deepscan has not written.
-        OSError: it cannot be copied.
+        UsageError: the copy would overwrite a file that deepscan has not written.
+        OSError: the output cannot be copied.
     """
     writer = writer_for(out)
     try:
@@ -120,7 +120,7 @@ def keep_orphan(out: Path) -> Path | None:
 
 
 def _is_own(path: Path, writer: Writer) -> bool:
-    """Tell whether an output may be replaced: it is not there, empty, or this writer has written it."""
+    """Tell whether an output may be replaced: it is missing, empty, or written by this writer."""
     try:
         with open(path, "rb") as file:
             start = file.read(START_BYTES)
@@ -130,27 +130,27 @@ def _is_own(path: Path, writer: Writer) -> bool:
 
 
 def lock_path(path: Path) -> Path:
-    """Return the name of the file beside an output that is locked in its place, as the output itself is replaced."""
+    """Return the path of the lock beside an output; the output itself is replaced, so it cannot be locked."""
     real = Path(os.path.realpath(path))
     return real.with_name(f".{real.name}.lock")
 
 
 class OutputLock:
-    """Holds outputs for this process, until it is closed or the process has ended, however it did.
+    """Lock on outputs, held until it is closed or the process ends in any way.
 
-    The locks are of the kind `flock`; a process that is forked without executing another program would share them.
+    The locks are `flock` locks, so a process that is forked without executing another program would share them.
 
     Args:
-        paths: of the outputs; links are resolved.
+        paths: paths of the outputs; links are resolved.
 
     Raises:
-        UsageError: another scan holds one of them, or another program's file has the name of the lock.
+        UsageError: another scan holds one of the locks, or another program's file has the name of a lock.
         OSError: the folder cannot be written to, or its file system has no locks.
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
         with ExitStack() as stack:
-            # In the same order everywhere, and each once, though two names may lead to one file.
+            # In the same order in every process, and each file once, even if two names lead to it.
             for path in sorted({lock_path(path): path for path in paths}.items()):
                 stack.callback(_unlock, path[0], _locked(*path))
             self._held = stack.pop_all()
@@ -184,11 +184,11 @@ def _locked(path: Path, output: Path) -> int:
         except BaseException:
             _unlock(path, file)
             raise
-        os.close(file)  # its holder has just removed it: what is locked here has no name any more
+        os.close(file)  # its holder has just removed the file, so the lock on it is worthless
 
 
 def _is_lock(file: int) -> bool:
-    """Tell whether a file is what `_locked` makes: empty, or with the number of a process."""
+    """Tell whether `_locked` may have made a file: it is empty or holds a process ID."""
     held = os.pread(file, LONGEST_NUMBER + 1, 0) if stat.S_ISREG(os.fstat(file).st_mode) else b"other"
     return not held or (held.isdigit() and len(held) <= LONGEST_NUMBER)
 
@@ -201,6 +201,6 @@ def _is_still(path: Path, file: int) -> bool:
 
 
 def _unlock(path: Path, file: int) -> None:
-    with suppress(OSError):  # a name that stays does no harm
+    with suppress(OSError):  # a lock file that stays does no harm
         path.unlink()
     os.close(file)

@@ -1,10 +1,9 @@
-"""Results of a scan on the disk, in an output such as results.csv and its journal results.jsonl.
+"""Results of a scan on disk: an output such as results.csv, and its journal results.jsonl.
 
-The journal is that of all scans with this output; see `journal.py` for when its lines are on the disk. The output is
-made from it, whole or not at all: during the scan now and then, and at its end. It shows the newest record of every row
-that the journal knows (`resume.rows_of`): first the rows of earlier inputs and detectors, then those of this scan, in
-the order of its inputs. The CSV of a scan that ended early and was continued is, byte for byte, that of an undisturbed
-one, apart from `elapsed_seconds`, which is measured and not computed.
+All scans with the same output share the journal. The output is rendered from the journal now and then during the scan
+and at its end, each time as a whole. It shows the newest record of every row in the journal (`resume.rows_of`): first
+the rows of earlier inputs and detectors, then those of this scan, in the order of its inputs. If a scan ended early and
+was resumed, its CSV is byte for byte that of an undisturbed scan, except for `elapsed_seconds`, which is measured.
 """
 
 from __future__ import annotations
@@ -34,34 +33,34 @@ from deepscan.runtime.store.resume import OtherRows, ResumePlan, plan_resume, ro
 from deepscan.runtime.store.writers import writer_for
 from deepscan.runtime.system.files import atomic_write, check_replaceable, remove_partials
 
-# Between two outputs during a scan: at least this, and so long that writing them takes at most this share of the time.
+# Least time between two renderings during a scan, and the largest share of the time that rendering may take.
 RENDER_SECONDS: Final = 30.0
 RENDER_SHARE: Final = 0.02
 LINES_AT_ONCE: Final = 256
-MEASURED: Final = {"elapsed_seconds": 0.0}  # which differs from run to run
+MEASURED: Final = {"elapsed_seconds": 0.0}  # differs from run to run
 
 
 class ResultFiles:
-    """Results of one scan: those of earlier runs with the same output, and those that are added.
+    """Results of one scan: those of earlier runs with the same output, and new ones.
 
     Args:
-        out: path of the output; its suffix chooses the format, and the journal has the same name with another suffix.
-            Its folder is made if it is missing.
-        inputs: paths of the inputs, in order; none of them is written to.
-        contents: their content ids; None where there is none.
-        detectors: of the scan, in order.
-        fresh: whether to forget what earlier runs have found; their journal is kept under another name.
-        retry_failed: whether to scan again what could not be scanned.
+        out: path of the output. Its suffix selects the format; the journal has the same name with another suffix. A
+            missing folder is created.
+        inputs: paths of the inputs, in order; none of them may be overwritten.
+        contents: content ids of the inputs; None for an input that has none.
+        detectors: detectors of the scan, in order.
+        fresh: whether to ignore the results of earlier runs; their journal is kept under another name.
+        retry_failed: whether to scan files again that could not be scanned.
         bom: whether a CSV begins with a byte order mark, which tells Excel that it is UTF-8.
-        prune: whether the output has the rows of this scan only.
+        prune: whether the output has only the rows of this scan.
 
     Attributes:
-        plan: which inputs are done, and which are to be scanned.
-        notes: sentences about an earlier journal that was damaged or kept aside, and about rows left out.
+        plan: inputs that are done, and inputs to scan.
+        notes: sentences about a damaged or set-aside journal, and about rows that were left out.
 
     Raises:
-        UsageError: no format has the suffix of the path, it is an input or a file that deepscan has not written, or
-            another scan is writing to it.
+        UsageError: the suffix of the path belongs to no format, the path is an input or a file that deepscan has not
+            written, or another scan is writing to it.
         OutputError: the folder cannot be written to, or the journal cannot be read.
     """
 
@@ -109,12 +108,12 @@ class ResultFiles:
 
     @property
     def done(self) -> frozenset[int]:
-        """Indices of the inputs that must not be scanned: done before, or the same as another one."""
+        """Indices of the inputs not to scan: those done before, and copies of others."""
         copies = (index for others in self.plan.copies.values() for index in others)
         return frozenset([*self.plan.done, *copies])
 
     def results_done(self) -> Iterator[VideoResult]:
-        """Yield the results of earlier runs in the order of the inputs, with today's paths, without track details.
+        """Yield the results of earlier runs in the order of the inputs, with current paths and without track details.
 
         Raises:
             OutputError: the journal cannot be read.
@@ -127,19 +126,19 @@ class ResultFiles:
                 yield VideoResult.from_dict(head | {"path": self._inputs[index]}, index=index, row=row)
 
     def add(self, *results: VideoResult) -> list[VideoResult]:
-        """Write all results of one input to the journal, together; inputs may come in any order.
+        """Write all results of one input to the journal; inputs may come in any order.
 
-        With them the results of the inputs that hold the same are written, if what was read is what they hold; else see
-        `take_up`. Now and then the output is written, too.
+        The results of its copies are written, too, if the bytes that were read are those of the plan; otherwise see
+        `take_up`. Now and then the output is rendered.
 
         Args:
-            results: one for each detector, in their order.
+            results: one result per detector, in order.
 
         Returns:
-            The results, and those of the inputs that hold the same.
+            The results, followed by those of the copies.
 
         Raises:
-            OutputError: they cannot be written; what was written before is kept.
+            OutputError: the results cannot be written; earlier ones are kept.
         """
         copies = [self._copied(results, index) for index in self._same_as(results[0])]
         with writing_results(self.out):
@@ -152,21 +151,21 @@ class ResultFiles:
         return [*results, *(copy for results_of_one in copies for copy in results_of_one)]
 
     def take_up(self) -> list[int]:
-        """Return, once, which of the inputs in `done` must be scanned after all.
+        """Return, once, the inputs in `done` that must be scanned after all.
 
-        They seemed to hold the same as another one, which could not be reached in its turn or held something else then.
+        They were copies of an input that could not be reached or had changed when it was scanned.
         """
         taken_up, self._taken_up = self._taken_up, []
         return taken_up
 
     def commit(self) -> Path | None:
-        """Write the output from all results there are, and flush the journal.
+        """Flush the journal and render the output.
 
         Returns:
-            The path of the output, or None if there are inputs but no result at all: then an earlier output stays.
+            The path of the output; None if there are inputs but no results, in which case an earlier output stays.
 
         Raises:
-            OutputError: it cannot be written; the journal stays as it was.
+            OutputError: the output cannot be written; the journal stays as it was.
         """
         if self._inputs and not self._places and not self._others:
             return None
@@ -183,14 +182,14 @@ class ResultFiles:
             with writing_results(self.out):
                 self._held.close()
         except OutputError:
-            if error is None:  # else what went wrong first is what the user should read
+            if error is None:  # otherwise the first error is the one to report
                 raise
 
     def _row(self, index: int, number: int) -> int:
         return row_number(index, number, self._detectors)
 
     def _same_as(self, result: VideoResult) -> tuple[int, ...]:
-        """Return which inputs a finished one's results are copied to."""
+        """Return the indices of the inputs to which the results of a finished one are copied."""
         others = self._copies.pop(result.index, ())
         if not others or (result.content is not None and result.content == self._contents[result.index]):
             return others
@@ -201,7 +200,7 @@ class ResultFiles:
         return ()
 
     def _is_known(self, result: VideoResult) -> bool:
-        """Tell whether a row shows the very same failure already: what is tried in every run would fill the disk."""
+        """Tell whether the row shows the same failure already; failures that recur in every run would fill the disk."""
         place = self._places.get(result.row)
         if result.succeeded or place is None:
             return False
@@ -215,7 +214,7 @@ class ResultFiles:
         ]
 
     def _append_again(self, newest: dict[int, Entry]) -> None:
-        """Write known results anew whose row shows another record or another path, so that it shows these."""
+        """Append known results again if their row shows another record or path."""
         stale: list[tuple[int, Place, str]] = []
         for index, places in self.plan.done.items():
             path = self._inputs[index]
@@ -259,13 +258,14 @@ def plan_without_writing(
     fresh: bool = False,
     retry_failed: bool = False,
 ) -> tuple[ResumePlan, int]:
-    """Return what a scan with this output would do, without touching anything; see `ResultFiles`.
+    """Return the plan of a scan with this output, without writing anything; see `ResultFiles`.
 
     Returns:
-        The plan, and how many rows the journal knows of other inputs and detectors.
+        The plan, and the number of rows of other inputs and detectors in the journal.
 
     Raises:
-        UsageError: no format has the suffix of the path, or it is an input or a file that deepscan has not written.
+        UsageError: the suffix of the path belongs to no format, or the path is an input or a file that deepscan has
+            not written.
         OutputError: the journal cannot be read.
     """
     with writing_results(out):
@@ -276,7 +276,7 @@ def plan_without_writing(
 
 
 def pruning_note(others: int, out: Path, jsonl_path: Path) -> list[str]:
-    """Return the sentence, if there is any, that `--prune` leaves rows of earlier inputs and detectors out."""
+    """Return a sentence about the rows of other inputs and detectors that `--prune` leaves out, if there are any."""
     if not others:
         return []
     rows, they = ("1 row", "it stays") if others == 1 else (f"{others:,} rows", "they stay")

@@ -1,4 +1,4 @@
-"""Inputs that are left to scan, and records that rows show, from what earlier scans have written."""
+"""Resuming from the records of earlier scans: inputs that are left to scan, and records that the rows show."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from deepscan.runtime.store.journal import Entry, Place
 
 @dataclass(frozen=True, slots=True)
 class ResumePlan:
-    """What is done and what is not; each input is in one of the three.
+    """Plan of a resumed scan; each input is in exactly one of the three.
 
     Attributes:
-        done: inputs whose results are there: where, for each detector in order, by the input's index.
-        to_scan: indices of the inputs to be scanned, in order.
-        copies: of inputs to be scanned: the later ones that hold the same, whose results will be the same.
+        done: places of the known results of an input, one per detector in order, by the input's index.
+        to_scan: indices of the inputs to scan, in order.
+        copies: indices of later inputs with the same content as an input to scan, by the index of that one.
     """
 
     done: Mapping[int, tuple[Place, ...]]
@@ -35,21 +35,19 @@ def plan_resume(
 ) -> ResumePlan:
     """Plan a scan.
 
-    An input is done if there is a record of what it holds for every detector, whatever the file was called then. The
-    record must have been computed as this scan computes, see `accepted_computations`. Of several such records the last
-    one counts.
+    An input is done if every detector has a record of its content, under any file name, that was computed as this scan
+    computes; see `accepted_computations`. The last such record counts.
 
-    A failure is a result like others, unless failures are to be tried again: then a file is scanned again, by all
-    detectors, if one of its records is of no success, see `SUCCEEDED`. What was over a limit is always tried again:
-    limits may have been raised, and to find that out anew costs little. An input without a content id is always
-    scanned, and so is one of whose record nobody knows what it is about: the file could not be reached, or it changed
-    while it was scanned.
+    A failure is a result like any other, unless `retry_failed` is set: then all detectors scan a file again if one of
+    its records is not a success, see `SUCCEEDED`. Inputs that were over a limit are always tried again, because limits
+    may have been raised and finding out costs little. Inputs without a content id are always scanned, and records
+    without one never count: the file could not be reached, or it changed while it was scanned.
 
     Args:
         contents: content ids of the inputs, in order.
-        detectors: of the scan, in order.
-        entries: what the journal holds, in the order in which it was written.
-        retry_failed: whether files that could not be scanned are to be scanned again.
+        detectors: detectors of the scan, in order.
+        entries: entries of the journal, in the order in which they were written.
+        retry_failed: whether to scan files again that could not be scanned.
     """
     numbers = {detector.id: number for number, detector in enumerate(detectors)}
     wanted = set(contents) - {None}
@@ -84,11 +82,11 @@ def _again(found: Mapping[int, Entry], *, retry_failed: bool) -> bool:
 
 @dataclass(slots=True)
 class OtherRows:
-    """Where the records of rows are that a command is not about; 16 bytes each, as there may be very many.
+    """Places of the records of rows that do not belong to a command; 16 bytes each, as there may be very many.
 
     Attributes:
-        offsets: of their lines, in the order of the rows.
-        heads: bytes of each before the track details.
+        offsets: offsets of their lines, in the order of the rows.
+        heads: number of bytes before the track details of each.
     """
 
     offsets: array[int] = field(default_factory=lambda: array("q"))
@@ -104,21 +102,20 @@ class OtherRows:
 def rows_of(
     entries: Sequence[Entry], inputs: Sequence[str], models: Sequence[str]
 ) -> tuple[dict[int, Entry], OtherRows]:
-    """Tell the rows of a command from all others.
+    """Separate the rows of a command from all others.
 
     Args:
-        entries: what the journal holds, in the order in which it was written.
+        entries: entries of the journal, in the order in which they were written.
         inputs: paths of the command's inputs, in order.
         models: names of its detectors, in order.
 
     Returns:
-        The newest record of each row of the command that has one, by the row's number: the rows of an input follow each
-        other in the order of the detectors. And the newest records of all other rows, in the order in which the journal
-        first mentions them.
+        The newest record of each row of the command, by `row_number`; and the newest records of all other rows, in the
+        order in which the journal first mentions them.
     """
     newest: dict[RowKey, Entry] = {}
     for entry in entries:
-        newest[entry.row] = entry  # a key stays where it was first put
+        newest[entry.row] = entry  # a dictionary keeps the order of first insertion
     number_of = {
         RowKey.of(path, model): row_number(index, number, len(models))
         for index, path in enumerate(inputs)

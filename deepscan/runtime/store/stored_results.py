@@ -1,4 +1,4 @@
-"""Rows of the JSONL of a scan, for `deepscan show`: all that is undamaged, and only the latest record of each row."""
+"""Rows of the JSONL of a scan, for `deepscan show`: the latest undamaged record of each row."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class StoredResults:
     """Rows of a JSONL.
 
     Attributes:
-        path: of the JSONL.
-        rows: the latest record of each path and detector, in the order of their first ones, and where its line begins.
-        damaged: number of lines that are torn, altered or no records at all.
+        path: path of the JSONL.
+        rows: latest record of each path and detector with the offset of its line, in the order of the first records.
+        damaged: number of lines that are torn, altered or not records.
     """
 
     path: str
@@ -34,13 +34,13 @@ class StoredResults:
     damaged: int
 
     def of_video(self, name: str) -> list[tuple[VideoResult, int]]:
-        """Return the rows of one video, one for each detector.
+        """Return the rows of one video, one per detector.
 
         Args:
-            name: its path, or enough of the end of it.
+            name: path of the video, or an unambiguous end of it.
 
         Raises:
-            UsageError: none is called so, or several are.
+            UsageError: no video matches, or several do.
         """
         paths = dict.fromkeys(row.path for row, _ in self.rows)
         found: list[str] = []
@@ -54,7 +54,7 @@ class StoredResults:
         return [(row, offset) for row, offset in self.rows if row.path == found[0]]
 
     def tracks_at(self, offset: int) -> Sequence[TrackResult]:
-        """Return the tracks of the row whose line begins there; none if the line is not there any more.
+        """Return the tracks of the row whose line begins at an offset; none if the line is gone.
 
         Raises:
             UsageError: the file cannot be read any more.
@@ -70,10 +70,10 @@ class StoredResults:
 
 
 def stored_results(path: str) -> StoredResults:
-    """Read the rows of a JSONL, line by line; it may grow meanwhile.
+    """Read the rows of a JSONL, which may still be growing.
 
     Raises:
-        UsageError: it cannot be read, or not one of its lines is a record.
+        UsageError: the file cannot be read, or none of its lines is a record.
     """
     rows: dict[RowKey, tuple[VideoResult, int]] = {}
     damaged = 0
@@ -93,10 +93,10 @@ def stored_results(path: str) -> StoredResults:
 
 
 def jsonl_path(path: str) -> str:
-    """Return the JSONL that is meant: the one beside the output, such as a CSV, where that was given.
+    """Return the path of the JSONL; for an output, such as a CSV, that of the JSONL beside it.
 
     Raises:
-        UsageError: it is an output, and there is no JSONL beside it.
+        UsageError: there is no JSONL beside the output.
     """
     if not is_output(path):
         return path
@@ -104,7 +104,7 @@ def jsonl_path(path: str) -> str:
     if os.path.exists(beside):
         return beside
     if not os.path.exists(path):
-        return path  # and the message about it is the usual one
+        return path  # reading it gives the usual error
     raise UsageError(
         f"{path} does not hold everything, and there is no {os.path.basename(beside)} beside it: give the .jsonl that "
         "`deepscan scan` has written."
@@ -112,7 +112,7 @@ def jsonl_path(path: str) -> str:
 
 
 def _lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Yield each line that is not blank, and where it begins."""
+    """Yield each line that is not blank, with its offset."""
     offset = 0
     for line in file:
         if line.strip():
@@ -121,7 +121,7 @@ def _lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
 
 
 def _row_of(line: bytes) -> VideoResult | None:
-    """Return a line's row, or None if it is damaged; a checksum is looked at where there is one."""
+    """Return the row of a line, or None if the line is damaged; lines without a checksum are accepted."""
     if CHECKED in line and entry_of(line, 0) is None:
         return None
     try:
