@@ -1,7 +1,7 @@
-"""Aligned crops: faces turned, scaled and moved so that their landmarks lie where the detector expects them.
+"""Aligned crops: faces rotated, scaled and moved so that their landmarks lie where the detector expects them.
 
-Bilinear without an antialiasing filter, as all the authors do with OpenCV's warps, from RGB at the video's own size.
-Only the region around the face is ever turned into RGB.
+Bilinear without an antialiasing filter, as in all the authors' code with OpenCV's warps, from RGB at the video's own
+size. Only the region around the face is converted to RGB.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceRegion:
-    """What a clip needs of one frame.
+    """The part of one frame that a clip needs.
 
     Attributes:
-        pixels: RGB uint8 [h, w, 3], the enlarged box.
-        left, top: where it lies in the frame.
-        landmarks: in the frame, float64 [5, 2].
+        pixels: the enlarged box, RGB uint8 [h, w, 3].
+        left, top: its position in the frame, in pixels.
+        landmarks: float64 [5, 2], in pixels of the frame.
     """
 
     pixels: Pixels
@@ -57,8 +57,8 @@ def face_region(frame: Frame, box: Box, landmarks: NDArray[np.float32], *, reach
 def aligned_clip(regions: Sequence[FaceRegion], target: Landmarks, size: int) -> Pixels:
     """Align the frames of a clip by one similarity, fitted to the landmarks of all of them.
 
-    AltFreezing: test_tools/faster_crop_align_xray.py. Outside a frame's own region its picture is black, even where
-    the video has more to show.
+    AltFreezing: test_tools/faster_crop_align_xray.py. Each frame is black outside its own region, even where the video
+    shows more.
 
     Returns:
         RGB uint8 [T, size, size, 3].

@@ -1,4 +1,4 @@
-"""Similarity transforms from landmarks, and the enlarged box: the geometry of the authors' crops, on plain numbers.
+"""Geometry of the authors' crops: similarity transforms from landmarks, and the enlarged box.
 
 A matrix is float64 [2, 3] and maps a point (x, y, 1) of the picture to the crop. Coordinates are those of OpenCV: the
 center of the first pixel is (0, 0).
@@ -27,9 +27,9 @@ def enlarged_box(box: Box, width: int, height: int, *, reach: float) -> IntBox:
 
     Args:
         box: (x0, y0, x1, y1) in pixels.
-        width: of the picture.
-        height: of the picture.
-        reach: by how much, in units of the box's own width and height.
+        width: width of the picture.
+        height: height of the picture.
+        reach: enlargement on each side, in units of the box's own width and height.
     """
     x0, y0, x1, y1 = (float(np.rint(value)) for value in box)
     across, down = reach * (x1 - x0), reach * (y1 - y0)
@@ -39,7 +39,7 @@ def enlarged_box(box: Box, width: int, height: int, *, reach: float) -> IntBox:
 
 
 def target_landmarks(target: Landmarks, size: int) -> NDArray[np.float64]:
-    """Return where the landmarks belong, [5, 2], in pixels of a crop of `size`."""
+    """Return the expected positions of the landmarks, float64 [5, 2], in pixels of a crop of `size`."""
     return np.array(target, dtype=np.float64) * size
 
 
@@ -47,12 +47,11 @@ def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDAr
     """Fit a similarity without reflection by least squares in the crop.
 
     CADDM: lib/data_preprocess/cropface.py; DeepfakeBench's Umeyama gives the same in two dimensions.
-
-    Landmarks that coincide, which no face has, are moved and not scaled.
+    If all points coincide, they are moved and not scaled.
 
     Args:
         source: points [K, 2] in the picture.
-        target: where they belong in the crop, [K, 2].
+        target: their positions in the crop, [K, 2].
     """
     center, aim = source.mean(axis=0), target.mean(axis=0)
     d, u = source - center, target - aim
@@ -66,20 +65,20 @@ def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDAr
 
 
 def clip_similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Fit the similarity of a clip: least squares in the picture, as the authors do.
+    """Fit the similarity of a clip by least squares in the picture, as the authors do.
 
-    FTCN and AltFreezing: test_tools/warp_for_xray.py:404-425. A mirrored answer is tried too; because of a slip there,
-    it wins not when it fits better, but where a face is seen almost exactly from the side. That is kept.
+    FTCN and AltFreezing: test_tools/warp_for_xray.py:404-425. A mirrored solution is tried too. Because of a bug there,
+    it is chosen not where it fits better, but where a face is seen almost exactly from the side; that is reproduced.
 
     Args:
-        source: the points of all frames of the clip, [K, 2].
-        target: where each of them belongs in the crop, [K, 2].
+        source: points of all frames of the clip, [K, 2].
+        target: position of each in the crop, [K, 2].
     """
     flip = np.array([-1.0, 1.0])
     flipped = target * flip
     plain = _inverted(similarity(target, source))
     mirrored = _inverted(similarity(flipped, source)) * flip[:, None]
-    # Both are compared with the flipped target: this is the slip.
+    # Both are compared with the flipped target: this is the bug.
     errors = [np.linalg.norm(moved(matrix, source) - flipped) for matrix in (plain, mirrored)]
     return plain if errors[0] <= errors[1] else mirrored
 
@@ -91,12 +90,12 @@ def moved(matrix: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[n
 
 
 def shifted(matrix: NDArray[np.float64], left: float, top: float) -> NDArray[np.float64]:
-    """Return the matrix for a picture that begins at (left, top) of the one the matrix was made for."""
+    """Return the matrix for the part of a picture that begins at (left, top)."""
     return np.column_stack([matrix[:, :2], matrix[:, :2] @ np.array([left, top]) + matrix[:, 2]])
 
 
 def source_box(matrix: NDArray[np.float64], size: int, width: int, height: int) -> IntBox:
-    """Return the pixels (x0, y0, x1, y1) of a picture that a crop of `size` is made of; x1 and y1 are beyond the last.
+    """Return the pixels (x0, y0, x1, y1) of a picture that a crop of `size` reads; x1 and y1 are exclusive.
 
     Empty (x0 >= x1 or y0 >= y1) where the crop lies outside the picture.
     """

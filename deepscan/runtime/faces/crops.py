@@ -1,9 +1,8 @@
-"""Face crops: resampled on the planes, then turned into RGB. Only the crop is ever converted, never the frame.
+"""Face crops: resampled on the planes, then converted to RGB. Only the crop is converted, never the frame.
 
-Definition (any other implementation is measured against this one): each plane is resampled over the crop's square
-with a triangle filter, as wide as the shrinking factor where the crop shrinks and one sample where it grows
-(Pillow's BILINEAR); outside the picture its border is repeated; then the matrix of `Color` gives RGB, which is
-tone-mapped where it is HDR.
+This is the reference for every other implementation. Each plane is resampled over the crop's square with a triangle
+filter, as wide as the scale factor where the crop shrinks and one sample where it grows (Pillow's BILINEAR). Outside
+the picture its border is repeated. Then the matrix of `Color` gives RGB, which is tone-mapped if it is HDR.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from deepscan.spec import SquareCrop
 
 NEUTRAL_CHROMA = 128
-# MPEG-2 and later place a chroma sample on the left luma sample of its pair: a quarter of a chroma sample off center.
+# MPEG-2 and later place a chroma sample on the left luma sample of its pair, a quarter of a chroma sample off center.
 LEFT_CHROMA_SHIFT = 0.25
 
 
@@ -47,7 +46,7 @@ def crop_rgb(frame: Frame, box: Box, size: int) -> Pixels:
     Args:
         frame: the decoded frame.
         box: (x0, y0, x1, y1) in pixels of the upright picture; may reach beyond it.
-        size: side of the result, in pixels; a box that is no square is stretched.
+        size: side of the result, in pixels; a box that is not square is stretched.
 
     Returns:
         RGB uint8 [size, size, 3].
@@ -56,13 +55,13 @@ def crop_rgb(frame: Frame, box: Box, size: int) -> Pixels:
 
 
 def region_rgb(frame: Frame, box: IntBox) -> Pixels:
-    """Return whole pixels (x0, y0, x1, y1) of the upright picture, x1 and y1 beyond the last: RGB [y1-y0, x1-x0, 3]."""
+    """Return whole pixels (x0, y0, x1, y1) of the upright picture, x1 and y1 exclusive: RGB uint8 [y1-y0, x1-x0, 3]."""
     x0, y0, x1, y1 = box
     return _sampled_rgb(frame, box, max(0, x1 - x0), max(0, y1 - y0))
 
 
 def plane_boxes(picture: Picture | DevicePicture, geometry: Geometry, upright_box: Box) -> list[Box]:
-    """Return a box of the upright picture in the samples of each plane."""
+    """Return a box of the upright picture in samples of each plane."""
     box = geometry.coded_box(upright_box)
     luma, *chroma = (plane.shape for plane in picture.planes)
     return [box, *(_chroma_box(box, shape, luma, left=picture.left_chroma) for shape in chroma)]

@@ -1,7 +1,7 @@
 """RetinaFace with MobileNet-0.25, the face detector of FTCN and AltFreezing, batched and at any size.
 
-What follows the network is that of AltFreezing: anchors, decoding and non-maximum suppression as in test_tools/ct/
-detection/alignment.py (anchors: 345-378), the choice of faces as in test_tools/ct/detection/utils.py:75-89.
+Postprocessing is AltFreezing's: anchors, decoding and non-maximum suppression as in
+test_tools/ct/detection/alignment.py (anchors: 345-378), selection as in test_tools/ct/detection/utils.py:75-89.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 
 INPUT_NAME: Final = "pictures"
 OUTPUT_NAMES: Final = ("boxes", "scores", "points")
-# Of each map: how many pixels lie between two places, and the sides of the square anchors at each, in pixels.
+# Of each map: its stride, and the sides of the square anchors at each place, in pixels.
 LEVELS: Final = ((8, (16, 32)), (16, (64, 128)), (32, (256, 512)))
 CENTER_VARIANCE: Final = 0.1
 SIZE_VARIANCE: Final = 0.2
 CANDIDATE_SCORE: Final = 0.02
 CANDIDATES_KEPT: Final = 5000
 NMS_THRESHOLD: Final = 0.4
-# The authors first keep the best 750 of each picture, which changes nothing.
+# The authors keep the best 750 of each picture before, which makes no difference.
 FACES_KEPT: Final = 10
 SCORE_THRESHOLD: Final = 0.5
 SIZES_REMEMBERED: Final = 8
 
 
 class RetinaFace:
-    """Finds faces in batches of pictures of any size.
+    """Face detector for batches of pictures of any size, in the host's memory.
 
-    They lie in the host's memory: it is no `DeviceFaceDetector`, so where it is chosen, videos are decoded on the CPU.
+    It is no `DeviceFaceDetector`, so with it videos are decoded on the CPU.
     """
 
     def __init__(
@@ -55,17 +55,17 @@ class RetinaFace:
         """Load the network.
 
         Args:
-            model: the ONNX file's bytes, as `export_retinaface` makes it.
-            source: its name, for messages.
-            device: where it runs.
-            threads: of one run, on a CPU.
-            score_threshold: faces with less confidence are dropped.
+            model: content of the ONNX file, as `export_retinaface` writes it.
+            source: name of the file, for messages.
+            device: where the network runs.
+            threads: number of threads of one run on a CPU.
+            score_threshold: lowest confidence of a face.
 
         Raises:
             MachineError: the device cannot be used.
-            ModelError: the model is another one.
+            ModelError: the model is not RetinaFace.
         """
-        # Whoever asks for the identity needs no ONNX Runtime.
+        # Imported here, as `identity` does not need ONNX Runtime.
         from deepscan.runtime.backends.sessions import Session
 
         self._session = Session(model, source=source, device=device, threads=threads)
@@ -139,8 +139,8 @@ def _read(entry: Installed) -> bytes:
 def anchors_of(height: int, width: int) -> NDArray[np.float32]:
     """Return the anchors (center x, center y, side) of a picture, float32 [A, 3], in pixels.
 
-    They run from the finest map to the coarsest, row by row, at each place the smaller first. A map covers the whole
-    picture: it has as many places as steps, rounded up.
+    Maps are in order from fine to coarse, each row by row, at each place the smaller anchor first. A map has as many
+    places as strides fit into the picture, rounded up.
     """
     anchors = []
     for step, sides in LEVELS:
@@ -153,7 +153,7 @@ def anchors_of(height: int, width: int) -> NDArray[np.float32]:
 
 
 def decoded_boxes(codes: NDArray[np.float32], anchors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Turn predictions [K, 4] for anchors [K, 3] into corners (x0, y0, x1, y1) [K, 4], in pixels."""
+    """Decode predictions [K, 4] for anchors [K, 3] into corners (x0, y0, x1, y1) [K, 4], in pixels."""
     centers, sides = anchors[:, :2], anchors[:, 2:]
     centers = centers + codes[:, :2] * np.float32(CENTER_VARIANCE) * sides
     halves = sides * np.exp(codes[:, 2:] * np.float32(SIZE_VARIANCE)) / 2
@@ -161,22 +161,19 @@ def decoded_boxes(codes: NDArray[np.float32], anchors: NDArray[np.float32]) -> N
 
 
 def decoded_landmarks(codes: NDArray[np.float32], anchors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Turn predictions [K, 10] for anchors [K, 3] into landmarks [K, 5, 2], in pixels."""
+    """Decode predictions [K, 10] for anchors [K, 3] into landmarks [K, 5, 2], in pixels."""
     offsets = codes.reshape(-1, 5, 2) * np.float32(CENTER_VARIANCE)
     return anchors[:, None, :2] + offsets * anchors[:, None, 2:]
 
 
 def apart(boxes: NDArray[np.float32], *, most: int) -> NDArray[np.intp]:
-    """Choose boxes that do not overlap one chosen before by more than an IoU of 0.4.
+    """Return the indexes of boxes whose IoU with every better box that was kept is at most `NMS_THRESHOLD`.
 
-    Areas are those of whole pixels, both ends included, as the authors count them.
+    Areas count whole pixels, both ends included, as in the authors' code.
 
     Args:
         boxes: [K, 4], best first.
-        most: how many to choose at most.
-
-    Returns:
-        Their places, in order.
+        most: largest number of boxes to keep.
     """
     left = np.arange(len(boxes))
     chosen: list[Any] = []

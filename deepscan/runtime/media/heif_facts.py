@@ -1,8 +1,8 @@
 """What the boxes of a HEIF file (HEIC, AVIF) say, without decoding anything: pictures, tracks, colors, crops.
 
-FFmpeg gives each coded item of such a file as a video stream of its own, so that one tile of a photograph passes for
-the whole. So it is known from here whether a file holds pictures, before anybody opens it, and FFmpeg is shown a file
-without its items where the tracks are to be scanned. Boxes: ISO/IEC 14496-12; items and properties: ISO/IEC 23008-12.
+FFmpeg presents each coded item of such a file as a video stream, so a single tile would pass for the whole photograph.
+This module decides whether a file is a picture before anything opens it; where the tracks are scanned, the items are
+hidden from FFmpeg. Boxes: ISO/IEC 14496-12; items and properties: ISO/IEC 23008-12.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import BinaryIO, Final, NamedTuple
 
 from deepscan.runtime.media.boxes import Box, ReadAt, boxes, inner_boxes, inside
 
-# Major brands of files whose pictures are shown although there may be tracks; in others (`msf1`, `hevc`, `avis`,
-# `mp42`) the tracks are what is meant (ISO/IEC 23008-12, annexes B and E; AVIF, 6.3).
+# Major brands of files that are shown as pictures even if they have tracks; those of other brands (`msf1`, `hevc`,
+# `avis`, `mp42`) are videos (ISO/IEC 23008-12, annexes B and E; AVIF, 6.3).
 STILL_BRANDS: Final = frozenset(
     [
         b"mif1",
@@ -36,14 +36,14 @@ STILL_BRANDS: Final = frozenset(
 )
 UNSPECIFIED: Final = 2
 MOST_BRAND_BYTES: Final = 1024
-HANDLER_BYTES: Final = 64  # of the start of a meta box, where its kind is said
-MOST_META_BYTES: Final = 1 << 24  # a thousand tiles, the most that libheif takes, need a hundredth of it
+HANDLER_BYTES: Final = 64  # at the start of a meta box, including its handler type
+MOST_META_BYTES: Final = 1 << 24  # libheif's limit of a thousand tiles needs a hundredth of it
 DERIVED: Final = frozenset([b"grid", b"iovl", b"iden", b"tmap"])
 MOST_DERIVATIONS: Final = 4
 
 
 class Crop(NamedTuple):
-    """A clean aperture, in pixels before any rotation: left and top, and the size that is shown."""
+    """Clean aperture, in pixels before any rotation: left, top, and the size that is shown."""
 
     left: int
     top: int
@@ -53,20 +53,20 @@ class Crop(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HeifFacts:
-    """What a file of the ISO base media format says of its pictures.
+    """What a file of the ISO base media format says about its pictures.
 
     Attributes:
         brands: the major one first.
-        coding: item type of the primary picture or of its tiles, such as `hvc1` or `av01`; empty if it has none.
-        item_type: of the primary picture itself; `grid` and `iovl` are put together from others.
-        size: width and height that it declares before cropping and turning; None if it does not.
-        crop: what of it is to be shown.
-        is_whole: all parts of the primary picture are listed, and lie inside the file.
-        is_encrypted: some of these parts are protected.
-        transfer, primaries: H.273 code points that are declared for it; 2 where none are.
+        coding: item type of the primary picture or of its tiles, such as `hvc1` or `av01`; empty without a picture.
+        item_type: item type of the primary picture itself; `grid` and `iovl` are composed of other items.
+        size: declared width and height before cropping and rotation; None if not declared.
+        crop: visible part of the picture; None for all of it.
+        is_whole: whether all parts of the primary picture are listed and lie inside the file.
+        is_encrypted: whether any of these parts is protected.
+        transfer, primaries: declared H.273 code points; 2 where none are declared.
         movies: positions of the names of boxes that hold tracks.
-        has_motion: a video of a motion photograph is attached.
-        others: positions of the names of boxes that FFmpeg is not to see: those of items and of alpha planes.
+        has_motion: whether the video of a motion photograph is attached.
+        others: positions of the names of boxes to hide from FFmpeg: items and alpha planes.
     """
 
     brands: tuple[bytes, ...]
@@ -84,7 +84,7 @@ class HeifFacts:
 
     @property
     def kind(self) -> str | None:
-        """`avif` or `heif` if the file is to be shown as a picture, else None."""
+        """`avif` or `heif` if the file is a picture, otherwise None."""
         still = bool(self.coding) or (not self.movies and not STILL_BRANDS.isdisjoint(self.brands))
         if not still or (self.movies and STILL_BRANDS.isdisjoint(self.brands[:1])):
             return None
@@ -92,7 +92,7 @@ class HeifFacts:
 
 
 def heif_facts(file: BinaryIO) -> HeifFacts:
-    """Read the boxes of an open file, up to the first that is damaged; of other formats nothing is known.
+    """Read the boxes of an open file up to the first damaged one; a file of another format gives empty facts.
 
     Raises:
         OSError: the file cannot be read.
@@ -126,19 +126,19 @@ class _Meta:
         self.primary = 0
         self.types: dict[int, bytes] = {}
         self.protected: set[int] = set()
-        self.parts: dict[int, tuple[int, ...]] = {}  # of derived pictures
+        self.parts: dict[int, tuple[int, ...]] = {}  # the items that a derived picture is composed of
         self.properties: dict[int, list[tuple[bytes, bytes]]] = {}
-        self.ends: dict[int, int] = {}  # in the file
+        self.ends: dict[int, int] = {}  # offsets in the file
 
     @classmethod
     def parsed(cls, data: bytes) -> _Meta:
         meta = cls()
-        with suppress(IndexError, ValueError):  # damaged: what was understood so far counts
+        with suppress(IndexError, ValueError):  # damaged: keep what was read so far
             meta._read_boxes(data)
         return meta
 
     def facts(self, file_bytes: int) -> HeifFacts:
-        """Return what is said of the primary picture in a file of so many bytes."""
+        """Return the facts about the primary picture of a file of `file_bytes` bytes."""
         coded = self.primary
         for _ in range(MOST_DERIVATIONS):
             if self.types.get(coded) in DERIVED and self.parts.get(coded):
@@ -160,7 +160,7 @@ class _Meta:
         )
 
     def _needed(self) -> set[int]:
-        """Return the items that the primary picture is made of, itself among them."""
+        """Return the primary item and all items that it is composed of."""
         needed, new = set[int](), {self.primary} if self.types else set()
         while new:
             needed |= new
@@ -232,7 +232,7 @@ class _Meta:
 
 
 class _Numbers:
-    """Whole numbers that follow each other."""
+    """Reader of consecutive big-endian integers."""
 
     def __init__(self, data: bytes, at: int) -> None:
         self._data, self._at = data, at
@@ -247,7 +247,7 @@ def _is_nclx(colr: bytes) -> bool:
 
 
 def _crop(clap: bytes, size: tuple[int, int]) -> Crop | None:
-    """Return the clean aperture in whole pixels (ISO/IEC 14496-12, 12.1.4); None where it makes no sense."""
+    """Return the clean aperture in whole pixels (ISO/IEC 14496-12, 12.1.4); None if it is invalid."""
     if len(clap) < 32:
         return None
     numbers = [_whole(clap, at, 4) for at in range(0, 32, 4)]
@@ -268,17 +268,17 @@ def _is_auxiliary(read: ReadAt, track: Box) -> bool:
 
 
 def _read_at(file: BinaryIO, size: int, place: int, count: int) -> bytes:
-    if place >= size:  # a box may claim to be larger than any number that `seek` takes
+    if place >= size:  # a box may state a size that `seek` does not accept
         return b""
     file.seek(place)
     return file.read(min(count, size - place))
 
 
 def _whole(data: bytes, at: int, size: int) -> int:
-    """Return an unsigned big-endian number.
+    """Return the unsigned big-endian number of `size` bytes at `at`.
 
     Raises:
-        IndexError: there is none.
+        IndexError: the data ends before.
     """
     if at + size > len(data):
         raise IndexError(at)

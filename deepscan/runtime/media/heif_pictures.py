@@ -1,8 +1,7 @@
-"""HEIC and AVIF stills as whole pictures: tiles put together, overlays composed, cropped, and not turned twice.
+"""HEIC and AVIF stills as whole pictures: tiles joined, overlays composed, cropped, and rotated once.
 
-libheif (pillow-heif) decodes HEIC, and crops, turns and mirrors what it gives. libavif (Pillow) decodes AVIF; it puts
-tiles together, tells how to turn the picture as if by Exif data, and leaves cropping to its caller. Both want the whole
-file in memory.
+libheif (pillow-heif) decodes HEIC and applies crop, rotation and mirroring itself. libavif (Pillow) decodes AVIF and
+joins tiles, reports the rotation as Exif data, and leaves cropping to its caller. Both need the whole file in memory.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from deepscan.limits import Limits
 from deepscan.runtime.media.file_bytes import masked, without_boxes
 from deepscan.runtime.media.heif_facts import HeifFacts
 
-# A photograph of 100 megapixels has some 50 MB, with a video of three seconds attached 100 MB.
+# A photograph of 100 megapixels takes about 50 MB, or 100 MB with a video of three seconds attached.
 MOST_FILE_BYTES: Final = 1 << 30
 AVIF_ITEMS: Final = frozenset([b"av01", b"grid"])
 OTHER_CODINGS: Final = {
@@ -40,20 +39,23 @@ CONVERT: Final = "convert it to JPEG or PNG with the program that made it"
 
 
 def heif_image(file: BinaryIO, facts: HeifFacts, kind: str, limits: Limits) -> tuple[Image.Image, int]:
-    """Open the primary picture of a file, cropped, and tell how many pictures the file has.
+    """Decode the primary picture of a file, and count the pictures in the file.
 
-    Nothing is decoded yet where the header says that the picture is too large.
+    A picture that is too large by its header is refused before it is decoded.
 
     Args:
-        file: at its start.
-        facts: of the file.
+        file: at any position.
+        facts: the facts about the file.
         kind: `heif` or `avif`.
-        limits: of pixels.
+        limits: the limit on pixels.
+
+    Returns:
+        The cropped picture, and the number of pictures.
 
     Raises:
-        OverLimit: it has too many pixels.
-        UnreadableInput: it is damaged.
-        UnsupportedInput: it cannot be decoded as a whole.
+        OverLimit: the picture has too many pixels.
+        UnreadableInput: the file is damaged.
+        UnsupportedInput: the picture cannot be decoded as a whole.
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
@@ -74,12 +76,12 @@ def _avif(file: BinaryIO, facts: HeifFacts, limits: Limits) -> tuple[Image.Image
     if facts.item_type and facts.item_type not in AVIF_ITEMS:
         raise UnsupportedInput(f"This AVIF picture is composed in a way that libavif does not know: {CONVERT}.")
     try:
-        # libavif opens no file without this brand, which those that call themselves HEIF in general lack.
+        # libavif insists on this brand, which files of the general HEIF brand lack.
         image = AvifImagePlugin.AvifImageFile(masked(file, ((MAJOR_BRAND_AT, b"avif"),)))
         limits.check_pixels(image.width, image.height)
         image.load()
     except (ValueError, RuntimeError, OSError) as error:
-        if "grid" in str(error):  # of odd sizes, or of tiles smaller than 64 pixels: encoders make them all the same
+        if "grid" in str(error):  # of odd sizes, or of tiles below 64 pixels, which encoders do write
             raise UnsupportedInput(
                 f"libavif does not put the tiles of this picture together ({error}): {CONVERT}."
             ) from error
@@ -110,23 +112,21 @@ def _heic(file: BinaryIO, facts: HeifFacts, limits: Limits) -> tuple[Image.Image
     limits.check_pixels(image.width, image.height)
     if facts.item_type == b"grid" and _has_void(image):
         raise UnreadableInput("Tiles of this HEIF picture cannot be decoded: it is damaged, copy it again.")
-    image.info.pop(
-        "exif", None
-    )  # HEIF's own properties turn pictures; what Exif says besides has been done or is wrong
+    image.info.pop("exif", None)  # libheif has applied HEIF's rotation; that of Exif repeats it or is wrong
     if image.mode == "RGBa":
         image = image.convert("RGBA")
     return image, len(opened)
 
 
 def _of_items_alone(file: BinaryIO, facts: HeifFacts) -> BinaryIO:
-    """Show libheif no tracks: it wants sequences where a brand says so, and refuses those of videos."""
+    """Hide tracks and brands from libheif, which expects a sequence if a brand says so and refuses those of videos."""
     further = range(FURTHER_BRANDS_AT, FURTHER_BRANDS_AT + 4 * (len(facts.brands) - 1), 4)
     brands = ((MAJOR_BRAND_AT, b"heic"), *((at, b"mif1") for at in further))
     return masked(without_boxes(file, facts.movies), brands if facts.brands else ())
 
 
 def _has_void(image: Image.Image) -> bool:
-    """Tell whether tiles are missing: libheif leaves Y, Cb and Cr at 0, a green that nothing else has."""
+    """Tell whether tiles are missing: libheif leaves Y, Cb and Cr at 0, a shade of green that is otherwise rare."""
     if image.mode not in ("RGB", "RGBA"):
         return False
     red, green, blue = (np.asarray(image.getchannel(name)) for name in "RGB")

@@ -1,4 +1,4 @@
-"""From paths, folders and lists to the inputs of a scan, in an order that does not depend on the file system."""
+"""The inputs of a scan, found from paths, folders and lists in an order independent of the file system."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from deepscan.errors import InputError, UnreachableInput, UsageError
 from deepscan.runtime.system.regular_files import refuse_irregular
 from deepscan.wording import counted, plural
 
-# Files in folders that are still pictures by their names; GIF is not among them, as most are videos.
+# Endings of still pictures. GIF is not among them, as most GIF files are videos.
 PICTURES = frozenset("avif bmp heic heif hif jfif jpe jpeg jpg mpo pbm pgm png pnm ppm tif tiff webp".split(" "))
-# Files in folders that are clearly something else; everything with another ending, or none, is tried.
+# Endings of files in folders that are no videos; files with any other ending, or none, are scanned.
 NOT_VIDEO = PICTURES | frozenset(
     "7z aac ac3 ass bak bin bz2 c cfg conf cpp cr2 css csv db dll dng doc docx exe flac gz h htm html ico "
     "idx ini ipynb iso js json jsonl lock log lrc m3u m3u8 m4a md md5 mid mp3 nef nfo npy npz odp ods odt onnx opus "
@@ -27,12 +27,12 @@ NOT_VIDEO = PICTURES | frozenset(
 
 @dataclass(frozen=True, slots=True)
 class PlannedInput:
-    """One row to be.
+    """One input, which gives one row.
 
     Attributes:
         path: as given, or as found below a given folder.
-        size_bytes: of the file; 0 where unknown.
-        problem: why it cannot be scanned, where that is known already.
+        size_bytes: size of the file; 0 if unknown.
+        problem: why it cannot be scanned, if already known.
     """
 
     path: str
@@ -42,14 +42,14 @@ class PlannedInput:
 
 @dataclass(frozen=True, slots=True)
 class InputPlan:
-    """What will be scanned.
+    """The inputs of a scan.
 
     Attributes:
         inputs: in order, each path once.
-        skipped: how many files in folders were passed over because of their names.
-        links: how many links in folders were not followed.
-        special: how many devices, pipes and sockets in folders were passed over.
-        twice: how many files in folders were passed over as links had led to them already.
+        skipped: number of files in folders left out because of their names.
+        links: number of links in folders that were not followed.
+        special: number of devices, pipes and sockets in folders left out.
+        twice: number of files in folders left out because a link had led to them before.
         warnings: sentences about folders in which nothing can be scanned.
     """
 
@@ -61,7 +61,7 @@ class InputPlan:
     warnings: tuple[str, ...] = ()
 
     def passed_over(self) -> str:
-        """Say what in folders is no input, or nothing."""
+        """Return counts of what was left out of folders, in words; empty if nothing was."""
         counts = (
             (self.skipped, counted(self.skipped, "other file")),
             (self.links, f"{counted(self.links, 'link')} (see --follow-links)"),
@@ -82,11 +82,10 @@ def plan_inputs(
 ) -> InputPlan:
     """Find the inputs of a scan.
 
-    A path that is named is always an input, be it a link. In a folder, hidden files and folders are left out, and
-    links, devices, pipes and sockets, and files whose ending says that they are no video; names are sorted, a folder's
-    files come before its folders.
-    Where none with an ending is left in a given folder and those below it, but pictures are, these are the inputs.
-    A folder in which nothing can be scanned gives no input but a warning.
+    A path that is given itself is always an input, even a link. In folders, hidden files and folders, links, devices,
+    pipes, sockets and files with an ending of other formats are left out. Names are sorted; files come before folders.
+    If a given folder and those below it have pictures but no possible video with an ending, the pictures are the
+    inputs. A folder without inputs gives a warning.
 
     Args:
         paths: files and folders.
@@ -95,9 +94,9 @@ def plan_inputs(
         exclude: patterns; in folders files and folders that match one are left out.
             A pattern with a slash is matched against the path below the given folder, one without against the name;
             upper and lower case are the same, and * matches slashes too.
-        follow_links: whether links in folders, to files and to folders, are followed; then each file and folder is
+        follow_links: whether links in folders, to files and to folders, are followed; each file and folder is then
             taken once, by the first path that leads to it.
-        allow_empty: whether no path at all is a plan without inputs, and no mistake.
+        allow_empty: whether no path at all gives an empty plan instead of an error.
 
     Raises:
         UsageError: there is no path at all.
@@ -123,10 +122,10 @@ def plan_inputs(
 
 
 def _with_problem(planned: PlannedInput) -> PlannedInput:
-    """Find out why nothing can be scanned where there are no bytes: an empty file, a device, a pipe."""
+    """Add the reason why an input without bytes cannot be scanned: an empty file, a device, a pipe."""
     if planned.size_bytes == 0 and planned.problem is None:
         try:
-            with suppress(OSError, ValueError):  # whoever opens it will say so
+            with suppress(OSError, ValueError):  # opening it will report that
                 refuse_irregular(os.stat(planned.path))
         except InputError as problem:
             return replace(planned, problem=problem)
@@ -134,9 +133,9 @@ def _with_problem(planned: PlannedInput) -> PlannedInput:
 
 
 def normalized_path(path: str) -> str:
-    """Return a path without what makes no difference: `./` and doubled slashes, so that `./a.mp4` is `a.mp4`.
+    """Return a path without `./` and doubled slashes, so that `./a.mp4` is `a.mp4`.
 
-    Nothing is looked up, and `..` stays, as behind a link it leads elsewhere than it seems to.
+    Nothing is looked up, and `..` stays, as it may lead elsewhere after a link.
     """
     if "//" not in path and not path.startswith("./") and "/./" not in path and not path.endswith(("/", "/.")):
         return path
@@ -145,7 +144,7 @@ def normalized_path(path: str) -> str:
 
 
 def paths_from_list(data: bytes) -> list[str]:
-    """Read a list of paths: separated by NUL bytes if it has any, else one a line. Empty ones are left out."""
+    """Parse a list of paths, separated by NUL bytes if it has any, otherwise by lines; empty paths are left out."""
     separator = b"\0" if b"\0" in data else b"\n"
     lines = (line.removesuffix(b"\r") if separator == b"\n" else line for line in data.split(separator))
     return [os.fsdecode(line) for line in lines if line]
@@ -175,7 +174,7 @@ class _Finder:
             return
         before = self.counts.copy()
         listed = list(self._walk(path, found))
-        # A LICENSE or README among pictures could be anything, but does not make a folder one of videos.
+        # A file without an ending, such as LICENSE, does not make a folder of pictures one of videos.
         named = any(as_video and (self._include or _ending(planned.path)) for planned, as_video in listed)
         videos = named or all(as_video or planned.problem for planned, as_video in listed)
         inputs = [planned for planned, as_video in listed if as_video == videos or planned.problem]
@@ -189,7 +188,7 @@ class _Finder:
             self.warnings.append(f"No file in the folder {path} {wanted}{f'; {followed}' if links else ''}.")
 
     def _walk(self, root: str, found: os.stat_result) -> Iterator[tuple[PlannedInput, bool]]:
-        """Yield pictures, whatever else may be an input, and folders with a problem; and which could be videos."""
+        """Yield pictures, possible videos, and folders with a problem, each with whether it may be a video."""
         waiting = [(root, "")]
         folders_seen = {_identity(found)}
         while waiting:
@@ -210,7 +209,7 @@ class _Finder:
                     self.counts["link"] += 1
                     continue
                 status = _status(entry)
-                if _is_folder(entry):  # of one at too long a path nothing else is known
+                if _is_folder(entry):  # its status may be unknown, at too long a path
                     if self._recursive and self._is_new(status, folders_seen):
                         folders.append((entry.path, f"{inside}/"))
                     continue
@@ -228,7 +227,7 @@ class _Finder:
             waiting += reversed(folders)
 
     def _is_new(self, status: os.stat_result | None, seen: set[tuple[int, int]]) -> bool:
-        """Tell whether no other path has led to this file or folder; without links none can have."""
+        """Tell whether no other path has led to this file or folder, which only links can do."""
         if not self._follow_links or status is None:
             return True
         known = _identity(status) in seen
@@ -249,7 +248,7 @@ def _matches(patterns: Sequence[str], inside: str) -> bool:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself
+    except OSError:  # a link to itself
         return False
 
 
@@ -258,8 +257,8 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 
 def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
-    """Return what an entry, or what it links to, is; None where that cannot be found out."""
+    """Return the status of an entry, or of what it links to; None if it cannot be read."""
     try:
         return entry.stat()
-    except OSError:  # a link that leads nowhere or to itself, or a file that has just gone
+    except OSError:  # a broken or circular link, or a file just removed
         return None

@@ -1,4 +1,4 @@
-"""One open file decoded by FFmpeg (PyAV), on the CPU or by NVDEC: from its start, or from key frames on."""
+"""Decoder of one open file through FFmpeg (PyAV), on the CPU or by NVDEC, from its start or from key frames."""
 
 from __future__ import annotations
 
@@ -49,30 +49,30 @@ if TYPE_CHECKING:
     from deepscan.runtime.media.hdr import Hdr
     from deepscan.runtime.media.stream_clock import StreamClock
 
-# They place chroma samples in the middle of their group (JFIF; MPEG-1), all later ones by default on its left side.
-CENTERD_CHROMA_CODECS = frozenset(["mjpeg", "mpeg1video"])
+# JFIF and MPEG-1 place chroma samples in the middle of their group, all later codecs by default on its left side.
+CENTERED_CHROMA_CODECS = frozenset(["mjpeg", "mpeg1video"])
 SHORTEST_FRAME_SECONDS = 1e-6
-# B frames delay a key frame by at most so many frames, in what encoders make.
+# Encoders delay a key frame by at most so many B frames.
 MAX_REORDERED_FRAMES = 8
-# A file whose demuxer reports this many errors in a row is given up at that point.
+# Demuxing ends after this many errors in a row.
 MAX_ERRORS_IN_A_ROW = 64
-# The header guesses when the video starts if its first picture comes late: then it may be wrong by much.
+# If the first picture comes late, the header's start time is a guess that may be far off.
 MOST_WRONG_START_SECONDS = 1.0
 
 
 class PyAVDecoder:
-    """An open video that is decoded from its start, or from one of its key frames on.
+    """An open video that is decoded from its start, or from one of its key frames.
 
-    What NVDEC does not take at its first frame, the CPU decodes. Later on, any error of NVDEC is `DecoderLost`, even if
-    it is the file's: whoever starts again without `decoding` gets what the CPU makes of the damage. With `decoding` all
-    is to be called by one thread.
+    If NVDEC fails before its first frame, the CPU decodes the video. Later, any error of NVDEC raises `DecoderLost`,
+    even where the file is damaged: a new reader without `decoding` gives what the CPU makes of the damage. With
+    `decoding`, all methods must be called by one thread.
 
     Args:
-        path: of the file.
-        file: open, and closed with the decoder.
-        threads: of the decoder on the CPU.
-        decoding: what a GPU may decode.
-        limits: of pixels and streams; frames are measured again as they come.
+        path: path of the file.
+        file: the open file; closed with the decoder.
+        threads: number of decoding threads on the CPU.
+        decoding: how to decode on a GPU; None decodes on the CPU.
+        limits: limits on pixels and streams; the size of each frame is checked again.
         moved: called for every packet that is read.
     """
 
@@ -105,16 +105,16 @@ class PyAVDecoder:
         self._hdr: Hdr | None = None
         self._tag = context.codec_tag
         self._position = self._end = self._latest_of_all = -math.inf
-        self._read_until = 0  # bytes from the start of the file
+        self._read_until = 0  # offset in the file, in bytes
         self.info = stated_info(self._container, self._stream)
         self._clock = self._new_clock()
-        # The indexes of AVI, FLV and MP4 hold decoding times: a key frame may be shown this much later.
+        # The indexes of AVI, FLV and MP4 hold decoding times; a key frame may be shown this much later.
         self._reordering_seconds = MAX_REORDERED_FRAMES * self.info.frame_seconds if context.has_b_frames else 0.0
         if decoding is not None:
             self._choose(decoding)
 
     def decode(self) -> Iterator[Frame]:
-        """Decode from where the demuxer stands, past damaged packets, to the end.
+        """Decode from the demuxer's position to the end, skipping damaged packets.
 
         Raises:
             DecoderLost: NVDEC fails after its first frame.
@@ -167,7 +167,7 @@ class PyAVDecoder:
         return open_container(self._file, most_pixels=self._limits.pixels)
 
     def _use(self, container: InputContainer, threads: int) -> None:
-        """Decode this container's main video from now on."""
+        """Switch to this container and its main video stream."""
         self._stream: VideoStream = video_for_threads(
             container, threads, index=self._main.index, most_pixels=self._limits.pixels
         )
@@ -179,26 +179,26 @@ class PyAVDecoder:
         return clock_for(self._container, self._stream, self.info.frame_seconds, joined=self._file_end.joined)
 
     def _choose(self, decoding: DeviceDecoding) -> None:
-        """Reopen the file for NVDEC if that is to decode it, and can."""
+        """Reopen the file for NVDEC if it is chosen and available."""
         choice = resolve_decoder(stream_facts(self._stream), decoding.nvdec, decoding.requested)
         decoding.counts.count(choice)
         if choice.decoder == "cpu":
             return
         self._container.close()
         try:
-            self._queue = decoding.queue()  # makes the GPU's context current, before FFmpeg looks for it
+            self._queue = decoding.queue()  # makes the GPU's context current, as FFmpeg expects
             accelerated = reopen_accelerated(
                 self._file,
                 nvdec_acceleration(decoding.ordinal),
                 index=self._main.index,
                 most_pixels=self._limits.pixels,
             )
-            self._use(accelerated, threads=1)  # Further threads would only take more surfaces.
+            self._use(accelerated, threads=1)  # More threads would only use more surfaces.
         except (DecoderLost, MachineError) as error:
             self._continue_on_cpu(decoding, str(error))
 
     def _continue_on_cpu(self, decoding: DeviceDecoding, reason: str) -> None:
-        """Open the file once more for the CPU, and go to where the demuxer stood."""
+        """Reopen the file for the CPU, and return to the position last sought."""
         decoding.counts.move_to_cpu(reason)
         self._queue = None
         self._container.close()
@@ -220,7 +220,7 @@ class PyAVDecoder:
             for native in natives:
                 try:
                     frame = self._frame(native)
-                except (av.FFmpegError, MachineError) as error:  # colors that no conversion knows, or a failing GPU
+                except (av.FFmpegError, MachineError) as error:  # unknown colors, or a failing GPU
                     if self._queue is not None:
                         raise DecoderLost(f"NVDEC's picture cannot be used ({plain(error)})") from error
                     self._damaged += 1
@@ -228,7 +228,7 @@ class PyAVDecoder:
                     yield frame
 
     def _packets(self) -> Iterator[Packet[VideoStream]]:
-        """Demux from where the file stands, with corrected times, past errors until there are too many in a row."""
+        """Demux from the current position, with corrected times, until too many errors follow each other."""
         errors = 0
         while errors < MAX_ERRORS_IN_A_ROW:
             try:
@@ -247,7 +247,7 @@ class PyAVDecoder:
                 raise UnreachableInput(f"Reading the file failed ({error.strerror}): check the disk.") from error
 
     def _take(self, packet: Packet[VideoStream]) -> bool:
-        """Correct a packet's times; tell whether it is to be decoded."""
+        """Correct a packet's times; tell whether to decode it."""
         if not packet.size:  # the end
             return True
         self._note_time(packet)
@@ -263,7 +263,7 @@ class PyAVDecoder:
         return number >= self._skip_to
 
     def _note_time(self, packet: Packet[VideoStream]) -> None:
-        """Remember the latest time and place of any stream, for files that are cut off or joined."""
+        """Record the latest time and offset of any stream, for files that are cut off or joined."""
         if packet.pts is not None and packet.time_base is not None:
             end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
             self._latest_of_all = max(self._latest_of_all, end)
@@ -281,7 +281,7 @@ class PyAVDecoder:
             if self._origin is None:
                 self._origin = seconds
             seconds -= self._origin
-            # Decoders put out frames in order; the times of H.264 in AVI may fall back.
+            # Decoders return frames in order, but the times of H.264 in AVI may fall back.
             if seconds < self._position + SHORTEST_FRAME_SECONDS:
                 seconds = expected
         aspect = float(self._stream.sample_aspect_ratio or 1)
@@ -305,19 +305,19 @@ class PyAVDecoder:
         return frame
 
     def _shown_seconds(self, ticks: int | None) -> float:
-        """Return how long a picture is shown, as far as its packet says."""
+        """Return how long a picture is shown; the nominal duration if its packet does not say."""
         return self.info.frame_seconds if self._clock is None else self._clock.duration_seconds(ticks)
 
     def _picture(self, native: av.VideoFrame) -> tuple[Picture | DevicePicture, av.VideoFrame | Copied]:
-        """Return a frame's picture, and what is kept of the frame for this reader."""
+        """Return a frame's picture, and the handle of the frame for this reader."""
         if self._queue is None or self._decoding is None or native.sw_format is None:
-            return picture_from_av(native, left_chroma=self.info.codec not in CENTERD_CHROMA_CODECS)
+            return picture_from_av(native, left_chroma=self.info.codec not in CENTERED_CHROMA_CODECS)
         return self._copied(native, self._queue, self._decoding), Copied(native.key_frame)
 
     def _copied(self, native: av.VideoFrame, queue: Queue, decoding: DeviceDecoding) -> DevicePicture:
         if native.is_corrupt:
             raise DecoderLost("NVDEC gave a damaged frame")
-        # FFmpeg crops frames on a device at the right and the bottom only.
+        # FFmpeg crops frames on a device only at the right and the bottom.
         if (native.width, native.height) != self._stated_size:
             raise DecoderLost("cropped at the left or the top, or of more than one size")
         return picture_on_device(native, left_chroma=True, queue=queue, work=decoding.work)

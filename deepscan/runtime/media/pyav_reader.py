@@ -1,4 +1,4 @@
-"""Videos through FFmpeg (PyAV), streaming: one decoder, one file handle, memory independent of the video's length."""
+"""Reader of videos through FFmpeg (PyAV): one decoder, one file handle, memory independent of the video's length."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 JOINED = "a further file is joined to its end, which was not scanned"
-# FFmpeg takes what follows an FLV file for one endless packet.
+# FFmpeg reads a file joined to an FLV file as one endless packet.
 FLV, FLV_HEAD = "flv", b"FLV\x01"
 BYTES_BETWEEN = 256
 
@@ -54,13 +54,13 @@ def open_video(
     Only the file itself is read: FFmpeg gets an open file, no name, no protocol, and no format that refers to others.
 
     Args:
-        path: of a regular file; undecodable bytes of a name as Python's surrogate escapes.
-        threads: of the decoder.
-        limits: of size, pixels and streams.
+        path: path of a regular file; undecodable bytes of its name as Python's surrogate escapes.
+        threads: number of decoding threads.
+        limits: limits on size, pixels and streams.
         moved: called for every packet that is read.
 
     Raises:
-        InputError: it is no file, cannot be read, holds no video that FFmpeg can decode, or is over a limit.
+        InputError: the path is no regular file, cannot be read, holds no decodable video, or exceeds a limit.
     """
     file = open_regular_file(path)
     try:
@@ -74,8 +74,8 @@ def open_video(
 class PyAVReader(PyAVDecoder):
     """An open video; see `deepscan.runtime.media.frames.Reader` for the contract and `PyAVDecoder` for the arguments.
 
-    Single frames and windows are found by the index of the file where that is whole. Else the file is read twice: once
-    without decoding, to learn how long the video is and where its key frames are, and once to decode from those on.
+    Single frames and windows are found by the file's index if it is whole. Otherwise the file is demuxed twice: once
+    to find its length and its key frames, and once to decode from those.
     """
 
     _prepared = False
@@ -97,7 +97,7 @@ class PyAVReader(PyAVDecoder):
     def frames_at(self, seconds: Sequence[float], *, tolerance_seconds: float) -> Iterator[Frame]:
         """Yield one frame for each of the ascending times; see the contract for the tolerance.
 
-        To be called once, on a reader that has decoded nothing yet.
+        Call it once, on a reader that has decoded nothing yet.
 
         Raises:
             UnreadableInput: not a single frame can be decoded.
@@ -115,9 +115,9 @@ class PyAVReader(PyAVDecoder):
     def windows(
         self, starts: Sequence[float], frames_each: int, *, tolerance_seconds: float
     ) -> Iterator[tuple[int, Frame]]:
-        """Yield stretches of consecutive frames, each with its number; see the contract.
+        """Yield windows of consecutive frames, each frame with its window's number; see the contract.
 
-        To be called once, on a reader that has decoded nothing yet.
+        Call it once, on a reader that has decoded nothing yet.
 
         Raises:
             UnreadableInput: not a single frame can be decoded.
@@ -130,9 +130,9 @@ class PyAVReader(PyAVDecoder):
         self._refuse_if_nothing_decoded()
 
     def duration_seconds(self) -> float:
-        """Return how long the video is: as decoded, where it was, else by its last timestamps.
+        """Return the length of the video: as decoded, or else by its last timestamps.
 
-        Those are looked up in the file's index, or at its end, or found by demuxing (not decoding) all of it.
+        Those come from the file's index, from its end, or from demuxing all of it.
         """
         if self._measured_seconds is None:
             self._prepare()
@@ -143,7 +143,7 @@ class PyAVReader(PyAVDecoder):
         """Return the upright picture as BGR uint8 [h, w, 3], scaled down so that its longer side fits."""
         try:
             return shrunk_from_frame(self._reformatter, frame, longest_side)
-        except av.FFmpegError as error:  # Damaged headers can declare colors that no conversion knows.
+        except av.FFmpegError as error:  # Damaged headers can declare unknown colors.
             raise UnsupportedInput(
                 f"FFmpeg cannot scale its pictures ({plain(error)}): convert the file to a common codec."
             ) from error
@@ -167,7 +167,7 @@ class PyAVReader(PyAVDecoder):
         return "; ".join(found) or None
 
     def jump(self, target: float, reached: float) -> bool:
-        """Go to the last key frame up to `target`, if it lies behind what was `reached`; tell whether it did."""
+        """Go to the last key frame up to `target` if it comes after `reached`; tell whether it does."""
         if self._survey is None:
             start = target - self._reordering_seconds
             return self._key_frame_before(start) > reached + self.info.frame_seconds / 2 and self._seek(start)
@@ -182,7 +182,7 @@ class PyAVReader(PyAVDecoder):
         return True
 
     def rewind(self) -> bool:
-        """Go to the start, if that is possible."""
+        """Go to the start; tell whether that was possible."""
         return self._seek(0.0)
 
     @cached_property
@@ -190,7 +190,7 @@ class PyAVReader(PyAVDecoder):
         return VideoReformatter()
 
     def _prepare(self) -> None:
-        """Get ready to search, before the first frame is decoded: read the index, or the whole file."""
+        """Prepare for seeking before the first frame is decoded: read the index, or demux the whole file."""
         if self._prepared:
             return
         self._prepared = True
@@ -198,7 +198,7 @@ class PyAVReader(PyAVDecoder):
         searchable = not self._file_end.is_odd and (not matroska or has_cues(FileBytes(self._file)))
         in_order = True
         if searchable and matroska:
-            first = next(self._packets(), None)  # tells when the video starts
+            first = next(self._packets(), None)  # shows when the video starts
             self._go_back()  # makes FFmpeg read the index
             in_order = first is not None and index_is_in_order(self._stream, first)
         stated = stated_length(self._container, self._stream, self._origin)
@@ -212,13 +212,13 @@ class PyAVReader(PyAVDecoder):
             self._restart()
 
     def _opened_again(self) -> PyAVReader:
-        """Open the same file a second time, even if it has another name by now, where the system can."""
+        """Open the same file a second time, even if it has been renamed, where the system allows that."""
         path = f"/proc/self/fd/{self._file.fileno()}"
         path = path if os.path.exists(path) else self._path
         return open_video(path, threads=1, limits=self._limits, moved=self._moved)
 
     def survey(self) -> StreamSurvey:
-        """Demux the whole file, after which nothing else can be read from it."""
+        """Demux the whole file; nothing else can be read from it afterwards."""
         survey = StreamSurvey(self.info.frame_seconds, self._origin)
         for packet in self._packets():
             if packet.size:
@@ -228,19 +228,19 @@ class PyAVReader(PyAVDecoder):
         return survey
 
     def _indexed_seconds(self) -> float | None:
-        """Return the length of a video whose index is whole."""
+        """Return the length of a video whose index is whole; None if unknown."""
         stated = stated_length(self._container, self._stream, self._origin).seconds
         if self._container.format.name == AVI:  # each of its frames is in the index
             return stated
         measured = self._end_by_seeking() - (self._origin or 0.0)
         if not math.isfinite(measured) or measured <= 0:
             return stated
-        # Neither rounding nor what an edit list cuts off is a reason to look at other frames.
+        # Differences by rounding or an edit list must not change which frames are sampled.
         tolerated = MISSING_FRAMES_IGNORED if self._container.format.name == MOV else 0.5
         return stated if stated and abs(stated - measured) <= tolerated * self.info.frame_seconds else measured
 
     def _end_by_seeking(self) -> float:
-        """Return when the last picture ends, in the file's own seconds, from what stands behind the last key frame."""
+        """Return when the last picture ends, in the file's own seconds, by the packets from the last key frame on."""
         damaged, end = self._damaged, -math.inf
         assert self._stream.time_base is not None
         if not self._seek(
@@ -255,13 +255,13 @@ class PyAVReader(PyAVDecoder):
         return end
 
     def _go_back(self) -> None:
-        """Go to the start as if nothing had been read."""
+        """Go back to the start as if nothing had been read."""
         if not self._seek(0.0):
             self._restart()
         self._sought = None
 
     def _restart(self) -> None:
-        """Open the file once more, to count packets from its start."""
+        """Open the file again, to count packets from its start."""
         if self._queue is not None and self._decoding is not None:
             self._continue_on_cpu(self._decoding, "it has to be read from its start again")
             return
@@ -283,10 +283,10 @@ class PyAVReader(PyAVDecoder):
         self.info = replace(self.info, duration_seconds=seconds)
 
     def _missing_part(self, reached: float, last_seconds: float) -> str | None:
-        """Say how much of a video that was read to its end is there, or None where that is all of it."""
+        """Return a remark on what is missing of a video that was read to its end, or None."""
         if self._container.format.name == FLV and FLV_HEAD in FileBytes(self._file).at(self._read_until, BYTES_BETWEEN):
             return JOINED
-        if self._clock is not None and self._clock.jumps:  # what the header says of it means nothing
+        if self._clock is not None and self._clock.jumps:  # then the stated length means nothing
             return None
         stated = stated_length(self._container, self._stream, self._origin)
         frame_seconds = self.info.frame_seconds

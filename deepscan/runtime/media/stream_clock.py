@@ -1,4 +1,4 @@
-"""One clock for a stream whose timestamps start again, jump or wrap around."""
+"""A continuous clock for streams whose timestamps restart, jump or wrap around."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-# FFmpeg itself takes a step of ten seconds for a jump in the formats whose clocks jump. No single picture of the other
-# formats lasts an hour; slides of minutes do occur.
+# In formats whose clocks may jump, FFmpeg itself treats a step of ten seconds as a jump. In other formats a slide may
+# last for minutes, but not for an hour.
 JUMP_SECONDS: Final = 10.0
 LONGEST_PICTURE_SECONDS: Final = 3600.0
-# Decoding times ascend; those that fall back by less are a muxer's rounding. Presentation times are in another order
-# than the packets: by a second at most in streams that are joined, by the length of a slide in files.
+# Decoding times ascend, apart from a muxer's rounding. Presentation times are reordered: by a second at most in streams
+# that can be joined, by the length of a slide in files.
 RESTART_SECONDS: Final = 0.1
 REORDERED_SECONDS: Final = 1.0
-# Nothing that comes before a key frame is shown after it; but some muxers call every picture a key frame.
+# No packet before a key frame is shown after it, but some muxers mark every picture as a key frame.
 REORDERED_FRAMES: Final = 8
 WRAP_BITS: Final = 33
 MOST_PARTS_REMEMBERED: Final = 64
-# No camera takes so many pictures a second; FFmpeg writes one tick where it cannot write a jump.
+# No camera takes 2,000 pictures a second; FFmpeg writes a step of one tick where it cannot write a jump.
 STANDING_SECONDS: Final = 0.0005
 
 
 class StreamClock:
-    """Corrects the timestamps of a stream's packets, in the order of the file, so that time goes on.
+    """Corrects the timestamps of a stream's packets, in file order, so that time never falls back or jumps.
 
-    A step back, or a step forward that no picture lasts, is taken for a new beginning: it continues one frame later.
+    A step back, or a step forward longer than a picture lasts, is a restart: time continues one frame later.
 
     Args:
         time_base: seconds of one tick.
-        frame_seconds: of a frame whose length nobody states.
-        restarts: the format's clocks may start again (streams that can be joined).
-        restarts_at_keys: they may start again at a key frame, and be told from pictures in another order there.
-        jumps: the format's clocks may jump and wrap around (broadcast).
-        stands: the clock stands still somewhere, as that file says.
-        by_decoding: the order of decoding times is to be kept, not that of presentation times.
+        frame_seconds: duration of a frame that states none.
+        restarts: whether clocks of the format may restart, as in streams that can be joined.
+        restarts_at_keys: whether they may restart at a key frame, where a restart differs from reordering.
+        jumps: whether clocks of the format may jump and wrap around, as in broadcasts.
+        by_decoding: whether decoding times tell a restart, and not presentation times.
+        stands: whether the clock of this file stands still somewhere.
 
     Attributes:
-        jumps: how often time had to be corrected since the file was opened.
+        jumps: number of corrections since the file was opened.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class StreamClock:
         self._latest_dts: int | None = None
 
     def restart(self) -> None:
-        """Forget what came before, as the next packet is another one: the file's own times hold again."""
+        """Forget all corrections, after seeking: the file's own times hold again."""
         self._offset = self._forgotten = 0
         self._latest_pts = self._latest_dts = None
         self._part_starts.clear()
@@ -96,7 +96,7 @@ class StreamClock:
             back = self._most_back(by_decoding=by_decoding, key=key)
             if step < -back or step > self._forward or 0 < step < self._standing:
                 self._offset += self._frame - step
-                if not 0 < step <= self._forward:  # a clock that stands still is none of a new part
+                if not 0 < step <= self._forward:  # a clock that stands still starts no new part
                     self._note_restart(time if pts is None else pts)
                 self._latest_pts = self._latest_dts = None
                 self.jumps += 1
@@ -110,9 +110,9 @@ class StreamClock:
         return pts, dts
 
     def _beside(self, pts: int, dts: int) -> int:
-        """Return the presentation time on the clock of the decoding time, where only the former has gone elsewhere yet.
+        """Return the presentation time on the clock of the decoding time, in case only one of them has jumped yet.
 
-        Of MPEG-PS, FFmpeg takes decoding times from the packets before.
+        FFmpeg derives decoding times in MPEG-PS from earlier packets.
         """
         if dts - pts > 1 << (WRAP_BITS - 1):
             pts += 1 << WRAP_BITS
@@ -121,18 +121,18 @@ class StreamClock:
         return dts + self._ahead
 
     def part_of(self, ticks: int) -> int:
-        """Return in which part of a joined stream a picture is shown: how often time had jumped before."""
+        """Return the number, from 0, of the part of a joined stream in which a picture is shown."""
         return self._forgotten + bisect_right(self._part_starts, ticks)
 
     def _note_restart(self, ticks: int) -> None:
-        """Remember where the latest parts begin: the decoder is only some pictures behind."""
+        """Record where a part begins; only the latest are kept, as the decoder lags by a few pictures."""
         self._part_starts.append(ticks + self._offset)
         if len(self._part_starts) > MOST_PARTS_REMEMBERED:
             del self._part_starts[0]
             self._forgotten += 1
 
     def duration_seconds(self, ticks: int | None) -> float:
-        """Return how long a picture is shown, in seconds: as long as the one before where nobody can tell."""
+        """Return how long a picture is shown, in seconds; if unknown, as long as the one before."""
         known = ticks if ticks and 0 < ticks <= self._forward else self._frame
         return known / self._ticks_per_second
 

@@ -1,4 +1,4 @@
-"""How long a video is: what files say, which of that can be believed, and what reading through them finds."""
+"""Length of a video: what its file states, how far that can be trusted, and what demuxing all of it finds."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 AV_FORMAT_TIMES_JUMP: Final = 0x0200  # FFmpeg's AVFMT_TS_DISCONT
-# Formats whose files can be joined end to end, and then start again.
+# Formats whose files can be concatenated; their clocks then restart.
 JOINABLE: Final = frozenset("flv live_flv h264 hevc vvc mpegvideo m4v obu mjpeg ivf".split())
-# The others' lengths are estimated by FFmpeg, or count what comes before the start.
+# Formats that store a length. FFmpeg estimates that of others, or includes the time before the start.
 WRITTEN_LENGTHS: Final = frozenset(["mov,mp4,m4a,3gp,3g2,mj2", "avi", "flv"])
 MOV, MATROSKA, AVI = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"
-# Files state their length a little differently from what they hold. Where a stream states its own, a few frames.
+# Stated lengths differ a little from what a file holds: by a few frames where a stream states its own.
 MISSING_FRAMES_IGNORED: Final = 2.5
 MISSING_MOMENT_IGNORED: Final = 0.12
 MISSING_SECONDS_IGNORED: Final = 1.0
@@ -38,7 +38,7 @@ MOST_KEYS: Final = 1 << 13
 def clock_for(
     container: InputContainer, stream: VideoStream, frame_seconds: float, *, joined: bool
 ) -> StreamClock | None:
-    """Return what corrects the stream's times, as its format may need it; None for streams without any times."""
+    """Return the clock that corrects the stream's times as its format requires; None for streams without times."""
     if stream.time_base is None:
         return None
     jumps = bool(container.format.flags & AV_FORMAT_TIMES_JUMP)
@@ -51,18 +51,18 @@ def clock_for(
         restarts_at_keys=container.format.name == MATROSKA,
         jumps=jumps,
         stands=stands,
-        by_decoding=restarts and container.format.name != MATROSKA,  # which has no decoding times: FFmpeg guesses them
+        by_decoding=restarts and container.format.name != MATROSKA,  # FFmpeg guesses its decoding times
     )
 
 
 @dataclass(frozen=True, slots=True)
 class StatedLength:
-    """What the header of a file says.
+    """Length by the header of a file.
 
     Attributes:
-        seconds: the best guess of the video's length, from its own start; None where there is nothing to guess from.
-        is_own: the file says it of this very stream, and exactly.
-        whole_seconds: how long the longest of all its streams is, or when it ends; None where nobody wrote that down.
+        seconds: best estimate of the video's length, from its own start; None if the header has none.
+        is_own: whether the file states exactly the length of this stream.
+        whole_seconds: length or end of the longest of all streams; None if not stored.
     """
 
     seconds: float | None
@@ -71,24 +71,24 @@ class StatedLength:
 
 
 def start_seconds(stream: VideoStream) -> float | None:
-    """Return when the video starts by what FFmpeg has seen of it, in the file's own seconds."""
+    """Return when the video starts according to FFmpeg's probing, in the file's own seconds."""
     if stream.start_time is None or stream.time_base is None:
         return None
     return float(stream.start_time * stream.time_base)
 
 
 def stated_length(container: InputContainer, stream: VideoStream, origin: float | None) -> StatedLength:
-    """Return how long the video is by the header of its file.
+    """Return the length of the video by the header of its file.
 
     Args:
-        container: open.
-        stream: of it.
-        origin: when its first picture is shown, in the file's own seconds, as far as that is known.
+        container: the open file.
+        stream: its video stream.
+        origin: presentation time of the first picture, in the file's own seconds; None if unknown.
     """
     name, base = container.format.name, stream.time_base
     whole = (container.duration or 0) / av.time_base
     start = origin or 0.0
-    if name == MATROSKA:  # it states when the last picture ends, not how long they last together
+    if name == MATROSKA:  # it states the end of the last picture, not the length
         own = _duration_tag(stream)
         end = whole if own is None else own
         return StatedLength(end - start if end > start else None, own is not None, whole or None)
@@ -102,12 +102,12 @@ def stated_length(container: InputContainer, stream: VideoStream, origin: float 
 
 
 def missing_part(stated: StatedLength, *, reached: float, last_seconds: float, frame_seconds: float) -> str | None:
-    """Say how much of a video that was read to its end could be decoded, or None where that is all of it.
+    """Return a remark on how much of a video that was read to its end could be decoded; None if all of it.
 
     Args:
-        stated: what its header says.
-        reached: the end of its last decoded frame, from its first one on.
-        last_seconds: the latest time in any stream, as in the file.
+        stated: length by the header.
+        reached: end of the last decoded frame, in seconds from the first one.
+        last_seconds: latest time of any stream, in the file's own seconds.
         frame_seconds: distance of two frames.
     """
     if stated.is_own and stated.seconds is not None:
@@ -124,9 +124,9 @@ def missing_part(stated: StatedLength, *, reached: float, last_seconds: float, f
 
 
 def index_is_whole(container: InputContainer, stream: VideoStream, stated: StatedLength) -> bool:
-    """Tell whether the container's index finds every key frame, so that nothing need be read to find them.
+    """Tell whether the container's index lists every key frame, so that the file need not be demuxed to find them.
 
-    Of Matroska it only tells whether the index is an odd one: FFmpeg reads that at the first seek.
+    For Matroska, whose index FFmpeg reads at the first seek, this only rules out odd indexes.
     """
     entries, base, name = stream.index_entries, stream.time_base, container.format.name
     if base is None or not len(entries) or _has_hole(stream) or _stands_still(stream):
@@ -135,17 +135,17 @@ def index_is_whole(container: InputContainer, stream: VideoStream, stated: State
         return True
     first = next((entry for entry in entries if not entry.is_discard), entries[0])
     covered, seconds = float((entries[-1].timestamp - first.timestamp) * base), stated.seconds or 0.0
-    if name == MOV:  # of fragments, nothing is known beforehand
+    if name == MOV:  # an index of fragments may be incomplete
         return stream.frames > 0 and covered <= seconds + MISSING_SECONDS_IGNORED
     return name == AVI and len(entries) > 1 and covered >= COVERED_SHARE * seconds
 
 
 def index_is_in_order(stream: VideoStream, first: Packet[VideoStream]) -> bool:
-    """Tell whether Matroska's index leads on in the file as time goes on, and none of it is hidden by equal times.
+    """Tell whether the positions in Matroska's index ascend with its times, and equal times hide none of it.
 
     Args:
-        stream: its index was read.
-        first: its first packet.
+        stream: the video stream, with its index read.
+        first: the first packet of the stream.
     """
     places = [-1 if entry.pos is None else entry.pos for entry in stream.index_entries]
     if not places or first.pos is None:
@@ -154,7 +154,7 @@ def index_is_in_order(stream: VideoStream, first: Packet[VideoStream]) -> bool:
 
 
 def _stands_still(stream: VideoStream) -> bool:
-    """Tell whether time stands still at the end of the index, as FFmpeg writes it into MP4 after a jump."""
+    """Tell whether time stands still at the end of the index, which FFmpeg writes into MP4 after a jump."""
     entries, base = stream.index_entries, stream.time_base
     if base is None or len(entries) < 2 * STANDING_FRAMES:
         return False
@@ -162,15 +162,15 @@ def _stands_still(stream: VideoStream) -> bool:
 
 
 def _has_hole(stream: VideoStream) -> bool:
-    """Tell whether the index knows of no picture for longer than one lasts.
+    """Tell whether the index has a gap longer than a picture lasts.
 
-    Such a hole lies around one of the stretches of half that length that are looked up.
+    Looking it up at steps of half that length finds such a gap.
     """
     entries, base = stream.index_entries, stream.time_base
     assert base is not None
     half = round(LONGEST_PICTURE_SECONDS / 2 / base)
     first, last = entries[0].timestamp, entries[-1].timestamp
-    if last - first > half * 10_000:  # a clock set wrong; nobody filmed for that long
+    if last - first > half * 10_000:  # a wrong clock
         return True
     before = -1
     for time in range(first, last, half):
@@ -182,7 +182,7 @@ def _has_hole(stream: VideoStream) -> bool:
 
 
 def _duration_tag(stream: VideoStream) -> float | None:
-    """Return the time at which the stream ends by its own tag, in seconds."""
+    """Return when the stream ends by its DURATION tag, in seconds; None without a valid tag."""
     match = TIME_OF_DAY.fullmatch(stream.metadata.get("DURATION", ""))
     if match is None:
         return None
@@ -192,16 +192,16 @@ def _duration_tag(stream: VideoStream) -> float | None:
 
 @dataclass(slots=True)
 class StreamSurvey:
-    """What reading through a stream without decoding finds; of bounded size, however long the stream is.
+    """Length and key frames of a stream, found by demuxing it; of bounded size, however long the stream is.
 
     Attributes:
         frame_seconds: distance of two frames, for streams without times.
-        origin: the time of the first picture in the file's own seconds, if it is known beforehand.
-        packets: how many there are.
-        end: of the last picture, in the file's own seconds.
-        timed: how many packets have a time.
-        numbers, times: of the packets that hold key frames; the times in the file's own seconds. Where there are very
-            many of them, of every second, every fourth and so on.
+        origin: time of the first picture in the file's own seconds, if known.
+        packets: number of packets.
+        end: end of the last picture, in the file's own seconds.
+        timed: number of packets with a time.
+        numbers, times: packet number and time, in the file's own seconds, of each key frame; of every second, fourth
+            and so on where there are very many.
     """
 
     frame_seconds: float
@@ -215,7 +215,7 @@ class StreamSurvey:
     _keys: int = 0
 
     def add(self, packet: Packet[VideoStream], duration_seconds: float) -> None:
-        """Take the next packet, its times corrected."""
+        """Add the next packet, with corrected times."""
         seconds = None if packet.pts is None or packet.time_base is None else float(packet.pts * packet.time_base)
         if seconds is not None and not packet.is_discard:
             self.timed += 1
@@ -227,27 +227,27 @@ class StreamSurvey:
         self.packets += 1
 
     def finish(self, origin: float | None, *, jumps: bool) -> None:
-        """Take what is known after the last packet: when the first picture is shown, and whether time jumped."""
+        """Set what is known after the last packet: the time of the first picture, and whether time jumped."""
         self.origin = origin
         if jumps and self.packets:  # the stated rate is wrong
             self.frame_seconds = self.seconds / self.packets or self.frame_seconds
 
     @property
     def counts_frames(self) -> bool:
-        """Whether the stream has no times, so that frames are counted."""
+        """Whether most packets have no time, so that frames are counted instead."""
         return 2 * self.timed < self.packets
 
     @property
     def seconds(self) -> float:
-        """How long the video is."""
+        """Length of the video."""
         if self.counts_frames:
             return self.packets * self.frame_seconds
         return max(0.0, self.end - (self.origin or 0.0))
 
     def key_before(self, seconds: float) -> tuple[int, float]:
-        """Return number and time of the last known key frame up to `seconds`, from the first picture on.
+        """Return packet number and time of the last known key frame up to `seconds`, counted from the first picture.
 
-        Where there is none, number 0 and the time -inf.
+        Without one, return number 0 and time -inf.
         """
         times = self._times_from_origin()
         place = bisect_right(times, seconds) - 1
