@@ -95,7 +95,7 @@ class PaperProtocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         choice: which frames: the `first` ones, the middles of equal parts (`middles`), or evenly from the first frame
             to the last, both included (`ends`).
         frames: how many.
-        tracks: `overlap`: deepscan's own tracking; `largest`: the largest face of each frame, whoever it is;
+        tracks: `overlap`: deepscan's own tracking; `largest`: the largest face of each frame;
             `unbroken`: the rules of FTCN and AltFreezing (every frame, no gap).
         stride: frames between the starts of two clips of a track; 1 for frame detectors.
         min_frames: clip detectors: a track of fewer frames is not scored.

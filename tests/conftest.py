@@ -57,7 +57,7 @@ def workers_here() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without a GPU skip what needs one, unless somebody promised that there is one."""
+    """Skip tests that need a GPU where there is none, unless the environment promises one."""
     usable = nvidia_gpus() and PROVIDERS["cuda"] in available_providers()
     if usable or os.environ.get("DEEPSCAN_REQUIRE_GPU") == "1":
         return

@@ -60,7 +60,7 @@ def test_a_node_that_is_left_out_reads_what_was_not_quantized() -> None:
     assert placement.roots["pool"] == "depthwise.relu"
 
 
-def test_what_somebody_else_wants_is_quantized_for_him_alone() -> None:
+def test_a_tensor_that_one_more_node_reads_is_quantized_for_that_node_alone() -> None:
     placement = everything(residual_network(), "affine", but=("first",))
     assert "stem.relu" in placement.roots
     assert placement.exact == {"first"}
@@ -72,7 +72,7 @@ def test_a_node_that_is_left_out_reads_exact_numbers_through_what_only_moves_the
     assert "depthwise.relu" not in placement.roots
 
 
-def test_nothing_is_quantized_for_nobody() -> None:
+def test_nothing_is_quantized_without_a_node_that_reads_it() -> None:
     placement = everything(residual_network(), "affine", but=NODES)
     assert not placement.layers
     assert not placement.roots

@@ -109,7 +109,7 @@ def test_the_manifest_tells_where_the_ranges_come_from(eight_bits: Ran, out: Pat
 
 
 @pytest.mark.slow  # quantizes
-def test_an_artifact_without_zero_points_is_wanted_for_an_engine(eight_bits: Ran, out: Path, home: Path) -> None:
+def test_an_engine_needs_an_artifact_without_zero_points(eight_bits: Ran, out: Path, home: Path) -> None:
     ran = deepscan(
         *("export", out / "lite-int8.onnx", "--engine", "tensorrt-rtx", "--sm", "86"), env={"DEEPSCAN_HOME": str(home)}
     )

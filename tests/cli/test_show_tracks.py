@@ -53,7 +53,7 @@ def test_a_single_short_track_decides() -> None:
     assert found == ["Track 0 decided the score, though it is short: there is no longer one."]
 
 
-def test_a_mean_over_all_is_told() -> None:
+def test_a_mean_over_all_is_named_in_the_output() -> None:
     found = lines(0.4, [track(0, 0.6, decided=True), track(1, 0.3, pooled=True, decided=True)])
     assert found == [
         "The score is the mean over all crops or clips of all tracks.",

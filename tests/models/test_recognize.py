@@ -178,7 +178,7 @@ def test_another_detector_than_the_one_asked_for_is_named(file: str, asked: str,
     assert likeness(listed(file), asked) == said
 
 
-def test_differences_are_not_told_twice() -> None:
+def test_differences_are_not_reported_twice() -> None:
     tensors = {key: value for key, value in listed(AUTHORS["recce"]).items() if key != "fc.bias"}
     assert likeness(tensors, "recce") == "the nearest is recce (311 of 312 tensors agree): give those of recce"
 

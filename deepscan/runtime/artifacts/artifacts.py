@@ -81,7 +81,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         form: of a clip detector's convolutions; None where there is one form only.
         form_reason: why this form, in a sentence.
         calibration: where the ranges of an int8 artifact come from; None for others.
-        parity_loss: what the parity check found too large and somebody accepted, in words; empty within the budget.
+        parity_loss: differences above the budget that were accepted, in words; empty within the budget.
         opset: version of the ONNX operator set.
         tools: name and version of everything that took part in the export.
     """

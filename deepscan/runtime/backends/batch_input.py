@@ -68,7 +68,7 @@ class BatchInput(threading.local):
         queue.wait()  # where nothing lies on the device, `finish` has nothing to wait for
 
     def _one_item(self, place: int) -> DeviceArray:
-        """Return an array [1, *item] of memory that somebody else keeps."""
+        """Return an array [1, *item] of memory that another object keeps."""
         shape = (1, *self._item_shape)
         return DeviceArray(None, place, shape, BYTES, packed_strides(shape, BYTES))
 

@@ -54,7 +54,7 @@ class CudaDevice:
         called("cudaSetDevice", self.ordinal)
 
     def prepare(self) -> None:
-        """Compile the kernels; whoever only copies needs no compiler.
+        """Compile the kernels; copying alone needs no compiler.
 
         Raises:
             MachineError: they cannot be compiled for this GPU.

@@ -34,7 +34,7 @@ class Tracking(Protocol):
 
 
 class LargestFace:
-    """The only track is the largest face of each frame by area, whoever it is."""
+    """The only track is the largest face of each frame by area, whichever person it shows."""
 
     def update(self, seconds: float, boxes: NDArray[np.float32]) -> Sequence[int | None]:  # noqa: ARG002
         """See `Tracking.update`."""

@@ -58,7 +58,7 @@ def open_container(file: BinaryIO, *, most_pixels: int | None = None) -> InputCo
     Args:
         file: at its start.
         most_pixels: of a frame that FFmpeg decodes to learn what a video is; larger ones are errors to it. Frames are
-            decoded before anybody can look at their size, and 13 KB can ask for one of a gigabyte.
+            decoded before their size can be checked, and 13 KB can ask for one of a gigabyte.
 
     Raises:
         UnreadableInput: it recognizes none of its formats.
@@ -289,7 +289,7 @@ def counted_pictures(container: InputContainer) -> Counter[int]:
             counts[packet.stream_index] += packet.size > 0
             if counts[packet.stream_index] >= PROOF_PICTURES:
                 break
-    except (av.FFmpegError, OSError):  # whoever decodes it will meet it again, and say so
+    except (av.FFmpegError, OSError):  # decoding meets it again, and reports it
         pass
     return counts
 

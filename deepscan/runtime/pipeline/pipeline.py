@@ -24,7 +24,7 @@ Wait: TypeAlias = Literal["waiting", "blocked"]
 
 @dataclass(slots=True)
 class Progress:
-    """How far a scan is; counted by the stages, read by whoever shows it.
+    """Progress of a scan, counted by the stages and read by displays.
 
     Attributes:
         frames: looked at so far.

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from deepscan.runtime.media.frame_tasks import VideoJob
     from deepscan.runtime.pipeline.settings import ScanSettings
 
-# A face may be out of sight for this long and keep its track; where looks are seconds apart, for ever.
+# A face may be out of sight for this long and keep its track; where searches are seconds apart, forever.
 MAX_GAP_SECONDS: Final = 1.0
 MIB: Final = 1 << 20
 

@@ -26,7 +26,7 @@ class Stopped(Exception):
 class BoundedQueue(Generic[T]):
     """A queue between stages.
 
-    An item larger than the bound passes when the queue is empty, so nothing blocks for ever. The waiting times
+    An item larger than the bound passes when the queue is empty, so nothing blocks forever. The waiting times
     say where a pipeline is slow: a waiting consumer has a slow producer, a blocked producer has a slow consumer.
 
     Args:

@@ -179,7 +179,7 @@ class PipelineTrace(PipelineObserver):
     """Writes what the threads of one pipeline do.
 
     Args:
-        writer: of this process; whoever made it closes it.
+        writer: of this process; its owner closes it.
     """
 
     def __init__(self, writer: TraceWriter) -> None:

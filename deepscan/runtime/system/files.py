@@ -1,4 +1,4 @@
-"""Files of deepscan's own: where they lie, writing them whole or not at all, and replacing nobody else's."""
+"""Files of deepscan's own: their places, writing them whole or not at all, and never replacing other files."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def is_partial_of(path: Path, name: str) -> bool:
 
 
 def remove_partials(path: Path) -> None:
-    """Remove what processes that were killed in `atomic_write` have left of a file that nobody else writes now."""
+    """Remove temporary files that processes killed in `atomic_write` left of a file that no process writes now."""
     real = Path(os.path.realpath(path))
     with contextlib.suppress(OSError):  # they do no harm
         for name in os.listdir(real.parent):
@@ -116,7 +116,7 @@ def refuse_other_file(path: Path, is_ours: Callable[[bytes], bool], *, advice: s
         advice: what to do instead.
 
     Raises:
-        UsageError: it is somebody else's, or nobody can tell.
+        UsageError: it is not deepscan's, or that cannot be found out.
     """
     try:
         data = path.read_bytes() if path.is_file() else b""

@@ -56,7 +56,7 @@ class OpenedFile:
     """What `opened_files` knows of a file.
 
     Attributes:
-        file: as it was opened; whoever asked for it closes it.
+        file: as it was opened; the caller closes it.
         descriptor: a second one of the same file, which stays open until `close`.
         found: the status of the file when it was opened.
     """

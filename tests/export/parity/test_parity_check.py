@@ -76,7 +76,7 @@ def made(more: float, *, accept: bool = False) -> ExportResult:
     return make_artifact(Brightness(), TINY_FRAME, ORIGIN, order)
 
 
-def test_the_gate_knows_how_far_a_graph_is_from_the_network() -> None:
+def test_the_parity_check_measures_how_far_a_graph_is_from_the_network() -> None:
     samples = levels(19)
     check = parity_check(Brightness(), TINY_FRAME, samples)
     gray = samples.items[:, 0, 0, 0] / 127.5 - 1

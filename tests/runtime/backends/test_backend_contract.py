@@ -339,7 +339,7 @@ def test_bytes_that_are_no_model_are_refused(reader: Way, model: bytes) -> None:
     assert_one_sentence(error)
 
 
-def test_an_operator_that_nobody_knows_is_refused(reader: Way) -> None:
+def test_an_unknown_operator_is_refused(reader: Way) -> None:
     model = mean_graph()
     artifact = frame_artifact(model)
     model.graph.node[2].op_type = "Guess"

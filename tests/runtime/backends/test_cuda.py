@@ -19,7 +19,7 @@ GOLDEN = Path(__file__).parents[2] / "models" / "lite_golden.npz"
 
 
 def test_the_embedded_detector_gives_its_golden_logits_in_honest_float32() -> None:
-    """With TF32, which is what cuDNN takes if nobody says otherwise, they would differ by some 1e-3."""
+    """With TF32, which is cuDNN's default, they would differ by some 1e-3."""
     backend = OnnxRuntimeBackend(load_artifact("lite"), device="cuda", threads=1, precision="fp32")
     with np.load(GOLDEN) as golden, closing(backend):
         assert backend.logits(golden["faces"]) == pytest.approx(golden["logit"], abs=2e-4)

@@ -147,20 +147,22 @@ def test_a_choice_that_does_not_hold_is_left_alone() -> None:
     save_choice(choice(machine=msgspec.structs.replace(here, packages={**here.packages, "openvino": "2099.1"})))
     assert saved_choice(LITE.sha256, "cpu") is None
     assert len(saved_choices()) == 1
-    # A file that somebody renamed is about another artifact.
+    # A renamed file is about another artifact.
     choice_path("0" * 64, "cpu").write_bytes(msgspec.json.encode(choice()))
     assert saved_choice("0" * 64, "cpu") is None
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff{}", b"{}", b'{"schema": 0}'])
-def test_a_choice_that_cannot_be_read_is_told_and_left_alone(content: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_saved_choice_that_cannot_be_read_is_reported_and_left_alone(
+    content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     path = save_choice(choice())
     path.write_bytes(content)
     assert saved_choice(LITE.sha256, "cpu") is None
     assert f"{path} cannot be read" in caplog.text
 
 
-def test_a_backend_that_nobody_registered_is_refused_with_those_there_are() -> None:
+def test_an_unknown_backend_is_refused_with_the_names_of_those_that_exist() -> None:
     with pytest.raises(UsageError, match=r"^backend 'toy' is not known: use one of auto, onnxruntime, openvino, "):
         resolve_backend(LITE, backend="toy", precision="auto", device="cpu")
 

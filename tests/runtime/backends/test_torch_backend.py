@@ -136,7 +136,7 @@ def test_without_its_own_weights_beside_it_an_artifact_is_refused(tmp_path: Path
         network_of(stranger)
 
 
-def test_a_damaged_package_is_told() -> None:
+def test_a_damaged_package_is_reported() -> None:
     lite = load_artifact("lite")
     model = onnx.load_model_from_string(lite.model)
     model.graph.initializer[0].name = "lost"

@@ -31,7 +31,7 @@ ROW_GAP_BYTES = 24
 
 
 def on_device(queue: Queue, numbers: NDArray[Any], *, row_gap: int = 0) -> DeviceArray:
-    """Return a copy of an array that lies in the device's memory once somebody waits.
+    """Return a copy of an array that is in the device's memory after the first wait.
 
     Args:
         queue: of the device.

@@ -1,6 +1,6 @@
 """A device whose memory is the host's and whose kernels are the GPU's own, compiled for the CPU.
 
-Stricter than a GPU where that finds mistakes: nothing is done before somebody waits for it, and memory that is given
+Stricter than a GPU where that finds mistakes: nothing is done before it is waited for, and memory that is given
 back is overwritten at once.
 """
 
@@ -93,12 +93,12 @@ class HostDevice:
         kernels_on_cpu()
 
     def close(self) -> None:
-        """Free what nobody uses."""
+        """Free what is unused."""
         self.pool.free_idle()
 
 
 class HostQueue:
-    """Notes what it is given, and does it when somebody waits; see `Queue`."""
+    """Records what it is given, and does it when it is waited for; see `Queue`."""
 
     def __init__(self, device: HostDevice) -> None:
         self.device = device

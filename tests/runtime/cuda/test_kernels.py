@@ -249,7 +249,7 @@ def test_jobs_of_many_sizes_in_one_table_touch_only_their_own_pixels(work: Devic
 
 @pytest.mark.parametrize("path", [ASTRONAUT, PHONE], ids=lambda path: path.name)
 @pytest.mark.parametrize("high", [False, True], ids=["as decoded", "in the high bits of 16"])
-def test_cuts_are_found_by_the_same_numbers(work: DeviceWork, path: Path, high: bool) -> None:
+def test_shot_boundaries_are_found_by_the_same_numbers(work: DeviceWork, path: Path, high: bool) -> None:
     with open_video(str(path), threads=1) as reader:
         frame = next(iter(reader.frames()))
     luma, depth = host_picture(frame).planes[0], frame.picture.bit_depth

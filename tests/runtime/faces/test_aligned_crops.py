@@ -287,7 +287,7 @@ def test_a_clip_has_one_transform_and_each_frame_its_own_border() -> None:
     st.floats(-1e4, 1e4),
     st.floats(0, 1e3),
 )
-def test_any_points_give_a_crop_and_it_shows_the_picture_or_black(
+def test_any_landmarks_give_a_crop_and_it_shows_the_picture_or_black(
     places: list[tuple[float, float]], left: float, width: float
 ) -> None:
     luma, chroma = np.full((33, 51), 120, dtype=np.uint8), np.full((17, 26), 128, dtype=np.uint8)
@@ -305,7 +305,7 @@ def test_any_points_give_a_crop_and_it_shows_the_picture_or_black(
 
 
 @pytest.mark.parametrize("points", [np.full((5, 2), 20.0), np.full((5, 2), 1e4)], ids=str)
-def test_points_in_one_place_give_a_crop_that_is_not_scaled(points: NDArray[np.float64]) -> None:
+def test_landmarks_in_one_place_give_a_crop_that_is_not_scaled(points: NDArray[np.float64]) -> None:
     frame = rgb_frame(VIEW)
     crop = similarity_crop(frame, points.astype(np.float32), TARGET, SIZE)
     x, y = (points.mean(axis=0) - target_landmarks(TARGET, SIZE).mean(axis=0)).tolist()

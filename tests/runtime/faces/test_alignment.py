@@ -88,7 +88,7 @@ def test_a_known_similarity_is_recovered(
 @example(TARGETS[0] * MIRROR, TARGETS[0])  # a mirrored face
 @example(TARGETS[0] * 1e-4, TARGETS[0])
 @example(TARGETS[0] * 1e5, TARGETS[0])
-def test_whatever_the_points_the_matrix_is_a_finite_similarity_without_reflection(
+def test_for_any_landmarks_the_matrix_is_a_finite_similarity_without_reflection(
     source: NDArray[np.float64], target: NDArray[np.float64]
 ) -> None:
     matrix = similarity(source, target)
@@ -103,7 +103,7 @@ def test_whatever_the_points_the_matrix_is_a_finite_similarity_without_reflectio
     assert np.isfinite(clip_similarity(source, target)).all()
 
 
-def test_points_in_one_place_are_moved_and_not_scaled() -> None:
+def test_landmarks_in_one_place_are_moved_and_not_scaled() -> None:
     source = np.full((5, 2), 33.0)
     expected = np.column_stack([np.eye(2), TARGETS[0].mean(axis=0) - 33])
     np.testing.assert_allclose(similarity(source, TARGETS[0]), expected)
@@ -234,7 +234,7 @@ def test_boxes_are_rounded_half_to_even_before_and_after() -> None:
 
 
 @pytest.mark.parametrize("crop", ALIGNED.values(), ids=ALIGNED.keys())
-def test_every_spec_places_the_points_as_a_face_has_them(crop: ClipCrop | SimilarityCrop) -> None:
+def test_every_spec_places_the_landmarks_as_a_face_has_them(crop: ClipCrop | SimilarityCrop) -> None:
     """Eyes above the nose above the mouth, left of right, all inside the crop."""
     left_eye, right_eye, nose, left_mouth, right_mouth = target_landmarks(crop.target, 1)
     assert left_eye[0] < nose[0] < right_eye[0]

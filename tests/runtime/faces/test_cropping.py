@@ -94,7 +94,7 @@ def shown_in(message: FaceInput) -> list[int]:
     return [int(value) for value in pixels[:, middle, middle, 0]]
 
 
-def test_detectors_that_want_the_same_share_one_cut() -> None:
+def test_detectors_with_the_same_crops_share_one_spec() -> None:
     renamed = msgspec.structs.replace(LITE, name="other", mean=(0.0, 0.0, 0.0))
     larger = msgspec.structs.replace(LITE, name="larger", size=256)
     pickier = msgspec.structs.replace(LITE, name="pickier", min_face_pixels=101)
@@ -132,7 +132,7 @@ def test_whole_pictures_are_cut_alike_for_all_of_one_size_and_none_is_too_small(
 
 
 @pytest.mark.parametrize("crop", [None, SQUARE, SIMILARITY, CLIP], ids=["whole", "square", "similarity", "clip"])
-def test_each_rule_of_cutting_does_its_own(crop: SquareCrop | SimilarityCrop | ClipCrop | None) -> None:
+def test_each_crop_policy_has_its_own_spec(crop: SquareCrop | SimilarityCrop | ClipCrop | None) -> None:
     frame, face = frame_of(0, VIEW), face_at(60, 20, 70, 50)
     piece = piece_of(frame, face, CropSpec((0,), crop, size=32, frames=1, min_frames=1, min_face_pixels=1))
     if isinstance(crop, ClipCrop):
@@ -163,7 +163,7 @@ def test_frame_and_clip_detectors_get_theirs_from_one_pass() -> None:
     assert {message.detectors for message in [*crops, *clips]} == {(0,), (1,)}
 
 
-def test_a_shared_cut_is_made_once_and_names_all_who_want_it() -> None:
+def test_a_shared_crop_is_made_once_and_names_all_its_detectors() -> None:
     shared = CropSpec((0, 2, 5), SQUARE, size=8, frames=1, min_frames=1, min_face_pixels=1)
     messages = followed(follower_of(shared), [[face_at(50, 20, 60)]] * 3)
     assert [message.detectors for message in messages[:-1] if isinstance(message, FaceInput)] == [(0, 2, 5)] * 3
@@ -189,7 +189,7 @@ def test_a_short_stretch_is_mirrored_and_a_shorter_one_left_out() -> None:
     assert len(inputs_for(0, messages)) == 6
 
 
-def test_the_longest_of_all_stretches_left_out_is_told_whoever_was_seen() -> None:
+def test_the_longest_of_all_skipped_stretches_is_reported_whichever_face_it_is() -> None:
     left, right = face_at(5, 20, 60), face_at(120, 20, 60)
     follower = follower_of(CLIPS)
     messages = followed(follower, [[left, right], [left], [right], [left], [left]], cuts_at=[0, 3, 4])
@@ -204,7 +204,7 @@ def test_a_jump_in_positions_parts_the_clips_of_a_track_that_goes_on() -> None:
     assert {clip.track for clip in clips} == {0}
 
 
-def test_a_cut_closes_the_clips_before_the_tracks_end_and_the_new_shot_begins() -> None:
+def test_a_shot_boundary_closes_the_clips_before_the_tracks_end_and_the_new_shot_begins() -> None:
     messages = followed(follower_of(CLIPS), [[face_at(50, 20, 60)]] * 12, cuts_at=[0, 6])
     order = [("end", *m.tracks) if isinstance(m, TracksEnded) else (m.track, *shown_in(m)) for m in messages]
     assert order == [
@@ -256,7 +256,7 @@ def with_minimum(cut: CropSpec, *, min_face_pixels: int) -> CropSpec:
     return CropSpec(cut.detectors, cut.crop, cut.size, cut.frames, cut.min_frames, min_face_pixels)
 
 
-def test_between_two_looks_the_points_move_along_with_the_box() -> None:
+def test_between_two_searches_the_landmarks_move_along_with_the_box() -> None:
     cut = CropSpec((0,), SIMILARITY, size=32, frames=1, min_frames=1, min_face_pixels=1)
     follower = follower_of(cut)
     before, after = face_at(40, 20, 60), face_at(64, 28, 52)
@@ -307,7 +307,7 @@ def test_clips_of_several_people_are_kept_apart() -> None:
     }
 
 
-def test_of_the_largest_face_only_it_is_cut_whoever_it_is() -> None:
+def test_of_the_largest_face_only_that_face_is_cropped_in_each_frame() -> None:
     small, large = face_at(5, 20, 40), face_at(120, 20, 60)
     cut = CropSpec((0,), SQUARE, size=8, frames=1, min_frames=1, min_face_pixels=30)
     followers = [FaceFollower(VideoJob(0, "video"), each, LargestFace()) for each in (cut, CLIPS)]

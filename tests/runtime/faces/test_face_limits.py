@@ -39,7 +39,7 @@ PEOPLE = [(10.0, 10.0, 60.0, 60.0), (100.0, 10.0, 160.0, 70.0), (190.0, 10.0, 24
 TINY = [(10.0 * number, 100.0, 10.0 * number + 9, 109.0) for number in range(20)]
 
 
-def test_of_too_many_faces_the_largest_are_kept_and_it_is_told() -> None:
+def test_of_too_many_faces_the_largest_are_kept_and_the_reason_says_so() -> None:
     follower = follower_of(Limits(faces=2, on_limit="truncate"))
     crops = [*follower.follow(look_at(ramp_frame(0.0), starts_shot=True), faces_at(*PEOPLE, *TINY))]
     assert [round(float(host_array(crop.pixels).mean())) for crop in crops if isinstance(crop, FaceInput)] == [130, 214]

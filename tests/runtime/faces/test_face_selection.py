@@ -28,7 +28,7 @@ def test_a_face_is_plainly_there_by_its_size_and_the_face_detectors_confidence(
     assert (found.largest_small_face, found.longest_stretch) == (side if plain else 0.0, 7)
 
 
-def test_the_largest_of_all_frames_is_told_and_frames_without_faces_change_nothing() -> None:
+def test_the_largest_face_of_all_frames_is_reported_and_frames_without_faces_change_nothing() -> None:
     small = SmallFaces(50)
     for sides in ([20.0, 31.5], [], [30.0, 50.0]):
         small.are_not(np.array(sides), np.ones(len(sides), dtype=np.float32))

@@ -85,7 +85,7 @@ def test_boxes_between_two_looks_lie_on_the_line_in_time(
         assert side == pytest.approx(np.interp(crop.start_seconds, [5.0, times[-1]], sides), abs=1.5)
 
 
-def test_crops_of_real_frames_between_two_looks_are_cut_along_the_line() -> None:
+def test_crops_of_real_frames_between_two_searches_lie_along_the_line() -> None:
     detector = YuNet(device="cpu", threads=1)
     with open_video(str(TWO_FACES), threads=1) as reader:
         frames = list(islice(reader.frames(), 8))
@@ -119,7 +119,7 @@ def test_frames_between_are_cropped_only_for_those_seen_in_both_looks() -> None:
     assert [(crop.start_seconds, crop.track) for crop in crops] == [(0.1, 0), (0.2, 2), (0.2, 0)]
 
 
-def test_one_who_was_missed_in_a_look_is_not_guessed_at_but_keeps_the_track() -> None:
+def test_a_face_that_a_search_missed_is_not_interpolated_but_keeps_its_track() -> None:
     follower = follower_of()
     crops = []
     for seconds, faces in [(0.0, faces_at(PEOPLE[0])), (0.2, faces_at()), (0.4, faces_at(PEOPLE[0]))]:
@@ -128,7 +128,7 @@ def test_one_who_was_missed_in_a_look_is_not_guessed_at_but_keeps_the_track() ->
     assert [(crop.start_seconds, crop.track) for crop in crops] == [(0.0, 0), (0.4, 0)]
 
 
-def test_a_cut_ends_every_track_before_the_new_shot_and_bridges_nothing() -> None:
+def test_a_shot_boundary_ends_every_track_before_the_new_shot_and_bridges_nothing() -> None:
     follower = follower_of()
     list(follower.follow(look_at(ramp_frame(0.0), starts_shot=True), faces_at(*PEOPLE)))
     wait(follower, ramp_frame(0.1))
@@ -269,7 +269,7 @@ def ended_in(messages: Iterable[FaceInput | TracksEnded]) -> list[TracksEnded]:
     return [message for message in messages if isinstance(message, TracksEnded)]
 
 
-def test_a_track_goes_on_through_a_flash_and_ends_at_a_cut() -> None:
+def test_a_track_goes_on_through_a_flash_and_ends_at_a_shot_boundary() -> None:
     face = faces_at((10.0, 10.0, 60.0, 60.0))
     follower = follower_of()
     tracks: list[int] = []

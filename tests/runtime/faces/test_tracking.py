@@ -104,7 +104,7 @@ def test_a_face_between_two_tracks_belongs_to_the_nearer_one_alone() -> None:
     assert tracker.end_absent(1.5) == [1]
 
 
-def test_a_face_elsewhere_is_somebody_new() -> None:
+def test_a_face_elsewhere_is_a_new_track() -> None:
     tracker = Tracker(max_gap_seconds=1.0)
     tracker.update(0.0, boxes_of(square(100, 100)))
     assert tracker.update(0.2, boxes_of(square(400, 100))) == [1]
@@ -154,14 +154,14 @@ def test_only_the_absent_end() -> None:
     assert tracker.update(1.5, boxes_of(square(400, 100), square(100, 100))) == [1, 2]
 
 
-def test_with_an_endless_gap_nobody_is_ever_absent() -> None:
+def test_with_an_endless_gap_no_face_is_ever_absent() -> None:
     tracker = Tracker(max_gap_seconds=float("inf"))
     tracker.update(0.0, boxes_of(square(100, 100)))
     assert tracker.end_absent(1e9) == []
     assert tracker.update(1e9, boxes_of(square(110, 100))) == [0]
 
 
-def test_after_a_cut_a_face_on_the_same_place_is_somebody_new() -> None:
+def test_after_a_shot_boundary_a_face_in_the_same_place_is_a_new_track() -> None:
     tracker = Tracker(max_gap_seconds=1.0)
     face = boxes_of(square(100, 100), square(300, 100))
     tracker.update(0.0, face)

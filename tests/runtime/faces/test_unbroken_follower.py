@@ -149,7 +149,7 @@ def test_a_gap_parts_the_clips() -> None:
     assert by_track[1] == [list(range(n, n + T)) for n in range(22, 70 - T + 1)]
 
 
-def test_tracks_below_the_minimum_are_left_out_and_the_longest_of_them_is_told() -> None:
+def test_tracks_below_the_minimum_are_skipped_and_the_longest_of_them_is_reported() -> None:
     presence = [[LEFT]] * 5 + [[]] * 2 + [[LEFT]] * 8 + [[]] * 2 + [[LEFT]] * 9 + [[]] * 3
     clips, follower = clips_of(presence)
     assert {clip.track for _, clip in clips} == {0}
@@ -192,7 +192,7 @@ def test_a_small_face_does_not_take_the_place_of_a_large_one() -> None:
     )
 
 
-def test_nobody_is_seen() -> None:
+def test_no_face_is_seen() -> None:
     clips, follower = clips_of([[]] * 10)
     assert clips == []
     assert follower.most_faces == 0
@@ -277,7 +277,7 @@ def test_clips_are_the_authors_windows_of_the_tracks(
 
 
 @pytest.mark.parametrize(("name", "shortest"), [("ftcn", 9), ("altfreezing", 9)])
-def test_the_cuts_of_the_known_detectors_fit(name: str, shortest: int) -> None:
+def test_the_crop_specs_of_the_known_detectors_fit(name: str, shortest: int) -> None:
     (cut,) = crop_specs_for(
         [msgspec.structs.replace(find_detector(name).spec, min_face_pixels=1)], whole_pictures=False
     )

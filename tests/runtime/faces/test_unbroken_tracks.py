@@ -91,7 +91,7 @@ def test_a_chain_through_the_whole_video_makes_all_others_not_count() -> None:
 
 
 def test_where_the_number_of_people_changes_the_video_is_parted_and_each_part_gives_its_first() -> None:
-    """The right one is lost after frame 9, the left one after frame 24: nobody stays to the end."""
+    """The right one is lost after frame 9, the left one after frame 24: none stays to the end."""
     frames = [sure(RIGHT, LEFT)] * 10 + [sure(LEFT)] * 15 + [[]]
     assert boxes_of(frames) == [[RIGHT] * 10, [LEFT] * 15]
 

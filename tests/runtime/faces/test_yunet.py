@@ -121,7 +121,7 @@ def test_an_empty_picture_has_no_faces(detector: YuNet, size: tuple[int, int], l
     assert (found.boxes.shape, found.landmarks.shape, found.scores.shape) == ((0, 4), (0, 5, 2), (0,))
 
 
-def test_scaling_moves_boxes_and_points_alike() -> None:
+def test_scaling_moves_boxes_and_landmarks_alike() -> None:
     points = np.arange(10, dtype=np.float32).reshape(1, 5, 2)
     faces = Faces(np.array([[1, 2, 3, 5]], np.float32), points, np.array([0.9], np.float32)).scaled(2, 10)
     assert faces.boxes.tolist() == [[2, 20, 6, 50]]

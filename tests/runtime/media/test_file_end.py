@@ -39,7 +39,7 @@ def test_of_whole_files_nothing_is_missing(tmp_path: Path, ending: str) -> None:
 
 @pytest.mark.parametrize("share", [0.5, 0.96, 0.99])
 @pytest.mark.parametrize("ending", ["mp4", "mov", "mkv", "webm", "avi", "asf"])
-def test_the_missing_share_of_the_bytes_is_told_in_every_mode(tmp_path: Path, ending: str, share: float) -> None:
+def test_the_missing_share_of_the_bytes_is_reported_in_every_mode(tmp_path: Path, ending: str, share: float) -> None:
     path = cut(whole(tmp_path / f"a.{ending}"), share)
     with path.open("rb") as file:
         assert file_end(file).missing_share == pytest.approx(1 - share, abs=2e-3)
@@ -53,7 +53,7 @@ def test_the_missing_share_of_the_bytes_is_told_in_every_mode(tmp_path: Path, en
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "webm"])
-def test_how_many_seconds_are_missing_is_told_to_a_few_frames(tmp_path: Path, ending: str) -> None:
+def test_the_missing_seconds_are_reported_to_a_few_frames(tmp_path: Path, ending: str) -> None:
     path = cut(whole(tmp_path / f"a.{ending}"), 0.85)
     with open_video(str(path), threads=1) as reader:
         reached = len(list(reader.frames())) / 25

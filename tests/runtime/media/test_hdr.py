@@ -122,7 +122,7 @@ def test_a_gpu_is_told_that_a_video_is_hdr(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [b"hvc1", b"av01"])
 @pytest.mark.parametrize("curve", CURVES)
-def test_hdr_photographs_are_told_by_their_boxes(curve: Curve, kind: bytes) -> None:
+def test_hdr_photographs_are_recognized_by_their_boxes(curve: Curve, kind: bytes) -> None:
     picture = portrait(*SIZE)
     item = coded(codes(picture, curve), kind)
     item.properties = [each for each in item.properties if each[4:8] != b"colr"] + [nclx(9, TRANSFERS[curve], 6)]

@@ -47,7 +47,7 @@ def beside(path: Path, *, codec: str, stills: int, flag: Disposition, still_firs
     ids=str,
 )
 @pytest.mark.parametrize("still_first", [True, False])
-def test_a_cover_is_not_the_video_and_not_told_of(
+def test_a_cover_is_neither_the_video_nor_reported(
     tmp_path: Path, ending: str, codec: str, stills: int, flag: Disposition, still_first: bool
 ) -> None:
     path = beside(tmp_path / f"a.{ending}", codec=codec, stills=stills, flag=flag, still_first=still_first)
@@ -55,7 +55,7 @@ def test_a_cover_is_not_the_video_and_not_told_of(
         assert (len(list(reader.frames())), reader.info.width, reader.warnings()) == (COUNT, 64, None)
 
 
-def test_a_second_video_is_told_of(tmp_path: Path) -> None:
+def test_a_second_video_is_reported(tmp_path: Path) -> None:
     path = beside(tmp_path / "a.mkv", codec="libx264", stills=20, flag=Disposition.default)
     with open_video(str(path), threads=1) as reader:
         assert len(list(reader.frames())) == 20

@@ -170,7 +170,7 @@ def test_first_and_last_frame_of_a_window_are_searched_and_the_next_one_does_not
     assert min(steps) >= 1
 
 
-def test_a_cut_within_a_window_starts_a_shot() -> None:
+def test_a_shot_boundary_within_a_window_starts_a_shot() -> None:
     frames = [(frame.index // 6, frame) for frame in shots([3, 5, 4])]
     found = list(tasks_of(frames, Sampling("windows", count=2, window_frames=6, detect_every=5)))
     assert shot_starts(found) == [0, 3, 8]
@@ -215,7 +215,7 @@ def continuing(found: list[FrameTask]) -> list[int]:
     ],
     ids=["flash", "flashes", "fade", "blend", "shot"],
 )
-def test_a_frame_between_two_cuts_is_no_shot_that_ends_what_goes_on(
+def test_a_frame_between_two_shot_boundaries_ends_no_shot_that_continues_after_it(
     levels: list[int], starts: list[int], continues: list[int]
 ) -> None:
     found = marked([frame_of(index, level) for index, level in enumerate(levels)], every=5)

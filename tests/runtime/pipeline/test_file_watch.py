@@ -1,4 +1,4 @@
-"""What a video was decoded from: the bytes that were planned, others, or nobody knows what."""
+"""Bytes that a video was decoded from: those that were planned, others, or unknown ones."""
 
 from __future__ import annotations
 

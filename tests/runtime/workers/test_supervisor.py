@@ -33,7 +33,7 @@ GONE = UnreadableInput("Nobody may read it.")
 
 
 class Jumping:
-    """A clock on which time passes whenever somebody looks at it."""
+    """A clock on which time passes whenever it is read."""
 
     def __init__(self, step_seconds: float) -> None:
         self.seconds, self.step_seconds = 0.0, step_seconds

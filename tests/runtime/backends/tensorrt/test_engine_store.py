@@ -201,7 +201,7 @@ def test_an_engine_that_others_could_reach_is_refused(mode: int, which: str, hom
     assert contents(home) == before
 
 
-def test_what_belongs_to_somebody_else_is_refused(tmp_path: Path) -> None:
+def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
     engine = stored()
     if os.geteuid() == 0:
         for path in (engine.folder, engine.plan_path):
