@@ -1,6 +1,6 @@
-"""Result of a scan for one input and one detector: `VideoResult`, the one schema of a row.
+"""Results: `VideoResult`, the single schema of a row.
 
-The columns of the CSV, the records of the JSONL and what a worker sends are all derived from it.
+The columns of the CSV, the records of the JSONL and the messages of workers are derived from it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ SUCCEEDED: frozenset[Status] = frozenset({"scored", "no_face", "small_face"})
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
-    """A stretch of one track.
+    """A part of one track.
 
     Attributes:
         start_seconds, end_seconds: times of its first and last scored frame.
-        score: probability of *fake* over the stretch, in [0, 1].
-        clips: number of crops or clips in it.
+        score: probability of *fake*, in [0, 1].
+        clips: number of crops or clips.
     """
 
     start_seconds: float
@@ -36,17 +36,17 @@ class TrackResult(msgspec.Struct, frozen=True, kw_only=True):
     """One face followed through a shot.
 
     Attributes:
-        track: its number within the video, in the order of appearance.
+        track: number within the video, in the order of appearance.
         start_seconds, end_seconds: times of its first and last scored frame.
         score: probability of *fake*, in [0, 1].
         clips: number of crops or clips scored.
-        timeline: the course of the score; at most 128 segments.
+        timeline: score over time, in at most 128 segments.
         sightings: number of frames in which the face was found; in the others it was interpolated.
-        pooled: the track is too short to decide by itself; all such tracks count as one if they have enough frames
+        pooled: whether the track is too short to decide alone; all such tracks count as one if they have enough frames
             together.
-        decided: the video's score is this track's, or is made of its scores and those of other tracks.
+        decided: whether the video's score is that of this track, or was computed from this track and others.
 
-    Records of earlier versions end with the timeline: then these three are None.
+    In records of earlier versions the last three are None.
     """
 
     track: int
@@ -73,7 +73,7 @@ class VideoResult(msgspec.Struct, frozen=True, kw_only=True):
         reason: why there is no score, or a remark about the row; may be empty.
         score: probability that a face in it is *fake*, in [0, 1]; only for `scored`.
         label: meaning of the score by the detector's calibrated thresholds; only for `scored`.
-        model: name of the detector; `(untrained)` behind it says that its weights are random.
+        model: name of the detector, followed by `(untrained)` if its weights are random.
         faces: the largest number of faces seen in one frame.
         tracks: number of scored tracks.
         clips: number of scored crops (frame detectors) or clips (clip detectors).
@@ -122,13 +122,13 @@ class VideoResult(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def succeeded(self) -> bool:
-        """Whether the input could be scanned, with or without a face in it."""
+        """Whether the input could be scanned, with or without a face."""
         return self.status in SUCCEEDED
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the result as it is in the JSONL: the same names, and floats rounded as there; `json.dumps` takes it.
+        """Return the record of the result in the JSONL, with rounded floats, ready for `json.dumps`.
 
-        What only the journal knows is not in it (`content`, `check`), and no places within a scan (`index`, `row`).
+        It has neither the fields that only the journal has (`content`, `check`) nor places in a scan (`index`, `row`).
         """
         record: dict[str, Any] = _rounded(msgspec.to_builtins(self))
         peak = record["peak"] or {}
@@ -138,13 +138,12 @@ class VideoResult(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any], *, index: int = 0, row: int = 0) -> VideoResult:
-        """Return the result that a record of the JSONL holds, rounded as it is there.
+        """Return the result of a record of the JSONL.
 
         Args:
-            record: as from `to_dict`, with or without `content`. Without `track_details` the result has none; without
-                `peak_clips`, which only a journal holds, its peak has 0 clips; without thresholds they are None.
-            index: the result's place among the inputs.
-            row: its place among the results.
+            record: record as from `to_dict`. `content`, `track_details`, `peak_clips` and the thresholds are optional.
+            index: place among the inputs.
+            row: place among the results.
 
         Raises:
             ValueError: the record is not one of a result.
@@ -187,7 +186,7 @@ COLUMNS: Final = _columns()
 
 
 def _rounded(value: Any, name: str = "") -> Any:
-    """Keep milliseconds of times and six digits of probabilities, however small, at any depth."""
+    """Round times to milliseconds and probabilities to six significant digits, at any depth."""
     if isinstance(value, float):
         return round(value, 3) if name.endswith("seconds") else float(f"{value:.6g}")
     if isinstance(value, dict):

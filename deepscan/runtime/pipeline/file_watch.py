@@ -1,4 +1,4 @@
-"""Which bytes a video was decoded from: a file may have been written to, replaced or moved since it was planned."""
+"""Identification of the bytes a video was decoded from: files may be changed, replaced or moved after planning."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ CHANGED: Final = "the file changed while it was scanned: the same command scans 
 
 @dataclass(frozen=True, slots=True)
 class ContentRead:
-    """What was read of a file.
+    """Content of a file as it was read.
 
     Attributes:
-        content: content id of what was read; None where that is unknown or was not asked for.
-        changed: the file was written to or replaced while it was read.
-        failure: the system failed to read it.
+        content: content id of the bytes that were read; None if it is unknown or was not asked for.
+        changed: whether the file was written to or replaced while it was read.
+        failure: reading error of the operating system, if any.
     """
 
     content: str | None
@@ -32,11 +32,11 @@ class ContentRead:
 
 
 class FileWatch:
-    """Watches the files that one video is decoded from, through descriptors of its own; a context that closes them.
+    """Context manager that watches the files of one video, through descriptors of its own.
 
     Args:
-        planned: what the file held when the scan was planned; None if it does not matter what was read.
-        moved: called while a file is looked at anew, which takes minutes for a large one.
+        planned: content of the file when the scan was planned; None if the content is not asked for.
+        moved: called while a file is hashed again, which may take minutes.
     """
 
     def __init__(self, planned: PlannedContent | None, moved: Callable[[], None] = nobody_watches) -> None:
@@ -52,7 +52,7 @@ class FileWatch:
 
     @contextmanager
     def opening(self) -> Iterator[None]:
-        """Watch the files that this thread opens meanwhile."""
+        """Watch the files that this thread opens within the context."""
         with opened_files() as found:
             try:
                 yield
@@ -60,11 +60,10 @@ class FileWatch:
                 self._files += found
 
     def read(self) -> ContentRead:
-        """Return what has been read so far.
+        """Return the content that has been read so far.
 
-        A file whose status is as it was planned holds what it held. If it was touched or moved before it was opened, or
-        if it is another one, its content is looked at anew. If it was written to since it was opened, nobody knows what
-        was read.
+        A file with the planned signature has the planned content. A file that was touched, moved or replaced before it
+        was opened is hashed again. If it was written to after it was opened, the content is unknown.
         """
         for file in self._files:
             if file.file.failure is not None:

@@ -1,4 +1,4 @@
-"""The last stage of the pipeline: crops and clips in, results out."""
+"""The last stage of the pipeline, from crops and clips to results."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 
 class InferStage:
-    """Scores with every detector: batches mix videos, sums are kept per video and detector.
+    """Scores crops and clips with every detector; batches mix videos, scores are aggregated per video and detector.
 
     Args:
-        detectors: each with what executes it, in the order of their numbers.
-        progress: counts the videos.
+        detectors: backend and scoring settings of each detector, in order.
+        progress: counter of videos.
     """
 
     def __init__(self, detectors: Sequence[tuple[Backend, ScoringSettings]], *, progress: Progress) -> None:
@@ -43,7 +43,7 @@ class InferStage:
         self._most: dict[int, int] = {}
 
     def __call__(self, messages: Sequence[ToInfer]) -> Iterator[VideoScored]:
-        """Score the crops and clips, and close the videos that end."""
+        """Score crops and clips, and yield the results of videos that end."""
         for number in range(len(self._detectors)):
             self._score(number, messages)
         for message in messages:
@@ -53,7 +53,7 @@ class InferStage:
                 message.job.share_done = 1.0
 
     def _score(self, number: int, messages: Sequence[ToInfer]) -> None:
-        """Give the logits of one detector to its aggregators, and close the tracks that end."""
+        """Add the logits of one detector to its aggregators, and close the tracks that end."""
         wanted = [message for message in messages if isinstance(message, FaceInput) and number in message.detectors]
         logits = dict(zip(map(id, wanted), self._logits(number, [message.pixels for message in wanted]), strict=True))
         for message in messages:
@@ -96,7 +96,7 @@ class InferStage:
             except DeviceMemoryError:
                 if len(batch) == 1:
                     raise
-                # Others use the GPU too, and may go on doing so: from now on half of it has to do.
+                # Other programs may keep using the GPU: halve the batch for good.
                 self._most[number] = len(batch) // 2
                 continue
             done += len(batch)
@@ -128,7 +128,7 @@ class InferStage:
             elapsed_seconds=time.monotonic() - job.started,
             content=job.content,
         )
-        if skipped.over_limit is not None:  # before what decoding may still have met: that depends on how far it was
+        if skipped.over_limit is not None:  # takes precedence over failures of decoding, which depend on how far it got
             over = skipped.over_limit
             return msgspec.structs.replace(
                 common, status=over.status, reason=str(over), frames=skipped.frames_until_limit

@@ -1,4 +1,4 @@
-"""The messages between the stages: plain records that know how many bytes they keep alive."""
+"""Messages between the stages; each knows how many bytes it keeps alive."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SEGMENT_BYTES = 256
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SecondPass:
-    """The beginning of the second pass: all frames were searched, and come once more to be cropped."""
+    """Beginning of the second pass, in which all frames come once more to be cropped."""
 
     job: VideoJob
     nbytes: int = 0
@@ -30,7 +30,7 @@ class SecondPass:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Restarted:
-    """A new beginning: the video's decoder gave up, and what came before from another one does not count."""
+    """Restart of a video with another decoder; all earlier messages of the video are void."""
 
     job: VideoJob
     nbytes: int = 0
@@ -38,14 +38,14 @@ class Restarted:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VideoDecoded:
-    """The end of a video, after its last `FrameTask`.
+    """End of a video, after its last `FrameTask`.
 
     Attributes:
-        info: what the file says about itself; None if not one frame could be decoded.
+        info: properties of the video; None if no frame could be decoded.
         frames: number of frames that were sampled.
-        failure: why the video cannot be scanned, if it cannot.
-        damage: what could not be decoded of a video that is scanned anyway.
-        short: the remark that fewer frames were found than were asked for, if so.
+        failure: reason why the video cannot be scanned, if any.
+        damage: remark on parts that could not be decoded, if any.
+        short: remark that fewer frames were found than asked for, if so.
     """
 
     job: VideoJob
@@ -59,11 +59,11 @@ class VideoDecoded:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VideoFollowed:
-    """The end of a video, after its last crop.
+    """End of a video, after its last crop.
 
     Attributes:
-        most_faces: the largest number of faces seen in one frame, small ones included.
-        skipped: what each detector was not given.
+        most_faces: largest number of faces in one frame, including small ones.
+        skipped: summary of what each detector was not given, in the order of the detectors.
     """
 
     job: VideoJob
@@ -75,13 +75,13 @@ class VideoFollowed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VideoScored:
-    """The results of one video, one per detector in order, on their way out."""
+    """Results of one video, one per detector in order."""
 
     results: tuple[VideoResult, ...]
 
     @property
     def nbytes(self) -> int:
-        """Memory that this message keeps alive, estimated."""
+        """Estimated number of bytes that the message keeps alive."""
         segments = sum(len(track.timeline) for result in self.results for track in result.details)
         return RESULT_BYTES * len(self.results) + SEGMENT_BYTES * segments
 

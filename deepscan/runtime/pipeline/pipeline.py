@@ -24,13 +24,13 @@ Wait: TypeAlias = Literal["waiting", "blocked"]
 
 @dataclass(slots=True)
 class Progress:
-    """Progress of a scan, counted by the stages and read by displays.
+    """Progress of a scan.
 
     Attributes:
-        frames: looked at so far.
-        faces: seen so far; one face in two frames counts twice.
-        videos: finished so far.
-        moved: when anything last moved, by `time.monotonic`; by which a watchdog tells a slow scan from one that hangs.
+        frames: number of frames searched so far.
+        faces: number of faces found so far; one face in two frames counts twice.
+        videos: number of videos finished so far.
+        moved: time of the last progress of any kind, by `time.monotonic`; it tells a slow scan from one that hangs.
     """
 
     frames: int = 0
@@ -39,16 +39,16 @@ class Progress:
     moved: float = field(default=0.0, compare=False)
 
     def move(self) -> None:
-        """Note that something moved: a frame was decoded or searched, a crop made, a batch scored. From any thread."""
+        """Record that a frame was decoded or searched, a crop made, or a batch scored; call it from any thread."""
         self.moved = time.monotonic()
 
 
 @dataclass(slots=True)
 class StageTimes:
-    """Where the threads of a stage spent their time, in seconds summed over its threads.
+    """Times of a stage, in seconds summed over its threads.
 
-    A stage that is mostly busy is the bottleneck. One that mostly waits for input is fed too slowly; one that is
-    mostly blocked on its output feeds something slower.
+    A stage that is mostly busy is the bottleneck. One that mostly waits for input comes after a slower one, and one
+    that is mostly blocked on its output comes before a slower one.
     """
 
     name: str
@@ -61,34 +61,34 @@ class StageTimes:
 
     @property
     def busy_share(self) -> float:
-        """How much of its threads' time the stage was busy, 0 to 1; 0 where it has not run."""
+        """Share of the time that the stage was busy, 0 to 1; 0 if it has not run."""
         accounted = self.busy_seconds + self.waiting_seconds + self.blocked_seconds
         return self.busy_seconds / accounted if accounted > 0.0 else 0.0
 
 
 class PipelineObserver:
-    """Hooks that are called for everything a pipeline does, in its threads. These do nothing."""
+    """Hooks that the threads of a pipeline call for everything they do; these do nothing."""
 
     def waited(self, wait: Wait, seconds: float) -> None:
-        """Take note of a wait of the calling thread that has just ended."""
+        """Handle the end of a wait of the calling thread."""
 
     def called(self, name: str, started: float, *, waited: float, blocked: float, items: int, subject: str) -> None:
-        """Take note of a call of a stage's function that has just ended in the calling thread.
+        """Handle the end of a call of a stage's function in the calling thread.
 
         Args:
-            name: of the stage.
-            started: `time.perf_counter()` when the call began.
-            waited: seconds that the thread had waited for the input before.
-            blocked: seconds of the call in which there was no room for the output.
-            items: number of messages that the function got.
-            subject: name of the job, if the stage is a source; else empty.
+            name: name of the stage.
+            started: `time.perf_counter()` at the beginning of the call.
+            waited: seconds that the thread waited for the input before the call.
+            blocked: seconds of the call during which there was no room for the output.
+            items: number of messages passed to the function.
+            subject: name of the job if the stage is a source; otherwise empty.
         """
 
     def queue_changed(self, name: str, queue: BoundedQueue[Any]) -> None:
-        """Take note that something was put into a queue, or is about to be taken out."""
+        """Handle that an item was put into a queue, or is about to be taken out."""
 
     def ended(self) -> None:
-        """Take note that the pipeline has stopped."""
+        """Handle the end of the pipeline."""
 
 
 UNOBSERVED: Final = PipelineObserver()
@@ -100,7 +100,7 @@ def _nameless(job: Any) -> str:  # noqa: ARG001
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where messages come from: `function(job)` yields them, in `threads` threads that share the jobs.
+    """First stage: `function(job)` yields the messages of a job, in `threads` threads that share the jobs.
 
     `subject(job)` is the name of a job for observers, such as the path of its file.
     """
@@ -114,7 +114,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What happens to messages: `function(messages)` yields others; it gets up to `batch` waiting ones at a time."""
+    """Further stage: `function(messages)` takes up to `batch` waiting messages and yields others."""
 
     name: str
     function: Callable[[Sequence[Any]], Iterable[Any]]
@@ -123,13 +123,13 @@ class Stage:
 
 
 class Pipeline:
-    """Runs jobs through a source and stages; iterate over `results()` to make it go.
+    """Runs jobs through a source and stages while the caller iterates over `results()`.
 
     Args:
-        jobs: given to the source's function one by one.
-        source: the queue behind it is bounded by its `max_bytes`, as is the one behind every stage.
-        stages: in order.
-        observer: its hooks are called for every call, every wait, and every change of a queue.
+        jobs: jobs for the source.
+        source: first stage. Its `max_bytes` bounds the queue after it, as with every stage.
+        stages: further stages, in order.
+        observer: hooks for every call, every wait, and every change of a queue.
     """
 
     def __init__(
@@ -158,10 +158,10 @@ class Pipeline:
             self._threads.append(self._thread(stage.name, self._run_stage, stage, number))
 
     def results(self) -> Generator[Any, None, None]:
-        """Start the threads and yield what the last stage yields; the end of this, however it comes, stops them.
+        """Start the threads, yield what the last stage yields, and stop the threads at the end, however it comes.
 
         Raises:
-            BaseException: the first that was raised in any thread.
+            BaseException: the first error of any thread.
         """
         try:
             for thread in self._threads:
@@ -176,7 +176,7 @@ class Pipeline:
             raise self._error
 
     def times(self) -> list[StageTimes]:
-        """Return where the time went; what a source does for a job is added when the job is done."""
+        """Return the times of each stage; those of a job's source are added when the job is done."""
         return self._times
 
     def _thread(self, name: str, target: Callable[..., None], *arguments: Any) -> threading.Thread:
@@ -195,7 +195,7 @@ class Pipeline:
             target(*arguments)
         except Stopped:
             pass
-        except BaseException as error:  # whatever it is, it is raised again in the caller's thread
+        except BaseException as error:  # raised again in the caller's thread
             with self._lock:
                 self._error = self._error or error
             for queue in self._queues:
@@ -223,7 +223,7 @@ class Pipeline:
         self._queues[number + 1].close()
 
     def _emit(self, messages: Iterable[Any], output: int, *, waited: float, items: int, subject: str) -> None:
-        """Drain a function's generator into a queue, and close it at once if the pipeline stops."""
+        """Put everything a generator yields into a queue, and close the generator if the pipeline stops."""
         started, cpu_started, blocked = time.perf_counter(), time.thread_time(), 0.0
         iterator = iter(messages)
         try:

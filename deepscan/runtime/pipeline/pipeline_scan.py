@@ -34,21 +34,21 @@ if TYPE_CHECKING:
     from deepscan.runtime.media.frame_tasks import VideoJob
     from deepscan.runtime.pipeline.settings import ScanSettings
 
-# A face may be out of sight for this long and keep its track; where searches are seconds apart, forever.
+# A track continues after its face was out of sight for this long; with frames seconds apart, after any time.
 MAX_GAP_SECONDS: Final = 1.0
 MIB: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much may wait between stages, and how much a stage takes at once.
+    """Sizes of queues and batches.
 
     Attributes:
-        decoded_bytes: frames between decode and faces.
-        crop_bytes: crops and clips between faces and infer.
-        frames_at_once: messages that faces takes at once.
-        crops_at_once: messages that infer takes at once.
-        detection_batch: pictures searched for faces together.
+        decoded_bytes: bytes of frames between the stages decode and faces.
+        crop_bytes: bytes of crops and clips between the stages faces and infer.
+        frames_at_once: number of messages that the stage faces takes at once.
+        crops_at_once: number of messages that the stage infer takes at once.
+        detection_batch: number of pictures searched for faces together.
     """
 
     decoded_bytes: int
@@ -60,19 +60,19 @@ class Bounds:
 
 RESULTS_WAITING_BYTES: Final = MIB
 ON_CPU: Final = Bounds(24 * MIB, 8 * MIB, frames_at_once=4, crops_at_once=16, detection_batch=DETECTION_BATCH)
-# On a GPU small pieces of work cost as much to begin as large ones, and its memory is large. 256 MiB are 80 frames of
-# 1080p, or 50 clips of 32 crops of 224 pixels.
+# On a GPU, starting small pieces of work costs as much as starting large ones. 256 MiB are 80 frames of 1080p, or 50
+# clips of 32 crops of 224 pixels.
 ON_GPU: Final = Bounds(256 * MIB, 256 * MIB, frames_at_once=64, crops_at_once=64, detection_batch=16)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoders:
-    """What decodes.
+    """Decoders of one worker.
 
     Attributes:
-        count: videos decoded at once.
-        threads: of each decoder on the processor.
-        on_gpu: what decodes on a GPU, where there is such.
+        count: number of videos decoded at once.
+        threads: number of CPU threads of each decoder.
+        on_gpu: decoding on the GPU, if it is used.
     """
 
     count: int
@@ -84,17 +84,17 @@ class PipelineScan:
     """Scans in this process, once.
 
     Args:
-        jobs: what to scan; taken one by one, whenever a decoder is free, from several threads but never from two at
-            once.
-        settings: what the scan does.
-        face_detector: the one that the settings name.
-        backends: one for each detector; closed at the end.
-        decoders: what decodes.
-        bounds: sizes of links and batches.
-        observer: of the pipeline.
+        jobs: videos to scan. They are taken one by one, whenever a decoder is free, from several threads but never from
+            two at once.
+        settings: settings of the scan.
+        face_detector: face detector that the settings name.
+        backends: backend of each detector, in order; closed at the end.
+        decoders: decoders of the videos.
+        bounds: sizes of queues and batches.
+        observer: hooks of the pipeline.
 
     Attributes:
-        progress: how far it is.
+        progress: progress so far.
     """
 
     def __init__(
@@ -138,16 +138,16 @@ class PipelineScan:
         )
 
     def __iter__(self) -> Iterator[tuple[VideoResult, ...]]:
-        """Run, for the results of one video after the other; leaving the loop early stops everything and waits."""
+        """Run, and yield the results of each video together; leaving the loop early stops and joins all threads."""
         with ExitStack() as stack:
             for backend in self._backends:
                 stack.callback(backend.close)
-            # Closed first: then no thread computes any more.
+            # Closed before the backends, so that no thread computes any more.
             for scored in stack.enter_context(closing(self._pipeline.results())):
                 yield scored.results
 
     def stage_times(self) -> list[StageTimes]:
-        """Return where the time went, stage by stage, so far."""
+        """Return the times of each stage so far."""
         return self._pipeline.times()
 
 
@@ -159,7 +159,7 @@ def _device_faces(face_detector: FaceDetector, on_gpu: DeviceDecoding | None) ->
 
 
 def _followers_maker(settings: ScanSettings, moved: Callable[[], None]) -> Callable[[VideoJob], list[Follower]]:
-    """Return a function that makes the followers of a video; it keeps no model alive."""
+    """Return a function that creates the followers of a video; it does not keep models alive."""
     specs = crop_specs_for([each.spec for each in settings.scoring], whole_pictures=settings.whole_pictures)
     sampling, stride, limits = settings.sampling, settings.stride, settings.limits
     if sampling.twice:

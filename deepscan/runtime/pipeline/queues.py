@@ -1,4 +1,4 @@
-"""First-in-first-out queues between threads, bounded in bytes, that can be stopped from anywhere."""
+"""First-in-first-out queues between threads, bounded in bytes, that any thread can stop."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Sized(Protocol):
-    """Anything that knows how much memory it keeps alive."""
+    """An item of a queue."""
 
     @property
     def nbytes(self) -> int:
-        """Bytes kept alive."""
+        """Number of bytes that the item keeps alive."""
 
 
 T = TypeVar("T", bound=Sized)
@@ -26,12 +26,11 @@ class Stopped(Exception):
 class BoundedQueue(Generic[T]):
     """A queue between stages.
 
-    An item larger than the bound passes when the queue is empty, so nothing blocks forever. The waiting times
-    say where a pipeline is slow: a waiting consumer has a slow producer, a blocked producer has a slow consumer.
+    An item larger than the bound passes when the queue is empty, so nothing blocks forever.
 
     Args:
-        max_bytes: producers wait while the items inside hold more than this.
-        producers: how many threads put items; after as many calls of `close` the queue ends.
+        max_bytes: largest total size of the items inside; producers wait for room.
+        producers: number of threads that put items; the queue ends after as many calls of `close`.
     """
 
     def __init__(self, *, max_bytes: int, producers: int = 1) -> None:
@@ -43,7 +42,7 @@ class BoundedQueue(Generic[T]):
         self._changed = threading.Condition()
 
     def put(self, item: T) -> float:
-        """Append an item; return the seconds that this had to wait for room.
+        """Append an item; return the seconds spent waiting for room.
 
         Raises:
             Stopped: `stop` was called.
@@ -60,10 +59,10 @@ class BoundedQueue(Generic[T]):
         return time.perf_counter() - started
 
     def get(self, most: int) -> tuple[list[T], float]:
-        """Wait for one item, then return what is there.
+        """Wait for an item, and take what is there.
 
         Returns:
-            One to `most` items, or none when the queue has ended; and the seconds that this had to wait.
+            One to `most` items, or none when the queue has ended; and the seconds spent waiting.
 
         Raises:
             Stopped: `stop` was called.
@@ -80,12 +79,12 @@ class BoundedQueue(Generic[T]):
         return taken, time.perf_counter() - started
 
     def size(self) -> tuple[int, int]:
-        """Return how many items are inside, and their bytes."""
+        """Return the number of items inside, and their total bytes."""
         with self._changed:
             return len(self._items), self._bytes
 
     def close(self) -> None:
-        """End the part of one producer, which puts no more items."""
+        """Announce that one producer puts no more items."""
         with self._changed:
             self._producers -= 1
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""Remarks in the reason of a result: what was not looked at, and how little the score rests on."""
+"""Remarks in the reason of a result: what was not scored, and on how little the score rests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def remarks(end: VideoFollowed, skipped: SkipSummary, spec: DetectorSpec) -> list[str]:
-    """Return remarks on what was not looked at in the video."""
+    """Return remarks on what was not scored in the video."""
     said = []
     if skipped.small_faces:
         count = _sightings(skipped.small_faces)
@@ -48,14 +48,14 @@ def _were(skipped: SkipSummary) -> str:
 
 
 def too_few_sightings(sightings: int, decoded: VideoDecoded, sampling: Sampling) -> str:
-    """Return why a score rests on too little for the label real or fake; empty if it rests on enough.
+    """Return why a score rests on too few sightings for the label real or fake; empty if it does not.
 
-    Of a picture, or a video of a single frame, one sighting is all that there can be.
+    In a picture, or a video of a single frame, one sighting is enough.
 
     Args:
-        sightings: in how many frames the face was found that decided.
-        decoded: the video.
-        sampling: which of its frames were looked at.
+        sightings: number of frames in which the deciding face was found.
+        decoded: end of the video.
+        sampling: sampling of its frames.
     """
     if sightings >= MIN_SIGHTINGS or _single_frame(decoded, sampling):
         return ""
@@ -66,14 +66,14 @@ def too_few_sightings(sightings: int, decoded: VideoDecoded, sampling: Sampling)
 
 
 def _single_frame(decoded: VideoDecoded, sampling: Sampling) -> bool:
-    """Tell whether the video has a single frame, although more were asked for and nothing was left out."""
+    """Tell whether the video has only one frame: more were asked for, and none was lost."""
     if decoded.frames != 1 or decoded.info is None:
         return False
     return decoded.info.still or (decoded.damage is None and sampling.asks_for_more_than(1))
 
 
 def _advice(frames: int, sampling: Sampling) -> str:
-    """Return how to have more of the video looked at, if that is possible."""
+    """Return how to have more frames searched, if that is possible."""
     if sampling.choice == "all":
         return ": use --detect-every 1" if frames >= MIN_SIGHTINGS and sampling.detect_every > 1 else ""
     if sampling.asks_for_more_than(frames):

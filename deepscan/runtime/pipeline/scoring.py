@@ -17,27 +17,27 @@ from deepscan.runtime.media.sampling import Sampling
 from deepscan.spec import DetectorSpec, LabelBand
 
 TRACKS_DETAILED = 64
-# Frames in which a face must have been found for a label to rest on it; one or two may be a dark profile, or no face.
+# Fewest sightings for a label to rest on a face; one or two may be a dark profile, or not a face.
 MIN_SIGHTINGS: Final = 3
-# Stands for the number of a track.
+# Number of the pool among the tracks.
 POOL: Final = -1
-# The course of a score is kept in segments of this width, which doubles when there are too many of them.
+# First width of the segments of a timeline, which doubles when there are too many of them.
 FIRST_WIDTH_SECONDS: Final = 1.0
 MAX_SEGMENTS: Final = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoringSettings:
-    """What every result of one detector shares.
+    """Settings of one detector for all videos of a scan.
 
     Attributes:
-        model: what results call the detector.
-        spec: the detector, with the label band in force.
-        aggregate: how tracks become one score.
-        decisive_frames: how many frames make a track that can decide the score.
-        sampling: which frames are looked at.
+        model: name of the detector in results.
+        spec: spec of the detector, with the label band in force.
+        aggregate: aggregation of tracks to one score.
+        decisive_frames: number of frames from which on a track can decide the score.
+        sampling: sampling of the frames.
         mirror: whether a crop's logit is averaged with that of its mirror image.
-        weights_sha256, settings_sha256: what the scores depend on.
+        weights_sha256, settings_sha256: hashes for the results.
     """
 
     model: str
@@ -56,11 +56,11 @@ class VideoScore:
 
     Attributes:
         score: probability of *fake*, in [0, 1].
-        tracks: how many tracks were scored.
-        clips: how many crops or clips were scored.
-        sightings: in how many frames a face was found of what decided; counted up to `MIN_SIGHTINGS`.
-        peak: the most suspicious segment of the tracks that decided.
-        details: the tracks long enough to decide, highest score first; then those that were pooled.
+        tracks: number of scored tracks.
+        clips: number of scored crops or clips.
+        sightings: number of frames in which the deciding face was found, counted up to `MIN_SIGHTINGS`.
+        peak: most suspicious segment of the tracks that decided.
+        details: tracks long enough to decide, highest score first; then the pooled ones.
     """
 
     score: float
@@ -73,7 +73,7 @@ class VideoScore:
 
 @dataclass(slots=True)
 class Bin:
-    """What fell into one stretch of time: the time of its first and last value, their sum and number."""
+    """Values of one period: time of the first and the last one, their sum and their number."""
 
     start_seconds: float
     end_seconds: float
@@ -87,14 +87,14 @@ class Bin:
 
 
 class Timeline:
-    """Collects values in bins of one second; when there are too many bins, pairs are joined and the width doubles."""
+    """Values in bins of one second; when there are too many bins, pairs are joined and the width doubles."""
 
     def __init__(self) -> None:
         self._width = FIRST_WIDTH_SECONDS
         self._bins: dict[int, Bin] = {}
 
     def join(self, part: Bin) -> None:
-        """Add what fell into a stretch of time; it counts where it starts. Stretches may come in any order."""
+        """Add the values of a period to the bin in which it starts; periods may come in any order."""
         _join(self._bins, int(part.start_seconds // self._width), part)
         while len(self._bins) > MAX_SEGMENTS:
             self._width *= 2
@@ -104,7 +104,7 @@ class Timeline:
             self._bins = halved
 
     def bins(self) -> list[Bin]:
-        """Return the bins that hold values, in the order of time."""
+        """Return the bins that hold values, in chronological order."""
         return [self._bins[number] for number in sorted(self._bins)]
 
 
@@ -118,16 +118,16 @@ def _join(bins: dict[int, Bin], number: int, part: Bin) -> None:
 
 @dataclass(slots=True)
 class _Track:
-    """A track while it lasts, or several together.
+    """Sums of a track, or of several together.
 
     Attributes:
-        total: sum of what the spec pools: logits or scores.
-        clips: crops or clips.
-        frames: that they show; one in two clips counts twice.
-        sightings: frames in which its face was found.
-        latest: position of the last of them.
-        seen_at: positions of the first of them, no more than count.
-        timeline: the course of the score.
+        total: sum of the logits or scores, whichever the spec pools.
+        clips: number of crops or clips.
+        frames: number of frames in them; a frame in two clips counts twice.
+        sightings: number of frames in which the face was found.
+        latest: position of the last sighting.
+        seen_at: positions of the first sightings, at most `MIN_SIGHTINGS`.
+        timeline: values over time.
     """
 
     total: float = 0.0
@@ -139,7 +139,7 @@ class _Track:
     timeline: Timeline = field(default_factory=Timeline)
 
     def see(self, positions: Iterable[int]) -> None:
-        """Count the sightings of a crop or clip; those of one before are not counted again."""
+        """Count the sightings of a crop or clip that earlier ones did not have."""
         for position in positions:
             if position > self.latest:
                 self.latest = position
@@ -148,7 +148,7 @@ class _Track:
                     self.seen_at.add(position)
 
     def absorb(self, other: _Track) -> None:
-        """Take in another track's crops."""
+        """Add another track."""
         self.total += other.total
         self.clips += other.clips
         self.frames += other.frames
@@ -159,12 +159,12 @@ class _Track:
 
 
 class ScoreAggregator:
-    """Collects the logits of one video, and makes its score of them.
+    """Aggregates the logits of one video to its score.
 
     Track score: mean over its crops of the logit (then calibrated) or of the score, as the spec says.
     Video score: the highest track score (`max`), or the mean over all crops of all tracks (`mean`). A maximum over
     many short tracks would grow with their number and their noise, so tracks of fewer than `decisive_frames` frames are
-    pooled: together they count as one track, if they have so many frames in all or if there is no longer one.
+    pooled. The pool counts as one track if it has that many frames, or if there is no other track.
     Glimpses, see `TracksEnded`, count only if there is nothing else.
     """
 
@@ -184,15 +184,15 @@ class ScoreAggregator:
         frames: int,
         sightings: Iterable[int],
     ) -> None:
-        """Take the logit of one crop or clip of a track.
+        """Add the logit of one crop or clip.
 
         Args:
-            track: its number.
+            track: number of its track.
             start_seconds: time of its first frame.
             end_seconds: time of its last frame.
-            logit: of the detector.
-            frames: how many frames of the video it shows.
-            sightings: positions of those in which the face was found, ascending.
+            logit: output of the detector.
+            frames: number of frames in it.
+            sightings: positions of the frames in which the face was found, ascending.
         """
         value = logit if self._spec.pooling == "logit" else self._spec.calibration.score(logit)
         found = self._open.setdefault(track, _Track())
@@ -203,14 +203,14 @@ class ScoreAggregator:
         found.timeline.join(Bin(start_seconds, end_seconds, value, 1))
 
     def end(self, tracks: Iterable[int], *, glimpses: Collection[int] = ()) -> None:
-        """Close tracks, some of which were glimpses; those that never had a crop are ignored."""
+        """Close tracks, of which some may be glimpses; tracks without a crop are ignored."""
         for number in tracks:
             track = self._open.pop(number, None)
             if track is not None:
                 (self._glimpses if number in glimpses else self._tracks).close(number, track)
 
     def finish(self) -> VideoScore | None:
-        """Close the open tracks and return the score, or None if there was not a single crop."""
+        """Close the open tracks and return the score, or None if there was no crop."""
         self.end(sorted(self._open))
         return self._tracks.result() or self._glimpses.result()
 
@@ -219,10 +219,10 @@ class ScoreAggregator:
 
 
 class _Tally:
-    """The score of the tracks that are closed.
+    """Score of closed tracks.
 
     Args:
-        score: turns a mean of what is pooled into a probability.
+        score: function from a mean of logits or scores to a probability.
         aggregate, decisive_frames: see `ScoreAggregator`.
     """
 
@@ -237,7 +237,7 @@ class _Tally:
         self._peak: Segment | None = None
 
     def close(self, number: int, track: _Track) -> None:
-        """Take in a track."""
+        """Add a closed track."""
         segments = self._segments(track)
         decides = track.frames >= self._decisive_frames
         result = TrackResult(
@@ -262,7 +262,7 @@ class _Tally:
             heapq.heappop(self._best)
 
     def result(self) -> VideoScore | None:
-        """Return the score of all of them, or None if there are none."""
+        """Return the score, or None if there are no tracks."""
         if not self._tracks:
             return None
         if self._short.clips and (self._short.frames >= self._decisive_frames or self._highest is None):
@@ -286,7 +286,7 @@ class _Tally:
         )
 
     def _decide(self, track: _Track, number: int) -> None:
-        """Let a track, or the pool of short ones, take part in the maximum; of equal ones the better seen counts."""
+        """Include a track, or the pool, in the maximum; of equal scores the one with more sightings wins."""
         score = self._score(track.total / track.clips)
         rank = score, len(track.seen_at)
         if self._highest is None or rank > (self._highest[0], len(self._highest[1].seen_at)):
@@ -312,10 +312,7 @@ def _took_part(result: TrackResult, decider: int) -> bool:
 
 
 def peak_segment(segments: tuple[Segment, ...]) -> Segment:
-    """Return the segment with the highest score, leaving out those with too few crops to trust.
-
-    A segment counts if it holds at least half as many crops as the median segment.
-    """
+    """Return the segment with the highest score among those with at least half as many crops as the median one."""
     enough = statistics.median(segment.clips for segment in segments) / 2
     return max((segment for segment in segments if segment.clips >= enough), key=lambda segment: segment.score)
 
@@ -328,7 +325,7 @@ def label_of(score: float, band: LabelBand) -> Label:
 
 
 def band_with_threshold(band: LabelBand, threshold: float | None) -> LabelBand:
-    """Return the band in which *fake* begins at `threshold`; *real* never reaches beyond it."""
+    """Return the band with `fake_from` at `threshold`, and `real_below` at most there."""
     if threshold is None:
         return band
     return LabelBand(real_below=min(band.real_below, threshold), fake_from=threshold)

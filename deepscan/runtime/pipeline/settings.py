@@ -1,4 +1,4 @@
-"""Settings of a scan: its options resolved against the detectors, and the hash of all that a score depends on."""
+"""Settings of a scan: its options resolved against the detectors, with the hash of everything a score depends on."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ if TYPE_CHECKING:
     from deepscan.runtime.system.machine import Device
     from deepscan.spec import DetectorSpec
 
-# Goes into `settings_sha256`: raised whenever the same settings begin to mean other scores or labels.
+# Part of `settings_sha256`; incremented whenever the same settings give other scores or labels.
 SCORING_VERSION: Final = 4
-# Fields of a spec that change neither scores nor labels, or are in force in another form.
+# Fields of a spec that change neither scores nor labels, or that are hashed in another form.
 NOT_SCORING: Final = frozenset(["schema", "title", "paper"])
 QUICK_FRAMES: Final = 32
 QUICK_CLIPS: Final = 4
-# Frames that make a track decisive; shorter ones are pooled. Of clip detectors, as many as make a clip.
+# Frames of a decisive track, with frame detectors; clip detectors need the frames of a clip.
 DECISIVE_CROPS_DENSE: Final = 12
 DECISIVE_CROPS_SPARSE: Final = 3
-# Larger than any picture: faces are searched for at the video's own size.
+# Larger than any picture, so that faces are searched for at the video's own size.
 FULL_SIDE: Final = 1 << 20
 UNTRAINED: Final = " (untrained)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanSettings:
-    """What a scan does.
+    """Settings of a scan.
 
     Attributes:
-        manifests: records of the detectors.
-        scoring: how each detector scores, in the same order.
-        sampling: which frames.
-        face_detector: what finds the faces.
-        face_detector_identity: all that its answers depend on.
-        detection_side: longer side of the pictures it searches, in pixels, at most.
-        stride: with unbroken tracks, frames between the starts of two clips.
-        largest_face: only the largest face of each frame counts.
-        whole_pictures: every picture is the crop of a face already.
-        limits: how much one input may ask for.
+        manifests: manifests of the detectors.
+        scoring: scoring settings of the detectors, in the same order.
+        sampling: sampling of the frames.
+        face_detector: name of the face detector.
+        face_detector_identity: everything that its detections depend on.
+        detection_side: longer side of the pictures that it searches, in pixels, at most.
+        stride: number of frames between the starts of two clips, for unbroken tracks.
+        largest_face: whether only the largest face of each frame counts.
+        whole_pictures: whether every picture is already the crop of a face.
+        limits: limits of one input.
     """
 
     manifests: tuple[Manifest, ...]
@@ -78,11 +78,11 @@ class ScanSettings:
 
 
 def resolve_settings(options: ScanOptions) -> ScanSettings:
-    """Settle everything, from the records and the hashes of the detectors alone: nothing is loaded.
+    """Resolve options, from the manifests and hashes of the detectors; no detector is loaded.
 
     Raises:
         UsageError: the options contradict each other or the detectors.
-        ModelError: a detector cannot be found, or is not what its record says.
+        ModelError: a detector cannot be found, or does not match its manifest.
     """
     models = options.model
     if not models or not all(models) or len(set(models)) < len(models):
@@ -134,7 +134,7 @@ def _refuse_contradictions(specs: Sequence[DetectorSpec], options: ScanOptions) 
 
 
 def _models(manifests: Sequence[Manifest]) -> list[str]:
-    """Return what results call the detectors: with the hash where one detector is there with several weights."""
+    """Return the detectors' names in results, with a hash if one detector is used with several weights."""
     names = [manifest.spec.name for manifest in manifests]
     models = []
     for name, manifest in zip(names, manifests, strict=True):
@@ -177,7 +177,7 @@ def _scoring(model: str, manifest: Manifest, settings: ScanSettings, options: Sc
 
 
 def _in_force(spec: DetectorSpec, options: ScanOptions) -> DetectorSpec:
-    """Return the spec with what the sampling mode and the options put in its place."""
+    """Return the spec with the values that the sampling mode and the options override."""
     smallest, shortest = spec.min_face_pixels, spec.min_frames
     if options.mode == "paper":
         smallest, shortest = spec.paper.min_face_pixels, spec.paper.min_frames
@@ -192,7 +192,7 @@ def _in_force(spec: DetectorSpec, options: ScanOptions) -> DetectorSpec:
 def _settings_sha256(
     spec: DetectorSpec, settings: ScanSettings, *, precision: Precision, mirror: bool, aggregate: Aggregate
 ) -> str:
-    """Hash all that a score and its label depend on, besides the video and the weights."""
+    """Hash everything that a score and its label depend on besides the video and the weights."""
     counted = {
         "version": SCORING_VERSION,
         "spec": {name: value for name, value in json.loads(spec.to_json()).items() if name not in NOT_SCORING},

@@ -1,4 +1,4 @@
-"""The first stages of the pipeline, from a file to its faces. Nothing here knows of threads."""
+"""The first stages of the pipeline, from a file to its faces, as functions that are free of threads."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ if TYPE_CHECKING:
     from deepscan.runtime.media.sampling import Sampling
     from deepscan.runtime.pipeline.pipeline import Progress
 
-# Measured on a CPU: batches beyond this leave the cache and cost more per picture (benchmarks/README.md).
+# On a CPU larger batches exceed the cache and cost more per picture (benchmarks/README.md).
 DETECTION_BATCH = 4
 
-# Nothing of a face lies further outside than this, in units of the picture's longer side.
+# Faces further outside the picture than this are impossible, in units of its longer side.
 MOST_OUTSIDE = 4
 
 OpenVideo = Callable[[str], AbstractContextManager["Reader"]]
 
 
 class DecodeStage:
-    """Turns a job into frame tasks and the end of the video. Never raises for what may be wrong with a file.
+    """Turns a job into frame tasks and the end of the video; never raises for a fault of the file.
 
     Args:
-        open_video: opens a file by its path.
-        sampling: which frames.
-        detection_side: faces are searched for in a picture whose longer side is at most this many pixels.
-        on_cpu: opens a file whose first decoder, on a GPU, gave up; the video is then begun again.
-        limits: of frames and duration; what opens the files holds them to the others.
+        open_video: function that opens a file by its path.
+        sampling: sampling of the frames.
+        detection_side: longer side of the pictures that are searched for faces, in pixels, at most.
+        on_cpu: function that opens a file whose decoder on the GPU gave up, to begin the video again.
+        limits: limits of frames and duration; `open_video` checks the others.
         moved: called for every frame.
     """
 
@@ -124,11 +124,11 @@ class DecodeStage:
             failure = error
         except (MemoryError, DeepscanError, DecoderLost):
             raise
-        except Exception as error:  # a stranger's file may surprise any library; it must not end a run of days
+        except Exception as error:  # an unforeseen error of a library must not end a long scan
             failure = UnreadableInput(f"Decoding it failed in an unforeseen way ({error!r}): please report this file.")
         read = watch.read()
         failure = read.failure or failure
-        # Why a file cannot be reached says nothing about what it holds.
+        # Being unreachable says nothing about the content of a file.
         job.content = None if isinstance(failure, UnreachableInput) else read.content
         if read.changed and failure is not None:
             failure = type(failure)(f"{str(failure).removesuffix('.')}; {CHANGED}.")
@@ -160,11 +160,11 @@ def _opened(open_video: OpenVideo, path: str, watch: FileWatch) -> Iterator[Read
 
 @dataclass(frozen=True, slots=True)
 class DeviceFaces:
-    """What the faces stage uses for frames on a device.
+    """Parts of the faces stage for frames on a device.
 
     Attributes:
-        detector: searches them.
-        work: makes their crops; the same that the frames' pictures have.
+        detector: face detector for such frames.
+        work: queue of work that makes the crops, shared with the decoding of the frames.
     """
 
     detector: DeviceFaceDetector
@@ -172,14 +172,14 @@ class DeviceFaces:
 
 
 class FacesStage:
-    """Turns frame tasks into crops and clips: detects in batches over all videos, then tracks and crops video by video.
+    """Turns frame tasks into crops and clips: detects in batches over all videos, then tracks and crops per video.
 
     Args:
-        detector: finds the faces.
-        followers: makes what follows the faces of one video, for all detectors.
-        progress: counts frames and faces.
-        device: what it uses for frames whose planes lie on a device, if there are any.
-        batch: pictures searched together, at most.
+        detector: face detector.
+        followers: function that creates the followers of one video, for all detectors.
+        progress: counter of frames and faces.
+        device: parts for frames on a device, if there are any.
+        batch: largest number of pictures searched together.
     """
 
     def __init__(
@@ -200,12 +200,12 @@ class FacesStage:
         self._rewound: set[int] = set()
 
     def __call__(self, messages: Sequence[ToFaces]) -> Iterator[ToInfer]:
-        """Search the frames that are to be searched, and follow the faces."""
+        """Search frames for faces, and follow the faces."""
         if self._device is None:
             for found in self._followed(messages):
                 self._progress.move()
                 yield found
-        else:  # crops on a device are asked for one by one and made together
+        else:  # crops on a device are requested one by one and made together
             made = list(self._followed(messages))
             self._device.work.finish()
             yield from made
@@ -225,7 +225,7 @@ class FacesStage:
                 del self._followers[job.index]
                 self._rewound.discard(job.index)
             elif isinstance(message, Restarted):
-                if not job.abandoned:  # else what they know stays true, and the second decoder stops at once
+                if not job.abandoned:  # otherwise the followers stay valid, and the second decoder stops at once
                     del self._followers[job.index]
                 self._rewound.discard(job.index)
                 yield message
@@ -242,7 +242,7 @@ class FacesStage:
                 job.abandoned = job.abandoned or all(follower.over_limit for follower in followers)
 
     def _detected(self, tasks: Sequence[FrameTask]) -> list[Faces]:
-        """Search pictures of one shape together; return their faces in pixels of the upright frames."""
+        """Return the faces of each frame, in pixels of the upright frames; pictures of one shape form a batch."""
         together: dict[tuple[object, ...], list[int]] = defaultdict(list)
         for number, task in enumerate(tasks):
             assert task.small is not None
@@ -256,7 +256,7 @@ class FacesStage:
         return [_in_frame(found[number], task) for number, task in enumerate(tasks)]
 
     def _faces_of(self, smalls: Sequence[Any]) -> list[Faces]:
-        """Search pictures of one shape, all of them on the device or none."""
+        """Return the faces of pictures of one shape, all or none of which lie on the device."""
         if isinstance(smalls[0], DeviceFrame):
             assert self._device is not None
             return self._device.detector.detect_frames(smalls)
@@ -270,7 +270,7 @@ def _end(end: VideoDecoded, followers: Sequence[Follower]) -> VideoFollowed:
 
 
 def _in_frame(faces: Faces, task: FrameTask) -> Faces:
-    """Turn faces in pixels of the searched picture into faces of the upright frame, without impossible ones."""
+    """Scale faces from the searched picture to the upright frame, and drop impossible ones."""
     assert task.small is not None
     height, width = task.small.shape[:2]
     numbers = np.concatenate([faces.boxes, faces.landmarks.reshape(len(faces), 10)], axis=1)

@@ -1,10 +1,9 @@
 """Traces: a record of what each thread did when, for chrome://tracing and https://ui.perfetto.dev.
 
-The format is Chrome's trace event format.
- Its object form is used: {"traceEvents": [...]}, one event on each line. Phase "X" is something that took time,
-"C" a counter, "M" the name of a process or a thread; times are microseconds. Whatever is written ends with the brackets
-that close the file, and what comes next overwrites them: so the file is valid JSON at any time, also after an interrupt
-or a kill, which loses what is still in the buffer.
+The format is the object form of Chrome's trace event format: {"traceEvents": [...]}, one event per line. Phase "X" is
+something that took time, "C" a counter, "M" the name of a process or a thread; times are microseconds. Every write ends
+with the closing brackets, which the next one overwrites. So the file is valid JSON at any time; a kill loses only what
+is still in the buffer.
 """
 
 from __future__ import annotations
@@ -32,30 +31,30 @@ Value: TypeAlias = str | int | float
 HEAD: Final = b'{"displayTimeUnit":"ms","traceEvents":[\n'
 TAIL: Final = b"\n]}\n"
 BUFFER_BYTES: Final = 1 << 18
-# Viewers load the whole file; beyond this none of them can show it, and a scan of days must not fill the disk.
+# Viewers cannot load larger files, and a long scan must not fill the disk.
 MOST_BYTES: Final = 1 << 30
-# Undecodable bytes of a file's name, which JSON cannot hold.
+# Undecodable bytes of file names, which JSON cannot hold.
 SURROGATES: Final = re.compile("[\ud800-\udfff]")
-# Shorter waits get no event of their own; what a call waited for in all is among its details.
+# Shorter waits get no event of their own; the details of a call have the sum of its waits.
 SHORTEST_SECONDS: Final = 100e-6
-# The size of a queue is written at most so often.
+# Least time between two values of the size of a queue.
 COUNTER_SECONDS: Final = 0.01
 
 
 class TraceWriter:
-    """Writes the events of one process to a file of its own, from any thread, with a bounded buffer.
+    """Writes the events of one process to a file, from any thread, with a bounded buffer.
 
-    Times are `time.perf_counter()`, which on Linux runs alike in all processes: so `joined` needs to change nothing.
-    A disk that fills up, or too much to be shown, ends the trace and not the scan: see `problem`.
+    Times are `time.perf_counter()`, which on Linux is the same clock in all processes. A full disk, or a file that is
+    too large, ends the trace but not the scan; see `problem`.
 
     Args:
-        path: of the file; an older trace there is replaced, nothing else is.
-        pid: number of the process, or any other that no writer of the same trace has.
-        name: of the process, as viewers show it.
-        most_bytes: the file stops growing there.
+        path: path of the file; only an older trace is replaced.
+        pid: process ID, or any other number that is unique among the writers of a trace.
+        name: name of the process in viewers.
+        most_bytes: largest size of the file.
 
     Raises:
-        OutputError: the file cannot be written, or there is another file that is not a trace.
+        OutputError: the file cannot be written, or exists and is not a trace.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, pid: int, name: str, most_bytes: int = MOST_BYTES) -> None:
@@ -73,7 +72,7 @@ class TraceWriter:
         self.flush()
 
     def track(self) -> int:
-        """Return the number of the calling thread's track, which has the thread's name."""
+        """Return the number of the calling thread's track in the trace."""
         name = threading.current_thread().name
         with self._lock:
             known = self._tracks.get(name)
@@ -85,30 +84,30 @@ class TraceWriter:
         return number
 
     def took(self, name: str, category: str, started: float, seconds: float, **details: Value) -> None:
-        """Write that the calling thread did something.
+        """Write an event of the calling thread that took time.
 
         Args:
-            name: what.
-            category: what viewers can select by.
-            started: `time.perf_counter()` when it began.
-            seconds: how long it took.
-            details: shown when it is selected; undecodable bytes in text are replaced.
+            name: name of the event.
+            category: category by which viewers can select events.
+            started: `time.perf_counter()` at the beginning.
+            seconds: duration.
+            details: details that viewers show; undecodable bytes in text are replaced.
         """
         args = {key: _text(value) if isinstance(value, str) else value for key, value in details.items()}
         times = {"ts": _microseconds(started), "dur": _microseconds(seconds)}
         self._write({"ph": "X", "name": name, "cat": category, "tid": self.track(), **times, "args": args})
 
     def counted(self, name: str, at: float, values: Mapping[str, int]) -> None:
-        """Write the values of a counter at `time.perf_counter()`; several are drawn on top of each other."""
+        """Write the values of a counter at a time of `time.perf_counter()`; viewers stack several values."""
         self._write({"ph": "C", "name": name, "tid": 0, "ts": _microseconds(at), "args": dict(values)})
 
     def flush(self) -> None:
-        """Write what waits in the buffer."""
+        """Write the buffer."""
         with self._lock:
             self._flush()
 
     def close(self) -> None:
-        """Write what waits, and close the file; nothing more can be written. May be called again."""
+        """Write the buffer and close the file; further calls do nothing."""
         with self._lock:
             if self._file >= 0:
                 self._flush()
@@ -145,14 +144,14 @@ class TraceWriter:
 
 
 def joined(parts: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str]) -> None:
-    """Join the traces of several processes to one, and delete them; parts that never came to be are left out.
+    """Join the traces of several processes, and delete these; missing parts are ignored.
 
     Args:
-        parts: what closed or killed `TraceWriter`s have written.
-        path: of the result; an older trace there is replaced, nothing else is. May not be among the parts.
+        parts: paths of files that closed or killed `TraceWriter`s have written.
+        path: path of the joined trace, which must not be one of the parts; only an older trace is replaced.
 
     Raises:
-        OutputError: the file cannot be written, or there is another file that is not a trace; the parts are kept.
+        OutputError: the file cannot be written, or exists and is not a trace; the parts are kept.
     """
     target = os.fspath(path)
     descriptor = _opened(target)
@@ -176,10 +175,10 @@ def joined(parts: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str]
 
 
 class PipelineTrace(PipelineObserver):
-    """Writes what the threads of one pipeline do.
+    """Writes the events of a pipeline's threads.
 
     Args:
-        writer: of this process; its owner closes it.
+        writer: writer of this process; the caller closes it.
     """
 
     def __init__(self, writer: TraceWriter) -> None:
@@ -202,7 +201,7 @@ class PipelineTrace(PipelineObserver):
         self._writer.took(name, "busy", started, elapsed, **details)
 
     def queue_changed(self, name: str, queue: BoundedQueue[Any]) -> None:
-        """Write the size of a queue, unless that was done a moment ago."""
+        """Write the size of a queue, at most every `COUNTER_SECONDS`."""
         now = time.perf_counter()
         with self._lock:
             if now - self._counted.get(name, -math.inf) < COUNTER_SECONDS:
@@ -213,15 +212,15 @@ class PipelineTrace(PipelineObserver):
         self._writer.counted(f"{name}: items", now, {"items": items})
 
     def ended(self) -> None:
-        """Write what waits in the buffer."""
+        """Write the buffer."""
         self._writer.flush()
 
 
 class Trace:
-    """The trace of a scan in a file, of which each process writes a part.
+    """Trace of a scan, of which each process writes a part.
 
     Args:
-        path: of the file.
+        path: path of the file.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -229,28 +228,28 @@ class Trace:
         self._parts: list[str] = []
 
     def check(self) -> None:
-        """Begin the file, so that an error comes now and not after days.
+        """Create the file, so that errors are found before the scan.
 
         Raises:
-            OutputError: the file cannot be written, or is something else than a trace.
+            OutputError: the file cannot be written, or exists and is not a trace.
         """
         TraceWriter(self._path, pid=os.getpid(), name="deepscan").close()
 
     def check_only(self) -> None:
-        """Raise the error that would prevent the file, without writing anything.
+        """Check like `check`, but without writing anything.
 
         Raises:
-            OutputError: the file cannot be written, or is something else than a trace.
+            OutputError: the file cannot be written, or exists and is not a trace.
         """
         refuse_unwritable(self._path, begins=HEAD, kind="trace")
 
     def part(self) -> str:
-        """Return the path of a file for one more process; `finish` joins them."""
+        """Return the path of the part of one more process."""
         self._parts.append(f"{self._path}.part{len(self._parts) + 1}")
         return self._parts[-1]
 
     def finish(self) -> None:
-        """Join the parts that the processes have written."""
+        """Join the parts."""
         there = [part for part in self._parts if os.path.exists(part)]
         if there:
             joined(there, self._path)
