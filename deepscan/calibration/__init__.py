@@ -1,1 +1,1 @@
-"""From a float32 graph to one of 8-bit integers: ranges seen on real crops, where to quantize, and where not to."""
+"""Quantization of float32 graphs to 8-bit integers: ranges on real crops, placement and sensitivity."""

@@ -1,6 +1,6 @@
-"""Layer sensitivity: which nodes must stay in float32, found with few runs of the graph and fewer parity checks.
+"""Layer sensitivity: the nodes that must stay in float32, found with few runs of the graph and fewer parity checks.
 
-Nothing here depends on graphs: nodes are names, in the order of the graph.
+Nodes are names, in the order of the graph; nothing here depends on ONNX.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Holds: TypeAlias = Callable[[Sequence[str]], bool]
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Consecutive nodes, and how much the logit moves when they alone are in 8 bits."""
+    """Consecutive nodes, and the change of the logit when they alone are in 8 bits."""
 
     nodes: tuple[str, ...]
     effect: float
@@ -36,13 +36,13 @@ def nodes_for_fp32(nodes: Sequence[str], effect: Effect, holds: Holds) -> tuple[
     return to 8 bits, the least sensitive first. There are at most MOST_CHECKS parity checks.
 
     Args:
-        nodes: all that can be in 8 bits.
+        nodes: all nodes that can compute in 8 bits.
         effect: called at most MOST_RUNS times, see `most_sensitive_first`.
-        holds: makes a parity check.
+        holds: parity check.
 
     Returns:
-        The nodes to keep in float32, the most sensitive first; empty where the budget holds without; None where it
-        holds only with nothing in 8 bits, or not even then.
+        The nodes to keep in float32, the most sensitive first; empty if the budget holds without any; None if it does
+        not hold with any node in 8 bits.
     """
     if holds(()):
         return ()

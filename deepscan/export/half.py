@@ -1,4 +1,4 @@
-"""Graphs in float16 with some nodes in float32, and float32 graphs that show on a CPU what those compute."""
+"""Graphs in float16 with some nodes in float32, and float32 graphs that emulate them on a CPU."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from onnx import NodeProto, TensorProto, defs, helper, numpy_helper
 from deepscan.runtime.artifacts.artifacts import HALF_SUFFIX
 from deepscan.runtime.artifacts.graph_index import DATA_MOVEMENT_OPS, GraphIndex, unused_name
 
-# Operators whose output holds values that they were given, or their negatives: float16 values pass without rounding.
+# Operators whose output holds values of their inputs, or their negatives: float16 values pass without rounding.
 EXACT_OPS: Final = DATA_MOVEMENT_OPS | frozenset("Abs Clip Concat Max Min Neg ReduceMin Relu Tile Where".split())
-# Operators that look at the shape of a tensor only, so that its type does not matter.
+# Operators that read only the shape of a tensor, whatever its type.
 SHAPE_OPS: Final = frozenset({"Shape", "Size"})
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Inputs and outputs, by position, that are float16 when a node computes in float16; the others keep their types.
+    """Positions of the inputs and outputs that become float16 when a node does, as ONNX's operator definitions allow.
 
-    ONNX's operator definitions decide. A node without any cannot compute in float16.
+    A node without any cannot compute in float16.
     """
 
     inputs: frozenset[int] = frozenset()
@@ -36,7 +36,7 @@ class Places:
 
 
 def half_places(index: GraphIndex) -> list[Places]:
-    """Return for each node of a float32 graph, in order, where it can have float16."""
+    """Return the places of each node of a float32 graph, in order."""
     versions = {entry.domain: entry.version for entry in index.model.opset_import}
     floats = index.floats | index.weights.keys()
     return [_places(node, floats, versions) for node in index.nodes]
@@ -65,12 +65,12 @@ def _places(node: NodeProto, floats: Collection[str], versions: dict[str, int]) 
 def halved(index: GraphIndex, fp32_nodes: Collection[str]) -> onnx.ModelProto:
     """Return the graph with its arithmetic in float16.
 
-    The graph is strongly typed: all floating-point inputs of a node have one type, and a Cast stands wherever types
-    meet; a tensor is cast once, however many nodes read it. Weights are stored in the type in which they are used.
-    What ONNX allows in float32 only (the scales of a Resize, a whole operator) stays in float32.
+    The graph is strongly typed: all floating-point inputs of a node have one type, with a Cast wherever types meet. A
+    tensor is cast once, however many nodes read it. Weights are stored in the type in which they are used. Inputs and
+    operators that ONNX defines only for float32, such as the scales of a Resize, stay in float32.
 
     Args:
-        index: of a float32 graph. Inputs and outputs keep their names and types.
+        index: index of a float32 graph, whose inputs and outputs keep their names and types.
         fp32_nodes: names of the nodes that compute in float32.
     """
     return _Writer(index, fp32_nodes, emulate=False).written()
@@ -83,8 +83,8 @@ def emulated(index: GraphIndex, fp32_nodes: Collection[str]) -> onnx.ModelProto:
     shows nothing about half precision. Here every tensor that would be float16 is cast to it and back, which ONNX
     Runtime keeps, and weights are rounded. Sums inside a node are in float32, as in the usual tensor core kernels.
 
-    The emulation errs on the safe side where GPUs fuse a convolution with what follows and round once, not after every
-    node. It does not cover kernels that also sum in float16.
+    The emulation is pessimistic where GPUs fuse a convolution with the nodes behind it and round only once. It does not
+    cover kernels that also sum in float16.
     """
     return _Writer(index, fp32_nodes, emulate=True).written()
 
@@ -92,13 +92,13 @@ def emulated(index: GraphIndex, fp32_nodes: Collection[str]) -> onnx.ModelProto:
 def store_exact_halves(model: onnx.ModelProto) -> int:
     """Store as float16, and widen on load, every float32 tensor whose values all survive that unchanged.
 
-    Files become smaller without any loss: runtimes fold the widening into a constant when they load the model.
+    Files become smaller without loss: runtimes fold the widening into a constant when they load the model.
 
     Args:
         model: changed in place.
 
     Returns:
-        Number of tensors that were changed.
+        Number of changed tensors.
     """
     casts = []
     for tensor in model.graph.initializer:
@@ -119,14 +119,14 @@ def store_exact_halves(model: onnx.ModelProto) -> int:
 
 
 class _Writer:
-    """Writes nodes one after another, with the casts between them."""
+    """Writer of nodes, in order, with the casts between them."""
 
     def __init__(self, index: GraphIndex, fp32_nodes: Collection[str], *, emulate: bool) -> None:
         self.index = index
         self.emulate = emulate
         self.outputs = {output.name for output in index.model.graph.output}
         self.nodes: list[NodeProto] = []
-        # Name under which a tensor exists in float16 (True) or float32 (False).
+        # Names of the float16 (True) and float32 (False) versions of each tensor.
         self.names: dict[tuple[str, bool], str] = {(given.name, False): given.name for given in index.model.graph.input}
         self.taken = {name for node in index.nodes for name in (*node.input, *node.output)} | self.outputs
         self.places = [
@@ -152,7 +152,7 @@ class _Writer:
             for half in sorted(kinds):
                 value = self.index.weights[name]
                 if half:
-                    with np.errstate(over="ignore"):  # infinity, as a GPU would have it
+                    with np.errstate(over="ignore"):  # infinity, as on a GPU
                         value = value.astype(np.float16)
                 own = name if len(kinds) == 1 or not half else unused_name(f"{name}.half", self.taken)
                 self.names[name, half] = own
@@ -164,7 +164,7 @@ class _Writer:
         made.CopyFrom(node)
         for index, name in enumerate(node.input):
             if name in self.index.weights or name in self.index.floats:
-                made.input[index] = self._there(name, index in places.inputs, any_type=node.op_type in SHAPE_OPS)
+                made.input[index] = self._converted(name, index in places.inputs, any_type=node.op_type in SHAPE_OPS)
         if node.op_type == "Cast" and places.outputs and not self.emulate:
             for attribute in made.attribute:
                 if attribute.name == "to":
@@ -192,8 +192,8 @@ class _Writer:
                 self._cast(given, name, TensorProto.FLOAT)
                 self.names[name, False] = name
 
-    def _there(self, name: str, half: bool, *, any_type: bool) -> str:
-        """Return the name of a tensor in the type that a node needs, and cast it first where necessary."""
+    def _converted(self, name: str, half: bool, *, any_type: bool) -> str:
+        """Return the name of a tensor in the type that a node needs, after a cast if necessary."""
         if any_type and (name, not half) in self.names:
             half = not half
         if (name, half) not in self.names:

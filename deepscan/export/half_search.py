@@ -1,4 +1,4 @@
-"""Half precision wherever it does no harm: which nodes stay in float32 is measured, never written by hand."""
+"""Half precision within the parity budget: the nodes that stay in float32 are found by measurement."""
 
 from __future__ import annotations
 
@@ -23,35 +23,33 @@ from deepscan.wording import counted
 log = logging.getLogger(__name__)
 
 LARGEST_HALF: Final = 65504.0
-# Other crops than those measured may give larger values, and beyond the end of float16 there is no gradual loss. In
-# four networks, no tensor reached more than twice on 112 other crops what it had reached on 16; this is twice that.
+# Other crops may give larger values than the measured ones, and float16 overflows without a gradual loss. In four
+# networks, no tensor reached more than twice its value on 16 crops on 112 others; this is twice that factor.
 HEADROOM: Final = 4.0
 MEANS: Final = frozenset({"ReduceMean", "GlobalAveragePool"})
 PARTS: Final = 8
 # Each parity check runs the graph over all samples.
 MOST_CALLS: Final = 40
-# Nodes that are chosen by what they do on the samples do a little less on others.
+# Nodes are chosen by their effect on the samples, and have less effect on others.
 SEARCH_SHARE: Final = 0.5
 
 
 def half_precision(model: onnx.ModelProto, check: ParityFunction, items: NDArray[np.uint8]) -> ConversionResult:
     """Convert a graph to float16, with float32 nodes where float16 overflows or rounds too coarsely.
 
-    First every node stays in float32 whose values come near the end of float16, see `overflowing`. If that graph,
-    checked once, exceeds the budget for fp16, the other nodes are divided, in their order, into eight parts. Each part
-    is checked alone in float16, and those that hurt most go to float32 until half the budget holds. Of these parts,
-    whole ones, then halves, then halves of halves return to float16 where half the budget still holds. After forty
-    checks, what has not returned stays in float32.
+    First, every node whose values come near the limit of float16 stays in float32, see `overflowing`. If that graph
+    exceeds the budget for fp16, the other nodes are divided, in order, into eight parts. Each part is checked alone in
+    float16, and the parts with the largest differences go to float32 until half the budget holds. Of these, whole
+    parts, then ever smaller halves, return to float16 if half the budget still holds. Forty checks are the limit.
 
     Args:
         model: a float32 graph that keeps the artifact contract; not changed.
-        check: compares a graph with the original. It gets float32 graphs that round as `model` in float16 would, see
-            `emulated`.
-        items: real crops or clips, uint8 [M, *item_shape], to measure how large the values inside the graph become.
+        check: compares a graph with the original. It gets float32 graphs that round as float16 would, see `emulated`.
+        items: real crops or clips, uint8 [M, *item_shape], to measure the values inside the graph.
 
     Returns:
-        The float16 graph, and its emulation as the stand-in. Where the budget cannot be held it is the best of the
-        graphs that were checked, which the export will refuse.
+        The float16 graph, with its emulation as the stand-in. If no graph keeps the budget, it is the best of those
+        that were checked, which the export will refuse.
     """
     index = GraphIndex(model)
     log.info("looking for values that float16 cannot hold")
@@ -69,17 +67,13 @@ def half_precision(model: onnx.ModelProto, check: ParityFunction, items: NDArray
 
 
 def largest_values(index: GraphIndex, items: NDArray[np.uint8]) -> dict[str, float]:
-    """Run a float32 graph over crops or clips, one by one, and return the largest absolute value of each tensor.
-
-    Returns:
-        The value by the name of each float32 tensor that is not a constant.
-    """
+    """Run a float32 graph over crops or clips, one by one, and return the largest magnitude of each variable tensor."""
     extremes = SlicedGraph(index, index.floats, batch=1).extremes(item[np.newaxis] for item in items)
     return {name: found.magnitude for name, found in extremes.items()}
 
 
 class _Search:
-    """Looks for a small set of nodes that, in float32, bring a graph into the budget."""
+    """Search for a small set of nodes that, in float32, bring a graph into the budget."""
 
     def __init__(self, index: GraphIndex, check: ParityFunction, *, fixed: frozenset[str]) -> None:
         self.index = index
@@ -90,7 +84,7 @@ class _Search:
         self.best_difference = math.inf
 
     def run(self, names: Sequence[str]) -> dict[str, str]:
-        """Return which of these nodes, in their order, must be in float32 besides the fixed ones, with the reason."""
+        """Return those of these nodes that must stay in float32 besides the fixed ones, with the reasons."""
         every = frozenset(names)
         if not misses(self.parity(frozenset(), "as much in float16 as values allow"), BUDGETS["fp16"]):
             self.best_difference = _difference(self.seen[frozenset()])
@@ -113,11 +107,11 @@ class _Search:
         chosen = parts[:fewest]
         if not self.holds(_union(chosen), f"the {fewest} worst of {len(parts)} parts in float32"):
             return self.best_of_failures(every)
-        # What hurts least returns first, and so gets what the budget has to spare.
+        # The least harmful parts return first, and so use what the budget allows.
         return self.shrunk(chosen[::-1])
 
     def shrunk(self, parts: Sequence[Sequence[str]]) -> dict[str, str]:
-        """Return as few of the nodes of these parts as the budget needs, with the reasons: whole parts, then halves."""
+        """Return as few nodes of these parts as possible, with the reasons: first whole parts return, then halves."""
         fp32_nodes = _union(parts)
         notes: dict[str, str] = {}
         waiting = deque(parts)
@@ -209,10 +203,10 @@ def behind_outputs(graph: GraphIndex) -> dict[str, str]:
 
 
 def overflowing(graph: GraphIndex, largest: Mapping[str, float]) -> dict[str, str]:
-    """Return the nodes that take or give values near the end of float16, with what they reach.
+    """Return the nodes that read or write values near the limit of float16, with the values.
 
-    A weight may use all of float16's range, other values a quarter of it. Of means, which some kernels compute from a
-    sum in float16, the sum counts.
+    Weights may use the whole range of float16, other values a quarter. For means, which some kernels compute from a sum
+    in float16, the sum counts.
 
     Args:
         graph: index of the float32 graph.
@@ -235,12 +229,12 @@ def overflowing(graph: GraphIndex, largest: Mapping[str, float]) -> dict[str, st
 
 def _largest_weight(graph: GraphIndex, name: str) -> float:
     values = graph.weights[name]
-    finite = np.abs(values[np.isfinite(values)])  # what is infinite already does not overflow
+    finite = np.abs(values[np.isfinite(values)])  # infinite weights cannot overflow further
     return float(finite.max()) if finite.size else 0.0
 
 
 def _count(graph: GraphIndex, node: NodeProto) -> float:
-    """Return the number of values that a mean is taken over; the batch, which is free, is not among them."""
+    """Return the number of values that a mean is taken over, without the free batch."""
     return graph.nbytes(node.input[0]) / graph.nbytes(node.output[0])
 
 
@@ -254,10 +248,10 @@ def candidates(graph: GraphIndex, others: Collection[str]) -> list[str]:
 
 
 def bridged(graph: GraphIndex, fp32_nodes: Collection[str]) -> frozenset[str]:
-    """Add to float32 nodes those that keep values as they are and lie on a path from one float32 node to another.
+    """Add to float32 nodes the exact ones, see `EXACT_OPS`, on paths from one float32 node to another.
 
-    In float16 they would stand between two casts, and the first would round what the float32 nodes are there to keep.
-    A path may also begin at a node that turns other values, such as the pixels, into floating-point ones.
+    In float16 they would lie between two casts, the first of which would lose the precision of the float32 nodes. A
+    path may also begin at a node that converts other values, such as pixels, to floating-point ones.
     """
     sources = {node.name for node in graph.nodes if _makes_floats(graph, node)}
     movers = {

@@ -1,4 +1,4 @@
-"""Adding weights to the store: recognize and verify them, keep them as safetensors, export the artifact for scans."""
+"""Addition of weights to the store: recognized, verified, kept as safetensors, and exported for scans."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from deepscan.runtime.system.machine import cpu_count
 
 GRAY: Final = 128
 TRIED_SIZE: Final = (96, 128)
-# Batch normalization needs more than one item where maps are of a single place.
+# Batch normalization needs more than one item where feature maps have a single position.
 NOISE_ITEMS: Final = 2
 
 
@@ -40,12 +40,12 @@ def add_weights(path: Path, *, variant: str | None = None, form: FormChoice = "a
     """Add a checkpoint to the store.
 
     Args:
-        path: the file, as its authors publish it.
-        variant: who trained the weights, if not the authors.
-        form: of a clip detector's convolutions; `auto` takes what is faster here.
+        path: path of the file, as its authors publish it.
+        variant: publisher of the weights, if not the authors.
+        form: form of a clip detector's convolutions; `auto` takes the faster one.
 
     Raises:
-        UsageError: its detector needs no weights, or has no such variant or not several forms.
+        UsageError: the detector needs no weights, or has no such variant, or has only one form.
         ModelError: the file cannot be read, or holds the weights of no known detector.
         OutputError: the store cannot be written to.
     """
@@ -56,21 +56,22 @@ def add_weights(path: Path, *, variant: str | None = None, form: FormChoice = "a
     network = (FACE_DETECTORS.get(name) or find_detector(name)).build()
     refuse_form(network, name, form)
     loaded = load_checkpoint(network, checkpoint, name=name, path=path)
-    note = " ".join(part for part in (_unwrapped(loaded.wrapping), _dropped(loaded.dropped)) if part)
-    return _store(network, name, WeightsOrigin(path.name, loaded.sha256), note, form=form)
+    notes = [f"The weights were taken {loaded.wrapping}."] if loaded.wrapping else []
+    if loaded.dropped:
+        first = f"{loaded.dropped[0]}{', ...' if loaded.dropped[1:] else ''}"
+        notes.append(
+            f"What takes no part in scoring was dropped: {len(loaded.dropped)} of the file's tensors ({first})."
+        )
+    return _store(network, name, WeightsOrigin(path.name, loaded.sha256), " ".join(notes), form=form)
 
 
 def add_random_weights(name: str, *, seed: int) -> Installed:
-    """Add random weights of a detector, for measuring speed; on one machine, equal seeds give equal weights.
+    """Add random weights of a detector, to measure speed; on one machine, equal seeds give equal weights.
 
-    The difference between its graph and the network is recorded, and no difference is too large.
-
-    Args:
-        name: of the detector.
-        seed: of the weights.
+    The difference between the graph and the network is recorded, and not limited.
 
     Raises:
-        UsageError: no such detector can be built, or it needs no weights.
+        UsageError: there is no such detector, or it needs no weights.
         OutputError: the store cannot be written to.
     """
     if name in EMBEDDED:
@@ -86,12 +87,8 @@ def add_random_weights(name: str, *, seed: int) -> Installed:
 def untrained_network(name: str, *, seed: int) -> nn.Module:
     """Build a detector with random weights, in evaluation mode; on one machine, equal seeds give equal weights.
 
-    The statistics of batch normalization are taken from one pass over noise. Without them numbers shrink from layer to
-    layer until they are denormal, which processors are very slow with.
-
-    Args:
-        name: of the detector.
-        seed: of the weights and the noise.
+    The statistics of batch normalization come from one pass over noise. Without them values shrink from layer to layer
+    until they are denormal, which slows processors down.
     """
     detector = find_detector(name)
     spec = detector.spec
@@ -107,7 +104,7 @@ def untrained_network(name: str, *, seed: int) -> nn.Module:
 
 
 def _store(network: nn.Module, name: str, origin: WeightsOrigin, note: str, *, form: FormChoice = "auto") -> Installed:
-    """Write everything into a folder beside the final one, then give it its name."""
+    """Write everything into a folder beside the final one, then rename it."""
     folder = weights_folder(name, origin.sha256)
     record = Record(
         name=name,
@@ -126,7 +123,7 @@ def _store(network: nn.Module, name: str, origin: WeightsOrigin, note: str, *, f
             weights = weights_in_bytes(network)
             (made / WEIGHTS).write_bytes(weights)
             if record.kind == "detector":
-                # Deep networks with random weights can turn the last digit of a number into another score.
+                # In deep networks with random weights, the last digit of a number can change the score.
                 settings = ExportSettings(form=form, accept_parity_loss=not origin.trained)
                 kept = WeightsFile(file=WEIGHTS, sha256=hashlib.sha256(weights).hexdigest())
                 exported = make_artifact(network, find_detector(name).spec, origin, settings, kept=kept)
@@ -145,10 +142,10 @@ def _store(network: nn.Module, name: str, origin: WeightsOrigin, note: str, *, f
 
 
 def _try(folder: Path, record: Record) -> None:
-    """Run the artifact once, so that one that cannot run is refused now and not in a scan.
+    """Run the artifact once, so that a broken one is refused now and not in a scan.
 
     Raises:
-        ModelError: it does not run, or gives what is no number.
+        ModelError: it does not run, or its result is not finite.
     """
     path = folder / f"{record.name}.onnx"
     if record.kind == "detector":
@@ -158,14 +155,3 @@ def _try(folder: Path, record: Record) -> None:
     else:
         picture = np.full((1, *TRIED_SIZE, 3), GRAY, dtype=np.uint8)
         RetinaFace(path.read_bytes(), source=record.file, device="cpu", threads=cpu_count()).detect(picture)
-
-
-def _unwrapped(steps: str) -> str:
-    return f"The weights were taken {steps}." if steps else ""
-
-
-def _dropped(names: tuple[str, ...]) -> str:
-    if not names:
-        return ""
-    few = f"{names[0]}{', ...' if names[1:] else ''}"
-    return f"What takes no part in scoring was dropped: {len(names)} of the file's tensors ({few})."

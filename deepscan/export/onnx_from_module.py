@@ -27,12 +27,12 @@ def onnx_from_module(module: nn.Module, item_shape: tuple[int, ...], *, input_na
     """Trace a detector in evaluation mode.
 
     Args:
-        module: takes uint8 [N, *item_shape] and returns (logit [N], score [N]).
-        item_shape: without the batch.
+        module: module that takes uint8 [N, *item_shape] and returns (logit [N], score [N]).
+        item_shape: shape of the input without the batch.
         input_name: `faces` or `clips`.
 
     Raises:
-        ModelError: the batch of the result is not free.
+        ModelError: the graph fixes the batch size.
     """
     example = torch.zeros(TRACED_BATCH, *item_shape, dtype=torch.uint8)
     return traced_onnx(module, example, input_name=input_name, output_names=("logit", "score"), free_axes=("N",))
@@ -67,20 +67,20 @@ def traced_onnx(
 ) -> onnx.ModelProto:
     """Trace a module with one input in evaluation mode.
 
-    The graph is simplified, but batch normalization stays as it is: its weights then remain the ones that were
-    trained, and the runtime folds them into the convolutions when it loads the model.
+    The graph is simplified, but batch normalization stays, so that it holds the trained weights; runtimes fold them
+    into the convolutions when they load the model.
 
     Args:
-        module: any.
-        example: an input; no free axis of it may be 1.
-        input_name: in the graph.
-        output_names: in the graph.
+        module: module to trace.
+        example: input without a 1 in a free axis.
+        input_name: name of the input in the graph.
+        output_names: names of the outputs in the graph.
         free_axes: names of the input's first axes, whose sizes stay free.
 
     Raises:
-        ModelError: an axis of the result is not free.
+        ModelError: the graph fixes the size of a free axis.
     """
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports packages that are not needed
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of missing packages that are not needed
     with torch_files_removed(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         program = torch.onnx.export(
@@ -108,7 +108,7 @@ def refuse_invalid(model: onnx.ModelProto) -> None:
     """Check a finished graph.
 
     Raises:
-        ModelError: it is not valid ONNX.
+        ModelError: the graph is not valid ONNX.
     """
     try:
         onnx.checker.check_model(model, full_check=True)
@@ -117,10 +117,10 @@ def refuse_invalid(model: onnx.ModelProto) -> None:
 
 
 def _strip_traces(model: onnx.ModelProto) -> None:
-    """Remove what the exporter notes about the Python source: it holds paths of the machine it ran on.
+    """Remove the exporter's notes about the Python source, which contain paths of this machine.
 
-    The shapes that it notes stay. They say which free sizes are equal, which no runtime can see past a Reshape with -1;
-    ONNX Runtime needs it to keep its fast layout across the additions of lowered networks.
+    The recorded shapes stay. They tell which free sizes are equal, which no runtime can infer past a Reshape with -1;
+    ONNX Runtime needs this to keep its fast layout across the additions of lowered networks.
     """
     graph = model.graph
     for holder in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):

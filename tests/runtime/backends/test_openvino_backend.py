@@ -140,6 +140,14 @@ def test_without_openvino_it_says_what_to_install(monkeypatch: pytest.MonkeyPatc
     assert OpenVinoBackend.precisions(manifest_in("fp32"), "cpu") == ()
 
 
+def test_a_graph_with_a_fixed_batch_is_refused() -> None:
+    lite = load_artifact("lite")
+    model = onnx.load_model_from_string(lite.model)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    with pytest.raises(ModelError, match=r"lite\.onnx does not turn uint8 faces \[N, 224, 224, 3\] into logit"):
+        OpenVinoBackend(Artifact(lite.manifest, model.SerializeToString()), device="cpu", threads=1, precision="fp32")
+
+
 def test_a_tensor_in_another_file_is_found_wherever_it_hides() -> None:
     def outside() -> TensorProto:
         tensor = numpy_helper.from_array(np.zeros(2, dtype=np.float32), "hidden")
