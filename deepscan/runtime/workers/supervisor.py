@@ -168,7 +168,10 @@ class Supervisor:
         def receive(message: FromWorker | None) -> None:
             self._messages.put((slot, generation, message))
 
-        worker = self._transport.start(slot.plan, receive)
+        try:
+            worker = self._transport.start(slot.plan, receive)
+        except OSError as error:
+            raise MachineError(f"No worker can be started ({error.strerror}): run the same command again.") from error
         slot.put(worker)
         options = self._options
         if slot.plan.device != self._asked_for:  # the options were meant for the GPU that this worker replaces

@@ -261,18 +261,19 @@ def test_lines_are_flushed_together_and_at_the_end_without_waiting(
     assert not deepscan_threads()
 
 
-def test_a_failed_flush_is_not_kept_quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), MemoryError("Input/output")], ids=["disk", "any"])
+def test_a_failed_flush_is_not_kept_quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     journal = Journal(tmp_path / "r.jsonl")
 
     def fail(file: int) -> None:
-        raise OSError(5, "Input/output error")
+        raise error
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", fail)
         journal.append(lines(1))
         wait_until(lambda: not journal._thread.is_alive(), "the flush has failed")
     for call in (lambda: journal.append(lines(1)), journal.sync, journal.close):
-        with pytest.raises(OSError, match="Input/output"):
+        with pytest.raises(type(error), match="Input/output"):
             call()
 
 

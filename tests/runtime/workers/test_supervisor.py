@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections import deque
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from deepscan.runtime.media.content import content_ids
 from deepscan.runtime.workers.plan import WorkerPlan
 from deepscan.runtime.workers.protocol import Failed, Finished, Job, LogLine
 from deepscan.runtime.workers.supervisor import KnownFailure, Supervisor
+from deepscan.runtime.workers.transport import Receive
 from tests.footage import NO_FACE
 from tests.runtime.workers.scripted import (
     DETECTOR,
@@ -228,6 +230,20 @@ def test_the_cpu_takes_over_from_a_gpu_that_is_lost(caplog: pytest.LogCaptureFix
 def test_no_worker_that_can_be_started_ends_the_scan() -> None:
     with pytest.raises(MachineError, match="No worker can be started any more"):
         list(supervised(4, [ONE], Scripted(dies={0: 1, 1: 1}, dead=[1])))
+
+
+def test_a_machine_that_can_start_no_process_is_one_sentence_and_ends_the_other_workers() -> None:
+    class Full(Scripted):
+        def start(self, plan: WorkerPlan, receive: Receive) -> ScriptedWorker:
+            if workers:
+                raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+            workers.append(super().start(plan, receive))
+            return workers[0]
+
+    workers: list[ScriptedWorker] = []
+    with pytest.raises(MachineError, match=r"No worker can be started \(Resource temporarily unavailable\)"):
+        list(supervised(4, [ONE, ONE], Full(hangs=[0])))
+    assert not workers[0].running
 
 
 def test_as_many_workers_start_as_the_gpu_has_engines_for() -> None:

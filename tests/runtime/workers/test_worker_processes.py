@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -26,6 +27,7 @@ from deepscan.runtime.workers.plan import WorkerPlan
 from deepscan.runtime.workers.protocol import Job, Start, ToWorker
 from deepscan.runtime.workers.supervisor import Supervisor
 from deepscan.runtime.workers.transport import LocalTransport, Receive, Transport, WorkerProcess
+from deepscan.runtime.workers.worker import SupervisorLink
 from tests.footage import ASTRONAUT, NO_FACE, TWO_FACES, portrait, write_video
 from tests.runtime.watchdog import children, within_patience
 from tests.runtime.workers.scripted import DETECTOR, ONE, TWO_AT_ONCE
@@ -155,6 +157,14 @@ def test_a_worker_that_cannot_be_understood_is_killed_and_ends_the_scan(
     with pytest.raises(MachineError, match=r"as a message from it could not be read \(ValidationError: .*Greeting"):
         within_patience(lambda: results_of(VIDEOS, [ONE]))
     assert children() == []
+
+
+def test_a_record_that_cannot_be_formatted_is_printed_and_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    sent = io.BytesIO()
+    link = SupervisorLink(io.BytesIO(), sent)
+    link.handle(logging.makeLogRecord({"name": "deepscan", "msg": "%d files", "args": ("some",)}))
+    assert sent.getvalue() == b""
+    assert "TypeError" in capsys.readouterr().err
 
 
 def test_a_name_that_is_no_text_comes_back_as_it_was(tmp_path: Path) -> None:
