@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class CudaDevice:
-    """One GPU. May be used by any thread; each asks for a queue of its own.
+    """One GPU, for any number of threads, each with a queue of its own.
 
     Args:
-        ordinal: which one, as CUDA counts them.
+        ordinal: CUDA's number of the GPU.
 
     Attributes:
-        ordinal: which one.
-        name: as NVIDIA calls it.
+        ordinal: CUDA's number of the GPU.
+        name: NVIDIA's name of the GPU.
 
     Raises:
         MachineError: there is no such GPU, or a package is missing.
@@ -54,7 +54,7 @@ class CudaDevice:
         called("cudaSetDevice", self.ordinal)
 
     def prepare(self) -> None:
-        """Compile the kernels; copying alone needs no compiler.
+        """Compile the kernels; copies alone need no compiler.
 
         Raises:
             MachineError: they cannot be compiled for this GPU.
@@ -81,7 +81,7 @@ class CudaDevice:
         return queue
 
     def close(self) -> None:
-        """Give everything back but the arrays that are still in use; none of its queues may be used any more."""
+        """Release everything except the arrays still in use; its queues must not be used afterwards."""
         self._use()
         self._held.close()
 
@@ -93,7 +93,7 @@ class CudaQueue:
         device: the GPU, whose context is current in this thread.
 
     Attributes:
-        stream: CUDA's handle, for libraries whose work belongs into its order.
+        stream: CUDA's handle, for libraries whose work must run in its order.
     """
 
     def __init__(self, device: CudaDevice) -> None:
@@ -104,7 +104,7 @@ class CudaQueue:
         # Waiting for an event of this kind lets the processor do other things; waiting for a stream spins.
         sleeping = runtime.cudaEventBlockingSync | runtime.cudaEventDisableTiming
         self._event = called("cudaEventCreateWithFlags", sleeping)
-        self._held: list[Memory] = []  # what begun work still reads
+        self._held: list[Memory] = []  # memory that unfinished work still reads
 
     def empty(self, shape: tuple[int, ...], kind: np.dtype[Any]) -> DeviceArray:
         """Return an array without gaps, whose numbers are whatever is there.
@@ -151,13 +151,13 @@ class CudaQueue:
         self._device.kernels().begin(kernel, table.address, len(jobs), width, height, self.stream)
 
     def wait(self) -> None:
-        """Wait until all is done that was begun; other threads of this process run meanwhile."""
+        """Wait until all begun work is done; other threads of this process run meanwhile."""
         called("cudaEventRecord", self._event, self.stream)
         called("cudaEventSynchronize", self._event)
         self._held.clear()
 
     def close(self) -> None:
-        """Wait, and give the stream back."""
+        """Wait, and release the stream."""
         self.wait()
         called("cudaEventDestroy", self._event)
         called("cudaStreamDestroy", self.stream)

@@ -1,4 +1,4 @@
-"""CUDA's runtime through `cuda-python`: every call is checked, and everything taken is given back."""
+"""CUDA's runtime through `cuda-python`, with every call checked and every resource released."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def cuda_runtime() -> Any:
 
 
 def called(name: str, *arguments: Any) -> Any:
-    """Call a function of CUDA's runtime and return what it gives, without the error code.
+    """Call a function of CUDA's runtime and return its result, without the error code.
 
     Raises:
         DeviceMemoryError: the GPU has no memory left.
-        MachineError: it failed; the message names the function and the error.
+        MachineError: the call failed; the message names the function and the error.
     """
     runtime = cuda_runtime()
     error, *results = getattr(runtime, name)(*arguments)
@@ -61,7 +61,7 @@ def called(name: str, *arguments: Any) -> Any:
 
 
 class Stream:
-    """A stream of our own, with the memory that is used on it.
+    """A CUDA stream, with the memory that is used on it.
 
     Raises:
         MachineError: CUDA cannot be used, or has no memory left.
@@ -69,18 +69,18 @@ class Stream:
 
     def __init__(self) -> None:
         self._held = ExitStack()
-        # One that does not wait for the work of others in this process.
+        # Non-blocking: it does not wait for other work of this process.
         self.handle = called("cudaStreamCreateWithFlags", cuda_runtime().cudaStreamNonBlocking)
         self._held.callback(called, "cudaStreamDestroy", self.handle)
 
     def device_memory(self, size_bytes: int) -> int:
-        """Take memory on the GPU, and return its address."""
+        """Allocate memory on the GPU, and return its address."""
         address = int(called("cudaMalloc", max(size_bytes, 1)))
         self._held.callback(called, "cudaFree", address)
         return address
 
     def host_memory(self, shape: tuple[int, ...], kind: DTypeLike) -> NDArray[Any]:
-        """Take page-locked memory on the host, which the GPU copies from and to by itself, as an array of zeros."""
+        """Allocate page-locked memory on the host, for asynchronous copies, as an array of zeros."""
         size_bytes = int(np.prod(shape)) * np.dtype(kind).itemsize
         address = int(called("cudaMallocHost", size_bytes))
         self._held.callback(called, "cudaFreeHost", address)
@@ -95,7 +95,7 @@ class Stream:
         called("cudaMemcpyAsync", target.ctypes.data, address, target.nbytes, kind, self.handle)
 
     def wait(self) -> None:
-        """Wait until all is done that was begun."""
+        """Wait until all begun work is done."""
         called("cudaStreamSynchronize", self.handle)
 
     def captured(self, work: Callable[[], None]) -> Any:
@@ -123,9 +123,9 @@ class Stream:
         called("cudaGraphLaunch", graph, self.handle)
 
     def on_close(self, give_back: Callable[[], object]) -> None:
-        """Have something given back before all that was taken earlier."""
+        """Register a callback of `close`, called before those registered earlier."""
         self._held.callback(give_back)
 
     def close(self) -> None:
-        """Give everything back, the latest first."""
+        """Release everything, the latest first."""
         self._held.close()

@@ -1,7 +1,7 @@
-"""The tables that kernels read: one line for each picture that is made, in the layout of the structs in `kernels.cu`.
+"""The tables that kernels read: one line for each result, in the layout of the structs in `kernels.cu`.
 
-Every table has `width` and `height`, the pixels that a line asks for, so that whoever launches a kernel needs to know
-nothing else about it. Addresses are the device's, all sizes and steps are in bytes unless they say pixels.
+Every table has `width` and `height`, the pixels of a line's result, which is all that launching a kernel needs to know.
+Addresses are the device's; sizes and steps are in bytes unless noted otherwise.
 """
 
 from __future__ import annotations

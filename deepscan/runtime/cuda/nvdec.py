@@ -1,4 +1,4 @@
-"""What a GPU's video decoders (NVDEC) can decode, asked from NVIDIA's driver.
+"""Capabilities of a GPU's video decoders (NVDEC), queried from NVIDIA's driver.
 
 Layout and numbers: `cuviddec.h` of NVIDIA's Video Codec SDK (`CUVIDDECODECAPS`, `cudaVideoCodec`,
 `cudaVideoChromaFormat`, `cudaVideoSurfaceFormat`); they are part of the driver's binary interface and do not change.
@@ -32,7 +32,7 @@ Mode = tuple[str, str, int]
 
 
 class DecodeCapsStruct(ctypes.Structure):
-    """`CUVIDDECODECAPS`: the first six numbers are asked, the others answered. 88 bytes."""
+    """`CUVIDDECODECAPS`, 88 bytes: the first six numbers are the query, the others the answer."""
 
     _fields_ = (
         ("codec", ctypes.c_int),
@@ -56,13 +56,13 @@ class DecodeCapsStruct(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class DecodeCaps:
-    """How NVDEC decodes one kind of video.
+    """NVDEC's capabilities for one kind of video.
 
     Attributes:
-        engines: decoders on the GPU that can; 0 where an old driver does not say.
-        min_width, min_height, max_width, max_height: of coded pictures, in pixels.
-        max_macroblocks: of a coded picture, 16 x 16 pixels each.
-        surfaces: layouts that decoded pictures may have, of `SURFACES`.
+        engines: number of decoders on the GPU; 0 if an old driver does not report it.
+        min_width, min_height, max_width, max_height: limits of coded pictures, in pixels.
+        max_macroblocks: limit of macroblocks, 16 x 16 pixels each, in a coded picture.
+        surfaces: possible layouts of decoded pictures, of `SURFACES`.
     """
 
     engines: int
@@ -76,11 +76,11 @@ class DecodeCaps:
 
 @dataclass(frozen=True, slots=True)
 class Nvdec:
-    """What all video decoders of one GPU can.
+    """Capabilities of the video decoders of one GPU.
 
     Attributes:
-        modes: what is decoded, and how.
-        problem: why that is nothing, if the driver could not be asked.
+        modes: capabilities for each supported kind of video.
+        problem: why there are none, if the driver could not be queried.
     """
 
     modes: Mapping[Mode, DecodeCaps] = field(default_factory=dict)
@@ -88,15 +88,15 @@ class Nvdec:
 
     @property
     def engines(self) -> int:
-        """Number of video decoders on the GPU, as far as the driver says."""
+        """Number of video decoders on the GPU; 0 if the driver does not report it."""
         return max((caps.engines for caps in self.modes.values()), default=0)
 
 
 def nvdec(library: str = CUVID_LIBRARY) -> Nvdec:
-    """Ask the driver about the GPU whose CUDA context is current in this thread.
+    """Query the driver for the GPU whose CUDA context is current in this thread.
 
     Args:
-        library: the driver's part for video, by name or path.
+        library: the driver's video library, by name or path.
     """
     try:
         ask = ctypes.CDLL(library).cuvidGetDecoderCaps
@@ -119,16 +119,16 @@ def nvdec(library: str = CUVID_LIBRARY) -> Nvdec:
 
 
 def wait_for_default_stream(library: str = CUDA_LIBRARY) -> None:
-    """Wait for what was begun on the default stream of the CUDA context that is current in this thread.
+    """Wait for the work on the default stream of the CUDA context that is current in this thread.
 
-    FFmpeg (libavcodec/nvdec.c) copies decoded pictures there and does not wait. Queues of our own run beside that
-    stream, and would read pictures that are not there yet.
+    FFmpeg (libavcodec/nvdec.c) copies decoded pictures there and does not wait. The device's queues run concurrently
+    with that stream and would read incomplete pictures.
 
     Args:
         library: the driver, by name or path.
 
     Raises:
-        MachineError: the driver cannot be loaded, or reports an error, this one or one that came before.
+        MachineError: the driver cannot be loaded, or reports an error, which may be an earlier one.
     """
     driver = _driver(library)
     event = ctypes.c_void_p()

@@ -1,4 +1,4 @@
-"""Animated WebP pictures as videos: Pillow composes one frame after the other, as they are asked for.
+"""Animated WebP pictures as videos: Pillow composes one frame after the other, on demand.
 
 GIF, animated PNG and sequences in AVIF and HEIC files are read by FFmpeg, which has no decoder for animated WebP.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 KIND: Final = "webp"
 ANIMATION_FLAG: Final = 2
-# Browsers show frames of 10 ms and less for 100 ms, as old programs wrote such numbers and meant no haste.
+# Browsers show frames of 10 ms and less for 100 ms, as old programs wrote such numbers for no reason.
 SHORTEST_MILLISECONDS: Final = 11
 USUAL_MILLISECONDS: Final = 100
 ROUNDING_SECONDS: Final = 1e-6
@@ -42,12 +42,12 @@ def open_animation(file: BinaryIO, *, limits: Limits = DEFAULT_LIMITS) -> Animat
 
     Args:
         file: at any position; not needed afterwards.
-        limits: of pixels.
+        limits: the limit on pixels.
 
     Raises:
         OverLimit: it has too many pixels.
         UnreadableInput: it is damaged or cut short.
-        UnsupportedInput: it is too large.
+        UnsupportedInput: it exceeds Pillow's own limit.
     """
     with decoding(KIND):
         durations = _durations(file)
@@ -108,7 +108,7 @@ class AnimationReader:
         *,
         tolerance_seconds: float,  # noqa: ARG002
     ) -> Iterator[tuple[int, Frame]]:
-        """Yield stretches of consecutive frames, each with its number."""
+        """Yield windows of consecutive frames, each frame with its window's number."""
         free, yielded = 0, False
         for window, start in enumerate(starts):
             first = max(free, self._shown_at(start))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Final, NamedTuple
 
-# Returns at most so many bytes from a place on; fewer, or none, at the end.
+# Takes an offset and a count; returns at most that many bytes, fewer or none at the end.
 ReadAt = Callable[[int, int], bytes]
 
 SMALLEST_BOX, LARGE_HEAD = 8, 16
@@ -20,9 +20,9 @@ class Box(NamedTuple):
     """One box.
 
     Attributes:
-        kind: its name of four bytes.
-        at: where it begins.
-        begin, end: of its content; by its own word, so `end` may lie beyond the end of the file.
+        kind: name of four bytes.
+        at: offset of the box.
+        begin, end: offsets of its content, as stated; `end` may lie beyond the end of the file.
     """
 
     kind: bytes
@@ -32,7 +32,7 @@ class Box(NamedTuple):
 
     @property
     def kind_at(self) -> int:
-        """Where its name is written."""
+        """Offset of its name."""
         return self.at + KIND_AT
 
 
@@ -56,7 +56,7 @@ def _boxes(read: ReadAt, begin: int, end: int) -> Iterator[Box]:
 
 
 def inside(read: ReadAt, begin: int, end: int, *kinds: bytes) -> Iterator[Box]:
-    """Yield the boxes that lie inside boxes of these kinds, one in the other."""
+    """Yield the boxes at a path of nested kinds."""
     for box in boxes(read, begin, end):
         if box.kind == kinds[0]:
             if len(kinds) == 1:

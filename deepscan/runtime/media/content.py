@@ -1,4 +1,4 @@
-"""What a file holds, as a short name: results are known again by it, wherever the file was moved."""
+"""Content ids: short hashes that identify a file's content wherever the file was moved, for resuming."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Final
 
 import msgspec
 
-from deepscan.errors import InputError, UnreachableInput
+from deepscan.errors import InputError
 from deepscan.runtime.media.frames import nobody_watches
-from deepscan.runtime.system.regular_files import open_regular_file
+from deepscan.runtime.system.regular_files import open_regular_file, reading_failed
 
-# Of the head, the middle and the tail each. Files of up to three times as much are hashed whole.
+# Hashed of the head, the middle and the tail each. Files of up to three times this size are hashed whole.
 SAMPLE_BYTES: Final = 1 << 20
 READ_BYTES: Final = 1 << 20
 DIGEST_BYTES: Final = 16
@@ -27,12 +27,12 @@ SIGNATURE: Final = struct.Struct("<QQqqq")
 
 
 class PlannedContent(msgspec.Struct, frozen=True):
-    """What a file held when the scan was planned.
+    """Content of a file when the scan was planned.
 
     Attributes:
-        content: its content id; None where it could not be read.
-        signature: of the file from before it was read, see `signature_of`; None where there is no content id.
-        full: whether content ids are of all bytes.
+        content: content id; None if the file could not be read.
+        signature: `signature_of` the file before it was read; None without a content id.
+        full: whether content ids cover all bytes.
     """
 
     content: str | None
@@ -45,10 +45,10 @@ class Contents:
     """Content ids of several files.
 
     Attributes:
-        ids: in the order of the paths; None where there is none.
-        signatures: of the files from before they were read, see `signature_of`; None where there is no content id.
-        problems: why there is none, by the place of the path.
-        full: whether the ids are of all bytes.
+        ids: in the order of the paths; None for files that could not be read.
+        signatures: `signature_of` each file before it was read; None without a content id.
+        problems: reasons for missing ids, by the index of the path.
+        full: whether the ids cover all bytes.
     """
 
     ids: tuple[str | None, ...]
@@ -57,28 +57,28 @@ class Contents:
     full: bool
 
     def planned(self, index: int) -> PlannedContent:
-        """Return what is known of one file."""
+        """Return the planned content of one file."""
         return PlannedContent(self.ids[index], self.signatures[index], self.full)
 
 
 def signature_of(found: os.stat_result) -> bytes:
-    """Return what differs as soon as a file is written to, replaced or moved; equal ones mean that nothing changed."""
+    """Return a signature that changes when a file is written to, replaced or moved; equal ones mean no change."""
     return SIGNATURE.pack(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def content_id(path: str, *, full: bool) -> str:
     """Return `fast:<size>:<hex>` or `full:<size>:<hex>`: the size in bytes and a BLAKE2b hash of 16 bytes.
 
-    The fast one reads the first and last MiB and the MiB in the middle, or all of a file of up to 3 MiB. In a larger
-    file it does not see a change elsewhere that keeps the size: bytes damaged on a disk, or a file edited in place.
-    Encoding a video again changes its head or tail, where containers keep their tables, and nearly always its size.
+    The fast id covers the first, the middle and the last MiB, or all of a file of up to 3 MiB. In a larger file it
+    misses changes elsewhere that keep the size, such as bytes damaged on a disk or edited in place. Encoding a video
+    again changes its head or tail, where containers keep their tables, and nearly always its size.
 
     Args:
-        path: of a regular file; nothing else is opened, and a pipe is not waited for.
+        path: path of a regular file; nothing else is opened, and a pipe is not waited for.
         full: whether to read all bytes.
 
     Raises:
-        InputError: it is no file, is empty, or cannot be read.
+        InputError: the path is no regular file, or the file is empty or cannot be read.
     """
     return _content_id(path, full=full, stop=Event())[0]
 
@@ -89,10 +89,11 @@ def content_ids(
     """Return the content ids of many files; a file's problem is kept, not raised.
 
     Args:
-        paths: of the files.
+        paths: paths of the files.
         full: whether to read all bytes; see `content_id`.
-        threads: how many files are read at once.
-        progress: is told, in the caller's thread, how many files are done. What it raises, and Ctrl-C, end the reading.
+        threads: number of files to read at once.
+        progress: called, in the caller's thread, with the number of files done; an exception from it, or Ctrl-C, stops
+            the reading.
     """
     ids: list[str | None] = []
     signatures: list[bytes | None] = []
@@ -121,16 +122,16 @@ def content_of(
     stop: Event | None = None,
     moved: Callable[[], None] = nobody_watches,
 ) -> str:
-    """Return the content id of an open file, wherever it stands; see `content_id`.
+    """Return the content id of an open file, whatever its position; see `content_id`.
 
     Args:
-        descriptor: of the file.
+        descriptor: descriptor of the file.
         full: whether to read all bytes.
-        stop: ends the reading.
+        stop: stops the reading when set.
         moved: called for every MiB that is read.
 
     Raises:
-        UnreachableInput: it cannot be read.
+        UnreachableInput: the file cannot be read.
     """
     digest = blake2b(digest_size=DIGEST_BYTES)
     try:
@@ -140,11 +141,6 @@ def content_of(
     except OSError as error:
         raise reading_failed(error) from error
     return f"{'full' if full else 'fast'}:{size}:{digest.hexdigest()}"
-
-
-def reading_failed(error: OSError) -> UnreachableInput:
-    """Return what to say of a file that the system fails to read."""
-    return UnreachableInput(f"Reading the file failed ({error.strerror}): check the disk.")
 
 
 def _id_or_problem(path: str, *, full: bool, stop: Event) -> tuple[str, bytes] | InputError:
@@ -168,7 +164,7 @@ def _samples(size: int) -> list[tuple[int, int]]:
 
 
 def _feed(digest: blake2b, descriptor: int, start: int, count: int, stop: Event, moved: Callable[[], None]) -> None:
-    """Hash `count` bytes, and no more, or a file that grows as fast as it is read would never end."""
+    """Hash at most `count` bytes, so that a growing file ends."""
     while count and not stop.is_set() and (data := os.pread(descriptor, min(count, READ_BYTES), start)):
         moved()
         digest.update(data)

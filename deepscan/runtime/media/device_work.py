@@ -1,8 +1,8 @@
-"""Crops on a device: what is asked for one by one is noted, and done by few kernels at the end of a batch.
+"""Crops on a device: requests are collected, and done by a few kernels at the end of a batch.
 
-A kernel for each crop would cost more to begin than to run. So `resampled`, `warped` and `stacked` return arrays that
-hold nothing yet; `finish` makes them all, whatever faces, tracks and videos they belong to. Besides that, a kilobyte of
-sums stands in for a frame where shot boundaries are looked for.
+A kernel for each crop would take longer to launch than to run. So `resampled`, `warped` and `stacked` return arrays
+without content; `finish` fills all of them, whatever faces, tracks and videos they belong to. For finding shot
+boundaries, a kilobyte of sums stands in for a frame.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class DeviceWork:
     """The crops that a device makes for one thread.
 
     Args:
-        queue: of that thread.
+        queue: that thread's queue.
     """
 
     def __init__(self, queue: Queue) -> None:
@@ -43,13 +43,13 @@ class DeviceWork:
         self._held: list[object] = []
 
     def nothing_yet(self, shape: tuple[int, ...]) -> DeviceArray:
-        """Return an array of bytes for pixels."""
+        """Return an array for pixels, uint8, without content."""
         return replace(self.queue.empty(shape, BYTES), work=self)
 
     def resampled(
         self, picture: DevicePicture, boxes: Sequence[Box], orientation: Orientation, width: int, height: int
     ) -> DeviceArray:
-        """Note that a box of a picture is resampled.
+        """Request a box of a picture to be resampled.
 
         Args:
             picture: its planes lie on this device.
@@ -75,7 +75,7 @@ class DeviceWork:
     def shrunk_into(
         self, target: DeviceArray, pictures: Sequence[tuple[DevicePicture, Sequence[Box], Orientation]]
     ) -> None:
-        """Note that whole pictures are scaled to the input of a face detector.
+        """Request whole pictures to be scaled to the input of a face detector.
 
         Args:
             target: float32 [N, 3, height, width], B, G and R from 0 to 255; its rows and planes may lie apart.
@@ -92,7 +92,7 @@ class DeviceWork:
             self._held += [picture, target]
 
     def warped(self, pixels: Sequence[DeviceArray], matrices: Sequence[NDArray[np.float64]], size: int) -> DeviceArray:
-        """Note that pictures are warped.
+        """Request pictures to be warped.
 
         Args:
             pixels: RGB uint8 [h, w, 3] each; one without pixels gives black.
@@ -115,13 +115,13 @@ class DeviceWork:
         return target
 
     def stacked(self, items: Sequence[DeviceArray]) -> DeviceArray:
-        """Note that pictures RGB uint8 [h, w, 3] of one size are copied to one array; return that, [N, h, w, 3]."""
+        """Request pictures RGB uint8 [h, w, 3] of one size to be copied to one array; return that, [N, h, w, 3]."""
         target = self.nothing_yet((len(items), *items[0].shape))
         self.copied_into(target, items)
         return target
 
     def copied_into(self, target: DeviceArray, items: Sequence[DeviceArray]) -> None:
-        """Note that pictures or clips are copied, mirrored if they say so, to the first places of an array of them."""
+        """Request pictures or clips to be copied to the first places of an array, mirrored if marked so."""
         for number, item in enumerate(items):
             job = np.zeros(1, dtype=COPY)
             job["height"], job["width"] = math.prod(item.shape[:-2]), item.shape[-2]
@@ -131,14 +131,14 @@ class DeviceWork:
         self._held += [*items, target]
 
     def finish(self) -> None:
-        """Make all that was asked for, and wait for it: what it was made from may then be given back."""
+        """Do all that was requested, and wait for it; its sources may then be released."""
         self.begin()
         if self._held:
             self.queue.wait()
         self._held.clear()
 
     def begin(self) -> None:
-        """Begin to make all that was asked for; what the queue does later comes after it."""
+        """Begin all that was requested; later work of the queue comes after it."""
         # In this order: regions are resampled, then warped to crops, then gathered.
         if self._resample:
             self.queue.run("resample", np.concatenate(self._resample))
@@ -170,7 +170,7 @@ def resample_job(
 
 
 def inverted(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the matrix [2, 3] of the opposite direction; where there is none, one that leads nowhere."""
+    """Return the inverse matrix [2, 3]; for a singular one, a matrix that leads outside every picture."""
     linear = matrix[:, :2]
     if abs(np.linalg.det(linear)) < np.finfo(np.float64).tiny:
         return np.array([[0.0, 0.0, -2.0], [0.0, 0.0, -2.0]])

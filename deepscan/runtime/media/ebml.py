@@ -1,4 +1,4 @@
-"""The elements of Matroska and WebM files, as far as their sizes and a few numbers go."""
+"""The elements of Matroska and WebM files: their sizes, and a few numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class Element(NamedTuple):
     """One element.
 
     Attributes:
-        begin, end: of its content, in bytes of the file; `end` is None where its size is unknown, as in live streams.
+        identity: identifier of its kind.
+        begin, end: offsets of its content in the file; `end` is None if its size is unknown, as in live streams.
     """
 
     identity: int
@@ -29,7 +30,7 @@ class Element(NamedTuple):
 
 
 def elements(data: FileBytes, begin: int, end: int) -> Iterator[Element]:
-    """Yield the elements from `begin` to `end`, one after the other, until something is none."""
+    """Yield the elements from `begin` to `end`, up to the first that is damaged."""
     while begin < end:
         element = _element(data, begin)
         if element is None:
@@ -46,7 +47,7 @@ def children(data: FileBytes, parent: Element, identity: int) -> list[Element]:
 
 
 def has_cues(data: FileBytes) -> bool:
-    """Tell whether the first segment has an index, by what stands before its pictures."""
+    """Tell whether the first segment has an index, by the elements before its pictures."""
     segment = next((one for one in elements(data, 0, data.size) if one.identity == SEGMENT), None)
     if segment is None:
         return False
@@ -90,5 +91,5 @@ def _element(data: FileBytes, place: int) -> Element | None:
 
 
 def _length(head: bytes) -> int:
-    """Return how many bytes a number of variable length takes, by its first one; 0 if that is none."""
+    """Return the length in bytes of a number of variable length, by its first byte; 0 if that is invalid."""
     return 9 - head[0].bit_length() if head and head[0] else 0

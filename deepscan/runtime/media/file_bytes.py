@@ -1,4 +1,4 @@
-"""Bytes of open files: read at single places without moving the position, or hidden from a library that reads them."""
+"""Bytes of open files: read at an offset without moving the position, or masked for a library that reads them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class FileBytes:
     """The bytes of an open file.
 
     Args:
-        file: its position stays where it is; a regular file remembers that it could not be read.
+        file: its position stays as it is; a regular file records a failure to read it.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -21,8 +21,8 @@ class FileBytes:
         self.size = os.fstat(file.fileno()).st_size
 
     def at(self, place: int, count: int) -> bytes:
-        """Return at most `count` bytes from `place` on: fewer at the end, none where the file cannot be read."""
-        if place >= self.size:  # a file may name places that no system call takes
+        """Return at most `count` bytes from offset `place`: fewer at the end, none if the file cannot be read."""
+        if place >= self.size:  # a file may state offsets that no system call accepts
             return b""
         try:
             return os.pread(self._file.fileno(), min(count, self.size - place), place)
@@ -32,12 +32,12 @@ class FileBytes:
 
 
 def without_boxes(file: BinaryIO, kinds_at: tuple[int, ...]) -> BinaryIO:
-    """Return an open file in which boxes, given by where their kinds are written, are free space; see `masked`."""
+    """Return an open file in which boxes, given by the positions of their kinds, are free space; see `masked`."""
     return masked(file, tuple((at, b"free") for at in kinds_at))
 
 
 def masked(file: BinaryIO, hidden: tuple[tuple[int, bytes], ...]) -> BinaryIO:
-    """Return an open file whose bytes at some positions read differently; closed, it closes the one underneath."""
+    """Return an open file with other bytes at some positions; closing it closes the underlying file."""
     return cast("BinaryIO", _MaskedFile(file, hidden))
 
 
@@ -45,7 +45,7 @@ class _MaskedFile(io.RawIOBase):
     def __init__(self, file: BinaryIO, hidden: tuple[tuple[int, bytes], ...]) -> None:
         self._file, self._hidden = file, hidden
         self.name = getattr(file, "name", "")
-        self.raw = getattr(file, "raw", file)  # remembers failures, as of any buffered file
+        self.raw = getattr(file, "raw", file)  # records failures, as with any buffered file
 
     def readable(self) -> bool:
         """Return True."""
@@ -56,19 +56,19 @@ class _MaskedFile(io.RawIOBase):
         return True
 
     def fileno(self) -> int:
-        """Return the number of the file underneath."""
+        """Return the descriptor of the underlying file."""
         return self._file.fileno()
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move in the file underneath."""
+        """Seek in the underlying file."""
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
-        """Return the position in the file underneath."""
+        """Return the position in the underlying file."""
         return self._file.tell()
 
     def read(self, size: int = -1) -> bytes:
-        """Read from the file underneath, with the masked bytes in their places."""
+        """Read from the underlying file, with masked bytes replaced."""
         start = self._file.tell()
         data = self._file.read(size)
         for at, instead in self._hidden:
@@ -78,6 +78,6 @@ class _MaskedFile(io.RawIOBase):
         return data
 
     def close(self) -> None:
-        """Close the file underneath."""
+        """Close the underlying file."""
         self._file.close()
         super().close()

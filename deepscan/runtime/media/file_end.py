@@ -1,4 +1,4 @@
-"""Files that were cut off, by the sizes that they state of their own parts."""
+"""Detection of files that were cut off or joined, by the sizes that they state of their parts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deepscan.runtime.media.file_bytes import FileBytes
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-# Whoever writes such a box has written all before it.
+# A writer of such a box has written everything before it.
 BOXES_OF_CONTENT: Final = frozenset([b"mdat", b"moof", b"moov"])
 AVI_FORM: Final = b"AVI "
 RIFF_HEAD, RIFF_SIZE_AT = 12, 8
@@ -25,11 +25,11 @@ ASF_HEAD_BYTES: Final = 1 << 16
 
 
 class FileEnd(NamedTuple):
-    """What a file's parts say of its end.
+    """The end of a file, by the stated sizes of its parts.
 
     Attributes:
-        size: of the file, in bytes.
-        missing_share: of the bytes that it should have, at its end; None where nothing says that any are missing.
+        size: size of the file, in bytes.
+        missing_share: share of its stated bytes that are missing at its end; None if none are known to be missing.
         joined: further files of the same kind follow the first one, and FFmpeg goes on with them.
         ignored: a further file follows, and FFmpeg does not read it.
     """
@@ -41,12 +41,12 @@ class FileEnd(NamedTuple):
 
     @property
     def is_odd(self) -> bool:
-        """Whether the file ends otherwise than its first part says."""
+        """Whether the file does not end where its first part says."""
         return self.missing_share is not None or self.joined or self.ignored
 
 
 def file_end(file: BinaryIO) -> FileEnd:
-    """Return what the sizes that a file states of its parts say of its end."""
+    """Compare the stated sizes of a file's parts with its size."""
     data = FileBytes(file)
     head = data.at(0, 16)
     joined = ignored = False

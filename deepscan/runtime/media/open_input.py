@@ -1,4 +1,4 @@
-"""Opening an input as what it holds, whatever it is called: pictures through Pillow, all else through FFmpeg."""
+"""Opening an input by its content, not its name: pictures through Pillow, everything else through FFmpeg."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from deepscan.errors import InputError, OverLimit, UnreachableInput
+from deepscan.errors import InputError, OverLimit
 from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.media.animation_reader import AnimationReader, is_animated_webp, open_animation
 from deepscan.runtime.media.file_bytes import without_boxes
@@ -15,7 +15,7 @@ from deepscan.runtime.media.frames import nobody_watches
 from deepscan.runtime.media.heif_facts import HeifFacts, heif_facts
 from deepscan.runtime.media.picture_reader import PictureReader, open_picture, picture_kind
 from deepscan.runtime.media.pyav_reader import PyAVReader
-from deepscan.runtime.system.regular_files import open_regular_file
+from deepscan.runtime.system.regular_files import open_regular_file, reading_failed
 
 if TYPE_CHECKING:
     from deepscan.runtime.media.decoder_choice import DeviceDecoding
@@ -38,19 +38,19 @@ def open_input(
 ) -> PictureReader | AnimationReader | PyAVReader:
     """Open a video or a picture for reading.
 
-    A file that begins like a picture but seems to hold a video (an animated PNG, a raw motion JPEG stream) is taken for
-    one if FFmpeg agrees. Of files that hold pictures as HEIC and AVIF do, FFmpeg sees the tracks only.
+    A file that begins like a picture but seems to hold a video (an animated PNG, a raw motion JPEG stream) is a video
+    if FFmpeg agrees. In files with items like those of HEIC and AVIF, FFmpeg sees only the tracks.
 
     Args:
-        path: of a regular file; undecodable bytes of a name as Python's surrogate escapes.
-        threads: of a video's decoder on the CPU.
-        decoding: what a GPU may decode; pictures, and videos that it cannot decode, are left to the CPU.
-        limits: of size, pixels and streams.
+        path: path of a regular file; undecodable bytes of its name as Python's surrogate escapes.
+        threads: number of decoding threads on the CPU.
+        decoding: how to decode on a GPU; pictures, and videos that the GPU cannot decode, are left to the CPU.
+        limits: limits on size, pixels and streams.
         moved: called for every packet of a video that is read.
 
     Raises:
-        InputError: it is no file, cannot be read, holds neither a picture nor a video that can be decoded, or is over
-            a limit.
+        InputError: the path is no regular file, cannot be read, holds no decodable picture or video, or exceeds a
+            limit.
     """
     file = open_regular_file(path)
     try:
@@ -83,7 +83,7 @@ def open_input(
 
 
 def _seems_to_move(kind: str, head: bytes, file: BinaryIO) -> bool:
-    """Tell whether a picture's file holds further ones to be shown in its place."""
+    """Tell whether a picture's file holds further pictures that form a video."""
     if kind == "png":
         return b"acTL" in head.partition(b"IDAT")[0]
     if kind != "jpeg" or b"MPF\0" in head:  # a multi-picture file: second views, previews or gain maps follow
@@ -101,11 +101,11 @@ def _heif_facts(file: BinaryIO) -> HeifFacts:
     try:
         return heif_facts(file)
     except OSError as error:
-        raise UnreachableInput(f"Reading the file failed ({error.strerror}): check the disk.") from error
+        raise reading_failed(error) from error
 
 
 def _read(file: BinaryIO, count: int) -> bytes:
     try:
         return file.read(count)
     except OSError as error:
-        raise UnreachableInput(f"Reading the file failed ({error.strerror}): check the disk.") from error
+        raise reading_failed(error) from error

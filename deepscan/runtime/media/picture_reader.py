@@ -20,13 +20,14 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from deepscan.errors import InputError, UnreachableInput, UnreadableInput, UnsupportedInput
+from deepscan.errors import InputError, UnreadableInput, UnsupportedInput
 from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.media.color import BT709, IDENTITY, Color
 from deepscan.runtime.media.frames import Frame, Geometry, Orientation, Picture, VideoInfo, host_picture
 from deepscan.runtime.media.hdr import declared_hdr, hdr_of_picture
 from deepscan.runtime.media.heif_facts import heif_facts
 from deepscan.runtime.media.heif_pictures import heif_image
+from deepscan.runtime.system.regular_files import reading_failed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,9 +54,9 @@ MAGIC: Final = {
     "bmp": re.compile(rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL),  # then the size of its header
     "ppm": re.compile(rb"P[1-6][\s#]"),
 }
-# Pillow's own limit, from which on it takes a picture for a decompression bomb.
+# Pillow treats larger pictures as decompression bombs.
 MOST_PIXELS: Final = 178_956_970
-# Callers divide by the length of a video and the distance of its frames; a picture has neither.
+# A nominal value: callers divide by the length of a video and the distance of its frames.
 FRAME_SECONDS: Final = 0.04
 GRAY_MODES: Final = frozenset(["1", "L", "LA"])
 # These give 16-bit grays as Pillow's 32-bit "I"; in other formats its range is unknown.
@@ -77,7 +78,7 @@ REDUCED_SIZE: Final = 1
 def picture_kind(head: bytes) -> str | None:
     """Return the format of a picture, a key of `DECODERS`, by the first bytes of its file; None if it is no picture.
 
-    GIF is none: FFmpeg reads it as the video that it mostly is. HEIC and AVIF are known by their boxes.
+    GIF is left to FFmpeg, as most GIF files are videos. HEIC and AVIF are recognized by their boxes.
     """
     return next((kind for kind, magic in MAGIC.items() if magic.match(head)), None)
 
@@ -90,13 +91,13 @@ def open_picture(
     Args:
         file: at any position.
         kind: its format, as `picture_kind` or `HeifFacts.kind` gives it.
-        damage: what to say of it if nothing else is odd.
-        limits: of pixels.
+        damage: remark on the file, unless there is another one.
+        limits: the limit on pixels.
 
     Raises:
-        OverLimit: it has too many pixels.
-        UnreadableInput: it is damaged or cut short.
-        UnsupportedInput: it is too large, a mere preview, or its numbers mean nothing known.
+        OverLimit: the picture has too many pixels.
+        UnreadableInput: the file is damaged or cut short.
+        UnsupportedInput: the picture is too large or only a preview, or its samples have no known range.
     """
     with decoding(kind):
         remarks = []
@@ -127,7 +128,7 @@ def open_picture(
 
 @contextmanager
 def decoding(kind: str) -> Iterator[None]:
-    """Turn whatever Pillow raises for a damaged picture of this format into `UnreadableInput`."""
+    """Convert what Pillow raises for a damaged picture of this format to `UnreadableInput`."""
     try:
         yield
     except (InputError, MemoryError):
@@ -136,7 +137,7 @@ def decoding(kind: str) -> Iterator[None]:
         raise _too_large("too many") from error
     except Exception as error:  # for damaged files Pillow raises nearly everything
         if isinstance(error, OSError) and error.errno is not None:
-            raise UnreachableInput(f"Reading the file failed ({error.strerror}): check the disk.") from error
+            raise reading_failed(error) from error
         reason = str(error) or type(error).__name__
         message = f"This {kind.upper()} picture cannot be decoded ({reason}): it is damaged, copy it again."
         raise UnreadableInput(message) from error
@@ -146,8 +147,8 @@ def check_size(image: Image.Image, limits: Limits) -> None:
     """Refuse a picture that is too large, before it is decoded.
 
     Raises:
-        OverLimit: it is larger than the limits say.
-        UnsupportedInput: it is larger than Pillow itself allows.
+        OverLimit: it exceeds the limit on pixels.
+        UnsupportedInput: it exceeds Pillow's own limit.
     """
     limits.check_pixels(image.width, image.height)
     if image.width * image.height > MOST_PIXELS:
@@ -155,7 +156,7 @@ def check_size(image: Image.Image, limits: Limits) -> None:
 
 
 def frame_of(image: Image.Image, kind: str, *, index: int = 0, seconds: float = 0.0, hdr: Hdr | None = None) -> Frame:
-    """Return a loaded picture as a frame, to be turned upright as its Exif data say."""
+    """Return a loaded picture as a frame, with the orientation of its Exif data."""
     planes = _planes(image, kind)
     color = Color(IDENTITY if len(planes) == 3 else BT709, full_range=True, hdr=hdr)
     height, width = planes[0].shape
@@ -183,7 +184,7 @@ class PictureReader:
     Args:
         frame: its planes are G, B and R, or gray alone, 8 bits each.
         codec: the picture's format.
-        damage: what of the file was not scanned.
+        damage: remark on what was not scanned, or None.
     """
 
     def __init__(self, frame: Frame, *, codec: str, damage: str | None) -> None:
@@ -217,7 +218,7 @@ class PictureReader:
         yield 0, self._frame
 
     def duration_seconds(self) -> float:
-        """Return the length of one frame, which no picture has but callers divide by."""
+        """Return the nominal length of one frame, as callers divide by it."""
         return self.info.frame_seconds
 
     def shrink(self, frame: Frame, longest_side: int) -> NDArray[np.uint8]:
@@ -225,7 +226,7 @@ class PictureReader:
         return shrunk_picture(frame, longest_side)
 
     def warnings(self) -> str | None:
-        """Say what of the file was not scanned, or None."""
+        """Return a remark on what was not scanned, or None."""
         return self._damage
 
     def __enter__(self) -> Self:
@@ -256,7 +257,7 @@ def _planes(image: Image.Image, kind: str) -> tuple[NDArray[np.uint8], ...]:
 
 
 def _orientation(image: Image.Image) -> Orientation:
-    """Return how a loaded picture's Exif data want it turned; a TIFF has been turned by Pillow, and says so."""
+    """Return the orientation by a loaded picture's Exif data; Pillow has already rotated a TIFF and cleared it."""
     try:
         return ORIENTATIONS.get(image.getexif().get(EXIF_ORIENTATION, 1), Orientation())
     except Exception:  # damaged Exif data are no reason to refuse a picture

@@ -57,11 +57,11 @@ def open_container(file: BinaryIO, *, most_pixels: int | None = None) -> InputCo
 
     Args:
         file: at its start.
-        most_pixels: of a frame that FFmpeg decodes to learn what a video is; larger ones are errors to it. Frames are
-            decoded before their size can be checked, and 13 KB can ask for one of a gigabyte.
+        most_pixels: largest frame that FFmpeg may decode. Probing decodes frames before their size can be checked, and
+            a file of 13 KB can ask for a frame of a gigabyte.
 
     Raises:
-        UnreadableInput: it recognizes none of its formats.
+        UnreadableInput: the file is in no known format.
         OverLimit: its header asks for more than FFmpeg itself allows.
     """
     try:
@@ -81,17 +81,17 @@ def open_container(file: BinaryIO, *, most_pixels: int | None = None) -> InputCo
 def reopen_accelerated(
     file: BinaryIO, acceleration: HWAccel, *, index: int | None = None, most_pixels: int | None = None
 ) -> InputContainer:
-    """Open a file once more that `open_container` could open, to be decoded by a device.
+    """Reopen a file, which `open_container` could open, for decoding by a device.
 
     Raises:
-        DecoderLost: the device cannot.
+        DecoderLost: the device cannot decode it.
     """
     file.seek(0)
     try:
         container = _opened(file, acceleration, _options(most_pixels))
     except (av.FFmpegError, ValueError, RuntimeError) as error:
         raise DecoderLost(f"no decoder on the GPU ({plain(error)})") from error
-    # PyAV is content if any stream is accelerated, were it the cover picture.
+    # PyAV succeeds if any stream is accelerated, even a cover picture.
     if not main_video_stream(container, index).codec_context.is_hwaccel:
         container.close()
         raise DecoderLost("no decoder on the GPU (FFmpeg does not use it for the main video stream)")
@@ -124,22 +124,22 @@ def size_without_decoding(file: BinaryIO, index: int) -> tuple[int, int]:
 
 
 def main_video_stream(container: InputContainer, index: int | None = None) -> VideoStream:
-    """Return the main video stream; a cover picture is none.
+    """Return the main video stream, which is no cover picture.
 
     Args:
-        container: open.
-        index: its number among all streams, where it is known from before.
+        container: the open file.
+        index: number of the stream among all streams, if known.
 
     Raises:
-        UnsupportedInput: there is none, or no decoder for it.
+        UnsupportedInput: there is no video stream, or no decoder for it.
     """
     number = main_stream(container).index if index is None else index
     return next(stream for stream in container.streams.video if stream.index == number)
 
 
 def stated_info(container: InputContainer, stream: VideoStream) -> VideoInfo:
-    """Return what the file says of its video; width and height as coded."""
-    # A clock's ticks are sometimes taken for frames.
+    """Return what the file states about its video; width and height as coded."""
+    # The rate of the clock's ticks sometimes passes for the frame rate.
     rate = next((rate for rate in (stream.average_rate, stream.guessed_rate) if rate and rate < TOO_HIGH_RATE), None)
     return VideoInfo(
         codec=stream.codec_context.codec.canonical_name,
@@ -153,7 +153,7 @@ def stated_info(container: InputContainer, stream: VideoStream) -> VideoInfo:
 def video_for_threads(
     container: InputContainer, threads: int, *, index: int | None = None, most_pixels: int | None = None
 ) -> VideoStream:
-    """Return the main video stream, to be decoded by so many threads; where there is none, close the container.
+    """Return the main video stream, set up to be decoded by `threads` threads; close the container on failure.
 
     Raises:
         UnsupportedInput: see `main_video_stream`.
@@ -171,7 +171,7 @@ def video_for_threads(
 
 
 def stream_facts(stream: VideoStream) -> StreamFacts:
-    """Return what decides which decoder takes a video, of a stream that is not accelerated yet."""
+    """Return the facts that decide which decoder takes a video, from a stream that is not accelerated."""
     context = stream.codec_context
     return StreamFacts(
         codec=context.codec.canonical_name,
@@ -227,9 +227,9 @@ def _options(most_pixels: int | None) -> dict[str, str]:
 
 
 class _Seeking:
-    """An open file that tells FFmpeg, as a number, that it cannot go to where hostile files want.
+    """An open file that reports seeks to invalid offsets, as in hostile files, as an error code.
 
-    An exception would be kept by PyAV and raised later as if the disk had failed, or printed.
+    PyAV would keep an exception and raise it later as if the disk had failed, or print it.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -259,7 +259,7 @@ class MainStream:
 
     Attributes:
         index: its number among all streams.
-        others: how many further video streams move.
+        others: number of further video streams that are no stills.
     """
 
     index: int
@@ -267,20 +267,20 @@ class MainStream:
 
 
 def video_streams(container: InputContainer) -> list[VideoStream]:
-    """Return the video streams that do not say that they are covers."""
+    """Return the video streams that are not marked as covers."""
     return [stream for stream in container.streams.video if not stream.disposition & COVERS]
 
 
 def must_be_counted(container: InputContainer) -> bool:
-    """Tell whether the pictures of each stream have to be counted to find the main one: headers may tell as much."""
+    """Tell whether pictures must be counted to find the main stream, as the header does not state their number."""
     streams = video_streams(container)
     return len(streams) > 1 and not all(stream.frames for stream in streams)
 
 
 def counted_pictures(container: InputContainer) -> Counter[int]:
-    """Count the pictures of each video stream by demuxing, until it is plain which ones move.
+    """Count the pictures of each video stream by demuxing, until it is clear which ones are videos.
 
-    The container has to be opened again afterwards.
+    The container must be opened again afterwards.
     """
     streams = video_streams(container)
     counts: Counter[int] = Counter()
@@ -289,7 +289,7 @@ def counted_pictures(container: InputContainer) -> Counter[int]:
             counts[packet.stream_index] += packet.size > 0
             if counts[packet.stream_index] >= PROOF_PICTURES:
                 break
-    except (av.FFmpegError, OSError):  # decoding meets it again, and reports it
+    except (av.FFmpegError, OSError):  # decoding will meet and report it
         pass
     return counts
 
@@ -298,11 +298,11 @@ def main_stream(container: InputContainer, counts: Counter[int] | None = None) -
     """Return the main video stream: FFmpeg's choice, unless that is a still picture beside a moving one.
 
     Args:
-        container: open.
-        counts: pictures of each stream, where headers do not tell.
+        container: the open file.
+        counts: number of pictures of each stream, if the header does not state them.
 
     Raises:
-        UnsupportedInput: there is none, or no decoder for it.
+        UnsupportedInput: there is no video stream, or no decoder for it.
     """
     streams = video_streams(container) or _only_thumbnails(container)
     if not streams:
@@ -323,7 +323,7 @@ def main_stream(container: InputContainer, counts: Counter[int] | None = None) -
 
 
 def _is_cover_beside(stream: VideoStream, pictures: dict[int, int], most: int) -> bool:
-    """Tell whether a stream is a still, or a few, beside another one of `most` pictures."""
+    """Tell whether a stream holds one still, or a few, beside another one of `most` pictures."""
     own = pictures[stream.index]
     return own <= 1 < most or (_name(stream) in PICTURE_CODECS and own * MANY_TIMES <= most)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
 import av
 
-from deepscan.errors import InputError, MachineError, UnreachableInput
+from deepscan.errors import InputError, MachineError
 from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.media.decoder_choice import DecoderLost, resolve_decoder
 from deepscan.runtime.media.encryption import refuse_encrypted
@@ -37,6 +37,7 @@ from deepscan.runtime.media.pyav_pictures import (
     picture_on_device,
 )
 from deepscan.runtime.media.stream_length import clock_for, start_seconds
+from deepscan.runtime.system.regular_files import reading_failed
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -244,7 +245,7 @@ class PyAVDecoder:
                 errors += 1
                 self._damaged += 1
             except OSError as error:
-                raise UnreachableInput(f"Reading the file failed ({error.strerror}): check the disk.") from error
+                raise reading_failed(error) from error
 
     def _take(self, packet: Packet[VideoStream]) -> bool:
         """Correct a packet's times; tell whether to decode it."""

@@ -76,7 +76,7 @@ def color_from_av(native: av.VideoFrame, *, full_range: bool = False) -> Color:
 
     Args:
         native: on a device or not.
-        full_range: its layout says so, whatever the frame declares.
+        full_range: whether its layout implies full range, whatever the frame declares.
     """
     return declared_color(
         matrix=native.colorspace,
@@ -89,11 +89,11 @@ def color_from_av(native: av.VideoFrame, *, full_range: bool = False) -> Color:
 
 
 def orientation_from_av(native: av.VideoFrame) -> Orientation:
-    """Return how the file wants a decoded frame turned.
+    """Return how to turn a decoded frame upright.
 
-    PyAV's side data and their frame refer to each other: whoever asks keeps that frame alive until Python's next
-    garbage collection. So a tiny copy is asked, which has the same side data. Of a frame on a device PyAV makes it from
-    a download; PyAV shows neither a stream's nor a packet's display matrix, and `rotation` misses vertical flips.
+    PyAV's side data and their frame refer to each other, which keeps the frame alive until Python's next garbage
+    collection; so they are read from a tiny copy, for which a frame on a device is downloaded. PyAV shows neither a
+    stream's nor a packet's display matrix, and `rotation` misses vertical flips.
     """
     tiny = native.reformat(TINY_SIDE, TINY_SIDE, "gray", threads=1)
     try:
@@ -163,11 +163,11 @@ class Copied:
 
 
 def nvdec_acceleration(ordinal: int) -> HWAccel:
-    """Return what makes PyAV decode on NVDEC and leave the frames there.
+    """Return the acceleration that makes PyAV decode on NVDEC and leave the frames on the GPU.
 
-    FFmpeg shares the CUDA context that is current in the calling thread: with one of its own, whoever made the primary
-    context first wins, and the other fails. PyAV makes a decoder for each container, so a session is created for each
-    video; what a pool of them would save on short videos could not be measured.
+    FFmpeg shares the CUDA context that is current in the calling thread; with a context of its own, the second user of
+    the primary context would fail. PyAV makes a decoder, and so a session, for each container; what a pool of them
+    would save on short videos could not be measured.
 
     Args:
         ordinal: CUDA's number of the GPU.
@@ -187,11 +187,11 @@ def picture_on_device(native: av.VideoFrame, *, left_chroma: bool, queue: Queue,
     Args:
         native: a frame of one of the layouts `SEMI_PLANAR`, in memory that `queue` can read.
         left_chroma: see `Picture`.
-        queue: of this thread.
-        work: makes crops of it.
+        queue: this thread's queue.
+        work: the work that makes crops of the picture.
 
     Raises:
-        DecoderLost: it has another layout, or is HDR.
+        DecoderLost: the frame has another layout, or is HDR.
         MachineError: the device fails, or has no memory left.
     """
     layout = (native.sw_format or native.format).name

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from deepscan.errors import InputError
-from deepscan.runtime.media.content import PlannedContent, content_of, reading_failed, signature_of
+from deepscan.runtime.media.content import PlannedContent, content_of, signature_of
 from deepscan.runtime.media.frames import nobody_watches
-from deepscan.runtime.system.regular_files import OpenedFile, opened_files
+from deepscan.runtime.system.regular_files import OpenedFile, opened_files, reading_failed
 
 CHANGED: Final = "the file changed while it was scanned: the same command scans it again"
 

@@ -123,6 +123,11 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
+def reading_failed(error: OSError) -> UnreachableInput:
+    """Return the error of a file that the system fails to read."""
+    return UnreachableInput(f"Reading the file failed ({error.strerror}): check the disk.")
+
+
 def refuse_irregular(found: os.stat_result) -> None:
     """Refuse, by its status, what is no file with something in it.
 
