@@ -29,13 +29,13 @@ class DeviceArray:
     """Numbers in a device's memory.
 
     Attributes:
-        owner: keeps the memory; it may be used for other things once the last array with this owner is gone.
-        address: of the first number.
-        shape: as numpy's.
-        kind: of the numbers.
-        strides: bytes from one number to the next, for each axis.
+        owner: owner of the memory, which is reused once the last array with this owner is gone.
+        address: address of the first number.
+        shape: as in NumPy.
+        kind: type of the numbers.
+        strides: bytes from one number to the next along each axis.
         mirrored: whether a picture [.., H, W, 3] is mirrored left to right when it is copied.
-        work: what made it, where it is a crop.
+        work: the work that made it, if it is a crop.
     """
 
     owner: object

@@ -103,7 +103,7 @@ class Picture:
 
     @property
     def nbytes(self) -> int:
-        """Memory that the planes keep alive, in bytes."""
+        """Memory of the planes, in bytes."""
         return sum(plane.nbytes for plane in self.planes)
 
 
@@ -113,8 +113,8 @@ class DevicePicture:
 
     Attributes:
         planes, bit_depth, color, left_chroma: as of a `Picture`; never HDR.
-        work: what makes crops of it.
-        luma_sums: uint32 [16, 16]: the sums of the samples that `luma_signature` looks at.
+        work: makes crops of it.
+        luma_sums: sums of the samples that `luma_signature` uses, uint32 [16, 16].
     """
 
     planes: tuple[DeviceArray, ...]
@@ -126,7 +126,7 @@ class DevicePicture:
 
     @property
     def nbytes(self) -> int:
-        """Device memory that the planes keep, in bytes."""
+        """Device memory of the planes, in bytes."""
         return sum(plane.nbytes for plane in self.planes)
 
 
@@ -139,8 +139,8 @@ class Frame:
         pts_seconds: presentation time from the start of the video, from the file's timestamps.
         picture: the decoded planes.
         geometry: how they become the upright picture.
-        native: the decoder's own handle, for the reader that made the frame only.
-        part: of a file that was joined of several, as its clock starts again or jumps: where the frame belongs, from 0.
+        native: the decoder's own handle, only for the reader that made the frame.
+        part: number, from 0, of the part that the frame belongs to, in a file joined from several or whose clock jumps.
     """
 
     index: int
@@ -164,7 +164,7 @@ def host_picture(frame: Frame) -> Picture:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DeviceFrame:
-    """A frame on a device that is still to be scaled: the face detector does that while it fills its input.
+    """A frame on a device, to be scaled by the face detector as it fills its input.
 
     Attributes:
         picture: the decoded planes.
@@ -180,15 +180,15 @@ class DeviceFrame:
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
-    """What a file says about its video stream.
+    """Facts about a file's video stream.
 
     Attributes:
         codec: FFmpeg's name of the codec, or the format of a picture: a key of `picture_reader.DECODERS`,
             `heif` or `avif`.
         width, height: size of the upright picture, in square pixels.
-        duration_seconds: what the file says of the length until that is measured; None where it says nothing.
+        duration_seconds: length as stated by the file, until it is measured; None if not stated.
         frame_seconds: nominal distance of two frames.
-        still: it is a picture, of which there is no second frame.
+        still: whether it is a still picture, with a single frame.
     """
 
     codec: str
@@ -200,11 +200,11 @@ class VideoInfo:
 
 
 def nobody_watches() -> None:
-    """Ignore that something moved: for callers without a watchdog."""
+    """Ignore progress, for callers without a watchdog."""
 
 
 class Reader(Protocol):
-    """One open video. Everything may raise `InputError`; after `close` nothing else may be called."""
+    """One open video. Every method may raise `InputError`; after `close` none may be called."""
 
     info: VideoInfo
 
@@ -212,7 +212,7 @@ class Reader(Protocol):
         """Yield every frame in presentation order."""
 
     def frames_at(self, seconds: Sequence[float], *, tolerance_seconds: float) -> Iterator[Frame]:
-        """Yield one frame for each of the ascending times, seeking; fewer where several fall on one frame.
+        """Seek, and yield one frame for each of the ascending times; fewer if several fall on one frame.
 
         A key frame at most `tolerance_seconds` earlier may stand in for the exact frame.
         """
@@ -220,17 +220,17 @@ class Reader(Protocol):
     def windows(
         self, starts: Sequence[float], frames_each: int, *, tolerance_seconds: float
     ) -> Iterator[tuple[int, Frame]]:
-        """Yield, seeking, `frames_each` consecutive frames from each of the ascending times on, and which window it is.
+        """Seek, and yield windows of `frames_each` consecutive frames from ascending times, each with its number.
 
         A key frame at most `tolerance_seconds` earlier may begin a window. Windows share no frame: one that would begin
-        inside the one before begins behind it. One that reaches the end of the video has fewer.
+        inside another begins after it. A window at the end of the video may have fewer frames.
         """
 
     def duration_seconds(self) -> float:
-        """Return how long the video is: as decoded, or by its last timestamps; may read through the file for that."""
+        """Return the length of the video: as decoded, or by its last timestamps, which may demux the whole file."""
 
     def shrink(self, frame: Frame, longest_side: int) -> NDArray[np.uint8]:
-        """Return the upright picture as BGR uint8 [h, w, 3], its longer side at most so long; not on a device."""
+        """Return the upright picture as BGR uint8 [h, w, 3], scaled to fit `longest_side`; not for device frames."""
 
     def warnings(self) -> str | None:
         """Return remarks on what was not decoded, or None; valid once the frames are exhausted."""
