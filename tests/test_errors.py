@@ -16,7 +16,7 @@ from deepscan.errors import (
     UnsupportedInput,
     UsageError,
 )
-from deepscan.export.parity_report import ParityMiss
+from deepscan.export.parity.parity_report import ParityMiss
 
 EXIT_CODES = {
     InputError: 1,

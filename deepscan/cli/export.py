@@ -207,7 +207,7 @@ def export(
             with needing_torch("Exporting"):
                 from deepscan.cli.export_run import resolve_settings
                 from deepscan.export.artifact import export_artifact
-                from deepscan.export.parity_report import ParityMiss
+                from deepscan.export.parity.parity_report import ParityMiss
             from deepscan.cli.export_run import say_made, say_missed, say_skipped
             from deepscan.models.registry import find_detector
 

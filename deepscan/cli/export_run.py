@@ -12,8 +12,8 @@ from rich.text import Text
 from deepscan.calibration.quantize import quantized
 from deepscan.cli.screen import printable
 from deepscan.export.artifact import ExportSettings, Quantization
+from deepscan.export.parity.parity_report import readable
 from deepscan.export.parity.samples import Samples, gather_samples, joined, read_labels
-from deepscan.export.parity_report import readable
 from deepscan.export.real_data import PARITY_CLIPS, PARITY_CROPS, calibration_data
 from deepscan.runtime.artifacts.artifacts import Activations, CalibrationRecord
 from deepscan.spec import DetectorSpec
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from deepscan.cli.export import ExportOptions
     from deepscan.export.artifact import ExportResult
-    from deepscan.export.parity_report import ParityMiss
+    from deepscan.export.parity.parity_report import ParityMiss
     from deepscan.runtime.backends.tensorrt.engine_store import Engine
 
 

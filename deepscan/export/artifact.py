@@ -26,8 +26,8 @@ from deepscan.export.half_search import half_precision
 from deepscan.export.packing import WeightsOrigin, file_name, packed
 from deepscan.export.parity.parity import BUDGETS, ConversionResult, ParityFunction, misses
 from deepscan.export.parity.parity_check import ParityCheck, parity_check
+from deepscan.export.parity.parity_report import REPORT_TITLE, ParityMiss, ParityReport, readable, report_name
 from deepscan.export.parity.samples import Samples, joined, packaged_samples
-from deepscan.export.parity_report import REPORT_TITLE, ParityMiss, ParityReport, readable, report_name
 from deepscan.export.simplify import folded_batch_norm
 from deepscan.models.checkpoints.checkpoints import load_weights
 from deepscan.models.registry import find_detector

@@ -17,8 +17,8 @@ from deepscan.export.artifact import ExportResult, ExportSettings, Quantization,
 from deepscan.export.forms import graph_of
 from deepscan.export.parity.parity import BUDGETS, ConversionResult, ParityFunction
 from deepscan.export.parity.parity_check import parity_check
+from deepscan.export.parity.parity_report import ParityMiss, ParityReport, readable
 from deepscan.export.parity.samples import Samples
-from deepscan.export.parity_report import ParityMiss, ParityReport, readable
 from deepscan.runtime.artifacts.artifacts import CalibrationRecord, load_artifact
 from tests.runtime.tiny_detectors import ORIGIN, TINY_FRAME, Brightness
 
