@@ -197,7 +197,7 @@ def test_numbers_that_are_not_finite_are_refused_with_the_name_of_the_tensor(tmp
 @pytest.mark.parametrize("number", [0.0, 0.5, -3.0])
 def test_kernels_and_matrices_of_one_number_are_refused_with_the_name(tmp_path: Path, name: str, number: float) -> None:
     spoilt = weights() | {name: torch.full_like(weights()[name], number)}
-    with pytest.raises(ModelError, match=rf"{name} in .*w is {number:g} everywhere, which no training leaves"):
+    with pytest.raises(ModelError, match=rf"{name} in .*w is {number:g} everywhere, which no training produces"):
         load_weights(network(), saved(tmp_path / "w", spoilt), name="small")
 
 
@@ -219,7 +219,7 @@ def test_a_detectors_file_of_nothing_but_zeros_is_refused(tmp_path: Path, name: 
 
 def test_tensors_without_numbers_are_refused(tmp_path: Path) -> None:
     path = torch_saved(tmp_path / "w", {name: value.to("meta") for name, value in weights().items()})
-    with pytest.raises(ModelError, match=r"0\.weight in .*w has a shape, but no numbers"):
+    with pytest.raises(ModelError, match=r"0\.weight in .*w has a shape but no values"):
         load_weights(network(), path, name="small")
 
 
@@ -229,13 +229,13 @@ def test_tensors_without_numbers_are_refused(tmp_path: Path) -> None:
         (b"", "is empty: download"),
         (
             b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41" + bytes(500),
-            "is not a file of weights that is known",
+            "has no known format of weights",
         ),
-        (b"any text", "is not a file of weights that is known"),
-        (b"any text{", "is not a file of weights that is known"),
-        (b"cos\nsystem\n(S'true'\ntR.", "is not a file of weights that is known"),
-        (b"\xef\xbb\xbf\n <!DOCTYPE html><html><body>Sign in", "is a web page, not weights: download"),
-        (b"<HTML>Quota exceeded</HTML>", "is a web page, not weights: download"),
+        (b"any text", "has no known format of weights"),
+        (b"any text{", "has no known format of weights"),
+        (b"cos\nsystem\n(S'true'\ntR.", "has no known format of weights"),
+        (b"\xef\xbb\xbf\n <!DOCTYPE html><html><body>Sign in", "is a web page, not weights: open the page"),
+        (b"<HTML>Quota exceeded</HTML>", "is a web page, not weights: open the page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 12\n", "only points to weights in Git LFS"),
         (b"PK\x03\x04 and then nothing of the kind", "is damaged or cut short: download"),
         (b"\x80\x02}q\x00.", "is a pickle that torch.save did not write"),

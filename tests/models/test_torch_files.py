@@ -80,7 +80,7 @@ def test_files_that_would_run_code_are_refused_and_run_nothing(
     mark, path = tmp_path / "mark", tmp_path / "w.pth"
     calls = Calls(function, *[argument.format(str(mark)) for argument in arguments])
     write({"best": np.float64(0.5), "state_dict": {"weight": torch.ones(2)}, "extra": calls}, path)
-    said = rf"w\.pth asks to run code when it is read \(it names {named}\): deepscan refuses such files; get the"
+    said = rf"w\.pth would run code when it is read \(it names {named}\): deepscan refuses such files; get the"
     with pytest.raises(ModelError, match=said):
         read_tensors(path)
     assert not mark.exists()
@@ -108,7 +108,7 @@ def test_tensors_that_pickle_itself_wrote_are_refused(tmp_path: Path) -> None:
 def test_a_zip_archive_around_weights_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "w.zip", "w") as archive:
         archive.writestr("model.pth", b"")
-    with pytest.raises(ModelError, match=r"w\.zip is a ZIP archive without weights of torch: give a file that it con"):
+    with pytest.raises(ModelError, match=r"w\.zip is a ZIP archive without torch weights: give a file that it con"):
         read_tensors(tmp_path / "w.zip")
 
 

@@ -31,7 +31,7 @@ Format = Literal["safetensors", "torch", "torch before 1.6"]
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a file of weights holds.
+    """Contents of a file of weights.
 
     Attributes:
         tensors: by the names in the file; on the CPU, and mapped from the file where its format allows it.
@@ -48,7 +48,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """What was loaded, for records.
+    """Record of the weights that were loaded.
 
     Attributes:
         sha256: of the file, in hexadecimal.
@@ -102,7 +102,7 @@ def load_weights(module: nn.Module, path: Path, *, name: str) -> LoadedWeights:
 
 
 def load_state(module: nn.Module, path: Path, *, sha256: str) -> None:
-    """Load safetensors that `module` itself once gave, name by name, and put it in evaluation mode.
+    """Load safetensors that were saved from `module` itself, name by name, and set evaluation mode.
 
     Args:
         module: takes the tensors of the file as its own; unchanged if the file is refused.
@@ -116,14 +116,14 @@ def load_state(module: nn.Module, path: Path, *, sha256: str) -> None:
     tensors = dict(checkpoint.tensors)
     if checkpoint.sha256 != sha256 or _kinds(tensors) != _kinds(module.state_dict()):
         raise ModelError(
-            f"{path} does not hold the weights that were written there: export the detector, or add its weights, again."
+            f"{path} does not hold the weights that were written to it: export the detector, or add its weights, again."
         )
     module.load_state_dict(tensors, assign=True)
     module.eval()
 
 
 def load_checkpoint(module: nn.Module, checkpoint: Checkpoint, *, name: str, path: Path) -> LoadedWeights:
-    """Load what was read from a file into a network; see `load_weights`.
+    """Load the contents of a file into a network; see `load_weights`.
 
     Raises:
         ModelError: the tensors are not the network's.
@@ -178,10 +178,8 @@ def _format(head: bytes, path: Path) -> Format:
     if head.startswith(LFS_MAGIC):
         raise ModelError(f"{path} only points to weights in Git LFS: run `git lfs pull`, or download the file itself.")
     if head.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(MARKUP):
-        raise ModelError(
-            f"{path} is a web page, not weights: download the file in a browser, and look at what it says."
-        )
-    raise ModelError(f"{path} is not a file of weights that is known here: {SAFE_FORMS}.")
+        raise ModelError(f"{path} is a web page, not weights: open the page in a browser and download the file.")
+    raise ModelError(f"{path} has no known format of weights: {SAFE_FORMS}.")
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
@@ -192,13 +190,13 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _trained(tensor: torch.Tensor, where: str) -> torch.Tensor:
-    """Return the tensor if training can have left it so; looks at the extremes, which costs no memory.
+    """Return the tensor if training can have produced it; only its extremes are checked, which takes no memory.
 
     Kernels and matrices vary from the moment they are initialized. Vectors need not: biases of zero, and the scales and
     statistics of batch normalization that never moved, are in working checkpoints.
     """
     if tensor.is_meta:
-        raise ModelError(f"{where} has a shape, but no numbers: get the whole file.")
+        raise ModelError(f"{where} has a shape but no values: get the whole file.")
     if not tensor.numel():
         return tensor
     lowest, highest = tensor.aminmax()
@@ -206,7 +204,7 @@ def _trained(tensor: torch.Tensor, where: str) -> torch.Tensor:
         raise ModelError(f"{where} has numbers that are not finite: get another copy or another training of it.")
     if tensor.ndim > 1 and tensor.numel() > 1 and lowest == highest:
         raise ModelError(
-            f"{where} is {lowest.item():g} everywhere, which no training leaves: get another copy or another training "
-            "of it."
+            f"{where} is {lowest.item():g} everywhere, which no training produces: get another copy or another "
+            "training of it."
         )
     return tensor

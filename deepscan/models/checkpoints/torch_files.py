@@ -41,7 +41,7 @@ SAFE_FORMS: Final = "get the weights as safetensors or as a plain state dict"
 
 
 class Ignored:
-    """Stands for a harmless object that is not needed: takes whatever it is given, keeps nothing."""
+    """Stand-in for a harmless object that is not needed: accepts any arguments and keeps nothing."""
 
     def __init__(self, *_arguments: object) -> None:
         pass
@@ -62,7 +62,7 @@ def read_archive(path: Path) -> object:
             if SCRIPT_RECORD in records:
                 raise ModelError(f"{path} is a TorchScript program, which deepscan does not run: {SAFE_FORMS}.")
             if PICKLE_RECORD not in records:
-                raise ModelError(f"{path} is a ZIP archive without weights of torch: give a file that it contains.")
+                raise ModelError(f"{path} is a ZIP archive without torch weights: give a file that it contains.")
             # torch itself does not look at the checksums.
             damaged = archive.testzip()
             content = archive.read(records[PICKLE_RECORD])
@@ -135,7 +135,7 @@ def _refused(path: Path, name: str) -> ModelError:
             "save its state_dict() and give that."
         )
     return ModelError(
-        f"{path} asks to run code when it is read (it names {name}): deepscan refuses such files; {SAFE_FORMS}."
+        f"{path} would run code when it is read (it names {name}): deepscan refuses such files; {SAFE_FORMS}."
     )
 
 

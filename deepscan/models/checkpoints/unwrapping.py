@@ -39,11 +39,13 @@ def unwrapped(content: object, path: Path) -> tuple[dict[str, torch.Tensor], str
             raise ModelError(f"{path} holds the state of an optimizer, not weights: give the file of the network.")
         names = ", ".join([str(name) for name in content][:NAMES_SHOWN])
         raise ModelError(
-            f"{path} has no weights at the usual places (it has: {names or 'nothing'}): give a state dict."
+            f"{path} has no weights in the usual places (it has: {names or 'nothing'}): give a state dict."
         )
     if len(places) > 1:
         found = ", ".join(".".join(steps) or "the top" for steps, _ in places)
-        raise ModelError(f"{path} holds several sets of weights (at {found}): save the one that is meant on its own.")
+        raise ModelError(
+            f"{path} holds several sets of weights (at {found}): save the one to use in a file of its own."
+        )
     [(steps, tensors)] = places
     return tensors, f"under {'.'.join(steps)!r}" if steps else ""
 

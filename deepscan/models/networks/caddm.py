@@ -121,7 +121,7 @@ def anchor_priors() -> torch.Tensor:
 
     Map by map, row by row, two anchors at each place: one upright, one lying. The places of a map are
     `ceil(224 / places on a side)` pixels apart, the first half of that from the corner. The anchors of the last map
-    cover the crop; it is not known by how much, since upstream clips at the crop's size.
+    cover the crop; by how much is not known, since upstream clips at the crop's size.
 
     Returns:
         float32 [168, 4]: center x and y, width and height, in units of the crop's side.

@@ -104,7 +104,7 @@ class PlaceWeights(nn.Module):
 
 
 class NoiseAttention(nn.Module):
-    """Where to look, according to the noise: the paper calls it residual guided spatial attention."""
+    """Attention map computed from the noise: the paper's residual guided spatial attention."""
 
     def __init__(self) -> None:
         super().__init__()

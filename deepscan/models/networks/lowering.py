@@ -81,7 +81,7 @@ def _last(sizes: object) -> int:
 
 
 def moved(clips: torch.Tensor, *, by: int) -> torch.Tensor:
-    """Move [N, T, C, H, W] by so many frames towards the end; zeros come in, and what falls off is lost."""
+    """Shift [N, T, C, H, W] by a number of frames towards the end; zeros come in, and the last frames are dropped."""
     return functional.pad(clips, (0, 0, 0, 0, 0, 0, by, -by))
 
 

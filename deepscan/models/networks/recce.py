@@ -79,7 +79,7 @@ def patches(x: torch.Tensor, side: int) -> torch.Tensor:
 
 
 def gathered(places: torch.Tensor, beneath: torch.Tensor, pair_weight: torch.Tensor) -> torch.Tensor:
-    """Sum what lies under each place, weighted by how well it goes with the place.
+    """Sum the values under each place, weighted by their similarity to the place.
 
     Args:
         places: [N, 256, h, w].
@@ -134,7 +134,7 @@ class GraphReasoning(nn.Module):
 
 
 class GuidedAttention(nn.Module):
-    """Adds to the map what it shows where the picture and its reconstruction differ."""
+    """Adds to the map its values where the picture and its reconstruction differ."""
 
     def __init__(self) -> None:
         super().__init__()

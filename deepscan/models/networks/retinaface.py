@@ -66,7 +66,7 @@ class MobileNet(nn.Module):
 
 
 class Pyramid(nn.Module):
-    """A feature pyramid: each map gets what the coarser one saw, enlarged to its size."""
+    """A feature pyramid: each map gets the coarser one, enlarged to its size."""
 
     def __init__(self) -> None:
         super().__init__()

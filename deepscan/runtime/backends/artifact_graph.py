@@ -81,7 +81,7 @@ def _tensor_bytes(model: onnx.ModelProto, items: int) -> dict[str, int]:
     try:
         index = GraphIndex(model, batch=items, strict=True)
     except onnx.shape_inference.InferenceError as error:
-        raise ModelError(f"{name} contradicts itself ({str(error).strip()}): export the detector again.") from error
+        raise ModelError(f"{name} is inconsistent ({str(error).strip()}): export the detector again.") from error
     for tensor in index.producers:
         if not index.is_known(tensor):
             raise ModelError(f"The size of {tensor} in {name} is not known: export the detector again.")

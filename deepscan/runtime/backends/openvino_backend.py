@@ -154,7 +154,7 @@ def _refuse_another_arithmetic(compiled: Any, precision: Arithmetic, source: str
     wanted = RUN_IN[precision]
     if ran and not (wanted & ran.keys() if precision == "int8" else wanted == ran.keys()):
         found = ", ".join(f"{counted(count, 'layer')} in {name}" for name, count in ran.items())
-        raise MachineError(f"OpenVINO computes {source} not in {precision} ({found}): use another --precision.")
+        raise MachineError(f"OpenVINO does not compute {source} in {precision} ({found}): use another --precision.")
 
 
 def _plain(error: RuntimeError) -> str:

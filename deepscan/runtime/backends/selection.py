@@ -149,7 +149,7 @@ def open_backend(candidate: Candidate, artifact: Artifact, *, device: Device, th
     if opened.name not in expected or opened.precision != candidate.precision:
         opened.close()
         raise MachineError(
-            f"{candidate} was to compute {artifact.manifest.file} on {device}, but {opened.name} {opened.precision} "
+            f"{candidate} should compute {artifact.manifest.file} on {device}, but {opened.name} {opened.precision} "
             "was loaded: use another --backend."
         )
     return opened

@@ -92,13 +92,13 @@ class Session:
             ) from error
         if self._session.get_providers()[0] != provider:
             raise MachineError(
-                f"{source} was to run on {provider} but got {self._session.get_providers()[0]}: "
+                f"{source} should run on {provider}, but runs on {self._session.get_providers()[0]}: "
                 "run `deepscan doctor` to see which CUDA or cuDNN library is missing."
             )
         ran_by = {part.ep_name for part in self._session.get_provider_graph_assignment_info()}
         if ran_by and provider not in ran_by:
             raise MachineError(
-                f"{source} was to run on {provider}, which is loaded but takes no part of it: use --device cpu."
+                f"{source} should run on {provider}, which is loaded but runs no part of it: use --device cpu."
             )
 
     def run(self, outputs: Sequence[str] | None, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
@@ -209,7 +209,7 @@ def _short_of_memory() -> Iterator[None]:
         if not OUT_OF_MEMORY.search(str(error)):
             raise
         raise DeviceMemoryError(
-            "The GPU's memory is too small for ONNX Runtime: close what else uses it, or use --device cpu."
+            "The GPU's memory is too small for ONNX Runtime: end other programs on it, or use --device cpu."
         ) from error
 
 

@@ -235,7 +235,7 @@ def _translated_errors() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise DeviceMemoryError(
-            "The GPU's memory is too small for the torch backend: close what else uses it, or use another --backend."
+            "The GPU's memory is too small for the torch backend: end other programs on it, or use another --backend."
         ) from error
     except RuntimeError as error:
         reason = " ".join(str(error).splitlines()[:2]).strip()

@@ -104,7 +104,7 @@ def test_a_graph_that_was_compiled_to_another_arithmetic_is_refused(
     """What a hint that is not followed looks like: the one that is given is not the one that was asked for."""
     artifact = packed_again(small_clip_artifact(), "int8" if precision == "int8" else "fp32")
     monkeypatch.setitem(openvino_backend.PRECISION_HINTS, precision, hint)
-    with pytest.raises(MachineError, match=rf"OpenVINO computes .* not in {precision} \(\d layers in ") as error:
+    with pytest.raises(MachineError, match=rf"OpenVINO does not compute .* in {precision} \(\d layers in ") as error:
         OpenVinoBackend(artifact, device="cpu", threads=1, precision=precision)
     assert str(error.value).endswith(".")
 

@@ -189,7 +189,7 @@ class Lying:
 
 def test_what_runs_is_what_was_resolved_or_nothing_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BACKENDS, "onnxruntime", f"{__name__}:Lying")
-    said = r"^onnxruntime fp32 was to compute lite\.onnx on cpu, but onnxruntime-cuda fp32 was loaded: use another"
+    said = r"^onnxruntime fp32 should compute lite\.onnx on cpu, but onnxruntime-cuda fp32 was loaded: use another"
     with pytest.raises(MachineError, match=said):
         open_backend(Candidate("onnxruntime", "fp32"), load_artifact("lite"), device="cpu", threads=1)
     assert Lying.closed

@@ -81,5 +81,5 @@ def test_a_size_that_cannot_be_known_is_an_error() -> None:
 
 def test_a_graph_that_contradicts_itself_is_an_error() -> None:
     nodes = [helper.make_node("Transpose", ["w"], ["y"], perm=[0, 1, 2])]
-    with pytest.raises(ModelError, match=r"^sizes contradicts itself \(.*\): export the detector again\.$"):
+    with pytest.raises(ModelError, match=r"^sizes is inconsistent \(.*\): export the detector again\.$"):
         largest_batch(graph_of(nodes, 3), 1000)

@@ -129,7 +129,7 @@ def test_without_its_own_weights_beside_it_an_artifact_is_refused(tmp_path: Path
         network_of(alone)
     (tmp_path / "w.safetensors").write_bytes(save({"other": torch.zeros(2)}))
     described = changed(alone, network_weights=WeightsFile(file="w.safetensors", sha256="0" * 64))
-    with pytest.raises(ModelError, match=r"w\.safetensors does not hold the weights that were written there: .*\.$"):
+    with pytest.raises(ModelError, match=r"w\.safetensors does not hold the weights that were written to it: .*\.$"):
         network_of(described)
     stranger = changed(lite, spec=msgspec.structs.replace(lite.manifest.spec, name="stranger"))
     with pytest.raises(ModelError, match=r"^torch cannot run lite\.onnx, as no .* the network of stranger: .*\.$"):
