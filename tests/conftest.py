@@ -12,6 +12,7 @@ from deepscan.options import BACKEND_VARIABLE
 from deepscan.runtime.backends.sessions import PROVIDERS, available_providers
 from deepscan.runtime.system.files import HOME_VARIABLE
 from deepscan.runtime.system.machine import nvidia_gpus
+from tests.runtime.watchdog import forget_children
 
 # No wall-clock limits on examples, and the same ones every time: the suite is a gate.
 settings.register_profile("gate", deadline=None, derandomize=True, max_examples=50)
@@ -45,6 +46,12 @@ def own_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv(BACKEND_VARIABLE, "onnxruntime")
         patch.setenv(HOME_VARIABLE, str(tmp_path_factory.mktemp("data")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def own_children() -> None:
+    """Processes that earlier tests of this process left are not counted among a test's own."""
+    forget_children()
 
 
 @pytest.fixture

@@ -61,19 +61,22 @@ def _stacks() -> str:
 
 
 def children() -> list[int]:
-    """Return the processes of deepscan, and zombies, that any thread of this one started and has not waited for.
+    """Return the processes that any thread of this one started since the test began, and has not waited for.
 
-    Others, such as those that torch's compiler leaves running, are not the tests' business.
+    Others, such as those that torch's compiler leaves running or unreaped, are not the test's business.
     """
-    threads = Path("/proc/self/task").iterdir()
-    started = [int(child) for thread in threads for child in (thread / "children").read_text().split()]
-    return [child for child in started if _is_ours(child)]
+    return sorted(_all_children() - started_before)
 
 
-def _is_ours(process: int) -> bool:
-    """Tell whether a process is a zombie or one of deepscan's."""
-    try:
-        command = Path(f"/proc/{process}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return not command or b"deepscan." in command
+def forget_children() -> None:
+    """Take the processes that exist now as those of earlier tests."""
+    started_before.clear()
+    started_before.update(_all_children())
+
+
+def _all_children() -> set[int]:
+    threads = Path("/proc/self/task").glob("*")  # nothing on other systems than Linux
+    return {int(child) for thread in threads for child in (thread / "children").read_text().split()}
+
+
+started_before: set[int] = set()

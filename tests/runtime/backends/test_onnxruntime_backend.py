@@ -80,7 +80,7 @@ def test_items_of_another_shape_are_refused(session: Session, shape: tuple[int, 
 def test_a_provider_that_computes_nothing_is_noticed(monkeypatch: pytest.MonkeyPatch, captures: bool) -> None:
     assert IDLE_PROVIDER in available_providers()
     monkeypatch.setitem(PROVIDERS, "cpu", IDLE_PROVIDER)
-    with pytest.raises(MachineError, match=f"to run on {IDLE_PROVIDER}, which is loaded but takes no part") as error:
+    with pytest.raises(MachineError, match=f"run on {IDLE_PROVIDER}, which is loaded but runs no part") as error:
         Session(load_artifact("lite").model, source="lite.onnx", device="cpu", threads=1, captures=captures)
     assert str(error.value).endswith(".")
 
