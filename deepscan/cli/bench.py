@@ -22,8 +22,8 @@ from deepscan.arguments import (
     whole_number,
 )
 from deepscan.cli.completion import complete_models
+from deepscan.cli.interrupts import INTERRUPTED
 from deepscan.cli.options import options_from, takes_options
-from deepscan.cli.running import INTERRUPTED
 from deepscan.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ EXAMPLES = """Examples:
 PLOTS = (".png", ".svg")
 # By these the files that it writes are known again, so that no others are replaced.
 REPORT_NAMES = ("schema", "machine", "setup", "measurements")
-PLOT_MARKER = "deepscan bench"
 DIGITS = 20  # of a batch size, more than any that is allowed
 
 
@@ -185,6 +184,7 @@ def _refuse_bad_outputs(json: str | None, plot: Path | None) -> None:
     """Refuse outputs that cannot be written, before anything is measured."""
     from importlib.util import find_spec
 
+    from deepscan.cli.bench_display import PLOT_MARKER
     from deepscan.errors import MachineError, OutputError, UsageError
     from deepscan.installing import install_extra
     from deepscan.runtime.system.files import holds, json_with, refuse_other_file

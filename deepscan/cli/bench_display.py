@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from deepscan.export.bench.bench_records import BenchReport, BenchResult, Failure, MatmulRate, Measurement
 
+PLOT_MARKER = "deepscan bench"  # in the metadata of every plot
 MILLI = 1e3
 MEBIBYTE = 1 << 20
 ABSENT = "-"

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def main() -> None:
     """Run a command and leave with its exit code."""
     _on_signals(_leave_at_once)  # an interrupt that lands inside an import can surface as any error
-    from deepscan.cli.running import raise_interrupt, run
+    from deepscan.cli.interrupts import raise_interrupt
+    from deepscan.cli.running import run
     from deepscan.naming import speak_as_command_line
 
     speak_as_command_line()

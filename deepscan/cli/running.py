@@ -8,9 +8,9 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from types import FrameType
 from typing import Final
 
+from deepscan.cli.interrupts import INTERRUPTED, was_interrupted
 from deepscan.cli.screen import printable
 from deepscan.cli.streams import StdoutError, prepare_streams, silence_stdout
 from deepscan.errors import DeepscanError
@@ -18,7 +18,6 @@ from deepscan.errors import DeepscanError
 WRONG_USAGE: Final = 2
 OUTPUT_FAILED: Final = 3
 UNEXPECTED: Final = 70  # EX_SOFTWARE of sysexits.h
-INTERRUPTED: Final = 130
 READER_LEFT: Final = 141
 DEBUG_OPTION: Final = "--debug"
 DEBUG_VARIABLE: Final = "DEEPSCAN_DEBUG"
@@ -35,24 +34,6 @@ TYPERS_WORDS: Final = {
     "Input should be greater than or equal to": "it must be at least",
     "Input should be less than or equal to": "it must be at most",
 }
-
-_signals: list[int] = []
-
-
-def raise_interrupt(number: int, _frame: FrameType | None) -> None:
-    """Handle SIGINT and SIGTERM: end the command, and remember why, as libraries turn the error into others."""
-    _signals.append(number)
-    raise KeyboardInterrupt
-
-
-def refuse_after_interrupt() -> None:
-    """End the command if a signal has come whose KeyboardInterrupt was lost, as in a library's callback.
-
-    Raises:
-        KeyboardInterrupt: one has.
-    """
-    if _signals:
-        raise KeyboardInterrupt
 
 
 def run(arguments: Sequence[str], *, when_loaded: Callable[[], None] = lambda: None) -> int:
@@ -89,7 +70,7 @@ def run(arguments: Sequence[str], *, when_loaded: Callable[[], None] = lambda: N
 
 def _end(error: BaseException) -> tuple[int, str]:
     """Return the exit code for the exception that ended a command, and the line to print, which may be empty."""
-    if isinstance(error, KeyboardInterrupt) or _signals or type(error).__name__ == "Abort":
+    if isinstance(error, KeyboardInterrupt) or was_interrupted() or type(error).__name__ == "Abort":
         return INTERRUPTED, "Interrupted."
     if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
         return READER_LEFT, ""  # the reader has seen enough; Rich and Typer make it a SystemExit

@@ -13,8 +13,8 @@ import typer
 from msgspec import structs
 
 from deepscan.cli.completion import complete_models
+from deepscan.cli.interrupts import INTERRUPTED
 from deepscan.cli.options import options_from, takes_options, toml_of
-from deepscan.cli.running import INTERRUPTED
 from deepscan.cli.scan_options import DEFAULT_OUT, OutputOptions
 from deepscan.limits import Limits
 from deepscan.options import ScanOptions

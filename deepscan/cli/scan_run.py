@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
-from deepscan.cli.running import refuse_after_interrupt
+from deepscan.cli.interrupts import refuse_after_interrupt
 
 if TYPE_CHECKING:
     from deepscan import Scan

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from deepscan import naming
-from deepscan.cli import running
+from deepscan.cli import interrupts, running
 from tests.runtime.worker_here import workers_in_threads
 
 DEEPSCAN = str(Path(sys.executable).with_name("deepscan"))
@@ -58,7 +58,7 @@ def deepscan(
         patch.setattr(sys, "stdout", out)
         patch.setattr(sys, "stderr", err)
         patch.setattr(threading, "excepthook", threading.excepthook)
-        patch.setattr(running, "_signals", [])
+        patch.setattr(interrupts, "_signals", [])
         patch.setattr(naming, "_command_line", True)
         if cwd is not None:
             patch.chdir(cwd)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from deepscan import scan
-from deepscan.cli import running, streams
+from deepscan.cli import interrupts, running, streams
 from deepscan.cli.running import run
 from deepscan.cli.scan_run import interruptible
 from deepscan.errors import UsageError
@@ -32,7 +32,7 @@ FULL = Path("/dev/full")
 
 @pytest.fixture(autouse=True)
 def own_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "_signals", [])
+    monkeypatch.setattr(interrupts, "_signals", [])
     monkeypatch.setenv(running.DEBUG_VARIABLE, "")  # so that what a test sets is taken back
     monkeypatch.setattr("threading.excepthook", lambda _: None)
 
@@ -156,7 +156,7 @@ def test_an_interrupt_that_a_library_turned_into_another_error_is_an_interrupt(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("deepscan.cli.app.app", Ends(ImportError("numpy")))
-    monkeypatch.setattr(running, "_signals", [signal.SIGINT])
+    monkeypatch.setattr(interrupts, "_signals", [signal.SIGINT])
     assert run([]) == 130
     assert capsys.readouterr().err == "deepscan: Interrupted.\n"
 
@@ -259,7 +259,7 @@ def test_results_are_shown_in_any_encoding(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_that_a_library_swallowed_ends_the_scan_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "_signals", [signal.SIGINT])
+    monkeypatch.setattr(interrupts, "_signals", [signal.SIGINT])
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), interruptible(lambda: None, quiet=True):
         pytest.fail("the scan began")
