@@ -93,7 +93,7 @@ def test_what_was_added_can_be_exported_again(store: Store, tmp_path: Path) -> N
     spoilt = deepscan("export", "ftcn", "--out", tmp_path, env=store)
     (folder / "kept").replace(folder / "weights.safetensors")
     assert_one_line(spoilt, 3)
-    assert "add them again" in spoilt.err
+    assert "or add its weights, again." in spoilt.err
 
 
 @pytest.mark.slow  # exports a clip detector in both forms

@@ -33,8 +33,7 @@ DETECTORS = [
     "caddm-resnet34",
     *(
         pytest.param(name, marks=pytest.mark.slow)
-        for name in "altfreezing-3d altfreezing-2d ftcn-3d ftcn-2d hff recce caddm-efficientnet-b3 "
-        "caddm-efficientnet-b4".split()
+        for name in "altfreezing-3d altfreezing-2d ftcn-3d ftcn-2d hff recce caddm-efficientnet-b3".split()
     ),
 ]
 # Loops, sizes that are computed, and what only `torch.onnx` would leave behind.
@@ -42,7 +41,7 @@ FORBIDDEN = set(
     "Shape Size ConstantOfShape NonZero Range Loop If Scan Expand Tile Where Identity Constant Dropout Einsum "
     "ScatterND GatherND SequenceAt".split()
 )
-FEW = 700  # nodes, of the deep b4; RECCE's loop over 361 places, unrolled, has thousands
+FEW = 600  # nodes, of the deep b3; RECCE's loop over 361 places, unrolled, has thousands
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +54,6 @@ class Case:
     @property
     def name(self) -> str:
         return self.spec.name
-
-    @property
-    def slack(self) -> float:
-        """How far scores may be apart; with these weights b4 in float32 is 2e-5 from float64, in torch and here."""
-        return 5 * SAME if self.name == "caddm-efficientnet-b4" else SAME
 
 
 @pytest.fixture(scope="module", params=DETECTORS)
@@ -184,7 +178,7 @@ def test_layers_have_the_names_of_their_weights(case: Case) -> None:
 def test_the_graph_gives_the_scores_of_torch_at_any_batch(case: Case) -> None:
     assert np.ptp(case.scores) > 100 * SAME  # else equal scores would prove little
     for count in (1, 2, 5) if case.spec.kind == "frame" else (1, 3):
-        assert_same(answers(case.model, case.items[:count]), case.scores[:count], slack=case.slack)
+        assert_same(answers(case.model, case.items[:count]), case.scores[:count])
 
 
 def test_folded_the_scores_are_the_same(case: Case) -> None:
@@ -199,7 +193,7 @@ def test_folded_the_scores_are_the_same(case: Case) -> None:
         ["network.srm_sa_post.0.scale", "network.srm_sa_post.0.offset"] if case.name == "hff" else []
     )
     count = 1 if case.spec.kind == "clip" else 3
-    assert_same(answers(made, case.items[:count]), case.scores[:count], slack=case.slack)
+    assert_same(answers(made, case.items[:count]), case.scores[:count])
 
 
 def test_the_embedded_detector_whose_weights_are_halves_is_folded_too() -> None:
