@@ -95,7 +95,7 @@ def test_an_option_that_makes_no_sense_is_wrong_usage(tmp_path: Path, option: li
 
 LIMITED = """
 import resource, os, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))  # less than a row
 os.execv(sys.argv[1], sys.argv[1:])
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -75,8 +76,11 @@ def forget_children() -> None:
 
 
 def _all_children() -> set[int]:
-    threads = Path("/proc/self/task").glob("*")  # nothing on other systems than Linux
-    return {int(child) for thread in threads for child in (thread / "children").read_text().split()}
+    found: set[int] = set()
+    for thread in Path("/proc/self/task").glob("*"):  # nothing on other systems than Linux
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended meanwhile
+            found.update(map(int, (thread / "children").read_text().split()))
+    return found
 
 
 started_before: set[int] = set()
