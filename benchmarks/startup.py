@@ -107,17 +107,17 @@ def main() -> None:
     print(machine())
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        todo = commands(folder)
+        cases = commands(folder)
         runs: dict[tuple[str, str], list[Run]] = {}
         for _ in range(options.rounds):
-            for what, arguments in todo.items():
+            for what, arguments in cases.items():
                 for name, environment in environments.items():
                     runs.setdefault((what, name), []).append(run(arguments, environment))
         for (what, name), found in runs.items():
             wall = statistics.median(each.wall_seconds for each in found)
             cpu = statistics.median(each.cpu_seconds for each in found)
             print(f"{what:16} {name:8} {wall:6.2f} s wall  {cpu:6.2f} s processor")
-        for what, arguments in todo.items():
+        for what, arguments in cases.items():
             for name, environment in environments.items():
                 for line in imports(arguments, environment, folder):
                     print(f"{what:16} {name:8} {line}")

@@ -48,9 +48,9 @@ def own_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def own_children() -> None:
-    """Processes that earlier tests of this process left are not counted among a test's own."""
+    """Processes that earlier tests of this process left are not counted among those of a test that counts its own."""
     forget_children()
 
 

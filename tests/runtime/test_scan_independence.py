@@ -16,6 +16,7 @@ from tests.runtime.tiny_detectors import tiny_clip_artifact, tiny_frame_artifact
 from tests.runtime.watchdog import children, deepscan_threads, wait_until
 from tests.runtime.worker_here import workers_in_threads
 
+pytestmark = pytest.mark.usefixtures("own_children")
 EXAMPLES = [str(path.resolve()) for path in (ASTRONAUT, TWO_FACES, NO_FACE, PHONE, SWAPPED)]
 HERE = pytest.mark.usefixtures("workers_here")
 Facts = tuple[str, float | None, Segment | None, int, int, int, tuple[TrackResult, ...]]

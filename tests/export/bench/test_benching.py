@@ -33,6 +33,7 @@ from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
 from deepscan.runtime.backends.batching import MOST_STREAMS
 from tests.runtime.watchdog import children, wait_until, within_patience
 
+pytestmark = pytest.mark.usefixtures("own_children")
 LEAST = BenchSettings(device="cpu", threads=2, batches=(1,), seconds=0.001)
 ENDLESS = BenchSettings(device="cpu", threads=1, batches=(1,), seconds=3600.0)
 MANY = 12  # threads of one item

@@ -32,6 +32,7 @@ from tests.footage import ASTRONAUT, NO_FACE, TWO_FACES, portrait, write_video
 from tests.runtime.watchdog import children, within_patience
 from tests.runtime.workers.scripted import DETECTOR, ONE, TWO_AT_ONCE
 
+pytestmark = pytest.mark.usefixtures("own_children")
 OPTIONS = ScanOptions(sampling="quick", frames=3, mirror=False, backend="onnxruntime", precision="fp32")
 VIDEOS = [ASTRONAUT, NO_FACE, TWO_FACES]
 # Longer than a worker needs for one of the files.
