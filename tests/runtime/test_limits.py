@@ -19,12 +19,14 @@ from PIL import Image
 
 from deepscan.errors import OverLimit, UnreadableInput, UsageError
 from deepscan.limits import CUT_BY_TRUNCATING, OPTIONS, Limits, OnLimit
+from deepscan.runtime.faces.detections import Faces
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
+from deepscan.runtime.faces.face_selection import FaceSelection
 from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
 from deepscan.runtime.media.open_input import open_input
 from deepscan.runtime.media.pyav_reader import PyAVReader
 from deepscan.runtime.media.sampling import Sampling, sampled_frames
-from deepscan.runtime.media.video_limits import CrowdLimit, LengthLimit
+from deepscan.runtime.media.video_limits import LengthLimit
 from deepscan.runtime.pipeline.messages import SecondPass, ToFaces, VideoDecoded
 from deepscan.runtime.pipeline.stages import DecodeStage
 from tests.footage import counting, noise, write_video
@@ -122,8 +124,11 @@ def test_without_limits_nothing_is_refused(tmp_path: Path, none: int | None, on_
     limits = Limits(**nothing)
     messages, end = decoded(video(tmp_path / "a.mkv"), ALL, limits)
     assert (len(messages), end.failure, end.damage) == (SECONDS * RATE, None, None)
-    assert CrowdLimit(limits).largest([1.0] * 999) == list(range(999))
-    assert CrowdLimit(limits).takes_track(10**9)
+    selection = FaceSelection(1, limits)
+    boxes = np.tile(np.array([0, 0, 9, 9], dtype=np.float32), (999, 1))
+    crowd = Faces(boxes, np.zeros((999, 5, 2), np.float32), np.ones(999, np.float32))
+    assert selection.kept(crowd).tolist() == list(range(999))
+    assert selection.takes_track(10**9)
 
 
 def test_what_is_exactly_at_its_limits_is_taken_whole(tmp_path: Path) -> None:

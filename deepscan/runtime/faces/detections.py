@@ -41,8 +41,8 @@ class Faces:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def where(self, chosen: NDArray[np.bool_]) -> Faces:
-        """Return the faces for which `chosen` [K] is true, in the same order."""
+    def where(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Faces:
+        """Return the faces for which `chosen` [K] is true, or those at its places."""
         return Faces(self.boxes[chosen], self.landmarks[chosen], self.scores[chosen])
 
     def scaled(self, across: float, down: float) -> Faces:
@@ -62,11 +62,6 @@ class Detection:
 
     box: NDArray[np.float32]
     landmarks: NDArray[np.float32]
-
-    @property
-    def longer_side(self) -> float:
-        """Of its box, in pixels."""
-        return float(max(self.box[2] - self.box[0], self.box[3] - self.box[1]))
 
     def corners(self) -> Box:
         """Return the box as Python's numbers."""

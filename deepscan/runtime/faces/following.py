@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.faces.cropping import Cropper, CropSpec, FaceInput
 from deepscan.runtime.faces.detections import Detection
-from deepscan.runtime.faces.face_selection import SkipSummary, SmallFaces
+from deepscan.runtime.faces.face_selection import FaceSelection, SkipSummary
 from deepscan.runtime.faces.tracking import Glimpses
-from deepscan.runtime.media.video_limits import CrowdLimit
 
 if TYPE_CHECKING:
     from deepscan.runtime.faces.detections import Faces
@@ -36,30 +36,46 @@ class TracksEnded:
     nbytes: int = 0
 
 
-class Follower(Protocol):
+class Follower(ABC):
     """Turns the frames of one video into crops or clips for some detectors, in the order of time for each track.
+
+    Args:
+        job: the video.
+        spec: the crops that the detectors need.
+        limits: of faces and tracks. A video that is over one, and is not truncated, gives nothing more.
 
     Attributes:
         detectors: their numbers.
-        most_faces: the largest number of faces seen in one frame so far.
     """
 
-    detectors: tuple[int, ...]
-    most_faces: int
+    def __init__(self, job: VideoJob, spec: CropSpec, limits: Limits) -> None:
+        self.detectors = spec.detectors
+        self._job, self._spec = job, spec
+        self._selection = FaceSelection(spec.min_face_pixels, limits)
+
+    @property
+    def most_faces(self) -> int:
+        """The largest number of faces seen in one frame so far."""
+        return self._selection.most_faces
 
     @property
     def over_limit(self) -> bool:
         """Whether the video is over a limit, so that further frames change nothing."""
+        return self._selection.over is not None
 
+    @abstractmethod
     def follow(self, task: FrameTask, faces: Faces | None) -> Iterator[FaceInput | TracksEnded]:
         """Take a frame, with its faces in pixels of the upright picture if it was searched."""
 
     def rewind(self) -> None:
         """Prepare for a second pass: the same frames come once more and are not searched again."""
+        raise AssertionError("each frame is seen once")
 
+    @abstractmethod
     def finish(self) -> Iterator[FaceInput | TracksEnded]:
         """End the tracks that are left."""
 
+    @abstractmethod
     def skipped(self) -> SkipSummary:
         """Return a summary of the faces that the detectors were not given."""
 
@@ -70,7 +86,7 @@ class _Sighting:
     faces: dict[int, Detection]
 
 
-class FaceFollower:
+class FaceFollower(Follower):
     """The faces of one video, each frame seen once; see `Follower`.
 
     A frame that was not searched waits until the next one that is. Then its faces lie on the straight line between the
@@ -93,35 +109,26 @@ class FaceFollower:
         """Begin a video.
 
         Args:
-            job: the video.
-            spec: the crops that its detectors need.
+            job: see `Follower`.
+            spec: see `Follower`.
             tracking: tells whose faces are whose.
             joins_gaps: whether crops join to clips although there were none in the frames between them.
             marks_glimpses: whether searched frames are so close that a face seen in one alone is hardly a face.
-            limits: of faces and tracks. A video that is over one, and is not truncated, gives nothing more.
+            limits: see `Follower`.
         """
-        self.detectors = spec.detectors
-        self.most_faces = 0
-        self._job = job
+        super().__init__(job, spec, limits)
         self._cropper = Cropper(job, spec)
         self._tracking = tracking
         self._waiting: list[FrameTask] = []
         self._seen = _Sighting(0.0, {})
-        self._small = SmallFaces(spec.min_face_pixels)
         self._glimpses = Glimpses() if marks_glimpses else None
-        self._crowd = CrowdLimit(limits)
         self._joins_gaps = joins_gaps
         self._shots = 0
         self._searched_with_faces = 0
 
-    @property
-    def over_limit(self) -> bool:
-        """See `Follower.over_limit`."""
-        return self._crowd.over is not None
-
     def follow(self, task: FrameTask, faces: Faces | None) -> Iterator[FaceInput | TracksEnded]:
         """See `Follower.follow`."""
-        if not self._crowd.goes_on():
+        if not self._selection.goes_on():
             self._waiting.clear()
             return
         if faces is None:
@@ -132,12 +139,12 @@ class FaceFollower:
         if task.starts_shot and not task.continues:
             yield from self._ended(self._tracking.end_all())
         yield from self._ended(self._tracking.end_absent(frame.pts_seconds))
-        found = self._large_enough(faces)
-        boxes = np.array([face.box for face in found], dtype=np.float32).reshape(-1, 4)
-        numbers = self._tracking.update(frame.pts_seconds, boxes)
+        kept = self._selection.kept(faces)
+        found = [Detection(faces.boxes[place], faces.landmarks[place]) for place in kept]
+        numbers = self._tracking.update(frame.pts_seconds, faces.boxes[kept])
         pairs = zip(numbers, found, strict=True)
-        taken = {n: face for n, face in pairs if n is not None and self._crowd.takes_track(n)}
-        if self._crowd.over is not None:
+        taken = {n: face for n, face in pairs if n is not None and self._selection.takes_track(n)}
+        if self.over_limit:
             return
         seen = _Sighting(frame.pts_seconds, taken)
         if self._glimpses is not None:
@@ -157,24 +164,13 @@ class FaceFollower:
         self._searched_with_faces += bool(seen.faces)
         self._seen = seen
 
-    def rewind(self) -> None:
-        """See `Follower.rewind`."""
-        raise AssertionError("each frame is seen once")
-
     def finish(self) -> Iterator[FaceInput | TracksEnded]:
         """See `Follower.finish`."""
         yield from self._ended(self._tracking.end_all())
 
     def skipped(self) -> SkipSummary:
         """See `Follower.skipped`."""
-        return self._small.skipped(self._cropper.longest_dropped, self._crowd)
-
-    def _large_enough(self, faces: Faces) -> list[Detection]:
-        found = [Detection(box, landmarks) for box, landmarks in zip(faces.boxes, faces.landmarks, strict=True)]
-        sides = np.array([face.longer_side for face in found])
-        large = [found[place] for place in np.flatnonzero(self._small.are_not(sides, faces.scores))]
-        self.most_faces = max(self.most_faces, len(found))
-        return [large[kept] for kept in self._crowd.largest([face.longer_side for face in large])]
+        return self._selection.skipped(self._cropper.longest_dropped)
 
     def _share(self, seconds: float, seen: _Sighting) -> float:
         span = seen.seconds - self._seen.seconds

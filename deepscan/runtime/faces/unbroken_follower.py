@@ -8,28 +8,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 
-import numpy as np
-
 from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.faces.clips import paper_windows
 from deepscan.runtime.faces.cropping import CropSpec, FaceInput, Timed, clip_input, piece_of
 from deepscan.runtime.faces.detections import Detection, Faces
-from deepscan.runtime.faces.face_selection import SkipSummary, SmallFaces
-from deepscan.runtime.faces.following import TracksEnded
+from deepscan.runtime.faces.face_selection import SkipSummary
+from deepscan.runtime.faces.following import Follower, TracksEnded
 from deepscan.runtime.faces.unbroken_tracks import UnbrokenTrack, unbroken_tracks
 from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
-from deepscan.runtime.media.frames import nobody_watches
-from deepscan.runtime.media.video_limits import CrowdLimit
+from deepscan.runtime.media.frames import ignore_progress
 
 
-class UnbrokenFollower:
-    """The faces of one video by the rules of FTCN and AltFreezing; see `Follower` for the contract.
+class UnbrokenFollower(Follower):
+    """The faces of one video by the rules of FTCN and AltFreezing.
 
     Args:
-        job: the video.
-        spec: the clips of the one detector.
+        job: see `Follower`.
+        spec: see `Follower`; the clips of the one detector.
         stride: frames between the starts of two clips.
-        limits: of faces and tracks. A video that is over one, and is not truncated, gives nothing more.
+        limits: see `Follower`.
         moved: called while tracks are looked for.
     """
 
@@ -40,32 +37,20 @@ class UnbrokenFollower:
         *,
         stride: int,
         limits: Limits = DEFAULT_LIMITS,
-        moved: Callable[[], None] = nobody_watches,
+        moved: Callable[[], None] = ignore_progress,
     ) -> None:
-        self._moved = moved
-        self.detectors = spec.detectors
-        self.most_faces = 0
-        self._job = job
-        self._spec = spec
-        self._stride = stride
-        self._crowd = CrowdLimit(limits)
+        super().__init__(job, spec, limits)
+        self._moved, self._stride = moved, stride
         self._faces: list[Faces] = []
         self._windows: list[_Windows] = []
         self._frame = 0
-        self._small = SmallFaces(spec.min_face_pixels)
         self._longest_stretch = 0
-
-    @property
-    def over_limit(self) -> bool:
-        """See `Follower.over_limit`."""
-        return self._crowd.over is not None
 
     def follow(self, task: FrameTask, faces: Faces | None) -> Iterator[FaceInput | TracksEnded]:
         """See `Follower.follow`: first all frames with their faces, then, after `rewind`, all frames without."""
         if faces is not None:
-            if self._crowd.goes_on():
-                self._faces.append(self._large_enough(faces))
-                self.most_faces = max(self.most_faces, len(faces))
+            if self._selection.goes_on():
+                self._faces.append(faces.where(self._selection.kept(faces)))
             return
         for number, windows in enumerate(self._windows):
             place = self._frame - windows.track.start
@@ -75,11 +60,11 @@ class UnbrokenFollower:
 
     def rewind(self) -> None:
         """See `Follower.rewind`."""
-        for track in unbroken_tracks(self._faces if self._crowd.over is None else [], moved=self._moved):
+        for track in unbroken_tracks([] if self.over_limit else self._faces, moved=self._moved):
             length = len(track.faces)
             if length < self._spec.min_frames:
                 self._longest_stretch = max(self._longest_stretch, length)
-            elif self._crowd.takes_track(len(self._windows)):
+            elif self._selection.takes_track(len(self._windows)):
                 self._windows.append(_Windows(track, paper_windows(length, self._spec.frames, self._stride)))
 
     def finish(self) -> Iterator[FaceInput | TracksEnded]:
@@ -88,13 +73,7 @@ class UnbrokenFollower:
 
     def skipped(self) -> SkipSummary:
         """See `Follower.skipped`; the authors do not limit the size of a face, but the caller may."""
-        return self._small.skipped(self._longest_stretch, self._crowd)
-
-    def _large_enough(self, faces: Faces) -> Faces:
-        sides = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(axis=1)
-        large = self._small.are_not(sides, faces.scores)
-        kept = np.flatnonzero(large)[self._crowd.largest(sides[large].tolist())]
-        return faces.where(np.isin(np.arange(len(faces)), kept))
+        return self._selection.skipped(self._longest_stretch)
 
     def _crop_face(self, task: FrameTask, number: int, windows: _Windows, place: int) -> Iterator[FaceInput]:
         faces = self._faces[self._frame]

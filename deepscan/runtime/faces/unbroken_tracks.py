@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepscan.runtime.faces.detections import iou
-from deepscan.runtime.media.frames import nobody_watches
+from deepscan.runtime.media.frames import ignore_progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +37,7 @@ class UnbrokenTrack:
     faces: tuple[int, ...]
 
 
-def unbroken_tracks(frames: Sequence[Faces], *, moved: Callable[[], None] = nobody_watches) -> list[UnbrokenTrack]:
+def unbroken_tracks(frames: Sequence[Faces], *, moved: Callable[[], None] = ignore_progress) -> list[UnbrokenTrack]:
     """Find the tracks of a video.
 
     Args:

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from deepscan.errors import InputError
-from deepscan.runtime.media.frames import nobody_watches
+from deepscan.runtime.media.frames import ignore_progress
 from deepscan.runtime.system.regular_files import open_regular_file, reading_failed
 
 # Hashed of the head, the middle and the tail each. Files of up to three times this size are hashed whole.
@@ -120,7 +120,7 @@ def content_of(
     *,
     full: bool,
     stop: Event | None = None,
-    moved: Callable[[], None] = nobody_watches,
+    moved: Callable[[], None] = ignore_progress,
 ) -> str:
     """Return the content id of an open file, whatever its position; see `content_id`.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
@@ -199,14 +199,24 @@ class VideoInfo:
     still: bool = False
 
 
-def nobody_watches() -> None:
+def ignore_progress() -> None:
     """Ignore progress, for callers without a watchdog."""
 
 
 class Reader(Protocol):
-    """One open video. Every method may raise `InputError`; after `close` none may be called."""
+    """One open video, closed as a context manager. Every method may raise `InputError`; after `close` none is called.
+
+    Attributes:
+        info: facts about the video; those that must be measured, once they are.
+    """
 
     info: VideoInfo
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def frames(self) -> Iterator[Frame]:
         """Yield every frame in presentation order."""

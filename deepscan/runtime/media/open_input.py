@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from deepscan.errors import InputError, OverLimit
 from deepscan.limits import DEFAULT_LIMITS, Limits
-from deepscan.runtime.media.animation_reader import AnimationReader, is_animated_webp, open_animation
+from deepscan.runtime.media.animation_reader import is_animated_webp, open_animation
 from deepscan.runtime.media.file_bytes import without_boxes
-from deepscan.runtime.media.frames import nobody_watches
+from deepscan.runtime.media.frames import Reader, ignore_progress
 from deepscan.runtime.media.heif_facts import HeifFacts, heif_facts
-from deepscan.runtime.media.picture_reader import PictureReader, open_picture, picture_kind
+from deepscan.runtime.media.picture_reader import open_picture, picture_kind
 from deepscan.runtime.media.pyav_reader import PyAVReader
 from deepscan.runtime.system.regular_files import open_regular_file, reading_failed
 
@@ -34,8 +34,8 @@ def open_input(
     threads: int,
     decoding: DeviceDecoding | None = None,
     limits: Limits = DEFAULT_LIMITS,
-    moved: Callable[[], None] = nobody_watches,
-) -> PictureReader | AnimationReader | PyAVReader:
+    moved: Callable[[], None] = ignore_progress,
+) -> Reader:
     """Open a video or a picture for reading.
 
     A file that begins like a picture but seems to hold a video (an animated PNG, a raw motion JPEG stream) is a video

@@ -1,4 +1,4 @@
-"""Still pictures through Pillow, as videos of one frame whose planes are exactly the picture's own RGB or gray.
+"""Pictures through Pillow, as videos whose planes are exactly the picture's own RGB or gray.
 
 Color profiles are not applied and transparency is dropped, as for videos: a detector sees the stored colors.
 """
@@ -6,9 +6,11 @@ Color profiles are not applied and transparency is dropped, as for videos: a det
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO, Final, Self
+from itertools import accumulate, islice
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import cv2
 import numpy as np
@@ -23,7 +25,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from deepscan.errors import InputError, UnreadableInput, UnsupportedInput
 from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.media.color import BT709, IDENTITY, Color
-from deepscan.runtime.media.frames import Frame, Geometry, Orientation, Picture, VideoInfo, host_picture
+from deepscan.runtime.media.frames import Frame, Geometry, Orientation, Picture, Reader, VideoInfo, host_picture
 from deepscan.runtime.media.hdr import declared_hdr, hdr_of_picture
 from deepscan.runtime.media.heif_facts import heif_facts
 from deepscan.runtime.media.heif_pictures import heif_image
@@ -58,6 +60,7 @@ MAGIC: Final = {
 MOST_PIXELS: Final = 178_956_970
 # A nominal value: callers divide by the length of a video and the distance of its frames.
 FRAME_SECONDS: Final = 0.04
+ROUNDING_SECONDS: Final = 1e-6
 GRAY_MODES: Final = frozenset(["1", "L", "LA"])
 # These give 16-bit grays as Pillow's 32-bit "I"; in other formats its range is unknown.
 DEEP_GRAY_KINDS: Final = frozenset(["png", "ppm"])
@@ -156,7 +159,8 @@ def check_size(image: Image.Image, limits: Limits) -> None:
 
 
 def frame_of(image: Image.Image, kind: str, *, index: int = 0, seconds: float = 0.0, hdr: Hdr | None = None) -> Frame:
-    """Return a loaded picture as a frame, with the orientation of its Exif data."""
+    """Return a picture as a frame, with the orientation of its Exif data."""
+    image.load()
     planes = _planes(image, kind)
     color = Color(IDENTITY if len(planes) == 3 else BT709, full_range=True, hdr=hdr)
     height, width = planes[0].shape
@@ -165,78 +169,117 @@ def frame_of(image: Image.Image, kind: str, *, index: int = 0, seconds: float = 
     return Frame(index, seconds, picture, geometry, native=None)
 
 
-def shrunk_picture(frame: Frame, longest_side: int) -> NDArray[np.uint8]:
-    """Return the upright picture as BGR [h, w, 3], scaled down so that its longer side fits; area filter."""
-    geometry, hdr = frame.geometry, frame.picture.color.hdr
-    upright = geometry.shrunk(longest_side)
-    size = upright[::-1] if geometry.orientation.transpose else upright
-    small = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in host_picture(frame).planes]
-    blue, green, red = (1, 0, 2) if len(small) == 3 else (0, 0, 0)
-    rgb = np.asarray(np.dstack([small[red], small[green], small[blue]]), dtype=np.uint8)
-    if hdr is not None:
-        rgb = hdr.tone_mapped(rgb)
-    return geometry.orientation.apply(rgb[..., ::-1])
-
-
-class PictureReader:
-    """A decoded picture; see `deepscan.runtime.media.frames.Reader` for the contract.
+class PictureReader(Reader):
+    """A picture, or an animation whose further frames are decoded on demand; see `Reader` for the contract.
 
     Args:
-        frame: its planes are G, B and R, or gray alone, 8 bits each.
+        first: its planes are G, B and R, or gray alone, 8 bits each.
         codec: the picture's format.
         damage: remark on what was not scanned, or None.
+        animation: the open file of an animation, closed with the reader.
+        durations: how long each frame is shown, in seconds.
     """
 
-    def __init__(self, frame: Frame, *, codec: str, damage: str | None) -> None:
-        self._frame = frame
-        self._damage = damage
+    def __init__(
+        self,
+        first: Frame,
+        *,
+        codec: str,
+        damage: str | None = None,
+        animation: ImageFile | None = None,
+        durations: Sequence[float] = (FRAME_SECONDS,),
+    ) -> None:
+        self._first, self._damage, self._animation = first, damage, animation
+        self._starts = [0.0, *accumulate(durations[:-1])]
+        self._failed: int | None = None
         self.info = VideoInfo(
             codec=codec,
-            width=frame.geometry.width,
-            height=frame.geometry.height,
-            duration_seconds=None,
-            frame_seconds=FRAME_SECONDS,
-            still=True,
+            width=first.geometry.width,
+            height=first.geometry.height,
+            duration_seconds=None if animation is None else sum(durations),
+            frame_seconds=sum(durations) / len(durations),
+            still=animation is None,
         )
 
     def frames(self) -> Iterator[Frame]:
-        """Yield the picture."""
-        yield self._frame
+        """See `Reader.frames`."""
+        return self._frames(0)
 
     def frames_at(self, seconds: Sequence[float], *, tolerance_seconds: float) -> Iterator[Frame]:  # noqa: ARG002
-        """Yield the picture, once, whatever the times."""
-        yield self._frame
+        """See `Reader.frames_at`; no frame is a key frame."""
+        latest, yielded = -1, False
+        for target in seconds:
+            number = self._shown_at(target)
+            if number > latest:
+                for frame in islice(self._frames(number), 1):
+                    yielded = True
+                    yield frame
+                latest = number
+        if not yielded:  # All times lie where the file is damaged.
+            yield self._first
 
     def windows(
         self,
-        starts: Sequence[float],  # noqa: ARG002
-        frames_each: int,  # noqa: ARG002
+        starts: Sequence[float],
+        frames_each: int,
         *,
         tolerance_seconds: float,  # noqa: ARG002
     ) -> Iterator[tuple[int, Frame]]:
-        """Yield the picture, once, as all that the first window holds."""
-        yield 0, self._frame
+        """See `Reader.windows`."""
+        free, yielded = 0, False
+        for window, start in enumerate(starts):
+            first = max(free, self._shown_at(start))
+            for frame in islice(self._frames(first), frames_each):
+                free, yielded = frame.index + 1, True
+                yield window, frame
+        if not yielded:
+            yield 0, self._first
 
     def duration_seconds(self) -> float:
-        """Return the nominal length of one frame, as callers divide by it."""
-        return self.info.frame_seconds
+        """Return how long the animation is shown once, or the nominal length of a still picture."""
+        return self.info.duration_seconds or self.info.frame_seconds
 
     def shrink(self, frame: Frame, longest_side: int) -> NDArray[np.uint8]:
-        """Return the upright picture as BGR [h, w, 3], scaled down so that its longer side fits; area filter."""
-        return shrunk_picture(frame, longest_side)
+        """See `Reader.shrink`."""
+        geometry, hdr = frame.geometry, frame.picture.color.hdr
+        upright = geometry.shrunk(longest_side)
+        size = upright[::-1] if geometry.orientation.transpose else upright
+        small = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in host_picture(frame).planes]
+        blue, green, red = (1, 0, 2) if len(small) == 3 else (0, 0, 0)
+        rgb = np.asarray(np.dstack([small[red], small[green], small[blue]]), dtype=np.uint8)
+        if hdr is not None:
+            rgb = hdr.tone_mapped(rgb)
+        return geometry.orientation.apply(rgb[..., ::-1])
 
     def warnings(self) -> str | None:
-        """Return a remark on what was not scanned, or None."""
-        return self._damage
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        """See `Reader.warnings`."""
+        if self._failed is None:
+            return self._damage
+        return f"only the first {self._failed} of {len(self._starts)} frames could be decoded"
 
     def close(self) -> None:
-        """Do nothing: no file is open any more."""
+        """Release the file's content and the decoder, which only an animation still has."""
+        if self._animation is not None:
+            self._animation.close()
+            self._animation = None
+
+    def _shown_at(self, seconds: float) -> int:
+        return max(0, bisect_right(self._starts, seconds + ROUNDING_SECONDS) - 1)
+
+    def _frames(self, first: int) -> Iterator[Frame]:
+        """Yield frames up to the end, or to where the file is damaged."""
+        for number in range(first, len(self._starts)):
+            try:
+                yield self._first if number == 0 else self._frame(number)
+            except UnreadableInput:
+                self._failed = min(number, self._failed or number)
+                return
+
+    def _frame(self, number: int) -> Frame:
+        assert self._animation is not None
+        with decoding(self.info.codec):
+            self._animation.seek(number)
+            return frame_of(self._animation, self.info.codec, index=number, seconds=self._starts[number])
 
 
 def _too_large(size: str) -> UnsupportedInput:

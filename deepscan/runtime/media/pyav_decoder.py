@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, BinaryIO, Self, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import av
 
@@ -14,7 +14,7 @@ from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.media.decoder_choice import DecoderLost, resolve_decoder
 from deepscan.runtime.media.encryption import refuse_encrypted
 from deepscan.runtime.media.file_end import file_end
-from deepscan.runtime.media.frames import Frame, Geometry, Orientation, nobody_watches
+from deepscan.runtime.media.frames import Frame, Geometry, Orientation, ignore_progress
 from deepscan.runtime.media.pyav_container import (
     MainStream,
     counted_pictures,
@@ -85,7 +85,7 @@ class PyAVDecoder:
         threads: int,
         decoding: DeviceDecoding | None = None,
         limits: Limits = DEFAULT_LIMITS,
-        moved: Callable[[], None] = nobody_watches,
+        moved: Callable[[], None] = ignore_progress,
     ) -> None:
         self._moved = moved
         self._path, self._file, self._limits = path, file, limits
@@ -131,12 +131,6 @@ class PyAVDecoder:
         if self._queue is not None and self._decoding is not None and not self._decoded_count:
             self._continue_on_cpu(self._decoding, reason)
             yield from self._decoded()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Release the file and the decoder."""

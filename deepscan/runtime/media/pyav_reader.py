@@ -17,7 +17,7 @@ from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.media.ebml import has_cues
 from deepscan.runtime.media.file_bytes import FileBytes
 from deepscan.runtime.media.frame_search import frames_near, windows_near
-from deepscan.runtime.media.frames import Frame, nobody_watches
+from deepscan.runtime.media.frames import Frame, Reader, ignore_progress
 from deepscan.runtime.media.hdr import dolby_vision_remark
 from deepscan.runtime.media.pyav_container import plain
 from deepscan.runtime.media.pyav_decoder import PyAVDecoder
@@ -47,7 +47,7 @@ BYTES_BETWEEN = 256
 
 
 def open_video(
-    path: str, *, threads: int, limits: Limits = DEFAULT_LIMITS, moved: Callable[[], None] = nobody_watches
+    path: str, *, threads: int, limits: Limits = DEFAULT_LIMITS, moved: Callable[[], None] = ignore_progress
 ) -> PyAVReader:
     """Open a video file for reading.
 
@@ -71,7 +71,7 @@ def open_video(
         raise
 
 
-class PyAVReader(PyAVDecoder):
+class PyAVReader(PyAVDecoder, Reader):
     """An open video; see `deepscan.runtime.media.frames.Reader` for the contract and `PyAVDecoder` for the arguments.
 
     Single frames and windows are found by the file's index if it is whole. Otherwise the file is demuxed twice: once

@@ -1,13 +1,10 @@
-"""Enforcement of the limits on one video, while it is decoded and its faces are followed."""
+"""Enforcement of the limits on the length of one video, while it is decoded."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from deepscan.errors import OverLimit
 from deepscan.limits import DEFAULT_LIMITS, OPTIONS, Limits, over_limit
-from deepscan.wording import plural
 
 if TYPE_CHECKING:
     from deepscan.runtime.media.frames import Reader
@@ -71,62 +68,3 @@ class LengthLimit:
             raise over_limit(what, name, most)
         first = f"{name[:-1]} was" if most == 1 and isinstance(most, int) else f"{most:,} {name} were"
         self.truncated = f"only the first {first} scanned (see {OPTIONS[name]})"
-
-
-class CrowdLimit:
-    """Holds what one detector gets of one video to the limits of faces and tracks.
-
-    Attributes:
-        over: set once the video is over a limit and is not truncated: nothing of it counts any more.
-    """
-
-    def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
-        self.over: OverLimit | None = None
-        self._limits = limits
-        self._frames = 0
-        self._most_faces, self._cuts_tracks = 0, False
-
-    def goes_on(self) -> bool:
-        """Take the next frame; tell whether it counts."""
-        self._frames += self.over is None
-        return self.over is None
-
-    def largest(self, sides: Sequence[float]) -> list[int]:
-        """Return which faces of a frame to keep, by their longer sides; their order stays."""
-        most = self._limits.faces
-        everyone = range(len(sides))
-        if not most or len(sides) <= most:
-            return list(everyone)
-        self._exceed(f"A frame of it has {len(sides)} faces", "faces", most)
-        self._most_faces = max(self._most_faces, len(sides))
-        return sorted(sorted(everyone, key=lambda face: -sides[face])[:most])
-
-    def takes_track(self, number: int) -> bool:
-        """Tell whether a track is among the first; they are numbered from 0."""
-        most = self._limits.tracks
-        if not most or number < most:
-            return True
-        self._exceed(f"It has {number + 1:,} or more tracks of faces", "tracks", most)
-        self._cuts_tracks = True
-        return False
-
-    def skipped(self) -> tuple[tuple[str, ...], OverLimit | None, int]:
-        """Return what was left out, in words, or else why nothing counts and after how many frames."""
-        if self.over is not None:
-            return (), self.over, self._frames
-        truncations = []
-        if self._most_faces:
-            most = self._limits.faces or 0
-            kept = f"largest {plural(most, 'was', f'{most} were')}"
-            truncations.append(
-                f"of up to {self._most_faces} faces in a frame the {kept} scored (see {OPTIONS['faces']})"
-            )
-        if self._cuts_tracks:
-            most = self._limits.tracks or 0
-            kept = f"first {plural(most, 'was', f'{most:,} were')}"
-            truncations.append(f"of the tracks of faces the {kept} scored (see {OPTIONS['tracks']})")
-        return tuple(truncations), None, 0
-
-    def _exceed(self, what: str, name: str, most: int) -> None:
-        if self._limits.on_limit == "skip" and self.over is None:
-            self.over = over_limit(what, name, most)

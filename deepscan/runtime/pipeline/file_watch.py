@@ -10,7 +10,7 @@ from typing import Final, Self
 
 from deepscan.errors import InputError
 from deepscan.runtime.media.content import PlannedContent, content_of, signature_of
-from deepscan.runtime.media.frames import nobody_watches
+from deepscan.runtime.media.frames import ignore_progress
 from deepscan.runtime.system.regular_files import OpenedFile, opened_files, reading_failed
 
 CHANGED: Final = "the file changed while it was scanned: the same command scans it again"
@@ -39,7 +39,7 @@ class FileWatch:
         moved: called while a file is hashed again, which may take minutes.
     """
 
-    def __init__(self, planned: PlannedContent | None, moved: Callable[[], None] = nobody_watches) -> None:
+    def __init__(self, planned: PlannedContent | None, moved: Callable[[], None] = ignore_progress) -> None:
         self._planned, self._moved = planned, moved
         self._files: list[OpenedFile] = []
 

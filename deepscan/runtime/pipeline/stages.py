@@ -17,7 +17,7 @@ from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.faces.detections import Faces
 from deepscan.runtime.media.decoder_choice import DecoderLost
 from deepscan.runtime.media.frame_tasks import FrameTask, frame_tasks
-from deepscan.runtime.media.frames import DeviceFrame, DevicePicture, nobody_watches
+from deepscan.runtime.media.frames import DeviceFrame, DevicePicture, ignore_progress
 from deepscan.runtime.media.sampling import sampled_frames, shortfall
 from deepscan.runtime.media.video_limits import LengthLimit
 from deepscan.runtime.pipeline.file_watch import CHANGED, FileWatch
@@ -68,7 +68,7 @@ class DecodeStage:
         detection_side: int,
         on_cpu: OpenVideo | None = None,
         limits: Limits = DEFAULT_LIMITS,
-        moved: Callable[[], None] = nobody_watches,
+        moved: Callable[[], None] = ignore_progress,
     ) -> None:
         self._moved = moved
         self._open = open_video

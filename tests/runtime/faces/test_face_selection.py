@@ -3,8 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deepscan.runtime.faces.face_selection import PLAIN_CONFIDENCE, PLAIN_PIXELS, SmallFaces
-from deepscan.runtime.media.video_limits import CrowdLimit
+from deepscan.runtime.faces.detections import Faces
+from deepscan.runtime.faces.face_selection import PLAIN_CONFIDENCE, PLAIN_PIXELS, FaceSelection
+
+
+def faces(sides: list[float], confidence: float = 1.0) -> Faces:
+    boxes = np.array([[5, 5, 5 + side / 2, 5 + side] for side in sides], dtype=np.float32).reshape(-1, 4)
+    count = len(sides)
+    return Faces(boxes, np.zeros((count, 5, 2), np.float32), np.full(count, confidence, np.float32))
 
 
 @pytest.mark.parametrize(
@@ -20,17 +26,16 @@ from deepscan.runtime.media.video_limits import CrowdLimit
 def test_a_face_is_plainly_there_by_its_size_and_the_face_detectors_confidence(
     side: float, confidence: float, plain: int
 ) -> None:
-    small = SmallFaces(100)
-    large = small.are_not(np.array([side]), np.array([confidence], dtype=np.float32))
-    assert large.tolist() == [side >= 100]
-    found = small.skipped(7, CrowdLimit())
+    selection = FaceSelection(100)
+    assert selection.kept(faces([side], confidence)).tolist() == [0] * (side >= 100)
+    found = selection.skipped(7)
     assert (found.small_faces, found.plain_small_faces) == (int(side < 100), plain)
     assert (found.largest_small_face, found.longest_stretch) == (side if plain else 0.0, 7)
 
 
 def test_the_largest_face_of_all_frames_is_reported_and_frames_without_faces_change_nothing() -> None:
-    small = SmallFaces(50)
+    selection = FaceSelection(50)
     for sides in ([20.0, 31.5], [], [30.0, 50.0]):
-        small.are_not(np.array(sides), np.ones(len(sides), dtype=np.float32))
-    found = small.skipped(0, CrowdLimit())
+        selection.kept(faces(sides))
+    found = selection.skipped(0)
     assert (found.small_faces, found.plain_small_faces, found.largest_small_face) == (3, 3, 31.5)

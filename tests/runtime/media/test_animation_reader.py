@@ -15,7 +15,7 @@ from PIL import Image, ImageSequence
 
 from deepscan.errors import OverLimit, UnreadableInput
 from deepscan.limits import Limits
-from deepscan.runtime.media.animation_reader import AnimationReader, is_animated_webp, open_animation
+from deepscan.runtime.media.animation_reader import is_animated_webp, open_animation
 from deepscan.runtime.media.frames import Frame, Reader
 from deepscan.runtime.media.open_input import open_input
 from deepscan.runtime.media.picture_reader import PictureReader
@@ -34,7 +34,7 @@ def webp(pictures: list[Any], **options: Any) -> bytes:
     return encoded(images[0], "WEBP", save_all=True, append_images=images[1:], **settings)
 
 
-def animation(data: bytes, **options: Any) -> AnimationReader:
+def animation(data: bytes, **options: Any) -> PictureReader:
     reader = open_animation(BytesIO(data), **options)
     assert reader is not None
     return reader
@@ -197,13 +197,13 @@ def test_frames_are_decoded_as_they_are_asked_for(monkeypatch: pytest.MonkeyPatc
         frames: Iterator[Any] = reader.frames()
         next(frames), next(frames)
         decoded: list[int] = []
-        original = AnimationReader._frame
+        original = PictureReader._frame
 
-        def counted(self: AnimationReader, number: int) -> Frame:
+        def counted(self: PictureReader, number: int) -> Frame:
             decoded.append(number)
             return original(self, number)
 
-        monkeypatch.setattr(AnimationReader, "_frame", counted)
+        monkeypatch.setattr(PictureReader, "_frame", counted)
         next(frames)
         assert decoded == [2]
 
