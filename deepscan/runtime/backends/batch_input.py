@@ -21,6 +21,7 @@ from deepscan.runtime.media.device_work import BYTES, DeviceWork
 
 if TYPE_CHECKING:
     from deepscan.runtime.backends.contract import Items
+    from deepscan.runtime.cuda.cuda_device import CudaDevice
     from deepscan.runtime.cuda.device import Device
 
 
@@ -85,7 +86,7 @@ def batch_input_on_cuda(item_shape: tuple[int, ...]) -> BatchInput | None:
 
 
 @cache
-def first_gpu() -> Device:
+def first_gpu() -> CudaDevice:
     """Return the first visible GPU, the same object for the whole process, so that its memory pool is shared.
 
     Raises:

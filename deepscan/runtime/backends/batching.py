@@ -1,12 +1,11 @@
 """How items are batched: side by side on a CPU; on a GPU in a few batch sizes, and the memory that these need.
 
-A CUDA graph repeats what was captured, for one batch size. So there is one for each power of two up to the largest
-batch, and one for that; a batch is filled up to the next size, and the logits of the filling are dropped.
+The libraries tune themselves to each batch size that they meet, and keep memory for it. So there are few: the powers of
+two up to the largest batch, and that. A batch is filled up to the next size, and the logits of the filling are dropped.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -25,7 +24,6 @@ CROPS_AT_ONCE: Final = 16
 CLIPS_AT_ONCE: Final = 1
 # Each holds the activations of one crop.
 MOST_STREAMS: Final = 8
-FLOAT_BYTES = 4
 PIXEL_KIND = np.dtype(np.uint8)
 
 
@@ -63,21 +61,8 @@ def streams_for(kind: Literal["frame", "clip"], threads: int) -> Streams:
     return Streams(count=threads // each, threads=each, max_batch=CROPS_AT_ONCE)
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """Bytes on the GPU that hold whatever batch is run; sizes take turns, so they share it.
-
-    Attributes:
-        pixels: the input, uint8.
-        answers: each output, float32. As many are held on the host, page-locked, for the logits.
-    """
-
-    pixels: int
-    answers: int
-
-
 def batch_sizes(largest: int) -> tuple[int, ...]:
-    """Return the sizes that graphs are captured for, ascending: 1, 2, 4, ... and the largest.
+    """Return the sizes that batches are run in, ascending: 1, 2, 4, ... and the largest.
 
     Args:
         largest: at least 1.
@@ -96,11 +81,6 @@ def size_for(count: int, sizes: tuple[int, ...]) -> int:
     if not fitting:
         raise ValueError(f"{count} items in a batch of 1 to {sizes[-1]}")
     return fitting[0]
-
-
-def memory_for(item_shape: tuple[int, ...], largest: int) -> Memory:
-    """Return the memory for batches of up to `largest` items of a shape."""
-    return Memory(pixels=largest * math.prod(item_shape), answers=largest * FLOAT_BYTES)
 
 
 def fill(pixels: NDArray[np.uint8], batch: Items, size: int) -> None:

@@ -32,7 +32,7 @@ class OnnxRuntimeBackend:
     """Executes an artifact with ONNX Runtime.
 
     On a CPU item by item, with N fixed to 1, side by side as `streams` says. On CUDA in batches that are as large as
-    tensors may become, as CUDA graphs.
+    tensors may become.
 
     Raises:
         MachineError: the device cannot be used.
@@ -57,7 +57,6 @@ class OnnxRuntimeBackend:
             device=device,
             threads=streams.threads,
             axes={} if on_cuda else {BATCH_AXIS: 1},
-            captures=on_cuda,
         )
         item = list(spec.item_shape)
         taken = {name: (kind, shape[1:]) for name, (kind, shape) in session.inputs().items()}
@@ -133,13 +132,12 @@ class SingleItems:
 
 
 class FixedBatches:
-    """Runs batches of any size in a few sizes, each of which keeps its buffers and its CUDA graph.
+    """Runs batches of any size in a few sizes, each of which keeps its buffer.
 
-    A batch is run in the next size. Buffers are made when a size is first needed, in the thread that needs it: ONNX
-    Runtime records CUDA graphs for each thread.
+    A batch is run in the next size. A buffer is made when its size is first needed.
 
     Args:
-        session: made with `captures` on CUDA.
+        session: takes any number of items.
         feed: name of the input.
         item_shape: of an item of the batch.
         most: the largest batch.
@@ -169,14 +167,14 @@ class FixedBatches:
     def logits(self, batch: Items) -> NDArray[np.float32]:
         """Return the logits [N] of a batch of at most `most` items."""
         size = size_for(len(batch), self._sizes)
+        shape = (size, *self._item_shape)
         if size not in self.bound:
-            shape = (size, *self._item_shape)
-            self.bound[size] = self._session.bound(self._feed, shape, LOGIT, number=size)
+            self.bound[size] = self._session.bound(self._feed, shape, np.uint8, [LOGIT])
         bound = self.bound[size]
         if self._batch_input is not None:
-            self._batch_input.fill(bound.addresses()[0], batch)
+            self._batch_input.fill(bound.address, batch)
         else:
-            filled = np.empty((size, *self._item_shape), dtype=np.uint8)
+            filled = np.empty(shape, dtype=np.uint8)
             fill(filled, batch, size)
             bound.put(filled)
-        return bound.run()[: len(batch)]
+        return bound.run()[LOGIT][: len(batch)].copy()

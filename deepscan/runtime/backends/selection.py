@@ -43,7 +43,7 @@ class AutoRow(NamedTuple):
 # The figures are in benchmarks/README.md.
 AUTO_ORDER: Final = (
     AutoRow("cuda", "tensorrt", "an engine of the artifact was built for this GPU", "built and tuned for this GPU"),
-    AutoRow("cuda", "onnxruntime", "onnxruntime-gpu is installed", "runs every artifact, as CUDA graphs"),
+    AutoRow("cuda", "onnxruntime", "onnxruntime-gpu is installed", "runs every artifact"),
     AutoRow("cpu", "openvino", "openvino is installed", "clips in 0.7 of ONNX Runtime's time, crops in the same"),
     AutoRow("cpu", "onnxruntime", "always", "comes with deepscan"),
 )

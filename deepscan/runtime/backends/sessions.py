@@ -16,6 +16,7 @@ LOADED_BEFORE = "onnxruntime" in sys.modules
 import onnxruntime  # noqa: E402
 
 from deepscan.errors import DeviceMemoryError, MachineError, ModelError  # noqa: E402
+from deepscan.runtime.cuda.nvidia_libraries import load_nvidia_libraries  # noqa: E402
 
 if LOADED_BEFORE:
     onnxruntime.disable_telemetry_events()
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from deepscan.runtime.system.machine import Device
 
 PROVIDERS: dict[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+TENSORRT_PROVIDER = "TensorrtExecutionProvider"
 ERRORS_ONLY = 3
 # What its allocator says, and CUDA, cuBLAS and cuDNN behind it.
 OUT_OF_MEMORY = re.compile(r"Failed to allocate memory|out of memory|CUDA error 2\b|ALLOC_FAILED", re.IGNORECASE)
@@ -34,7 +36,10 @@ OUT_OF_MEMORY = re.compile(r"Failed to allocate memory|out of memory|CUDA error 
 class Session:
     """A loaded ONNX model on one device.
 
-    On CUDA float32 is float32: without `use_tf32` = 0, convolutions would round their inputs to ten bits.
+    On CUDA float32 is float32: without `use_tf32` = 0, convolutions would round their inputs to ten bits. CUDA graphs
+    are left off. ONNX Runtime captures them in CUDA's global mode: meanwhile memory that any other thread takes, and
+    any decoder that it creates, fails, and so does the capture. They would save little: beginning the kernels of a
+    large batch takes less time than the GPU needs for them, and where batches are small the GPU is not waited for.
     """
 
     def __init__(
@@ -45,7 +50,8 @@ class Session:
         device: Device,
         threads: int,
         axes: Mapping[str, int] | None = None,
-        captures: bool = False,
+        many_shapes: bool = False,
+        tensorrt: Mapping[str, str] | None = None,
     ) -> None:
         """Load a model.
 
@@ -55,14 +61,22 @@ class Session:
             device: where it must run; anything else is an error, never a silent fallback.
             threads: of one run, on a CPU.
             axes: sizes of free axes, by their names in the model, where they never change.
-            captures: on CUDA, runs are recorded as CUDA graphs; then `bound` is the only way to run. ONNX Runtime
-                refuses a model of which it would have to compute anything but shapes on the CPU.
+            many_shapes: on CUDA, cuDNN's heuristics choose its algorithms. Otherwise each new shape of the input begins
+                with measurements, which take longer but find faster ones.
+            tensorrt: on CUDA, settings of ONNX Runtime's TensorRT provider, which then runs what it can.
 
         Raises:
             MachineError: the device cannot be used.
             ModelError: ONNX Runtime refuses the model.
         """
-        provider = PROVIDERS[device]
+        settings: dict[str, str] = {}
+        if device == "cuda":
+            search = "HEURISTIC" if many_shapes else "EXHAUSTIVE"
+            settings = {"use_tf32": "0", "cudnn_conv_algo_search": search}
+        providers = [(PROVIDERS[device], settings)]
+        if tensorrt is not None:
+            providers.insert(0, (TENSORRT_PROVIDER, dict(tensorrt)))
+        provider = providers[0][0]
         if provider not in available_providers():
             raise MachineError(
                 f"ONNX Runtime has no {provider} here, which --device {device} needs: run `deepscan doctor`."
@@ -76,16 +90,14 @@ class Session:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         for name, size in (axes or {}).items():
             options.add_free_dimension_override_by_name(name, size)
-        settings: dict[str, str] = {}
         if device == "cuda":
+            load_nvidia_libraries()
             onnxruntime.preload_dlls()
-            settings = {"use_tf32": "0", "enable_cuda_graph": str(int(captures))}
         self._device = device
+        self._source = source
         try:
             # Without `enable_fallback` = 0 its Python side would, after a failure, print a line and go on on the CPU.
-            self._session = onnxruntime.InferenceSession(
-                model, options, providers=[(provider, settings)], enable_fallback=0
-            )
+            self._session = onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
         except Exception as error:  # ONNX Runtime raises its own, unexported types.
             raise ModelError(
                 f"{source} is not a model that ONNX Runtime can run on {device} ({error}): export it again."
@@ -102,24 +114,33 @@ class Session:
             )
 
     def run(self, outputs: Sequence[str] | None, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """Run the model; `outputs` None gives all, in the model's order."""
-        results: list[NDArray[Any]] = self._session.run(outputs, dict(feeds))
+        """Run the model; `outputs` None gives all, in the model's order.
+
+        Raises:
+            DeviceMemoryError: the device has no memory left.
+            MachineError: ONNX Runtime fails.
+        """
+        with _translated_errors(self._source):
+            results: list[NDArray[Any]] = self._session.run(outputs, dict(feeds))
         return results
 
-    def bound(self, feed: str, shape: tuple[int, ...], output: str, *, number: int) -> Bound:
-        """Return what runs the model on inputs of one shape, in buffers on the device that are made now.
+    def bound(
+        self, feed: str, shape: tuple[int, ...], kind: type[np.generic], outputs: Sequence[str] | None = None
+    ) -> Bound:
+        """Return what runs the model on inputs of one shape, in a buffer on the device that is made now.
 
         Args:
-            feed: the input, which is uint8.
-            shape: of it, the batch first.
-            output: a float32 output [N], the only one that is computed.
-            number: of the CUDA graph, at least 1; each shape needs its own.
-        """
-        return Bound(self._session, self._device, feed, shape, output, number)
+            feed: name of the input.
+            shape: shape of the input, the batch first.
+            kind: type of its numbers.
+            outputs: names of the outputs that are computed; None for all.
 
-    def bound_pictures(self, feed: str, shape: tuple[int, ...]) -> BoundPictures:
-        """Return what runs the model on float32 inputs of one shape, in a buffer on the device that is made now."""
-        return BoundPictures(self._session, self._device, feed, shape)
+        Raises:
+            DeviceMemoryError: the device has no memory left.
+        """
+        with _translated_errors(self._source):
+            buffer = onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, kind, self._device, 0)
+            return Bound(self._session, self._source, feed, buffer, outputs or self.output_names())
 
     def inputs(self) -> dict[str, tuple[str, list[int | str | None]]]:
         """Return the type and the shape of each input, by its name; a dimension that is not fixed is no number."""
@@ -131,86 +152,51 @@ class Session:
 
 
 class Bound:
-    """Runs a model on inputs of one shape, in buffers on the device whose addresses never change.
+    """Runs a model on what a buffer on the device holds, and brings the outputs to the host.
 
-    A CUDA graph needs that: it is recorded in the first run and holds addresses. The input may be filled by `put`, or
-    by whoever writes to its address; of the outputs the answers are copied back, nothing else.
-    """
-
-    def __init__(
-        self, session: Any, device: Device, feed: str, shape: tuple[int, ...], output: str, number: int
-    ) -> None:
-        self._session = session
-        with _short_of_memory():
-            self._input = onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, np.uint8, device, 0)
-            self._output = onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape[:1], np.float32, device, 0)
-        self._binding = session.io_binding()
-        self._binding.bind_ortvalue_input(feed, self._input)
-        self._binding.bind_ortvalue_output(output, self._output)
-        self._options = onnxruntime.RunOptions()
-        self._options.add_run_config_entry("gpu_graph_id", str(number))
-
-    def put(self, batch: NDArray[np.uint8]) -> None:
-        """Copy a batch of the shape from the host's memory to the input."""
-        self._input.update_inplace(batch)
-
-    def run(self) -> NDArray[np.float32]:
-        """Run the model on what the input holds; return its answers [N].
-
-        It runs on a stream of ONNX Runtime's own, which knows of no other: whoever writes to the input waits until
-        that is done. Handing in a stream (`user_compute_stream`) would spare the wait, but tie the session, and the
-        graphs that it records, to a stream of one thread. When this returns, the input is no longer read.
-        """
-        with _short_of_memory():
-            self._session.run_with_iobinding(self._binding, self._options)
-        # A copy: on a CPU `numpy` shows the buffer itself, which the next run overwrites.
-        answers: NDArray[np.float32] = self._output.numpy().copy()
-        return answers
-
-    def addresses(self) -> tuple[int, int]:
-        """Return where the buffers of the input and of the answers begin."""
-        return self._input.data_ptr(), self._output.data_ptr()
-
-
-class BoundPictures:
-    """Runs a model on float32 inputs of one shape, in a buffer on the device, and brings all outputs to the host.
+    The model runs on a stream of ONNX Runtime's own, which knows of no other: whoever writes to the buffer waits until
+    that is done, and may write again when `run` returns.
 
     Attributes:
-        address: of the input, which holds nothing yet.
+        address: address of the buffer, which holds nothing yet.
     """
 
-    def __init__(self, session: Any, device: Device, feed: str, shape: tuple[int, ...]) -> None:
-        self._session = session
-        with _short_of_memory():
-            self._input = onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, device, 0)
-        self.address = int(self._input.data_ptr())
+    def __init__(self, session: Any, source: str, feed: str, buffer: Any, outputs: Sequence[str]) -> None:
+        self._session, self._source, self._buffer, self._names = session, source, buffer, outputs
+        self.address = int(buffer.data_ptr())
         self._binding = session.io_binding()
-        self._binding.bind_ortvalue_input(feed, self._input)
-        self._names = [output.name for output in session.get_outputs()]
-        for name in self._names:
+        self._binding.bind_ortvalue_input(feed, buffer)
+        for name in outputs:
             self._binding.bind_output(name)  # to the host's memory
 
-    def run(self) -> dict[str, NDArray[Any]]:
-        """Run the model on what the input holds; return the outputs, which the next run may overwrite.
+    def put(self, batch: NDArray[Any]) -> None:
+        """Copy a batch of the buffer's shape and type from the host's memory to the buffer."""
+        self._buffer.update_inplace(batch)
 
-        Whoever writes to the input waits until that is done, and may write again when this returns.
+    def run(self) -> dict[str, NDArray[Any]]:
+        """Run the model, and return its outputs by name, which the next run may overwrite.
+
+        Raises:
+            DeviceMemoryError: the device has no memory left.
+            MachineError: ONNX Runtime fails.
         """
-        with _short_of_memory():
+        with _translated_errors(self._source):
             self._session.run_with_iobinding(self._binding)
-        return {name: value.numpy() for name, value in zip(self._names, self._binding.get_outputs(), strict=True)}
+            return {name: value.numpy() for name, value in zip(self._names, self._binding.get_outputs(), strict=True)}
 
 
 @contextmanager
-def _short_of_memory() -> Iterator[None]:
-    """Tell a lack of memory on the device from other failures: ONNX Runtime has no type for it, only words."""
+def _translated_errors(source: str) -> Iterator[None]:
+    """Say in one sentence what failed; ONNX Runtime has no type for a lack of memory, only words."""
     try:
         yield
-    except Exception as error:
-        if not OUT_OF_MEMORY.search(str(error)):
-            raise
-        raise DeviceMemoryError(
-            "The GPU's memory is too small for ONNX Runtime: end other programs on it, or use --device cpu."
-        ) from error
+    except Exception as error:  # ONNX Runtime raises its own, unexported types.
+        if OUT_OF_MEMORY.search(str(error)):
+            raise DeviceMemoryError(
+                "The GPU's memory is too small for ONNX Runtime: end other programs on it, or use --device cpu."
+            ) from error
+        reason = " ".join(str(error).split())
+        raise MachineError(f"ONNX Runtime failed to run {source} ({reason}): use another --backend.") from error
 
 
 def available_providers() -> list[str]:

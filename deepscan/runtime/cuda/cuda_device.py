@@ -142,13 +142,10 @@ class CudaQueue:
 
     def run(self, kernel: KernelName, jobs: NDArray[Any]) -> None:
         """Begin to run a kernel over a table of jobs, each pixel of each job once."""
-        width, height = int(jobs["width"].max(initial=0)), int(jobs["height"].max(initial=0))
-        if not (width and height):
-            return
         table = self._device.pool.memory(jobs.nbytes)
         self._held.append(table)
         self.upload(table.address, jobs)
-        self._device.kernels().begin(kernel, table.address, len(jobs), width, height, self.stream)
+        self._device.kernels().begin(kernel, table.address, jobs, self.stream)
 
     def wait(self) -> None:
         """Wait until all begun work is done; other threads of this process run meanwhile."""

@@ -6,31 +6,25 @@ NVRTC, NVIDIA's compiler as a library, needs neither a GPU nor a CUDA toolkit, a
 from __future__ import annotations
 
 import ctypes
-import importlib
-from functools import cache
 from importlib.resources import files
-from typing import Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from deepscan.errors import DeviceMemoryError, MachineError
 from deepscan.installing import install_packages
+from deepscan.runtime.cuda.cuda_runtime import bindings
 from deepscan.runtime.cuda.device import KernelName
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SOURCE: Final = "kernels.cu"
 NAMES: Final[tuple[KernelName, ...]] = get_args(KernelName)
 # Threads that share a processor; neighbors in a row read neighboring memory.
 BLOCK_WIDTH, BLOCK_HEIGHT = 32, 8
+# CUDA's limit of blocks along z, which count jobs.
+MOST_JOBS: Final = 65_535
 # Results must not depend on whether the compiler joins a product and a sum, as then one of them is not rounded.
 OPTIONS: Final = ("--std=c++17", "--fmad=false")
-
-
-@cache
-def _bindings(name: str) -> Any:
-    try:
-        return importlib.import_module(f"cuda.bindings.{name}")
-    except (ImportError, OSError) as error:
-        raise MachineError(
-            f"Using a GPU needs cuda-python, which cannot be loaded ({error}): run `{install_packages('cuda-python')}`."
-        ) from error
 
 
 def cubin(capability: tuple[int, int]) -> tuple[bytes, str]:
@@ -45,7 +39,7 @@ def cubin(capability: tuple[int, int]) -> tuple[bytes, str]:
     Raises:
         MachineError: NVRTC is not installed, or too old for that GPU.
     """
-    nvrtc = _bindings("nvrtc")
+    nvrtc = bindings("nvrtc")
     source = files(__package__).joinpath(SOURCE).read_bytes()
     try:
         program = _compiled("nvrtcCreateProgram", source, SOURCE.encode(), 0, [], [])
@@ -76,7 +70,7 @@ def cubin(capability: tuple[int, int]) -> tuple[bytes, str]:
 
 def _compiled(name: str, *arguments: Any) -> Any:
     """Call a function of NVRTC, whose errors here are ours or those of an installation."""
-    nvrtc = _bindings("nvrtc")
+    nvrtc = bindings("nvrtc")
     error, *results = getattr(nvrtc, name)(*arguments)
     if error != nvrtc.nvrtcResult.NVRTC_SUCCESS:
         raise MachineError(f"{name} failed ({error.name}): reinstall nvidia-cuda-nvrtc, or use --device cpu.")
@@ -85,7 +79,7 @@ def _compiled(name: str, *arguments: Any) -> Any:
 
 def _driven(name: str, *arguments: Any) -> Any:
     """Call a function of CUDA's driver: the runtime that cuda-python offers cannot begin kernels."""
-    driver = _bindings("driver")
+    driver = bindings("driver")
     error, *results = getattr(driver, name)(*arguments)
     if error != driver.CUresult.CUDA_SUCCESS:
         # Kernels may be loaded as late as they first run, and then take memory.
@@ -107,7 +101,7 @@ class Kernels:
     """
 
     def __init__(self, capability: tuple[int, int]) -> None:
-        driver = _bindings("driver")
+        driver = bindings("driver")
         self._code, _ = cubin(capability)  # kept, as the driver may read it as late as a kernel's first run
         self._library = _driven("cuLibraryLoadData", self._code, [], [], 0, [], [], 0)
         # A kernel of a library stands in for a function, whatever the context.
@@ -115,21 +109,21 @@ class Kernels:
             name: driver.CUfunction(int(_driven("cuLibraryGetKernel", self._library, name.encode()))) for name in NAMES
         }
 
-    def begin(self, name: KernelName, table: int, count: int, width: int, height: int, stream: Any) -> None:
-        """Begin to run a kernel in the calling thread's context.
+    def begin(self, name: KernelName, table: int, jobs: NDArray[Any], stream: Any) -> None:
+        """Begin to run a kernel in the calling thread's context, each pixel of each job once.
 
         Args:
-            name: of the kernel.
+            name: name of the kernel.
             table: address of the jobs on the GPU.
-            count: of jobs.
-            width: pixels across of the largest job.
-            height: of the largest job.
-            stream: on which it runs.
+            jobs: the same jobs, in a table of `kernel_jobs`.
+            stream: stream on which it runs.
         """
-        blocks = -(-width // BLOCK_WIDTH), -(-height // BLOCK_HEIGHT), count
-        arguments = ((table,), (ctypes.c_void_p,))
-        block = BLOCK_WIDTH, BLOCK_HEIGHT, 1
-        _driven("cuLaunchKernel", self._functions[name], *blocks, *block, 0, int(stream), arguments, 0)
+        width, height = int(jobs["width"].max(initial=0)), int(jobs["height"].max(initial=0))
+        blocks, block = (-(-width // BLOCK_WIDTH), -(-height // BLOCK_HEIGHT)), (BLOCK_WIDTH, BLOCK_HEIGHT, 1)
+        for first in range(0, len(jobs) if width and height else 0, MOST_JOBS):
+            arguments = ((table + first * jobs.itemsize,), (ctypes.c_void_p,))
+            count = min(MOST_JOBS, len(jobs) - first)
+            _driven("cuLaunchKernel", self._functions[name], *blocks, count, *block, 0, int(stream), arguments, 0)
 
     def close(self) -> None:
         """Give the library back; nothing may run any more."""

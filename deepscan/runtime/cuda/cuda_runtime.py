@@ -1,22 +1,14 @@
-"""CUDA's runtime through `cuda-python`, with every call checked and every resource released."""
+"""NVIDIA's libraries through `cuda-python`: imported when they are first needed, and with every call checked."""
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import importlib.util
-from collections.abc import Callable
-from contextlib import ExitStack
 from functools import cache
-from typing import Any, Final
-
-import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from typing import Any
 
 from deepscan.errors import DeviceMemoryError, MachineError
 from deepscan.installing import install_packages
-
-BINDINGS: Final = "cuda.bindings.runtime"
 
 
 def cuda_is_installed() -> bool:
@@ -25,18 +17,23 @@ def cuda_is_installed() -> bool:
 
 
 @cache
-def cuda_runtime() -> Any:
-    """Load CUDA's runtime.
+def bindings(name: str) -> Any:
+    """Import a module of cuda-python: `runtime`, `driver` or `nvrtc`.
 
     Raises:
         MachineError: cuda-python is not installed.
     """
     try:
-        return importlib.import_module(BINDINGS)
+        return importlib.import_module(f"cuda.bindings.{name}")
     except (ImportError, OSError) as error:
         raise MachineError(
             f"Using a GPU needs cuda-python, which cannot be loaded ({error}): run `{install_packages('cuda-python')}`."
         ) from error
+
+
+def cuda_runtime() -> Any:
+    """Return CUDA's runtime, see `bindings`."""
+    return bindings("runtime")
 
 
 def called(name: str, *arguments: Any) -> Any:
@@ -58,74 +55,3 @@ def called(name: str, *arguments: Any) -> Any:
             )
         raise MachineError(f"{name} failed ({reason}): check the GPU with nvidia-smi, or use --device cpu.")
     return results[0] if results else None
-
-
-class Stream:
-    """A CUDA stream, with the memory that is used on it.
-
-    Raises:
-        MachineError: CUDA cannot be used, or has no memory left.
-    """
-
-    def __init__(self) -> None:
-        self._held = ExitStack()
-        # Non-blocking: it does not wait for other work of this process.
-        self.handle = called("cudaStreamCreateWithFlags", cuda_runtime().cudaStreamNonBlocking)
-        self._held.callback(called, "cudaStreamDestroy", self.handle)
-
-    def device_memory(self, size_bytes: int) -> int:
-        """Allocate memory on the GPU, and return its address."""
-        address = int(called("cudaMalloc", max(size_bytes, 1)))
-        self._held.callback(called, "cudaFree", address)
-        return address
-
-    def host_memory(self, shape: tuple[int, ...], kind: DTypeLike) -> NDArray[Any]:
-        """Allocate page-locked memory on the host, for asynchronous copies, as an array of zeros."""
-        size_bytes = int(np.prod(shape)) * np.dtype(kind).itemsize
-        address = int(called("cudaMallocHost", size_bytes))
-        self._held.callback(called, "cudaFreeHost", address)
-        memory = (ctypes.c_uint8 * size_bytes).from_address(address)
-        array: NDArray[Any] = np.ctypeslib.as_array(memory).view(kind).reshape(shape)
-        array[...] = 0
-        return array
-
-    def to_host(self, target: NDArray[Any], address: int) -> None:
-        """Begin to copy from the GPU to page-locked memory."""
-        kind = cuda_runtime().cudaMemcpyKind.cudaMemcpyDeviceToHost
-        called("cudaMemcpyAsync", target.ctypes.data, address, target.nbytes, kind, self.handle)
-
-    def wait(self) -> None:
-        """Wait until all begun work is done."""
-        called("cudaStreamSynchronize", self.handle)
-
-    def captured(self, work: Callable[[], None]) -> Any:
-        """Record what `work` begins on this stream as a graph, without running it.
-
-        Other threads may use CUDA meanwhile.
-        """
-        runtime = cuda_runtime()
-        called("cudaStreamBeginCapture", self.handle, runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
-        try:
-            work()
-        except BaseException:
-            runtime.cudaStreamEndCapture(self.handle)  # fails too, and says less
-            raise
-        recorded = called("cudaStreamEndCapture", self.handle)
-        try:
-            graph = called("cudaGraphInstantiate", recorded, 0)
-        finally:
-            called("cudaGraphDestroy", recorded)
-        self._held.callback(called, "cudaGraphExecDestroy", graph)
-        return graph
-
-    def launch(self, graph: Any) -> None:
-        """Begin to run a graph."""
-        called("cudaGraphLaunch", graph, self.handle)
-
-    def on_close(self, give_back: Callable[[], object]) -> None:
-        """Register a callback of `close`, called before those registered earlier."""
-        self._held.callback(give_back)
-
-    def close(self) -> None:
-        """Release everything, the latest first."""
-        self._held.close()

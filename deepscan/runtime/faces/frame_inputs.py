@@ -13,7 +13,7 @@ from deepscan.runtime.faces.crops import plane_boxes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepscan.runtime.backends.sessions import BoundPictures, Session
+    from deepscan.runtime.backends.sessions import Bound, Session
     from deepscan.runtime.media.device_work import DeviceWork
     from deepscan.runtime.media.frames import DeviceFrame
 
@@ -38,7 +38,7 @@ class FrameInputs:
         self._session = session
         self._feed = feed
         self._aligned = aligned
-        self.bound: dict[tuple[int, int, int], BoundPictures] = {}
+        self.bound: dict[tuple[int, int, int], Bound] = {}
 
     def run(self, frames: Sequence[DeviceFrame]) -> dict[str, NDArray[Any]]:
         """Scale frames and run the network.
@@ -71,11 +71,11 @@ class FrameInputs:
         # What is left of the batch are zeros or frames that were here before; no picture feels another.
         return {name: values[: len(frames)] for name, values in bound.run().items()}
 
-    def _input(self, key: tuple[int, int, int], padded: tuple[int, ...], work: DeviceWork) -> BoundPictures:
+    def _input(self, key: tuple[int, int, int], padded: tuple[int, ...], work: DeviceWork) -> Bound:
         """Return the input for batches (size, height, width); of those kept, the one unused for longest is given up."""
         bound = self.bound.pop(key, None)
         if bound is None:
-            bound = self._session.bound_pictures(self._feed, padded)
+            bound = self._session.bound(self._feed, padded, np.float32)
             # On the queue that writes the pictures. What is behind them stays zero, as this serves no other shape.
             work.queue.upload(bound.address, np.zeros(padded, FLOATS))
         self.bound[key] = bound

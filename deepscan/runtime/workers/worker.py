@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -252,6 +253,10 @@ def main(parent: int, reading: int, writing: int) -> None:
             link.send(Failed(type(error).__name__, str(error)))
         except MemoryError:
             link.send(Failed("MachineError", OUT_OF_MEMORY))
+        except Exception as error:  # libraries raise types of their own
+            log.debug("%s", traceback.format_exc())
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            link.send(Failed("MachineError", f"it failed in an unforeseen way ({reason}): please report this"))
 
 
 if __name__ == "__main__":

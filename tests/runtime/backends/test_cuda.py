@@ -26,7 +26,7 @@ def test_the_embedded_detector_gives_its_golden_logits_in_honest_float32() -> No
     assert backend.name == "onnxruntime-cuda"
 
 
-def test_recorded_graphs_give_what_the_first_run_gave_whichever_size_ran_between() -> None:
+def test_batches_of_any_size_give_the_same_whichever_size_ran_between() -> None:
     with np.load(GOLDEN) as golden:
         faces, logits = np.resize(golden["faces"], (9, 224, 224, 3)), np.resize(golden["logit"], 9)
     with closing(OnnxRuntimeBackend(load_artifact("lite"), device="cuda", threads=1, precision="fp32")) as backend:

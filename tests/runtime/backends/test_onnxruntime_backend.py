@@ -52,14 +52,11 @@ def test_what_a_buffer_held_before_does_not_matter(session: Session, counts: lis
         assert np.array_equal(batches.logits(items[places]), alone[places])
 
 
-def test_a_batch_uses_the_next_size_whose_buffers_never_move(session: Session) -> None:
+def test_a_batch_uses_the_next_size(session: Session) -> None:
     batches = fixed(session, 6)
-    seen: dict[int, set[tuple[int, int]]] = {}
     for count in [1, 2, 3, 4, 5, 6, 3, 1, 6, 2]:
         batches.logits(clips(count))
-        for size, bound in batches.bound.items():
-            seen.setdefault(size, set()).add(bound.addresses())
-    assert {size: len(addresses) for size, addresses in seen.items()} == {1: 1, 2: 1, 4: 1, 6: 1}
+    assert sorted(batches.bound) == [1, 2, 4, 6]
 
 
 def test_logits_are_not_overwritten_by_the_next_run(session: Session) -> None:
@@ -72,17 +69,21 @@ def test_logits_are_not_overwritten_by_the_next_run(session: Session) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 8, 32, 31, 3), (1, 7, 32, 32, 3), (3, 8, 16, 32, 3)])
 def test_items_of_another_shape_are_refused(session: Session, shape: tuple[int, ...]) -> None:
-    with pytest.raises((ValueError, RuntimeError)):
+    with pytest.raises(ValueError, match="items of shape"):
         fixed(session, 4).logits(np.zeros(shape, dtype=np.uint8))
 
 
-@pytest.mark.parametrize("captures", [False, True])
-def test_a_provider_that_computes_nothing_is_noticed(monkeypatch: pytest.MonkeyPatch, captures: bool) -> None:
+def test_a_provider_that_computes_nothing_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert IDLE_PROVIDER in available_providers()
     monkeypatch.setitem(PROVIDERS, "cpu", IDLE_PROVIDER)
     with pytest.raises(MachineError, match=f"run on {IDLE_PROVIDER}, which is loaded but runs no part") as error:
-        Session(load_artifact("lite").model, source="lite.onnx", device="cpu", threads=1, captures=captures)
+        Session(load_artifact("lite").model, source="lite.onnx", device="cpu", threads=1)
     assert str(error.value).endswith(".")
+
+
+def test_what_onnx_runtime_raises_while_it_runs_is_one_sentence(session: Session) -> None:
+    with pytest.raises(MachineError, match=r"^ONNX Runtime failed to run small\.onnx \(.*\): use another backend\.$"):
+        session.run(["logit"], {"clips": np.zeros((1, 7, 32, 32, 3), dtype=np.uint8)})
 
 
 def test_an_axis_that_always_has_one_size_is_fixed() -> None:

@@ -160,6 +160,57 @@ def test_a_worker_that_cannot_be_understood_is_killed_and_ends_the_scan(
     assert children() == []
 
 
+FAULTY_BACKEND = """
+from pathlib import Path
+from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
+
+class Fault(Exception):
+    "An error of a library's own type."
+
+class FaultyBackend(OnnxRuntimeBackend):
+    def __init__(self, artifact, **how):
+        super().__init__(artifact, **how)
+        self.name = "faulty-cpu"
+
+    def logits(self, batch):
+        left = Path(__file__).with_name("left")
+        if count := int(left.read_text()):
+            left.write_text(str(count - 1))
+            raise Fault("error 901:\\n the capture was broken")
+        return super().logits(batch)
+"""
+
+
+@pytest.mark.parametrize("faults", [1, 3])
+def test_an_error_of_a_library_s_own_type_is_handled_like_any_other(
+    faults: int,
+    expected: list[VideoResult],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "faulty_backend.py").write_text(FAULTY_BACKEND)
+    (tmp_path / "left").write_text(str(faults))
+    record = tmp_path / "faulty_backend-1.dist-info"
+    record.mkdir()
+    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty-backend\nVersion: 1\n")
+    (record / "entry_points.txt").write_text("[deepscan.backends]\nfaulty = faulty_backend:FaultyBackend\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    found = within_patience(
+        lambda: results_of([ASTRONAUT, TWO_FACES], [TWO_AT_ONCE], options=structs.replace(OPTIONS, backend="faulty"))
+    )
+    said = "it failed in an unforeseen way (Fault: error 901: the capture was broken): please report this"
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warnings[0] == f"worker 1 has ended: {said}"
+    scores = [each.score for each in (expected[0], expected[2])]
+    if faults == 1:
+        assert [each.score for each in found] == scores
+    else:  # the first worker, its successor or the one for single files, and that one again
+        assert any(each.status == "crashed" and said in each.reason for each in found)
+    assert all(each.status in ("scored", "crashed") for each in found)
+    assert children() == []
+
+
 def test_a_record_that_cannot_be_formatted_is_printed_and_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     sent = io.BytesIO()
     link = SupervisorLink(io.BytesIO(), sent)

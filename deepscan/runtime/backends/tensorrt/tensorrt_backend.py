@@ -1,29 +1,26 @@
 """Backend for TensorRT and TensorRT-RTX: runs the engine that was built from an artifact for this GPU.
 
-Each batch size has its own context: a CUDA graph depends on the state of the context it was captured from, so that
-context must keep its shape ("CUDA Graphs" in TensorRT's best practices). Contexts never run at the same time, so they
-share scratch memory.
+Each batch size has its own context, which keeps its shape. Contexts never run at the same time, so they share scratch
+memory.
 
-TensorRT-RTX compiles kernels on this machine when a batch size first runs. That happens before the graph is captured,
-which would otherwise keep the generic kernels ("Working with RTX CUDA Graphs"). The compiled kernels are stored beside
-the engine; TensorRT-RTX itself checks whether they fit GPU and driver.
+TensorRT-RTX compiles kernels on this machine when a batch size first runs, which happens on loading. They are stored
+beside the engine; TensorRT-RTX itself checks whether they fit GPU and driver.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deepscan.errors import DeepscanError, MachineError, ModelError
 from deepscan.installing import install_extra
-from deepscan.runtime.backends.batch_input import batch_input_on_cuda
-from deepscan.runtime.backends.batching import batch_sizes, memory_for, size_for
-from deepscan.runtime.backends.contract import finite
+from deepscan.runtime.backends.batch_input import BatchInput, first_gpu
+from deepscan.runtime.backends.batching import batch_sizes, size_for
+from deepscan.runtime.backends.contract import LOGIT, finite
 from deepscan.runtime.backends.tensorrt.engine_store import (
     Engine,
     find_engine,
@@ -40,7 +37,7 @@ from deepscan.runtime.backends.tensorrt.tensorrt_packages import (
     package_version,
     present_target,
 )
-from deepscan.runtime.cuda.cuda_runtime import Stream, cuda_is_installed
+from deepscan.runtime.cuda.cuda_runtime import cuda_is_installed
 from deepscan.spec import DetectorSpec
 
 if TYPE_CHECKING:
@@ -50,6 +47,7 @@ if TYPE_CHECKING:
     from deepscan.runtime.artifacts.artifacts import Artifact, Manifest
     from deepscan.runtime.backends.contract import Items
     from deepscan.runtime.backends.tensorrt.engine_store import Target
+    from deepscan.runtime.cuda.cuda_device import CudaQueue
     from deepscan.runtime.system.machine import Device
 
 
@@ -60,7 +58,7 @@ class LoadedEngine:
         package: package that built the engine.
         engine: engine in the store.
         spec: spec of its detector.
-        stream: stream to run on; closing it releases the engine.
+        queue: queue to run on.
         remedy: end of error messages.
 
     Raises:
@@ -68,10 +66,10 @@ class LoadedEngine:
         MachineError: it cannot run on this GPU or with this driver.
     """
 
-    def __init__(self, package: Package, engine: Engine, spec: DetectorSpec, stream: Stream, *, remedy: str) -> None:
+    def __init__(self, package: Package, engine: Engine, spec: DetectorSpec, queue: CudaQueue, *, remedy: str) -> None:
         plan = read_plan(engine, remedy=remedy)
         self._package, self._module, self._engine = package, package.module, engine
-        self._stream, self._spec, self._remedy = stream, spec, remedy
+        self._queue, self._spec, self._remedy = queue, spec, remedy
         package.messages.clear()
         runtime = self._module.Runtime(package.logger)
         if package.flavor == "tensorrt-rtx":
@@ -80,9 +78,7 @@ class LoadedEngine:
         if loaded is None:
             raise ModelError(f"{package.title} does not take {engine.plan_path} ({self._reason()}): {remedy}.")
         self._contexts: list[Any] = []
-        self._held = [loaded, runtime]
-        stream.on_close(self._release)
-        self._loaded = loaded
+        self._runtime, self._loaded = runtime, loaded
         self.outputs = self._checked_outputs()
         self._settings, self._kernels = self._run_settings()
 
@@ -107,25 +103,20 @@ class LoadedEngine:
             raise MachineError(f"{self._package.title} cannot run {self._engine.plan_path} ({self._reason()}).")
         self._contexts.append(context)
         context.set_device_memory(scratch, self.scratch_bytes)
-        self._expect(context.set_optimization_profile_async(0, int(self._stream.handle)), "choosing the batch sizes")
-        self._stream.wait()
+        self._expect(context.set_optimization_profile_async(0, int(self._queue.stream)), "choosing the batch sizes")
+        self._queue.wait()
         self._expect(context.set_input_shape(self._spec.input_name, (size, *self._spec.item_shape)), "a batch's shape")
         for name, address in addresses.items():
             self._expect(context.set_tensor_address(name, address), f"the address of {name}")
         return context
 
     def run(self, context: Any) -> None:
-        """Enqueue a run of a context on the stream.
+        """Begin a run of a context.
 
         Raises:
             MachineError: TensorRT refuses.
         """
-        self._expect(context.execute_async_v3(int(self._stream.handle)), "running a batch")
-
-    def can_be_captured(self, context: Any) -> bool:
-        """Tell whether a run of this context can be captured as a CUDA graph."""
-        ask = getattr(context, "is_stream_capturable", None)  # TensorRT-RTX only
-        return ask is None or bool(ask(int(self._stream.handle)))
+        self._expect(context.execute_async_v3(int(self._queue.stream)), "running a batch")
 
     def keep_kernels(self) -> None:
         """Store the kernels that TensorRT-RTX compiled.
@@ -160,7 +151,7 @@ class LoadedEngine:
         wanted = {given: (kinds.UINT8, (-1, *item))} | dict.fromkeys(outputs, (kinds.FLOAT, (-1,)))
         sizes = (batches.smallest, batches.tuned, batches.largest)
         taken = [tuple(shape) for shape in loaded.get_tensor_profile_shape(given, 0)] if there == wanted else []
-        if "logit" not in outputs or taken != [(size, *item) for size in sizes]:
+        if LOGIT not in outputs or taken != [(size, *item) for size in sizes]:
             raise ModelError(f"{self._engine.plan_path} is not the engine that its record describes: {self._remedy}.")
         return outputs
 
@@ -187,12 +178,12 @@ class LoadedEngine:
         errors = distinct_texts(self._package.messages, errors=True, without_gpu=False)
         return errors[-1] if errors else "it gives no reason"
 
-    def _release(self) -> None:
+    def close(self) -> None:
         """Drop contexts before the engine, and the engine before the runtime."""
         self._contexts.clear()
-        self._settings = self._kernels = self._loaded = None
-        self._held.pop(0)
-        self._held.clear()
+        self._settings = self._kernels = None
+        self._loaded = None
+        self._runtime = None
 
 
 log = logging.getLogger(__name__)
@@ -265,35 +256,26 @@ class TensorRtBackend:
         self.precision: Arithmetic = precision
         self.max_batch = engine.manifest.batches.largest
         self._sizes = batch_sizes(self.max_batch)
-        self._stream = Stream()
+        self._batch_input = BatchInput(first_gpu(), spec.item_shape)
+        self._queue = first_gpu().queue()
+        loaded = LoadedEngine(package, engine, spec, self._queue, remedy=rebuilding(manifest, package.flavor))
         try:
-            # It has its own queue, so that filling the input is not part of the captured graphs.
-            batch_input = batch_input_on_cuda(spec.item_shape)
-            assert batch_input is not None, "cuda-python is installed, or there were no stream"
-            self._batch_input = batch_input
-            loaded = LoadedEngine(package, engine, spec, self._stream, remedy=rebuilding(manifest, package.flavor))
-            memory = memory_for(spec.item_shape, self.max_batch)
-            self._pixels = self._stream.device_memory(memory.pixels)
-            answers = {name: self._stream.device_memory(memory.answers) for name in loaded.outputs}
-            scratch = self._stream.device_memory(loaded.scratch_bytes)
-            self._logits = self._stream.host_memory((self.max_batch,), np.float32)
-            contexts = {
-                size: loaded.context(size, {spec.input_name: self._pixels, **answers}, scratch) for size in self._sizes
-            }
-            self._runs: dict[int, Callable[[], None]] = {}
-            for size, context in contexts.items():
-                run = partial(self._run, loaded, context, size, answers["logit"])
-                # The first run sets shapes and compiles kernels, which must not happen during capture.
-                run()
-                self._stream.wait()
-                if loaded.can_be_captured(context):
-                    run = partial(self._stream.launch, self._stream.captured(run))
-                self._runs[size] = run
+            empty = self._queue.empty
+            self._pixels = empty((self.max_batch, *spec.item_shape), np.dtype(np.uint8))
+            self._answers = {name: empty((self.max_batch,), np.dtype(np.float32)) for name in loaded.outputs}
+            self._scratch = empty((loaded.scratch_bytes,), np.dtype(np.uint8))
+            places = {spec.input_name: self._pixels} | self._answers
+            addresses = {name: array.address for name, array in places.items()}
+            self._contexts = {size: loaded.context(size, addresses, self._scratch.address) for size in self._sizes}
+            for context in self._contexts.values():  # the first run compiles kernels
+                loaded.run(context)
+                self._queue.wait()
             with contextlib.suppress(OSError):  # they only save time
                 loaded.keep_kernels()
         except BaseException:
-            self._stream.close()
+            loaded.close()
             raise
+        self._loaded = loaded
 
     @staticmethod
     def precisions(manifest: Manifest, device: Device) -> tuple[Arithmetic, ...]:
@@ -315,18 +297,13 @@ class TensorRtBackend:
     def logits(self, batch: Items) -> NDArray[np.float32]:
         """See `Backend.logits`."""
         size = size_for(len(batch), self._sizes)
-        self._batch_input.fill(self._pixels, batch)
-        self._runs[size]()
-        self._stream.wait()
-        logits: NDArray[np.float32] = self._logits[: len(batch)].copy()
+        self._batch_input.fill(self._pixels.address, batch)
+        self._loaded.run(self._contexts[size])
+        logits: NDArray[np.float32] = self._queue.download(self._answers[LOGIT])[: len(batch)]
         return finite(logits, source=self._source)
 
     def close(self) -> None:
         """See `Backend.close`."""
-        self._runs.clear()
-        self._stream.close()
-
-    def _run(self, loaded: LoadedEngine, context: Any, size: int, logits: int) -> None:
-        """Enqueue a batch, and the copy of its logits to the host."""
-        loaded.run(context)
-        self._stream.to_host(self._logits[:size], logits)
+        self._contexts.clear()
+        self._loaded.close()
+        del self._pixels, self._answers, self._scratch

@@ -22,7 +22,7 @@ from deepscan.export.half import halved
 from deepscan.export.packing import WeightsOrigin, packed
 from deepscan.runtime.artifacts.artifacts import Artifact, Precision, load_artifact
 from deepscan.runtime.artifacts.graph_index import GraphIndex
-from deepscan.runtime.backends.batching import Memory, batch_sizes, fill, memory_for, size_for
+from deepscan.runtime.backends.batching import batch_sizes, fill, size_for
 from deepscan.runtime.backends.sessions import Session
 from deepscan.runtime.backends.tensorrt.engine_store import Engine, Flavor, Target
 from deepscan.runtime.backends.tensorrt.tensorrt_backend import (
@@ -38,7 +38,7 @@ from deepscan.runtime.backends.tensorrt.tensorrt_packages import (
     load_package,
     present_target,
 )
-from deepscan.runtime.cuda.cuda_runtime import called, cuda_runtime
+from deepscan.runtime.cuda.cuda_runtime import bindings, called
 from deepscan.runtime.system.files import HOME_VARIABLE
 from deepscan.runtime.system.machine import nvidia_gpus
 from tests.runtime.backends.manifests import manifest_in
@@ -50,7 +50,7 @@ largest_batches = st.integers(1, 300)
 
 
 @given(largest_batches)
-def test_graphs_are_captured_for_the_powers_of_two_and_the_largest_batch(largest: int) -> None:
+def test_batches_are_run_in_powers_of_two_and_the_largest(largest: int) -> None:
     sizes = batch_sizes(largest)
     assert list(sizes) == sorted(set(sizes))
     assert (sizes[0], sizes[-1]) == (1, largest)
@@ -100,10 +100,6 @@ def test_items_of_another_kind_are_never_squeezed_in() -> None:
             fill(pixels, np.zeros(shape, dtype=np.uint8), 1)
 
 
-def test_memory_is_for_the_largest_batch() -> None:
-    assert memory_for((32, 224, 224, 3), 8) == Memory(pixels=8 * 32 * 224 * 224 * 3, answers=32)
-
-
 def test_a_call_that_fails_is_named() -> None:
     # No flags of a stream have this number; without a driver nothing works anyway.
     with pytest.raises(
@@ -114,12 +110,12 @@ def test_a_call_that_fails_is_named() -> None:
 
 def test_missing_cuda_bindings_are_named_with_their_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)  # Python takes this for a module that is not there
-    cuda_runtime.cache_clear()
+    bindings.cache_clear()
     try:
         with pytest.raises(MachineError, match=r"needs cuda-python, .*: run `.+ -m pip install cuda-python`\.$"):
-            cuda_runtime()
+            bindings("runtime")
     finally:
-        cuda_runtime.cache_clear()
+        bindings.cache_clear()
 
 
 PARSER_SAID = """Invalid Node - node_permute
