@@ -1,0 +1,1 @@
+"""How far a detector can be trusted: labels, figures with intervals, calibrated scores, fused detectors."""
