@@ -17,11 +17,10 @@ from deepscan.errors import MachineError
 
 CUVID_LIBRARY: Final = "libnvcuvid.so.1"
 CUDA_LIBRARY: Final = "libcuda.so.1"
-# FFmpeg's names. MPEG-1, 2 and 4 and JPEG are left to the CPU: their standards leave the rounding of the inverse
-# transform to the decoder, and the score of a video must not depend on what decoded it.
-CODECS: Final[Mapping[str, int]] = MappingProxyType({"h264": 4, "hevc": 8, "vp8": 9, "vp9": 10, "av1": 11})
-CHROMAS: Final[Mapping[str, int]] = MappingProxyType({"420": 1, "422": 2, "444": 3})
-DEPTHS: Final = (8, 10, 12)
+# FFmpeg's names of the codecs that `deepscan.runtime.media.decoder_choice` may give to NVDEC.
+CODECS: Final[Mapping[str, int]] = MappingProxyType({"h264": 4, "hevc": 8, "vp8": 9, "vp9": 10})
+CHROMAS: Final[Mapping[str, int]] = MappingProxyType({"420": 1})
+DEPTHS: Final = (8, 10)
 SURFACES: Final = ("nv12", "p016", "yuv444", "yuv444p16", "nv16", "p216")
 MACROBLOCK: Final = 16
 # CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING: waiting leaves the processor to others, who decode on it.

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 from deepscan.options import DecoderChoice
-from deepscan.runtime.cuda.nvdec import CODECS, MACROBLOCK, Nvdec
+from deepscan.runtime.cuda.nvdec import MACROBLOCK, Nvdec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from deepscan.runtime.cuda.device import Device, Queue
     from deepscan.runtime.media.device_work import DeviceWork
 
@@ -21,21 +19,22 @@ if TYPE_CHECKING:
 # Up to so many pixels the CPU decodes in `auto`. Measured on an H200 (7 engines) with 16 CPU cores, H.264, frames/s on
 # the CPU and on NVDEC: 360p 12,470 and 3,710, 720p 5,600 and 3,150, 1080p 2,290 and 2,530.
 SMALL_PIXELS: Final = 1280 * 720
-YUV: Final = re.compile(r"yuvj?(?P<chroma>4\d\d)p(?P<bits>\d+)?(le)?")
-READ_CHROMA: Final = "420"
-# Pictures come as 8 bits in NV12, and as more bits in P010 or P016.
-SURFACE_8_BITS, SURFACE_16_BITS = "nv12", "p016"
+# FFmpeg's layouts of 4:2:0 in 8 and 10 bits. NVDEC's pictures of 8 bits come in NV12, those of more bits in P016.
+BITS: Final = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10}
+SURFACES: Final = {8: "nv12", 10: "p016"}
 # The kernels that make crops on the GPU know matrices only.
 HDR_ON_CPU: Final = "HDR, which is tone-mapped on the CPU"
-# FFmpeg's names of what NVIDIA lists as supported (Video Codec SDK, NVDEC programming guide). What a GPU can of these
-# says the driver, by bit depth. VP8 has no profiles that FFmpeg names.
-PROFILES: Final = {
-    "h264": ("Baseline", "Constrained Baseline", "Main", "High", "High 10"),
-    "hevc": ("Main", "Main 10", "Main Still Picture", "Rext"),
+# What NVDEC decodes, by FFmpeg's names of codec and profile: where the standard fixes every bit of a picture, and where
+# FFmpeg hands over NVDEC's picture as it is. Everything else goes to the CPU: docs/performance.md has the reasons.
+# VP8 has no profiles that FFmpeg names.
+PROFILES: Final[Mapping[str, tuple[str | None, ...]]] = {
+    "h264": ("Constrained Baseline", "Main", "High"),
+    "hevc": ("Main", "Main 10"),
     "vp8": (None,),
     "vp9": ("Profile 0", "Profile 2"),
-    "av1": ("Main",),
 }
+# These code pictures of any height; the others code whole blocks, and cut off what is too much.
+ODD_HEIGHT: Final = frozenset(["vp8", "vp9"])
 
 
 class DecoderLost(Exception):
@@ -87,7 +86,7 @@ def _obstacle(facts: StreamFacts, nvdec: Nvdec) -> str | None:
     codec, profile = facts.codec, facts.profile
     if not nvdec.modes:
         return nvdec.problem or "this GPU decodes no video"
-    if codec not in CODECS:
+    if codec not in PROFILES:
         return f"{codec} is always decoded by the CPU"
     if not facts.nvdec_in_ffmpeg:
         return f"FFmpeg's decoder for {codec} does not use NVDEC"
@@ -95,12 +94,14 @@ def _obstacle(facts: StreamFacts, nvdec: Nvdec) -> str | None:
         return f"{codec} of profile {profile or 'unknown'}"
     if facts.hdr:
         return HDR_ON_CPU
-    layout = YUV.fullmatch(facts.pixel_format or "")
-    if layout is None or layout["chroma"] != READ_CHROMA:
+    bits = BITS.get(facts.pixel_format or "")
+    if bits is None:
         return f"{codec} with pixels as {facts.pixel_format or 'unknown'}"
-    bits = int(layout["bits"] or 8)
-    caps = nvdec.modes.get((codec, layout["chroma"], bits))
-    if caps is None or (SURFACE_8_BITS if bits == 8 else SURFACE_16_BITS) not in caps.surfaces:
+    if codec in ODD_HEIGHT and facts.height % 2:
+        # FFmpeg's libavcodec/nvdec.c looks for the chroma behind `height` lines of luma; NVDEC writes an even number.
+        return f"{codec} of odd height, of which FFmpeg takes NVDEC's chroma from the wrong place"
+    caps = nvdec.modes.get((codec, "420", bits))
+    if caps is None or SURFACES[bits] not in caps.surfaces:
         return f"this GPU does not decode {codec} with {bits} bits"
     if facts.width < caps.min_width or facts.height < caps.min_height:
         return f"{codec} smaller than {caps.min_width} x {caps.min_height} pixels"

@@ -28,7 +28,10 @@ from tests.runtime.cuda.host_device import HostDevice
 
 H264 = DecodeCaps(7, 48, 16, 4096, 4096, 65536, frozenset(["nv12"]))
 HEVC = DecodeCaps(7, 144, 144, 8192, 8192, 262144, frozenset(["nv12", "p016"]))
-HOPPER = Nvdec({("h264", "420", 8): H264, ("hevc", "420", 8): HEVC, ("hevc", "420", 10): HEVC, ("av1", "420", 8): HEVC})
+HOPPER = Nvdec(
+    {("h264", "420", 8): H264} | {(codec, "420", bits): HEVC for codec in ("hevc", "vp9") for bits in (8, 10)}
+)
+VP9_ODD = "vp9 of odd height, of which FFmpeg takes NVDEC's chroma from the wrong place"
 FULL_HD = StreamFacts("h264", "High", "yuv420p", 1920, 1080, interlaced=False, nvdec_in_ffmpeg=True)
 
 
@@ -42,7 +45,23 @@ FULL_HD = StreamFacts("h264", "High", "yuv420p", 1920, 1080, interlaced=False, n
         ({"interlaced": True}, "interlaced, for which NVDEC was not compared with the CPU", "NVDEC was asked for"),
         ({"hdr": True}, "HDR, which is tone-mapped on the CPU", None),
         ({"codec": "mpeg4", "profile": "Simple Profile"}, "mpeg4 is always decoded by the CPU", None),
-        ({"codec": "av1", "nvdec_in_ffmpeg": False}, "FFmpeg's decoder for av1 does not use NVDEC", None),
+        ({"codec": "av1", "profile": "Main"}, "av1 is always decoded by the CPU", None),
+        (
+            {"codec": "hevc", "profile": "Main", "nvdec_in_ffmpeg": False},
+            "FFmpeg's decoder for hevc does not use NVDEC",
+            None,
+        ),
+        ({"profile": "Baseline"}, "h264 of profile Baseline", None),
+        ({"codec": "hevc", "profile": "Rext", "pixel_format": "yuv420p12le"}, "hevc of profile Rext", None),
+        ({"codec": "vp9", "profile": "Profile 0", "height": 1081}, VP9_ODD, None),
+        ({"codec": "vp9", "profile": "Profile 2", "pixel_format": "yuv420p10le", "height": 1081}, VP9_ODD, None),
+        ({"codec": "vp9", "profile": "Profile 0", "width": 1921}, "NVDEC is faster", "NVDEC was asked for"),
+        (
+            {"codec": "vp9", "profile": "Profile 2", "pixel_format": "yuv420p12le"},
+            "vp9 with pixels as yuv420p12le",
+            None,
+        ),
+        ({"height": 1081}, "NVDEC is faster", "NVDEC was asked for"),
         ({"profile": "Stereo High"}, "h264 of profile Stereo High", None),
         ({"profile": None}, "h264 of profile unknown", None),
         ({"pixel_format": "yuv422p"}, "h264 with pixels as yuv422p", None),
@@ -50,8 +69,8 @@ FULL_HD = StreamFacts("h264", "High", "yuv420p", 1920, 1080, interlaced=False, n
         ({"pixel_format": "yuva420p"}, "h264 with pixels as yuva420p", None),
         ({"pixel_format": None}, "h264 with pixels as unknown", None),
         (
-            {"profile": "High 10", "pixel_format": "yuv420p10le"},
-            "this GPU does not decode h264 with 10 bits",
+            {"codec": "vp8", "profile": None, "pixel_format": "yuv420p"},
+            "this GPU does not decode vp8 with 8 bits",
             None,
         ),
         (
@@ -59,7 +78,7 @@ FULL_HD = StreamFacts("h264", "High", "yuv420p", 1920, 1080, interlaced=False, n
             "NVDEC is faster",
             "NVDEC was asked for",
         ),
-        ({"codec": "vp9", "profile": "Profile 0"}, "this GPU does not decode vp9 with 8 bits", None),
+        ({"profile": "High 10", "pixel_format": "yuv420p10le"}, "h264 of profile High 10", None),
         ({"width": 48, "height": 16}, "small videos decode faster on the CPU", "NVDEC was asked for"),
         ({"width": 4096, "height": 4096}, "NVDEC is faster", "NVDEC was asked for"),
         ({"width": 47, "height": 1080}, "h264 smaller than 48 x 16 pixels", None),
@@ -137,9 +156,10 @@ def test_nvdec_gets_only_what_the_gpu_can(facts: StreamFacts, gpu: Nvdec) -> Non
         assert asked.decoder == "nvdec"
         assert facts.width * facts.height > SMALL_PIXELS
     if asked.decoder == "nvdec":
-        bits = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10, "yuv420p12le": 12}[facts.pixel_format or ""]
+        bits = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10}[facts.pixel_format or ""]
         caps = gpu.modes[facts.codec, "420", bits]
         assert facts.nvdec_in_ffmpeg
+        assert facts.codec not in ("vp8", "vp9") or facts.height % 2 == 0
         assert caps.min_width <= facts.width <= caps.max_width
         assert caps.min_height <= facts.height <= caps.max_height
         assert facts.width * facts.height <= 256 * caps.max_macroblocks
@@ -173,6 +193,14 @@ def test_an_interlaced_file_is_known(tmp_path: Path) -> None:
     options = {"x264-params": "tff=1"}
     path = write_video(tmp_path / "video.mkv", [quadrants()] * 3, options=options)
     assert facts_of(path).interlaced
+
+
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+def test_a_file_of_odd_height_goes_to_the_cpu(codec: str, tmp_path: Path) -> None:
+    everything = Nvdec({(name, "420", 8): H264 for name in CODECS})
+    for height, decoder in ((240, "nvdec"), (241, "cpu")):
+        path = write_video(tmp_path / f"{height}.webm", [quadrants(321, height)] * 2, codec=codec)
+        assert resolve_decoder(facts_of(path), everything, "nvdec").decoder == decoder
 
 
 def facts_of(path: Path) -> StreamFacts:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 SEMI_PLANAR = {"yuv420p": "nv12", "yuvj420p": "nv12", "yuv420p10le": "p010le"}
 LARGE = DecodeCaps(1, 16, 16, 8192, 8192, 262144, frozenset(["nv12", "p016"]))
-EVERYTHING = Nvdec({(codec, "420", bits): LARGE for codec in ("h264", "hevc", "vp8", "vp9", "av1") for bits in (8, 10)})
+EVERYTHING = Nvdec({(codec, "420", bits): LARGE for codec in ("h264", "hevc", "vp8", "vp9") for bits in (8, 10)})
 H264_KEY_SLICE = b"\0\0\1\x65"
 # CUDA numbers no GPU like this, so that NVDEC cannot be used on any machine.
 NO_GPU = 99
@@ -224,7 +224,7 @@ def test_without_nvdec_the_cpu_decodes_and_the_reason_is_counted() -> None:
 @pytest.mark.parametrize(
     ("path", "requested", "reason"),
     [
-        (SWAPPED, "nvdec", "FFmpeg's decoder for av1 does not use NVDEC"),
+        (SWAPPED, "nvdec", "av1 is always decoded by the CPU"),
         (ASTRONAUT, "auto", "small videos decode faster on the CPU"),
         (ASTRONAUT, "cpu", "the CPU was asked for"),
     ],
