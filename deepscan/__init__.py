@@ -29,11 +29,13 @@ TYPE_CHECKING = False  # as type checkers see it, without the time that importin
 if TYPE_CHECKING:
     from typing import Any
 
-    __version__: str
     from deepscan.limits import Limits
     from deepscan.options import ScanOptions
     from deepscan.results import Segment, TrackResult, VideoResult
     from deepscan.runtime.scan import Scan, scan
+
+# Here and not in the package's metadata, so that a plain checkout knows it, too.
+__version__ = "0.1.0"
 
 # ONNX Runtime sends usage data unless this is set before it is loaded. Set here, so that it holds in every process and
 # for every package that loads ONNX Runtime on deepscan's behalf.
@@ -79,10 +81,6 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("deepscan-video")
     from importlib import import_module
 
     if name not in _HOMES:

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from deepscan.runtime.artifacts.artifacts import Manifest, load_artifact
 from deepscan.runtime.backends.tensorrt.engine_store import (
@@ -23,6 +24,8 @@ from deepscan.runtime.backends.tensorrt.engine_store import (
     rebuilding,
     save_engine,
 )
+from deepscan.runtime.backends.tensorrt.tensorrt_backend import usable_packages
+from deepscan.runtime.backends.tensorrt.tensorrt_packages import Package, installed_flavors, present_target
 
 VERSION = "10.13.3.9"
 TARGET = Target(compute_capability="8.6", gpu="NVIDIA GeForce RTX 3090", driver="580.65.06")
@@ -51,6 +54,18 @@ def record(plan: bytes, flavor: Flavor = "tensorrt") -> EngineManifest:
         build_seconds=1.0,
         warnings=(),
     )
+
+
+def packages_here() -> tuple[Package, ...]:
+    """Return the installed packages of TensorRT that run on this machine's GPU; without one, skip the test."""
+    if not installed_flavors():
+        pytest.skip("no package of TensorRT is installed")
+    target = present_target()
+    assert target is not None, "there is no GPU"
+    found = usable_packages(target)
+    if not found:
+        pytest.skip(f"no installed package of TensorRT runs on {target.gpu}")
+    return found
 
 
 def stored(plan: bytes = PLAN, flavor: Flavor = "tensorrt") -> Engine:

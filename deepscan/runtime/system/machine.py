@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from deepscan.installing import DISTRIBUTION
+from deepscan import __version__
 from deepscan.runtime.system.files import data_folder
 from deepscan.wording import counted
 
@@ -137,7 +137,7 @@ def environment() -> Environment:
         system=f"{platform.system()} {platform.release()}",
         packages={
             "python": platform.python_version(),
-            "deepscan": version(DISTRIBUTION),
+            "deepscan": __version__,
             **{name: number for name, number in found.items() if number},
         },
     )

@@ -29,10 +29,9 @@ from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
 from deepscan.runtime.backends.contract import Backend
 from deepscan.runtime.backends.selection import Candidate, candidates, open_backend
 from deepscan.runtime.backends.sessions import Session
-from deepscan.runtime.backends.tensorrt.tensorrt_backend import usable_packages
-from deepscan.runtime.backends.tensorrt.tensorrt_packages import present_target
 from deepscan.runtime.system.machine import Device, nvidia_gpus
 from deepscan.spec import DetectorSpec
+from tests.runtime.engines import packages_here
 from tests.runtime.graphs import (
     frame_artifact,
     mean_graph,
@@ -106,11 +105,9 @@ BUILT = [pytest.param(Way("tensorrt", "fp32", "cuda"), id="tensorrt-fp32-cuda", 
 
 
 def build_engine_here(artifact: Artifact) -> None:
-    target = present_target()
-    assert target is not None
     build_engine(
         artifact,
-        flavor=usable_packages(target)[0].flavor,
+        flavor=packages_here()[0].flavor,
         compute_capability=None,
         max_batch=MOST,
         workspace_bytes=1 << 30,
