@@ -22,7 +22,7 @@ from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
 from deepscan.runtime.faces.following import interpolated
 from deepscan.runtime.faces.tracking import widened_iou
 from deepscan.runtime.faces.yunet import YuNet
-from deepscan.runtime.media.pyav_reader import open_video
+from deepscan.runtime.media.open_input import open_input
 
 STEPS = (1, 2, 3, 5, 8, 12)
 ROUNDS = 3
@@ -32,7 +32,7 @@ WITH_FACES = ("astronaut_h264.mp4", "two_faces_vp9.webm", "phone_portrait_hevc.m
 def detected_faces(video: str, detector: YuNet) -> list[list[Detection]]:
     """Return the faces of every frame, left to right, in pixels of the picture that is searched."""
     faces = []
-    with open_video(video, threads=2) as reader:
+    with open_input(video, threads=2) as reader:
         for frame in reader.frames():
             found = detector.detect(reader.shrink(frame, DETECTION_SIDE)[None])[0]
             order = np.argsort(found.boxes[:, 0])

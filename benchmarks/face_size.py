@@ -19,7 +19,7 @@ from benchmarks.footage import EXAMPLES
 from benchmarks.measure import machine
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
 from deepscan.runtime.faces.yunet import YuNet
-from deepscan.runtime.media.pyav_reader import open_video
+from deepscan.runtime.media.open_input import open_input
 
 FACE_SIZES = (200, 160, 130, 100, 80, 60, 40)
 QUALITIES = (23, 33)
@@ -30,7 +30,7 @@ WITH_ONE_FACE = ("astronaut_h264.mp4", "phone_portrait_hevc.mp4", "swapped_face_
 def face_size(video: str) -> float:
     """Return the longer side of the largest face of the first frame, in pixels of the video."""
     detector = YuNet(device="cpu", threads=2)
-    with open_video(video, threads=1) as reader:
+    with open_input(video, threads=1) as reader:
         frame = next(reader.frames())
         small = reader.shrink(frame, DETECTION_SIDE)
         boxes = detector.detect(small[None])[0].boxes

@@ -26,9 +26,9 @@ from torch import nn
 from deepscan.models.networks.artifact_graph import ArtifactGraph
 from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends import torch_network
-from deepscan.runtime.faces.alignment import IntBox, clip_similarity, enlarged_box, target_landmarks
+from deepscan.runtime.faces.alignment import clip_similarity, enlarged_box, target_landmarks
 from deepscan.runtime.faces.clips import paper_windows
-from deepscan.runtime.faces.crops import crop_square
+from deepscan.runtime.faces.crops import IntBox, crop_square
 from deepscan.runtime.faces.detections import Detection, Faces
 from deepscan.runtime.faces.face_detectors import AUTHORS_FACE_SCORE
 from deepscan.runtime.faces.unbroken_tracks import UnbrokenTrack, unbroken_tracks

@@ -14,6 +14,9 @@ import numpy as np
 from av.video.reformatter import ColorRange, Interpolation
 from numpy.typing import NDArray
 
+from deepscan.runtime.media.pyav_reader import PyAVReader
+from deepscan.runtime.system.regular_files import open_regular_file
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ASTRONAUT = EXAMPLES / "astronaut_h264.mp4"
 TWO_FACES = EXAMPLES / "two_faces_vp9.webm"
@@ -132,3 +135,13 @@ def noise(count: int, width: int = 64, height: int = 48) -> list[NDArray[np.uint
     """Return pictures that no codec makes small: every frame gets its share of the file."""
     generator = np.random.default_rng(0)
     return list(generator.integers(0, 256, size=(count, height, width, 3), dtype=np.uint8))
+
+
+def open_video(path: str, *, threads: int, **options: Any) -> PyAVReader:
+    """Open a video by FFmpeg, whatever its first bytes look like."""
+    file = open_regular_file(path)
+    try:
+        return PyAVReader(path, file, threads=threads, **options)
+    except BaseException:
+        file.close()
+        raise

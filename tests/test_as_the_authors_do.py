@@ -22,8 +22,7 @@ from deepscan.models.ftcn import TARGET as VIDEO_TARGET
 from deepscan.models.registry import find_detector
 from deepscan.runtime.artifacts.artifacts import Artifact
 from deepscan.runtime.faces.yunet import YuNet
-from deepscan.runtime.media.pyav_reader import open_video
-from tests.footage import ASTRONAUT, PHONE
+from tests.footage import ASTRONAUT, PHONE, open_video
 from tests.runtime.host_crops import region_rgb
 
 pytestmark = pytest.mark.usefixtures("workers_here")

@@ -22,9 +22,8 @@ from benchmarks.gpu_works import NAMES, Job, Measuring
 from deepscan.export.artifact import store_artifact
 from deepscan.models.networks.artifact_graph import ArtifactGraph
 from deepscan.runtime.media.frames import host_picture
-from deepscan.runtime.media.pyav_reader import open_video
 from deepscan.runtime.system.machine import nvidia_gpus
-from tests.footage import ASTRONAUT
+from tests.footage import ASTRONAUT, open_video
 from tests.test_as_the_authors_do import SPEC, Linear, linear_artifact
 
 FRAMES = 36

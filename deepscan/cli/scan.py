@@ -83,8 +83,9 @@ def _scan(paths: list[str] | None, options: ScanOptions, output: OutputOptions) 
     from deepscan.cli.scan_display import ScanDisplay
     from deepscan.cli.scan_run import Continuing, logging_lines, run_to_files, run_to_stdout, say, show_plan
     from deepscan.errors import UsageError
-    from deepscan.runtime.pipeline.trace import Trace
+    from deepscan.runtime.pipeline.trace import HEAD
     from deepscan.runtime.store.event_log import EventLog, refuse_bad_log
+    from deepscan.runtime.system.files import refuse_unwritable
 
     quiet = output.quiet
     if STDOUT in (output.log, options.trace):
@@ -92,7 +93,7 @@ def _scan(paths: list[str] | None, options: ScanOptions, output: OutputOptions) 
     if output.log is not None:
         refuse_bad_log(output.log)
     if output.dry_run and options.trace is not None:
-        Trace(options.trace).check_only()
+        refuse_unwritable(options.trace, begins=HEAD, kind="trace")
         options = structs.replace(options, trace=None)
     target = _target(output)
     if output.prune and not isinstance(target, Path):

@@ -18,7 +18,7 @@ from deepscan.cli.interrupts import refuse_after_interrupt
 if TYPE_CHECKING:
     from deepscan import Scan
     from deepscan.cli.scan_display import ScanDisplay
-    from deepscan.runtime.media.content import Contents
+    from deepscan.runtime.media.content import PlannedContent
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -111,7 +111,7 @@ def run_to_files(
         ResultFiles(
             out,
             inputs=[planned.path for planned in running.plan.inputs],
-            contents=contents.ids,
+            contents=[each.content for each in contents],
             detectors=running.detectors,
             fresh=how.fresh,
             retry_failed=how.retry_failed,
@@ -156,7 +156,7 @@ def show_plan(running: Scan, out: Path | None, how: Continuing) -> None:
     from deepscan.wording import counted
 
     inputs = running.plan.inputs
-    contents = _contents(running, how, quiet=True).ids
+    contents = [each.content for each in _contents(running, how, quiet=True)]
     others = 0
     if out is None:
         plan = plan_resume(contents, running.detectors, [])
@@ -238,17 +238,21 @@ def logging_lines(*, quiet: bool, events: logging.Handler | None) -> Iterator[No
         logger.setLevel(before)
 
 
-def _contents(running: Scan, how: Continuing, *, quiet: bool) -> Contents:
-    """Return the content ids of the inputs, with a progress line, as many files take a moment."""
+def _contents(running: Scan, how: Continuing, *, quiet: bool) -> list[PlannedContent]:
+    """Return the contents of the inputs, with a progress line, as many files take a moment."""
     from rich.console import Console
     from rich.progress import Progress, TextColumn
 
-    from deepscan.runtime.media.content import content_ids
+    from deepscan.runtime.media.content import planned_contents
 
     paths = [planned.path for planned in running.plan.inputs]
     console = Console(stderr=True, quiet=quiet)
     columns = (TextColumn("{task.description}"), TextColumn("{task.percentage:>3.0f} %"))
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task("Looking at the files", total=len(paths))
-        full = how.hashing == "full"
-        return content_ids(paths, full=full, threads=READERS, progress=lambda done: bar.update(task, completed=done))
+        return planned_contents(
+            paths,
+            full=how.hashing == "full",
+            threads=READERS,
+            progress=lambda done: bar.update(task, completed=done),
+        )

@@ -18,7 +18,7 @@ from deepscan.options import ScanKeywords, ScanOptions
 from deepscan.results import VideoResult
 from deepscan.runtime.backends.devices import Devices, resolve_devices
 from deepscan.runtime.backends.selection import accepted_computations
-from deepscan.runtime.media.content import Contents
+from deepscan.runtime.media.content import PlannedContent
 from deepscan.runtime.media.inputs import InputPlan, plan_inputs
 from deepscan.runtime.pipeline.pipeline import Progress, StageTimes
 from deepscan.runtime.pipeline.settings import resolve_settings
@@ -111,7 +111,7 @@ class _Jobs(Iterator[Job | KnownFailure]):
     def __init__(self, plan: InputPlan) -> None:
         self._plan = plan
         self.waiting: deque[int] = deque()
-        self.contents: Contents | None = None
+        self.contents: Sequence[PlannedContent] | None = None
 
     def __next__(self) -> Job | KnownFailure:
         if not self.waiting:
@@ -120,7 +120,7 @@ class _Jobs(Iterator[Job | KnownFailure]):
         planned = self._plan.inputs[index]
         if planned.problem is not None:
             return KnownFailure(index, planned.path, planned.problem)
-        return Job(index, os.fsencode(planned.path), self.contents.planned(index) if self.contents else None)
+        return Job(index, os.fsencode(planned.path), self.contents[index] if self.contents else None)
 
 
 class Scan:
@@ -185,7 +185,7 @@ class Scan:
             raise UsageError("Inputs can be left out of a scan before it runs, and not later.")
         self._skipped |= set(indexes)
 
-    def expect(self, contents: Contents) -> None:
+    def expect(self, contents: Sequence[PlannedContent]) -> None:
         """Set the contents that the inputs are expected to have, in the order of the plan.
 
         Must be called before the scan runs. Then `result.content` is the content id of the bytes that were really read.

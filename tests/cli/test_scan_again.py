@@ -16,7 +16,7 @@ from deepscan import scan as scanned_by_api
 from deepscan.cli import scan_run
 from deepscan.cli.scan_display import ScanDisplay
 from deepscan.cli.scan_run import Continuing
-from deepscan.runtime.media.content import Contents, content_id
+from deepscan.runtime.media.content import PlannedContent, planned_content
 from deepscan.runtime.workers import transport
 from tests.cli.console import DEEPSCAN, ENVIRONMENT, Ran, assert_one_line, deepscan, deepscan_process, rows_of
 from tests.footage import ASTRONAUT, NO_FACE, flat, portrait, write_video
@@ -220,7 +220,7 @@ def test_files_that_are_moved_or_written_to_while_others_are_scanned(
         shutil.copyfile(content, name)
     looked = scan_run._contents
 
-    def then_changed(*arguments: Any, **keywords: Any) -> Contents:
+    def then_changed(*arguments: Any, **keywords: Any) -> list[PlannedContent]:
         contents = looked(*arguments, **keywords)
         os.makedirs("done", exist_ok=True)
         if os.path.exists("m.mp4"):
@@ -237,9 +237,9 @@ def test_files_that_are_moved_or_written_to_while_others_are_scanned(
     contents = {record["path"]: record["content"] for record in records}
     assert contents == {
         "m.mp4": None,
-        "m2.mp4": content_id("m2.mp4", full=False),
-        "g.avi": content_id("g.avi", full=False),
-        "g2.avi": content_id("g2.avi", full=False),
+        "m2.mp4": planned_content("m2.mp4", full=False).content,
+        "g.avi": planned_content("g.avi", full=False).content,
+        "g2.avi": planned_content("g2.avi", full=False).content,
     }
     assert len(set(contents.values())) == 4
     again = {row["path"]: row for row in run_here("done/m.mp4", "m2.mp4", "g.avi", "g2.avi")}

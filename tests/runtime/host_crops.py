@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.runtime.cuda.pixels import host_array
-from deepscan.runtime.faces import aligned_crops, crops
-from deepscan.runtime.faces.aligned_crops import FaceRegion
-from deepscan.runtime.faces.alignment import IntBox
+from deepscan.runtime.faces import alignment, crops
+from deepscan.runtime.faces.alignment import FaceRegion
+from deepscan.runtime.faces.crops import IntBox
 from deepscan.runtime.media.frames import Box, Frame
 from deepscan.spec import Landmarks
 
@@ -24,8 +24,8 @@ def region_rgb(frame: Frame, box: IntBox) -> NDArray[np.uint8]:
 
 
 def similarity_crop(frame: Frame, landmarks: NDArray[np.float32], target: Landmarks, size: int) -> NDArray[np.uint8]:
-    return host_array(aligned_crops.similarity_crop(frame, landmarks, target, size))
+    return host_array(alignment.similarity_crop(frame, landmarks, target, size))
 
 
 def aligned_clip(regions: Sequence[FaceRegion], target: Landmarks, size: int) -> NDArray[np.uint8]:
-    return host_array(aligned_crops.aligned_clip(regions, target, size))
+    return host_array(alignment.aligned_clip(regions, target, size))

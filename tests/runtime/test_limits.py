@@ -25,8 +25,7 @@ from deepscan.runtime.faces.face_selection import FaceSelection
 from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
 from deepscan.runtime.media.open_input import open_input
 from deepscan.runtime.media.pyav_reader import PyAVReader
-from deepscan.runtime.media.sampling import Sampling, sampled_frames
-from deepscan.runtime.media.video_limits import LengthLimit
+from deepscan.runtime.media.sampling import LengthLimit, Sampling, sampled_frames
 from deepscan.runtime.pipeline.messages import SecondPass, ToFaces, VideoDecoded
 from deepscan.runtime.pipeline.stages import DecodeStage
 from tests.footage import counting, noise, write_video

@@ -1,35 +1,88 @@
-"""Geometry of the authors' crops: similarity transforms from landmarks, and the enlarged box.
+"""Aligned crops: faces rotated, scaled and moved so that their landmarks lie where the detector expects them.
 
-A matrix is float64 [2, 3] and maps a point (x, y, 1) of the picture to the crop. Coordinates are those of OpenCV: the
-center of the first pixel is (0, 0).
+Bilinear without an antialiasing filter, as in all the authors' code with OpenCV's warps, from RGB at the video's own
+size. Only the region around the face is converted to RGB. A matrix is float64 [2, 3] and maps a point (x, y, 1) of the
+picture to the crop. Coordinates are those of OpenCV: the center of the first pixel is (0, 0).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from deepscan.runtime.cuda.pixels import item, warped
+from deepscan.runtime.faces.crops import IntBox, region_rgb
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepscan.runtime.media.frames import Box
+    from deepscan.runtime.cuda.pixels import Pixels
+    from deepscan.runtime.media.frames import Box, Frame
     from deepscan.spec import Landmarks
 
-IntBox: TypeAlias = tuple[int, int, int, int]
 SMALLEST = 1e-6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceRegion:
+    """The part of one frame that a clip needs.
+
+    Attributes:
+        pixels: the enlarged box, RGB uint8 [h, w, 3].
+        left, top: its position in the frame, in pixels.
+        landmarks: float64 [5, 2], in pixels of the frame.
+    """
+
+    pixels: Pixels
+    left: int
+    top: int
+    landmarks: NDArray[np.float64]
+
+
+def face_region(frame: Frame, box: Box, landmarks: NDArray[np.float32], *, reach: float) -> FaceRegion:
+    """Cut the enlarged box out of a frame (AltFreezing: test_tools/utils.py:13-24)."""
+    region = enlarged_box(box, frame.geometry.width, frame.geometry.height, reach=reach)
+    return FaceRegion(region_rgb(frame, region), region[0], region[1], landmarks.astype(np.float64))
+
+
+def aligned_clip(regions: Sequence[FaceRegion], target: Landmarks, size: int) -> Pixels:
+    """Align the frames of a clip by one similarity, fitted to the landmarks of all of them.
+
+    AltFreezing: test_tools/faster_crop_align_xray.py. Each frame is black outside its own region, even where the video
+    shows more.
+
+    Returns:
+        RGB uint8 [T, size, size, 3].
+    """
+    left, top = min(region.left for region in regions), min(region.top for region in regions)
+    landmarks = np.concatenate([region.landmarks for region in regions]) - [left, top]
+    matrix = clip_similarity(landmarks, np.tile(target_landmarks(target, size), (len(regions), 1)))
+    matrices = [shifted(matrix, region.left - left, region.top - top) for region in regions]
+    return warped([region.pixels for region in regions], matrices, size)
+
+
+def similarity_crop(frame: Frame, landmarks: NDArray[np.float32], target: Landmarks, size: int) -> Pixels:
+    """Align one frame by the similarity fitted to its own landmarks; black outside the frame.
+
+    CADDM: lib/data_preprocess/cropface.py; DeepfakeBench: preprocessing/preprocess.py.
+
+    Returns:
+        RGB uint8 [size, size, 3].
+    """
+    matrix = similarity(landmarks.astype(np.float64), target_landmarks(target, size))
+    region = source_box(matrix, size, frame.geometry.width, frame.geometry.height)
+    moved = shifted(matrix, region[0], region[1])
+    return item(warped([region_rgb(frame, region)], [moved], size), 0)
 
 
 def enlarged_box(box: Box, width: int, height: int, *, reach: float) -> IntBox:
     """Enlarge a face box on each side and clip it to the picture, in whole pixels rounded half to even.
 
-    AltFreezing: test_tools/utils.py:13-24. The last row and column of the picture are never part of it.
-
-    Args:
-        box: (x0, y0, x1, y1) in pixels.
-        width: width of the picture.
-        height: height of the picture.
-        reach: enlargement on each side, in units of the box's own width and height.
+    AltFreezing: test_tools/utils.py:13-24. The last row and column of the picture are never part of it. `reach` is in
+    units of the box's own width and height.
     """
     x0, y0, x1, y1 = (float(np.rint(value)) for value in box)
     across, down = reach * (x1 - x0), reach * (y1 - y0)
@@ -44,14 +97,10 @@ def target_landmarks(target: Landmarks, size: int) -> NDArray[np.float64]:
 
 
 def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Fit a similarity without reflection by least squares in the crop.
+    """Fit a similarity without reflection, from points [K, 2] to their targets [K, 2], by least squares in the crop.
 
     CADDM: lib/data_preprocess/cropface.py; DeepfakeBench's Umeyama gives the same in two dimensions.
     If all points coincide, they are moved and not scaled.
-
-    Args:
-        source: points [K, 2] in the picture.
-        target: their positions in the crop, [K, 2].
     """
     center, aim = source.mean(axis=0), target.mean(axis=0)
     d, u = source - center, target - aim
@@ -65,14 +114,10 @@ def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDAr
 
 
 def clip_similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Fit the similarity of a clip by least squares in the picture, as the authors do.
+    """Fit the similarity of a clip from points [K, 2] of all frames to targets, by least squares in the picture.
 
     FTCN and AltFreezing: test_tools/warp_for_xray.py:404-425. A mirrored solution is tried too. Because of a bug there,
     it is chosen not where it fits better, but where a face is seen almost exactly from the side; that is reproduced.
-
-    Args:
-        source: points of all frames of the clip, [K, 2].
-        target: position of each in the crop, [K, 2].
     """
     flip = np.array([-1.0, 1.0])
     flipped = target * flip

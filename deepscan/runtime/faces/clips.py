@@ -42,10 +42,6 @@ class ClipAssembler(Generic[T]):
 
     Where the number of consecutive crops is no multiple of a clip's, the last clip reaches back into the one before,
     so that it too is a real stretch of video. Fewer crops than a clip's are mirrored, fewer than `min_frames` dropped.
-
-    Args:
-        frames: crops per clip.
-        min_frames: consecutive crops below this number make no clip.
     """
 
     def __init__(self, frames: int, min_frames: int) -> None:

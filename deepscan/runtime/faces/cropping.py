@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from deepscan.runtime.cuda.pixels import Pixels, stacked
-from deepscan.runtime.faces.aligned_crops import FaceRegion, aligned_clip, face_region, similarity_crop
+from deepscan.runtime.faces.alignment import FaceRegion, aligned_clip, face_region, similarity_crop
 from deepscan.runtime.faces.clips import ClipAssembler
 from deepscan.runtime.faces.crops import crop_rgb, crop_square
 from deepscan.spec import ClipCrop, CropPolicy, DetectorSpec, SquareCrop
@@ -20,10 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CropSpec:
-    """One kind of crops, and the detectors that need it.
+    """One kind of crops, and the numbers of the detectors that need it.
 
     Attributes:
-        detectors: their numbers.
         crop: how the face of one frame becomes a crop; None takes the whole picture, which is a face already.
         size: side of the crops, in pixels.
         frames: crops per clip; 1 where each crop stands for itself.
@@ -41,11 +40,9 @@ class CropSpec:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceInput:
-    """One face as detectors get it: a crop of one frame, or a clip.
+    """One face of a track as detectors get it: a crop of one frame, or a clip.
 
     Attributes:
-        detectors: numbers of the detectors that get it.
-        track: whose face it is.
         start_seconds, end_seconds: times of its first and its last frame.
         frames: how many frames of the video it shows; fewer than its length where a clip was mirrored.
         pixels: RGB uint8 [size, size, 3] or [T, size, size, 3].
@@ -102,18 +99,16 @@ def piece_of(frame: Frame, face: Detection, spec: CropSpec) -> Piece:
     return similarity_crop(frame, face.landmarks, spec.crop.target, spec.size)
 
 
-def clip_of(pieces: Iterable[Piece], spec: CropSpec) -> Pixels:
-    """Join the pieces of consecutive frames to a clip, RGB [T, size, size, 3]."""
-    if isinstance(spec.crop, ClipCrop):
-        return aligned_clip([piece for piece in pieces if isinstance(piece, FaceRegion)], spec.crop.target, spec.size)
-    return stacked([piece for piece in pieces if not isinstance(piece, FaceRegion)])
-
-
-def clip_input(job: VideoJob, spec: CropSpec, track: int, pieces: Sequence[Timed]) -> FaceInput:
-    """Return what the detectors get for the pieces of a clip."""
+def face_input(job: VideoJob, spec: CropSpec, track: int, pieces: Sequence[Timed]) -> FaceInput:
+    """Return what the detectors get for the pieces of consecutive frames: of one, or of those of a clip."""
     seconds = [timed.seconds for timed in pieces]
     sightings = sorted({timed.sighting for timed in pieces if timed.sighting is not None})
-    pixels = clip_of((timed.piece for timed in pieces), spec)
+    regions = [timed.piece for timed in pieces if isinstance(timed.piece, FaceRegion)]
+    crops = [timed.piece for timed in pieces if not isinstance(timed.piece, FaceRegion)]
+    if isinstance(spec.crop, ClipCrop):
+        pixels = aligned_clip(regions, spec.crop.target, spec.size)
+    else:
+        pixels = crops[0] if spec.frames == 1 else stacked(crops)
     frames = len(set(seconds))
     return FaceInput(job, spec.detectors, track, min(seconds), max(seconds), frames, pixels, tuple(sightings))
 
@@ -134,17 +129,13 @@ class Cropper:
     def take(self, frame: Frame, position: int, track: int, face: Detection, *, found: bool) -> Iterator[FaceInput]:
         """Crop a face that was found there or interpolated; yield the crop, or the clips that are complete with it."""
         sighting = position if found or self._spec.crop is None else None
-        piece = piece_of(frame, face, self._spec)
+        timed = Timed(frame.pts_seconds, piece_of(frame, face, self._spec), sighting)
         if self._spec.frames == 1:
-            assert not isinstance(piece, FaceRegion)
-            sightings = () if sighting is None else (sighting,)
-            yield FaceInput(
-                self._job, self._spec.detectors, track, frame.pts_seconds, frame.pts_seconds, 1, piece, sightings
-            )
+            yield face_input(self._job, self._spec, track, [timed])
             return
         assembler = self._assemblers.setdefault(track, ClipAssembler(self._spec.frames, self._spec.min_frames))
-        for pieces in assembler.add(position, Timed(frame.pts_seconds, piece, sighting)):
-            yield clip_input(self._job, self._spec, track, pieces)
+        for pieces in assembler.add(position, timed):
+            yield face_input(self._job, self._spec, track, pieces)
 
     def end(self, tracks: Iterable[int]) -> Iterator[FaceInput]:
         """Close the clips of tracks that get no more faces."""
@@ -153,5 +144,5 @@ class Cropper:
             if assembler is None:
                 continue
             for pieces in assembler.finish():
-                yield clip_input(self._job, self._spec, track, pieces)
+                yield face_input(self._job, self._spec, track, pieces)
             self.longest_dropped = max(self.longest_dropped, assembler.longest_dropped)

@@ -8,7 +8,7 @@ the picture its border is repeated. Then the matrix of `Color` gives RGB, which 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepscan.runtime.cuda.pixels import Pixels
-    from deepscan.runtime.faces.alignment import IntBox
     from deepscan.runtime.media.frames import Box, Frame, Geometry, Picture
     from deepscan.spec import SquareCrop
 
+IntBox: TypeAlias = tuple[int, int, int, int]
 NEUTRAL_CHROMA = 128
 # MPEG-2 and later place a chroma sample on the left luma sample of its pair, a quarter of a chroma sample off center.
 LEFT_CHROMA_SHIFT = 0.25
@@ -41,12 +41,9 @@ def crop_square(box: Box, policy: SquareCrop) -> Box:
 
 
 def crop_rgb(frame: Frame, box: Box, size: int) -> Pixels:
-    """Cut a box out of the upright picture and resample it.
+    """Cut a box (x0, y0, x1, y1) out of the upright picture, in its pixels, and resample it; it may reach beyond it.
 
-    Args:
-        frame: the decoded frame.
-        box: (x0, y0, x1, y1) in pixels of the upright picture; may reach beyond it.
-        size: side of the result, in pixels; a box that is not square is stretched.
+    A box that is not square is stretched.
 
     Returns:
         RGB uint8 [size, size, 3].

@@ -85,15 +85,9 @@ class DeviceFaceDetector(Protocol):
 
 
 def iou(boxes: NDArray[Number], others: NDArray[Number], *, extra: int = 0) -> NDArray[Number]:
-    """Return the intersection over union of boxes, 0 for two boxes without an area.
+    """Return the intersection over union [...] of boxes (x0, y0, x1, y1) [..., 4], 0 for two boxes without an area.
 
-    Args:
-        boxes: corners (x0, y0, x1, y1) [..., 4].
-        others: the same, of a shape that broadcasts with that of `boxes`.
-        extra: added to each side of each box; 1 where corners are pixels that both belong to the box.
-
-    Returns:
-        The values [...], of the same kind of numbers.
+    `extra` is added to each side of each box; 1 where corners are pixels that both belong to the box.
     """
     shared = (np.minimum(boxes[..., 2:], others[..., 2:]) - np.maximum(boxes[..., :2], others[..., :2]) + extra).clip(
         min=0

@@ -35,7 +35,7 @@ AUTHORS_FACE_SCORE: Final = 0.5
 
 
 class FaceDetectorClass(Protocol):
-    """What the class of a face detector offers besides its instances. Its module imports cheaply."""
+    """The class of a face detector. Its module imports cheaply."""
 
     def identity(self, *, score_threshold: float) -> Identity:
         """Return all that the answers depend on, without loading the model."""
@@ -68,25 +68,14 @@ class WholePicture:
 
 
 def face_detector_identity(choice: FaceDetectorChoice, *, as_authors: bool) -> Identity:
-    """Return all that the answers of a face detector depend on, without loading it.
-
-    Args:
-        choice: name of the face detector.
-        as_authors: whether less certain faces are kept too, as the rules for unbroken tracks require.
-
-    Raises:
-        ModelError: the weights of RetinaFace were not added.
-    """
+    """Return all that the answers of a face detector depend on, without loading it; see `face_detector`."""
     return _class_of(choice).identity(score_threshold=_score_threshold(as_authors=as_authors))
 
 
 def face_detector(choice: FaceDetectorChoice, *, device: Device, as_authors: bool) -> FaceDetector:
     """Load a face detector.
 
-    Args:
-        choice: name of the face detector.
-        device: where it runs.
-        as_authors: whether less certain faces are kept too, as the rules for unbroken tracks require.
+    With `as_authors`, less certain faces are kept too, as the rules for unbroken tracks require.
 
     Raises:
         ModelError: the weights of RetinaFace were not added.

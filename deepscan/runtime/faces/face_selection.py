@@ -28,10 +28,9 @@ class SkipSummary:
 
     Attributes:
         small_faces: how many sightings were of faces too small to be scored.
-        longest_stretch: frames of the longest stretch that was too short for a clip; 0 where there was none.
+        longest_stretch: frames of the longest stretch that was too short for a clip.
         truncations: what limits left out, in words.
-        over_limit: why the video is not scored at all, where it is over a limit.
-        frames_until_limit: frames that were looked at until it was.
+        over_limit, frames_until_limit: why the video is not scored at all, and after how many frames that was known.
         plain_small_faces: how many of the sightings of small faces were of what is certainly a face.
         largest_small_face: longer side of the largest of them, in pixels.
     """
@@ -47,10 +46,6 @@ class SkipSummary:
 
 class FaceSelection:
     """Selects the faces and tracks of one video that one detector gets, and counts the others.
-
-    Args:
-        min_pixels: faces whose longer side is smaller are not scored.
-        limits: of faces and tracks. A video that is over one, and is not truncated, gives nothing more.
 
     Attributes:
         most_faces: largest number of faces in one frame so far.

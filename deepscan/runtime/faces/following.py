@@ -39,13 +39,7 @@ class TracksEnded:
 class Follower(ABC):
     """Turns the frames of one video into crops or clips for some detectors, in the order of time for each track.
 
-    Args:
-        job: the video.
-        spec: the crops that the detectors need.
-        limits: of faces and tracks. A video that is over one, and is not truncated, gives nothing more.
-
-    Attributes:
-        detectors: their numbers.
+    A video that is over a limit of faces or tracks, and is not truncated, gives nothing more.
     """
 
     def __init__(self, job: VideoJob, spec: CropSpec, limits: Limits) -> None:
@@ -106,15 +100,15 @@ class FaceFollower(Follower):
         marks_glimpses: bool = False,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        """Begin a video.
+        """Begin a video; see `Follower`.
 
         Args:
-            job: see `Follower`.
-            spec: see `Follower`.
+            job: the video.
+            spec: the crops.
             tracking: tells whose faces are whose.
             joins_gaps: whether crops join to clips although there were none in the frames between them.
             marks_glimpses: whether searched frames are so close that a face seen in one alone is hardly a face.
-            limits: see `Follower`.
+            limits: of faces and tracks.
         """
         super().__init__(job, spec, limits)
         self._cropper = Cropper(job, spec)

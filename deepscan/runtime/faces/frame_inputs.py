@@ -26,12 +26,9 @@ INPUTS_KEPT: Final = 16
 class FrameInputs:
     """Runs a network on batches of frames, with one input for each size of a batch and shape of its frames.
 
-    Sizes are powers of two: for each new one ONNX Runtime first tries out how cuDNN computes it fastest.
-
-    Args:
-        session: takes float32 [N, 3, height, width], B, G and R from 0 to 255, on the device that holds the frames.
-        feed: name of the input.
-        aligned: returns the side of the input for pictures of some side; what is behind them is zero.
+    Sizes are powers of two: for each new one ONNX Runtime first tries out how cuDNN computes it fastest. The session
+    takes float32 [N, 3, height, width], B, G and R from 0 to 255, on the device that holds the frames. `aligned`
+    returns the side of the input for pictures of some side; what is behind them is zero.
     """
 
     def __init__(self, session: Session, feed: str, aligned: Callable[[int], int]) -> None:
@@ -41,10 +38,7 @@ class FrameInputs:
         self.bound: dict[tuple[int, int, int], Bound] = {}
 
     def run(self, frames: Sequence[DeviceFrame]) -> dict[str, NDArray[Any]]:
-        """Scale frames and run the network.
-
-        Args:
-            frames: of one device and one shape; other work that was noted for them is done, too.
+        """Scale frames of one device and one shape, do other work that was noted for them, and run the network.
 
         Returns:
             All outputs, in the host's memory; the next call may overwrite them.

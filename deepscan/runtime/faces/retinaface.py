@@ -52,14 +52,7 @@ class RetinaFace:
         threads: int,
         score_threshold: float = SCORE_THRESHOLD,
     ) -> None:
-        """Load the network.
-
-        Args:
-            model: content of the ONNX file, as `export_retinaface` writes it.
-            source: name of the file, for messages.
-            device: where the network runs.
-            threads: number of threads of one run on a CPU.
-            score_threshold: lowest confidence of a face.
+        """Load the network from an ONNX file that `export_retinaface` wrote; `source` names it in messages.
 
         Raises:
             MachineError: the device cannot be used.
@@ -75,33 +68,18 @@ class RetinaFace:
 
     @classmethod
     def identity(cls, *, score_threshold: float) -> list[str | float]:
-        """See `FaceDetectorClass.identity`.
-
-        Raises:
-            ModelError: the weights were not added.
-        """
+        """See `FaceDetectorClass.identity`."""
         return [hashlib.sha256(_read(_installed())).hexdigest(), score_threshold, NMS_THRESHOLD]
 
     @classmethod
     def load(cls, *, device: Device, score_threshold: float) -> RetinaFace:
-        """See `FaceDetectorClass.load`.
-
-        Raises:
-            ModelError: the weights were not added.
-        """
+        """See `FaceDetectorClass.load`."""
         entry = _installed()
         source = entry.model_path.name
         return cls(_read(entry), source=source, device=device, threads=1, score_threshold=score_threshold)
 
     def detect(self, pictures: NDArray[np.uint8]) -> list[Faces]:
-        """Find the faces of a batch.
-
-        Args:
-            pictures: BGR uint8 [N, h, w, 3].
-
-        Returns:
-            N results of at most ten faces, in pixels of the pictures. Boxes may reach beyond them.
-        """
+        """Find the faces of BGR pictures uint8 [N, h, w, 3], at most ten each. Boxes may reach beyond them."""
         outputs = self._session.run(OUTPUT_NAMES, {INPUT_NAME: pictures})
         anchors = anchors_of(*pictures.shape[1:3])
         return [self._select(anchors, *(output[n] for output in outputs)) for n in range(len(pictures))]
@@ -167,13 +145,9 @@ def decoded_landmarks(codes: NDArray[np.float32], anchors: NDArray[np.float32]) 
 
 
 def apart(boxes: NDArray[np.float32], *, most: int) -> NDArray[np.intp]:
-    """Return the indexes of boxes whose IoU with every better box that was kept is at most `NMS_THRESHOLD`.
+    """Return which of the boxes [K, 4], best first, have an IoU of at most `NMS_THRESHOLD` with every better one kept.
 
     Areas count whole pixels, both ends included, as in the authors' code.
-
-    Args:
-        boxes: [K, 4], best first.
-        most: largest number of boxes to keep.
     """
     left = np.arange(len(boxes))
     chosen: list[Any] = []

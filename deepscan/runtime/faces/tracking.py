@@ -63,9 +63,7 @@ class _Track:
 class Tracker:
     """Gives the faces of successive frames their track numbers.
 
-    Args:
-        max_gap_seconds: a face that has not been seen for longer is gone; the same person is a new track
-            afterwards.
+    A face that has not been seen for longer than `max_gap_seconds` is gone; the same person is a new track afterwards.
     """
 
     def __init__(self, *, max_gap_seconds: float) -> None:

@@ -1,5 +1,8 @@
 """Tracks by the rules of FTCN and AltFreezing (test_tools/ct/operations.py): every frame searched, no gap allowed.
 
+Faces of all frames come first, then tracks, then every clip of them. The video is decoded twice, so that memory holds
+the boxes of all frames but the pixels of one clip per track only.
+
 A track is the chain of the best overlapping faces from one frame to the next. If chains reach through the whole video,
 they are the tracks. Otherwise the video is divided into stretches where the number of chains stays the same, and each
 stretch gives its first chain.
@@ -7,19 +10,25 @@ stretch gives its first chain.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepscan.runtime.faces.detections import iou
+from deepscan.limits import DEFAULT_LIMITS, Limits
+from deepscan.runtime.faces.clips import paper_windows
+from deepscan.runtime.faces.cropping import CropSpec, FaceInput, Timed, face_input, piece_of
+from deepscan.runtime.faces.detections import Detection, Faces, iou
+from deepscan.runtime.faces.face_selection import SkipSummary
+from deepscan.runtime.faces.following import Follower, TracksEnded
+from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
 from deepscan.runtime.media.frames import ignore_progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepscan.runtime.faces.detections import Faces
 
 FACES_CONSIDERED = 10
 FACE_SCORE = 0.5
@@ -38,12 +47,10 @@ class UnbrokenTrack:
 
 
 def unbroken_tracks(frames: Sequence[Faces], *, moved: Callable[[], None] = ignore_progress) -> list[UnbrokenTrack]:
-    """Find the tracks of a video.
+    """Find the tracks of a video from the faces of every frame, best first.
 
-    Args:
-        frames: the faces of every frame, best first (AltFreezing: test_tools/ct/detection/utils.py:75-89 looks at the
-            ten best, of those with a score of at least 0.5).
-        moved: called for every frame that chains were followed to; a long video has millions.
+    The authors look at the ten best, of those with a score of at least 0.5 (AltFreezing:
+    test_tools/ct/detection/utils.py:75-89). `moved` is called for every frame that chains were followed to.
     """
     boxes = [_considered(faces) for faces in frames]
     scores = [faces.scores for faces in frames]
@@ -115,9 +122,7 @@ def _grows(chain: list[int], before: NDArray[np.float64], after: NDArray[np.floa
 def _stretch(lengths: Sequence[int], left: int) -> int:
     """Return how many frames the next stretch has, or 0: it ends where the number of chains changes (`find_longest`).
 
-    Args:
-        lengths: how far each chain reaches.
-        left: frames up to the end of the video. A stretch that gets there may lose chains, but not all, at the last.
+    A stretch that gets to the end of the video, `left` frames away, may lose chains, but not all, at the last.
     """
 
     def count(end: int) -> int:
@@ -129,3 +134,81 @@ def _stretch(lengths: Sequence[int], left: int) -> int:
     if end <= FIRST_STRETCH:
         return 0
     return end if end == left and count(end) else end - 1
+
+
+class UnbrokenFollower(Follower):
+    """The faces of one video by the rules of FTCN and AltFreezing; clips begin `stride` frames apart."""
+
+    def __init__(
+        self,
+        job: VideoJob,
+        spec: CropSpec,
+        *,
+        stride: int,
+        limits: Limits = DEFAULT_LIMITS,
+        moved: Callable[[], None] = ignore_progress,
+    ) -> None:
+        super().__init__(job, spec, limits)
+        self._moved, self._stride = moved, stride
+        self._faces: list[Faces] = []
+        self._windows: list[_Windows] = []
+        self._frame = 0
+        self._longest_stretch = 0
+
+    def follow(self, task: FrameTask, faces: Faces | None) -> Iterator[FaceInput | TracksEnded]:
+        """See `Follower.follow`: first all frames with their faces, then, after `rewind`, all frames without."""
+        if faces is not None:
+            if self._selection.goes_on():
+                self._faces.append(faces.where(self._selection.kept(faces)))
+            return
+        for number, windows in enumerate(self._windows):
+            place = self._frame - windows.track.start
+            if 0 <= place < len(windows.track.faces):
+                yield from self._crop_face(task, number, windows, place)
+        self._frame += 1
+
+    def rewind(self) -> None:
+        """See `Follower.rewind`."""
+        for track in unbroken_tracks([] if self.over_limit else self._faces, moved=self._moved):
+            length = len(track.faces)
+            if length < self._spec.min_frames:
+                self._longest_stretch = max(self._longest_stretch, length)
+            elif self._selection.takes_track(len(self._windows)):
+                self._windows.append(_Windows(track, paper_windows(length, self._spec.frames, self._stride)))
+
+    def finish(self) -> Iterator[FaceInput | TracksEnded]:
+        """See `Follower.finish`."""
+        yield TracksEnded(self._job, self.detectors, list(range(len(self._windows))))
+
+    def skipped(self) -> SkipSummary:
+        """See `Follower.skipped`; the authors do not limit the size of a face, but the caller may."""
+        return self._selection.skipped(self._longest_stretch)
+
+    def _crop_face(self, task: FrameTask, number: int, windows: _Windows, place: int) -> Iterator[FaceInput]:
+        faces = self._faces[self._frame]
+        chosen = windows.track.faces[place]
+        piece = piece_of(task.frame, Detection(faces.boxes[chosen], faces.landmarks[chosen]), self._spec)
+        for pieces in windows.add(place, Timed(task.frame.pts_seconds, piece, self._frame)):
+            yield face_input(self._job, self._spec, number, pieces)
+
+
+class _Windows:
+    """The clips of one track, each made as soon as its latest frame is there."""
+
+    def __init__(self, track: UnbrokenTrack, windows: Sequence[list[int]]) -> None:
+        self.track = track
+        self._windows = sorted(windows, key=max)
+        # The earliest frame that the windows from each one on still need.
+        self._needed = list(accumulate(map(min, reversed(self._windows)), min))[::-1]
+        self._next = 0
+        self._held: dict[int, Timed] = {}
+
+    def add(self, place: int, timed: Timed) -> Iterator[list[Timed]]:
+        """Take the piece of the frame at this place of the track; yield the clips that are complete with it."""
+        self._held[place] = timed
+        while self._next < len(self._windows) and max(self._windows[self._next]) <= place:
+            yield [self._held[index] for index in self._windows[self._next]]
+            self._next += 1
+        needed = self._needed[self._next] if self._next < len(self._windows) else place + 1
+        for index in [held for held in self._held if held < needed]:
+            del self._held[index]

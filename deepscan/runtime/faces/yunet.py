@@ -33,6 +33,7 @@ INPUT_NAME: Final = "input"
 STRIDES: Final = (8, 16, 32)
 # Sides of the network's input must be multiples of the coarsest stride.
 ALIGNMENT: Final = STRIDES[-1]
+# Of two boxes with a larger IoU, only the better one is kept.
 NMS_THRESHOLD: Final = 0.3
 CANDIDATES_KEPT: Final = 5000
 
@@ -46,15 +47,8 @@ class YuNet:
         device: Device,
         threads: int,
         score_threshold: float = SCORE_THRESHOLD,
-        nms_threshold: float = NMS_THRESHOLD,
     ) -> None:
         """Load the network.
-
-        Args:
-            device: where the network runs.
-            threads: number of threads of one run on a CPU.
-            score_threshold: lowest confidence of a face.
-            nms_threshold: of two boxes with a larger IoU, only the better one is kept.
 
         Raises:
             MachineError: the model's package is missing or holds another file.
@@ -66,7 +60,6 @@ class YuNet:
         self._session = Session(_dynamic_model(), source=MODEL_FILE, device=device, threads=threads)
         self._frame_inputs = FrameInputs(self._session, INPUT_NAME, aligned)
         self._score_threshold = score_threshold
-        self._nms_threshold = nms_threshold
 
     @classmethod
     def identity(cls, *, score_threshold: float) -> list[str | float]:
@@ -79,14 +72,7 @@ class YuNet:
         return cls(device=device, threads=1, score_threshold=score_threshold)
 
     def detect(self, pictures: NDArray[np.uint8]) -> list[Faces]:
-        """Find the faces of a batch.
-
-        Args:
-            pictures: BGR uint8 [N, h, w, 3]; padded here, with black, to multiples of 32.
-
-        Returns:
-            N results, in pixels of the pictures as given.
-        """
+        """Find the faces of BGR pictures uint8 [N, h, w, 3], padded here, with black, to multiples of 32."""
         count, height, width = pictures.shape[:3]
         rows, columns = aligned(height), aligned(width)
         batch = np.zeros((count, 3, rows, columns), dtype=np.float32)
@@ -99,12 +85,10 @@ class YuNet:
         return self._faces(self._frame_inputs.run(frames), aligned(frames[0].shape[1]))
 
     def _faces(self, outputs: Mapping[str, NDArray[Any]], columns: int) -> list[Faces]:
-        return decoded_faces(outputs, columns, score_threshold=self._score_threshold, nms_threshold=self._nms_threshold)
+        return decoded_faces(outputs, columns, score_threshold=self._score_threshold)
 
 
-def decoded_faces(
-    outputs: Mapping[str, NDArray[Any]], columns: int, *, score_threshold: float, nms_threshold: float
-) -> list[Faces]:
+def decoded_faces(outputs: Mapping[str, NDArray[Any]], columns: int, *, score_threshold: float) -> list[Faces]:
     """Decode the network's maps into the faces of each picture.
 
     Only places with a high score are decoded: decoding all of them took longer than everything else.
@@ -113,10 +97,6 @@ def decoded_faces(
         outputs: for each stride, float32 [N, places, channels], row by row.
         columns: width of the network's input, in pixels.
         score_threshold: lowest confidence of a face.
-        nms_threshold: of two boxes with a larger IoU, only the better one is kept.
-
-    Returns:
-        N results.
     """
     pictures, scores, boxes, landmarks = [], [], [], []
     for stride in STRIDES:
@@ -135,7 +115,7 @@ def decoded_faces(
     picture, score = np.concatenate(pictures), np.concatenate(scores)
     box, marks = np.concatenate(boxes), np.concatenate(landmarks)
     of_each = [np.flatnonzero(picture == number) for number in range(len(outputs["cls_8"]))]
-    return [_apart(score[of], box[of], marks[of], score_threshold, nms_threshold) for of in of_each]
+    return [_apart(score[of], box[of], marks[of], score_threshold) for of in of_each]
 
 
 def _apart(
@@ -143,7 +123,6 @@ def _apart(
     boxes: NDArray[np.float32],
     landmarks: NDArray[np.float32],
     score_threshold: float,
-    nms_threshold: float,
 ) -> Faces:
     """Keep the boxes (x, y, w, h) of one picture that do not overlap a better one.
 
@@ -154,7 +133,7 @@ def _apart(
 
     kept: Any = ()
     if len(scores):
-        kept = cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), score_threshold, nms_threshold, 1.0, CANDIDATES_KEPT)
+        kept = cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), score_threshold, NMS_THRESHOLD, 1.0, CANDIDATES_KEPT)
     chosen = np.asarray(kept, dtype=np.intp).reshape(-1)
     corners = np.concatenate([boxes[chosen, :2], boxes[chosen, :2] + boxes[chosen, 2:]], axis=1)
     return Faces(corners, landmarks[chosen], scores[chosen])

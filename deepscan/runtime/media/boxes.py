@@ -17,12 +17,9 @@ MOST_BOXES: Final = 1 << 20
 
 
 class Box(NamedTuple):
-    """One box.
+    """One box: its name of four bytes, and offsets of the box itself and of its content.
 
-    Attributes:
-        kind: name of four bytes.
-        at: offset of the box.
-        begin, end: offsets of its content, as stated; `end` may lie beyond the end of the file.
+    They are as stated; `end` may lie beyond the end of the file.
     """
 
     kind: bytes

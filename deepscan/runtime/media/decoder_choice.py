@@ -43,14 +43,12 @@ class DecoderLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StreamFacts:
-    """What a file says about its video, as far as the choice of a decoder needs it.
+    """What a file states about its video, as far as the choice of a decoder needs it.
 
     Attributes:
         codec, profile, pixel_format: FFmpeg's names; of what the CPU would decode.
         width, height: in pixels, without what is cropped.
-        interlaced: it says that its pictures are made of two fields.
-        nvdec_in_ffmpeg: FFmpeg's decoder for it can use NVDEC.
-        hdr: it says that it is HDR.
+        nvdec_in_ffmpeg: whether FFmpeg's decoder for it can use NVDEC.
     """
 
     codec: str
@@ -120,38 +118,31 @@ def _better_on_cpu(facts: StreamFacts) -> str | None:
 
 
 class DecoderCounts:
-    """How many videos were decoded by what; for any number of threads."""
+    """How many videos were decoded by what; for any number of threads.
+
+    Attributes:
+        nvdec: videos decoded by NVDEC.
+        cpu: videos decoded by the CPU, by reason.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._nvdec = 0
-        self._cpu: Counter[str] = Counter()
-
-    @property
-    def nvdec(self) -> int:
-        """Videos decoded by NVDEC."""
-        with self._lock:
-            return self._nvdec
-
-    @property
-    def cpu(self) -> Mapping[str, int]:
-        """Videos decoded by the CPU, by reason."""
-        with self._lock:
-            return dict(self._cpu)
+        self.nvdec = 0
+        self.cpu: Counter[str] = Counter()
 
     def count(self, choice: Choice) -> None:
         """Count a video."""
         with self._lock:
             if choice.decoder == "nvdec":
-                self._nvdec += 1
+                self.nvdec += 1
             else:
-                self._cpu[choice.reason] += 1
+                self.cpu[choice.reason] += 1
 
     def move_to_cpu(self, reason: str) -> None:
         """Count a video for the CPU that was counted for NVDEC."""
         with self._lock:
-            self._nvdec -= 1
-            self._cpu[reason] += 1
+            self.nvdec -= 1
+            self.cpu[reason] += 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,8 +150,7 @@ class DeviceDecoding:
     """What readers need to decode on a GPU; for any number of threads.
 
     Attributes:
-        ordinal: CUDA's number of the GPU.
-        device: the same GPU.
+        ordinal, device: CUDA's number of the GPU, and the GPU.
         work: what makes crops of its pictures.
         nvdec: what its decoders can.
         requested: the decoder that was asked for.

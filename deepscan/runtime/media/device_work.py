@@ -1,8 +1,7 @@
 """Crops on a device: requests are collected, and done by a few kernels at the end of a batch.
 
 A kernel for each crop would take longer to launch than to run. So `resampled`, `warped` and `stacked` return arrays
-without content; `finish` fills all of them, whatever faces, tracks and videos they belong to. For finding shot
-boundaries, a kilobyte of sums stands in for a frame.
+without content; `finish` fills all of them, whatever faces, tracks and videos they belong to.
 """
 
 from __future__ import annotations
@@ -15,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from deepscan.runtime.cuda.device import DeviceArray, Queue
-from deepscan.runtime.cuda.kernel_jobs import BLOCKS, COPY, RESAMPLE, SUM_LUMA, WARP
-from deepscan.runtime.media.shot_boundaries import sample_places
+from deepscan.runtime.cuda.kernel_jobs import COPY, RESAMPLE, WARP
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,15 +23,10 @@ if TYPE_CHECKING:
 
 BYTES: Final = np.dtype(np.uint8)
 CHANNELS: Final = 3
-SUMS: Final = np.dtype(np.uint32)
 
 
 class DeviceWork:
-    """The crops that a device makes for one thread.
-
-    Args:
-        queue: that thread's queue.
-    """
+    """The crops that a device makes for the one thread whose queue this is."""
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
@@ -49,14 +42,7 @@ class DeviceWork:
     def resampled(
         self, picture: DevicePicture, boxes: Sequence[Box], orientation: Orientation, width: int, height: int
     ) -> DeviceArray:
-        """Request a box of a picture to be resampled.
-
-        Args:
-            picture: its planes lie on this device.
-            boxes: of each plane, in its samples.
-            orientation: how the result is turned upright.
-            width: of the upright result, in pixels.
-            height: of the upright result.
+        """Request a box of a picture, of each plane in its samples, to be resampled and turned upright.
 
         Returns:
             RGB uint8 [height, width, 3], once `finish` was called.
@@ -75,11 +61,10 @@ class DeviceWork:
     def shrunk_into(
         self, target: DeviceArray, pictures: Sequence[tuple[DevicePicture, Sequence[Box], Orientation]]
     ) -> None:
-        """Request whole pictures to be scaled to the input of a face detector.
+        """Request whole pictures to be scaled to the input of a face detector, float32 [N, 3, height, width] up to 255.
 
-        Args:
-            target: float32 [N, 3, height, width], B, G and R from 0 to 255; its rows and planes may lie apart.
-            pictures: N pictures, the box of each plane that is all of it, and how they are turned upright.
+        Channels are B, G and R; rows and planes of the target may lie apart. With each picture comes the box of each
+        plane that is all of it, and how it is turned upright.
         """
         _, _, height, width = target.shape
         for number, (picture, boxes, orientation) in enumerate(pictures):
@@ -92,12 +77,9 @@ class DeviceWork:
             self._held += [picture, target]
 
     def warped(self, pixels: Sequence[DeviceArray], matrices: Sequence[NDArray[np.float64]], size: int) -> DeviceArray:
-        """Request pictures to be warped.
+        """Request pictures RGB uint8 [h, w, 3] to be warped; one without pixels gives black.
 
-        Args:
-            pixels: RGB uint8 [h, w, 3] each; one without pixels gives black.
-            matrices: float64 [2, 3] each, from (x, y, 1) of the picture to the result.
-            size: of the results, in pixels.
+        The matrices are float64 [2, 3] and lead from (x, y, 1) of a picture to the result.
 
         Returns:
             RGB uint8 [N, size, size, 3], once `finish` was called.
@@ -176,20 +158,3 @@ def inverted(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.array([[0.0, 0.0, -2.0], [0.0, 0.0, -2.0]])
     back = np.linalg.inv(linear)
     return np.column_stack([back, -back @ matrix[:, 2]])
-
-
-def luma_sums(queue: Queue, plane: DeviceArray) -> DeviceArray:
-    """Begin to add up samples of a luma plane, uint8 or uint16 [H, W]; see `DevicePicture.luma_sums`.
-
-    Returns:
-        uint32 [16, 16], once the queue was waited for.
-    """
-    sums = queue.empty((BLOCKS, BLOCKS), SUMS)
-    job = np.zeros(1, dtype=SUM_LUMA)
-    job["width"] = job["height"] = BLOCKS
-    job["address"], (job["row"], job["step"]) = plane.address, plane.strides
-    job["sample_bytes"], job["target"] = plane.kind.itemsize, sums.address
-    height, width = plane.shape
-    job["rows"], job["columns"] = sample_places((height, width))
-    queue.run("sum_luma", job)
-    return sums

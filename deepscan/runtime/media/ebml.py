@@ -17,11 +17,9 @@ LONGEST_HEAD: Final = 12
 
 
 class Element(NamedTuple):
-    """One element.
+    """One element: the identifier of its kind, and offsets of its content in the file.
 
-    Attributes:
-        identity: identifier of its kind.
-        begin, end: offsets of its content in the file; `end` is None if its size is unknown, as in live streams.
+    `end` is None if its size is unknown, as in live streams.
     """
 
     identity: int

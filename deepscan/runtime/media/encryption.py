@@ -8,6 +8,7 @@ from deepscan.errors import UnsupportedInput
 from deepscan.runtime.media import ebml
 from deepscan.runtime.media.boxes import boxes, inside
 from deepscan.runtime.media.file_bytes import FileBytes
+from deepscan.runtime.media.file_end import ASF_HEAD
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -17,16 +18,12 @@ ENCRYPTED_SAMPLES: Final = frozenset([b"encv", b"drmi"])
 SAMPLE_DESCRIPTIONS: Final = (b"mdia", b"minf", b"stbl", b"stsd")
 STSD_HEAD: Final = 8
 VIDEO_TRACK, ENCODING_IS_ENCRYPTION = 1, 1
-ASF_HEAD: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 # Content encryption, its extended form, and its advanced form (ASF specification, 3.14, 3.15, 3.16).
-ASF_ENCRYPTION: Final = tuple(
-    bytes.fromhex(one)
-    for one in (
-        "fbb3112223bdd211b4b700a0c955fc6e",
-        "14e68a292226174cb935dae07ee9289c",
-        "338505438169e6499b74ad12cb86d58c",
-    )
-)
+ASF_ENCRYPTION: Final = [
+    bytes.fromhex(identity)
+    for identity in "fbb3112223bdd211b4b700a0c955fc6e 14e68a292226174cb935dae07ee9289c "
+    "338505438169e6499b74ad12cb86d58c".split()
+]
 HEAD_BYTES: Final = 1 << 20
 TS_SYNC, TS_HAS_CONTENT, TS_SCRAMBLED = 0x47, 0x10, 0x80
 TS_PACKETS: Final = {188: 0, 192: 4, 204: 0}  # sizes, and offset of the transport packet in each
@@ -36,11 +33,9 @@ PACK_START, VIDEO_PES = b"\0\0\1\xba", range(0xE0, 0xF0)
 
 
 def refuse_encrypted(file: BinaryIO, *, stream_id: int | None = None) -> None:
-    """Refuse a file whose video is encrypted.
+    """Refuse a file whose video is encrypted; its position stays as it is.
 
-    Args:
-        file: open; its position stays as it is.
-        stream_id: FFmpeg's id of the video stream: the track of a file, the PID of a broadcast. None: any.
+    `stream_id` is FFmpeg's id of the video stream: the track of a file, the PID of a broadcast. None stands for any.
 
     Raises:
         UnsupportedInput: the video is encrypted.

@@ -58,7 +58,7 @@ def frames_near(
             if latest.pts_seconds <= reached:  # The jump went further back than the index promised.
                 continue
             slack = half_frame + rounding
-            if latest.native.key_frame:
+            if latest.key_frame:
                 slack = max(tolerance_seconds, slack)
             if latest.pts_seconds >= target - slack:
                 taken = latest.pts_seconds
@@ -96,7 +96,7 @@ def windows_near(
             frames = source.decode()
         taken = 0
         for latest in frames:
-            slack = max(tolerance_seconds, half_frame) if latest.native.key_frame else half_frame
+            slack = max(tolerance_seconds, half_frame) if latest.key_frame else half_frame
             if latest.pts_seconds <= reached or (not taken and latest.pts_seconds < target - slack):
                 continue
             yielded = True

@@ -1,4 +1,7 @@
-"""Frame tasks: each frame that was sampled from a video, and whether it is searched for faces."""
+"""Frame tasks: each frame that was sampled from a video, whether it is searched for faces, and where shots begin.
+
+A new shot begins where the picture changes at once: a few samples of the luma plane are cheap enough for every frame.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,18 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from deepscan.runtime.media.frames import DeviceFrame, Frame
-from deepscan.runtime.media.shot_boundaries import is_shot_boundary, luma_signature
+from deepscan.runtime.cuda.kernel_jobs import BLOCKS, SAMPLES_PER_BLOCK
+from deepscan.runtime.media.frames import DeviceFrame, DevicePicture, Frame
 
 if TYPE_CHECKING:
     from deepscan.errors import InputError
     from deepscan.runtime.media.content import PlannedContent
+    from deepscan.runtime.media.frames import Picture
     from deepscan.runtime.media.sampling import Sampling
 
+# Mean difference of block luma, in 8-bit levels. On real footage neighboring frames of a shot, hand-held and moving
+# people included, differ by at most 5.3, frames across a shot boundary by more than 60 (docs/faces.md).
+BOUNDARY_DIFFERENCE = 25.0
 # Boxes are interpolated over no longer than this, whatever the frame rate and however rarely faces are searched for.
 LONGEST_SEARCH_GAP_SECONDS: Final = 0.5
 
@@ -31,7 +38,6 @@ class VideoJob:
 
     Attributes:
         index: its place among the inputs, which is its place in the results.
-        path: of the file.
         problem: why it cannot be scanned, if that is known beforehand.
         started: `time.monotonic()` when decoding began.
         share_done: how much of it has been decoded, from 0 to 1; for progress only.
@@ -52,11 +58,9 @@ class VideoJob:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameTask:
-    """A decoded frame on its way to the faces stage.
+    """A decoded frame of a video on its way to the faces stage.
 
     Attributes:
-        job: its video.
-        frame: the frame.
         small: the picture that is searched for faces; None where boxes are interpolated or already known.
         starts_shot: whether the frame before it belongs to another shot.
         position: one more than the position of the frame before it, if the two follow each other in the video.
@@ -91,11 +95,7 @@ def frame_tasks(
     A frame between two boundaries is hardly a shot, but a flash, part of a fade, or a blend of two shots. If the
     picture is the same again after it, nothing has ended; otherwise it belongs to the shot that follows.
 
-    Args:
-        job: the video.
-        frames: of it, each with the number of its window.
-        sampling: how they were chosen, and how often they are searched.
-        shrink: makes the picture of a frame that is searched.
+    Frames come with the number of their window; `shrink` makes the picture of a frame that is searched.
     """
     held: tuple[int, Frame] | None = None
     held_signature = before_shot = None
@@ -134,3 +134,27 @@ def frame_tasks(
     if held is not None:
         _, last = held
         yield FrameTask(job, last, shrink(last), in_shot == 0, position, continues=continues)
+
+
+def luma_signature(picture: Picture | DevicePicture) -> NDArray[np.float32]:
+    """Return a tiny version of the luma plane, float32 [16, 16] in 8-bit levels: means of 36 samples per block."""
+    if isinstance(picture, DevicePicture):
+        sums = picture.luma_sums
+    else:
+        plane = picture.planes[0]
+        rows, columns = sample_places(plane.shape)
+        sampled = plane[rows[:, None], columns].reshape(BLOCKS, SAMPLES_PER_BLOCK, BLOCKS, SAMPLES_PER_BLOCK)
+        sums = sampled.sum(axis=(1, 3), dtype=np.uint32)
+    levels = SAMPLES_PER_BLOCK**2 << (picture.bit_depth - 8)
+    return (sums / levels).astype(np.float32)
+
+
+def sample_places(shape: tuple[int, int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the rows and the columns of a luma plane [H, W] where samples are taken, 96 of each."""
+    rows, columns = (np.linspace(0, side - 1, BLOCKS * SAMPLES_PER_BLOCK).astype(np.intp) for side in shape)
+    return rows, columns
+
+
+def is_shot_boundary(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:
+    """Tell whether two neighboring frames belong to different shots."""
+    return float(np.abs(after - before).mean()) > BOUNDARY_DIFFERENCE

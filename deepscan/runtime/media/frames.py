@@ -137,9 +137,9 @@ class Frame:
     Attributes:
         index: position among the frames that were decoded, from 0.
         pts_seconds: presentation time from the start of the video, from the file's timestamps.
-        picture: the decoded planes.
-        geometry: how they become the upright picture.
+        geometry: how the planes become the upright picture.
         native: the decoder's own handle, only for the reader that made the frame.
+        key_frame: whether it was decoded without others.
         part: number, from 0, of the part that the frame belongs to, in a file joined from several or whose clock jumps.
     """
 
@@ -148,6 +148,7 @@ class Frame:
     picture: Picture | DevicePicture
     geometry: Geometry
     native: Any
+    key_frame: bool = False
     part: int = 0
 
 
@@ -166,10 +167,7 @@ def host_picture(frame: Frame) -> Picture:
 class DeviceFrame:
     """A frame on a device, to be scaled by the face detector as it fills its input.
 
-    Attributes:
-        picture: the decoded planes.
-        geometry: how they become the upright picture.
-        shape: (height, width, 3) of the upright picture that is searched.
+    `shape` is (height, width, 3) of the upright picture that is searched.
     """
 
     picture: DevicePicture

@@ -168,12 +168,10 @@ def _xyz_from_rgb(primaries: int) -> NDArray[np.float64]:
 
 
 def hdr_of_picture(image: Image.Image, file: BinaryIO | None = None, declared: Hdr | None = None) -> Hdr | None:
-    """Return the HDR of a picture, or None for SDR.
+    """Return the HDR of a picture that Pillow or libheif opened, or None for SDR.
 
-    Args:
-        image: opened by Pillow or libheif; its ICC profile (version 4.4) may declare HDR.
-        file: a PNG's file, whose `cICP` chunk may declare it.
-        declared: what the file's boxes declare; takes precedence.
+    What the file's boxes have `declared` takes precedence. Otherwise the `cICP` chunk of a PNG's file declares it, or
+    the ICC profile (version 4.4).
     """
     if declared is not None:
         return declared

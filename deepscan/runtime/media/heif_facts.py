@@ -17,23 +17,7 @@ from deepscan.runtime.media.boxes import Box, ReadAt, boxes, inner_boxes, inside
 
 # Major brands of files that are shown as pictures even if they have tracks; those of other brands (`msf1`, `hevc`,
 # `avis`, `mp42`) are videos (ISO/IEC 23008-12, annexes B and E; AVIF, 6.3).
-STILL_BRANDS: Final = frozenset(
-    [
-        b"mif1",
-        b"mif2",
-        b"mif3",
-        b"miaf",
-        b"heic",
-        b"heix",
-        b"heim",
-        b"heis",
-        b"avif",
-        b"avci",
-        b"vvic",
-        b"jpeg",
-        b"MiHE",
-    ]
-)
+STILL_BRANDS: Final = frozenset(b"mif1 mif2 mif3 miaf heic heix heim heis avif avci vvic jpeg MiHE".split())
 UNSPECIFIED: Final = 2
 MOST_BRAND_BYTES: Final = 1024
 HANDLER_BYTES: Final = 64  # at the start of a meta box, including its handler type
@@ -59,11 +43,11 @@ class HeifFacts:
         brands: the major one first.
         coding: item type of the primary picture or of its tiles, such as `hvc1` or `av01`; empty without a picture.
         item_type: item type of the primary picture itself; `grid` and `iovl` are composed of other items.
-        size: declared width and height before cropping and rotation; None if not declared.
+        size: declared width and height before cropping and rotation.
         crop: visible part of the picture; None for all of it.
         is_whole: whether all parts of the primary picture are listed and lie inside the file.
         is_encrypted: whether any of these parts is protected.
-        transfer, primaries: declared H.273 code points; 2 where none are declared.
+        transfer, primaries: declared H.273 code points.
         movies: positions of the names of boxes that hold tracks.
         has_motion: whether the video of a motion photograph is attached.
         others: positions of the names of boxes to hide from FFmpeg: items and alpha planes.

@@ -41,13 +41,7 @@ CONVERT: Final = "convert it to JPEG or PNG with the program that made it"
 def heif_image(file: BinaryIO, facts: HeifFacts, kind: str, limits: Limits) -> tuple[Image.Image, int]:
     """Decode the primary picture of a file, and count the pictures in the file.
 
-    A picture that is too large by its header is refused before it is decoded.
-
-    Args:
-        file: at any position.
-        facts: the facts about the file.
-        kind: `heif` or `avif`.
-        limits: the limit on pixels.
+    A picture that is too large by its header is refused before it is decoded. The file may be at any position.
 
     Returns:
         The cropped picture, and the number of pictures.

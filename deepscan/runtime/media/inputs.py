@@ -42,14 +42,13 @@ class PlannedInput:
 
 @dataclass(frozen=True, slots=True)
 class InputPlan:
-    """The inputs of a scan.
+    """The inputs of a scan in order, each path once, and numbers of what was left out of folders.
 
     Attributes:
-        inputs: in order, each path once.
-        skipped: number of files in folders left out because of their names.
-        links: number of links in folders that were not followed.
-        special: number of devices, pipes and sockets in folders left out.
-        twice: number of files in folders left out because a link had led to them before.
+        skipped: files left out because of their names.
+        links: links that were not followed.
+        special: devices, pipes and sockets.
+        twice: files left out because a link had led to them before.
         warnings: sentences about folders in which nothing can be scanned.
     """
 
@@ -91,11 +90,10 @@ def plan_inputs(
         paths: files and folders.
         recursive: whether to descend into folders inside the given folders.
         include: patterns; in folders only files that match one are inputs, whatever their ending.
-        exclude: patterns; in folders files and folders that match one are left out.
-            A pattern with a slash is matched against the path below the given folder, one without against the name;
-            upper and lower case are the same, and * matches slashes too.
-        follow_links: whether links in folders, to files and to folders, are followed; each file and folder is then
-            taken once, by the first path that leads to it.
+        exclude: patterns; in folders files and folders that match one are left out. A pattern with a slash is matched
+            against the path below the given folder, one without against the name; upper and lower case are the same,
+            and * matches slashes too.
+        follow_links: whether links in folders are followed; each file and folder is then taken once, by the first path.
         allow_empty: whether no path at all gives an empty plan instead of an error.
 
     Raises:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from deepscan.errors import InputError, OverLimit
 from deepscan.limits import DEFAULT_LIMITS, Limits
-from deepscan.runtime.media.animation_reader import is_animated_webp, open_animation
 from deepscan.runtime.media.file_bytes import without_boxes
 from deepscan.runtime.media.frames import Reader, ignore_progress
 from deepscan.runtime.media.heif_facts import HeifFacts, heif_facts
-from deepscan.runtime.media.picture_reader import open_picture, picture_kind
+from deepscan.runtime.media.picture_reader import is_animated_webp, open_animation, open_picture, picture_kind
 from deepscan.runtime.media.pyav_reader import PyAVReader
 from deepscan.runtime.system.regular_files import open_regular_file, reading_failed
 
@@ -41,12 +40,8 @@ def open_input(
     A file that begins like a picture but seems to hold a video (an animated PNG, a raw motion JPEG stream) is a video
     if FFmpeg agrees. In files with items like those of HEIC and AVIF, FFmpeg sees only the tracks.
 
-    Args:
-        path: path of a regular file; undecodable bytes of its name as Python's surrogate escapes.
-        threads: number of decoding threads on the CPU.
-        decoding: how to decode on a GPU; pictures, and videos that the GPU cannot decode, are left to the CPU.
-        limits: limits on size, pixels and streams.
-        moved: called for every packet of a video that is read.
+    Undecodable bytes in the name of the file are Python's surrogate escapes; the rest is as for `PyAVDecoder`. Pictures
+    are left to the CPU.
 
     Raises:
         InputError: the path is no regular file, cannot be read, holds no decodable picture or video, or exceeds a

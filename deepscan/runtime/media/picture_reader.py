@@ -1,10 +1,12 @@
 """Pictures through Pillow, as videos whose planes are exactly the picture's own RGB or gray.
 
+FFmpeg reads GIF, animated PNG and sequences in AVIF and HEIC files, but has no decoder for animated WebP.
 Color profiles are not applied and transparency is dropped, as for videos: a detector sees the stored colors.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -74,6 +76,12 @@ ORIENTATIONS: Final = {
     7: Orientation(transpose=True, flip_x=True, flip_y=True),
     8: Orientation(transpose=True, flip_y=True),
 }
+ANIMATION_FLAG: Final = 2
+# Browsers show frames of 10 ms and less for 100 ms, as old programs wrote such numbers for no reason.
+SHORTEST_MILLISECONDS: Final = 11
+USUAL_MILLISECONDS: Final = 100
+# More than the default limit of frames; further ones are not read.
+MOST_CHUNKS: Final = 1 << 22
 TIFF_SUBFILE_TYPE: Final = 254
 REDUCED_SIZE: Final = 1
 
@@ -89,10 +97,10 @@ def picture_kind(head: bytes) -> str | None:
 def open_picture(
     file: BinaryIO, kind: str, *, damage: str | None = None, limits: Limits = DEFAULT_LIMITS
 ) -> PictureReader:
-    """Decode the first picture of an open file; the file is not needed afterwards.
+    """Decode the first picture of an open file, at any position; the file is not needed afterwards.
 
     Args:
-        file: at any position.
+        file: the open file.
         kind: its format, as `picture_kind` or `HeifFacts.kind` gives it.
         damage: remark on the file, unless there is another one.
         limits: the limit on pixels.
@@ -129,6 +137,34 @@ def open_picture(
     return PictureReader(frame, codec=kind, damage="; ".join(remarks) or damage)
 
 
+def is_animated_webp(head: bytes) -> bool:
+    """Tell by the first bytes of a WebP file whether it says that it is animated."""
+    return head[12:16] == b"VP8X" and len(head) > 20 and bool(head[20] & ANIMATION_FLAG)
+
+
+def open_animation(file: BinaryIO, *, limits: Limits = DEFAULT_LIMITS) -> PictureReader | None:
+    """Open an animated WebP file, which is kept in memory as it is; None if it has one frame only.
+
+    Raises:
+        OverLimit: it has too many pixels.
+        UnreadableInput: it is damaged or cut short.
+        UnsupportedInput: it exceeds Pillow's own limit.
+    """
+    with decoding("webp"):
+        durations = _durations(file)
+        file.seek(24)
+        size = file.read(6)
+        file.seek(0)
+    if len(durations) < 2:
+        return None
+    limits.check_pixels(int.from_bytes(size[:3], "little") + 1, int.from_bytes(size[3:], "little") + 1)
+    with decoding("webp"):
+        image = WebPImageFile(file)
+        check_size(image, limits)
+        first = frame_of(image, "webp")
+    return PictureReader(first, codec="webp", animation=image, durations=durations[: image.n_frames])
+
+
 @contextmanager
 def decoding(kind: str) -> Iterator[None]:
     """Convert what Pillow raises for a damaged picture of this format to `UnreadableInput`."""
@@ -147,12 +183,7 @@ def decoding(kind: str) -> Iterator[None]:
 
 
 def check_size(image: Image.Image, limits: Limits) -> None:
-    """Refuse a picture that is too large, before it is decoded.
-
-    Raises:
-        OverLimit: it exceeds the limit on pixels.
-        UnsupportedInput: it exceeds Pillow's own limit.
-    """
+    """Refuse a picture that is over the limit on pixels, or over that of Pillow, before it is decoded."""
     limits.check_pixels(image.width, image.height)
     if image.width * image.height > MOST_PIXELS:
         raise _too_large(f"{image.width} x {image.height}")
@@ -175,7 +206,7 @@ class PictureReader(Reader):
     Args:
         first: its planes are G, B and R, or gray alone, 8 bits each.
         codec: the picture's format.
-        damage: remark on what was not scanned, or None.
+        damage: remark on what was not scanned.
         animation: the open file of an animation, closed with the reader.
         durations: how long each frame is shown, in seconds.
     """
@@ -305,3 +336,21 @@ def _orientation(image: Image.Image) -> Orientation:
         return ORIENTATIONS.get(image.getexif().get(EXIF_ORIENTATION, 1), Orientation())
     except Exception:  # damaged Exif data are no reason to refuse a picture
         return Orientation()
+
+
+def _durations(file: BinaryIO) -> list[float]:
+    """Return how long each frame is shown, in seconds, by the chunks' headers (WebP container specification)."""
+    file.seek(12)
+    durations: list[float] = []
+    for _ in range(MOST_CHUNKS):
+        head = file.read(8)
+        if len(head) < 8:
+            break
+        size = int.from_bytes(head[4:], "little")
+        size += size % 2
+        if head[:4] == b"ANMF":
+            milliseconds = int.from_bytes(file.read(16)[12:15], "little")
+            durations.append((milliseconds if milliseconds >= SHORTEST_MILLISECONDS else USUAL_MILLISECONDS) / 1000)
+            size = max(0, size - 16)
+        file.seek(size, os.SEEK_CUR)
+    return durations

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import math
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -55,10 +55,8 @@ MANY_TIMES: Final = 10
 def open_container(file: BinaryIO, *, most_pixels: int | None = None) -> InputContainer:
     """Let FFmpeg recognize an open file; it gets no protocol, and no format that refers to other files.
 
-    Args:
-        file: at its start.
-        most_pixels: largest frame that FFmpeg may decode. Probing decodes frames before their size can be checked, and
-            a file of 13 KB can ask for a frame of a gigabyte.
+    `most_pixels` is the largest frame that it may decode. Probing decodes frames before their size can be checked, and
+    a file of 13 KB can ask for a frame of a gigabyte.
 
     Raises:
         UnreadableInput: the file is in no known format.
@@ -78,9 +76,7 @@ def open_container(file: BinaryIO, *, most_pixels: int | None = None) -> InputCo
         raise UnreadableInput(message) from error
 
 
-def reopen_accelerated(
-    file: BinaryIO, acceleration: HWAccel, *, index: int | None = None, most_pixels: int | None = None
-) -> InputContainer:
+def reopen_accelerated(file: BinaryIO, acceleration: HWAccel, *, index: int, most_pixels: int | None) -> InputContainer:
     """Reopen a file, which `open_container` could open, for decoding by a device.
 
     Raises:
@@ -92,30 +88,23 @@ def reopen_accelerated(
     except (av.FFmpegError, ValueError, RuntimeError) as error:
         raise DecoderLost(f"no decoder on the GPU ({plain(error)})") from error
     # PyAV succeeds if any stream is accelerated, even a cover picture.
-    if not main_video_stream(container, index).codec_context.is_hwaccel:
+    if not video_stream(container, index).codec_context.is_hwaccel:
         container.close()
         raise DecoderLost("no decoder on the GPU (FFmpeg does not use it for the main video stream)")
     return container
 
 
 def size_without_decoding(file: BinaryIO, index: int) -> tuple[int, int]:
-    """Return width and height of a video whose frames may be too large to be decoded.
+    """Return the coded size of a video whose frames may be too large to be decoded; (0, 0) where none is stated.
 
     They are the container's or a parser's, as no decoder is let in except those of `SIZE_IN_STREAM`, which only read
-    the header of each picture.
-
-    Args:
-        file: its position stays as it is.
-        index: number of the stream.
-
-    Returns:
-        Pixels as coded; (0, 0) where the file does not state them.
+    the header of each picture. The file's position stays as it is.
     """
     position = file.tell()
     file.seek(0)
     try:
         with _opened(file, None, {"skip_frame": "all"}, codec_whitelist=SIZE_IN_STREAM) as container:
-            context = main_video_stream(container, index).codec_context
+            context = video_stream(container, index).codec_context
             return context.width, context.height
     except (av.FFmpegError, ValueError, EOFError):
         return 0, 0
@@ -123,18 +112,9 @@ def size_without_decoding(file: BinaryIO, index: int) -> tuple[int, int]:
         file.seek(position)
 
 
-def main_video_stream(container: InputContainer, index: int | None = None) -> VideoStream:
-    """Return the main video stream, which is no cover picture.
-
-    Args:
-        container: the open file.
-        index: number of the stream among all streams, if known.
-
-    Raises:
-        UnsupportedInput: there is no video stream, or no decoder for it.
-    """
-    number = main_stream(container).index if index is None else index
-    return next(stream for stream in container.streams.video if stream.index == number)
+def video_stream(container: InputContainer, index: int) -> VideoStream:
+    """Return the video stream of this number among all streams."""
+    return next(stream for stream in container.streams.video if stream.index == index)
 
 
 def stated_info(container: InputContainer, stream: VideoStream) -> VideoInfo:
@@ -150,19 +130,9 @@ def stated_info(container: InputContainer, stream: VideoStream) -> VideoInfo:
     )
 
 
-def video_for_threads(
-    container: InputContainer, threads: int, *, index: int | None = None, most_pixels: int | None = None
-) -> VideoStream:
-    """Return the main video stream, set up to be decoded by `threads` threads; close the container on failure.
-
-    Raises:
-        UnsupportedInput: see `main_video_stream`.
-    """
-    try:
-        stream = main_video_stream(container, index)
-    except BaseException:
-        container.close()
-        raise
+def video_for_threads(container: InputContainer, index: int, *, threads: int, most_pixels: int | None) -> VideoStream:
+    """Return a video stream, set up to be decoded by `threads` threads."""
+    stream = video_stream(container, index)
     context = stream.codec_context
     context.options = _options(most_pixels)
     context.thread_count = threads
@@ -253,19 +223,6 @@ def _accepted_demuxers() -> str:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class MainStream:
-    """The main video stream.
-
-    Attributes:
-        index: its number among all streams.
-        others: number of further video streams that are no stills.
-    """
-
-    index: int
-    others: int = 0
-
-
 def video_streams(container: InputContainer) -> list[VideoStream]:
     """Return the video streams that are not marked as covers."""
     return [stream for stream in container.streams.video if not stream.disposition & COVERS]
@@ -294,44 +251,37 @@ def counted_pictures(container: InputContainer) -> Counter[int]:
     return counts
 
 
-def main_stream(container: InputContainer, counts: Counter[int] | None = None) -> MainStream:
+def main_stream(container: InputContainer, counts: Mapping[int, int]) -> tuple[int, int]:
     """Return the main video stream: FFmpeg's choice, unless that is a still picture beside a moving one.
 
-    Args:
-        container: the open file.
-        counts: number of pictures of each stream, if the header does not state them.
+    `counts` are the numbers of pictures of the streams, where the header does not state them.
+
+    Returns:
+        Its number among all streams, and the number of further video streams that are no stills.
 
     Raises:
         UnsupportedInput: there is no video stream, or no decoder for it.
     """
-    streams = video_streams(container) or _only_thumbnails(container)
+    # Stills in files that hold nothing else are taken.
+    pictured = [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
+    streams = video_streams(container) or pictured
     if not streams:
         content = "sound but no video" if container.streams.audio else "no video stream"
         raise UnsupportedInput(f"The file holds {content}: only videos can be scanned.")
-    counted = Counter() if counts is None else counts
-    pictures = {stream.index: stream.frames or counted[stream.index] for stream in streams}
+    pictures = {each: each.frames or counts.get(each.index, 0) for each in streams}
     best = container.streams.best("video")
     stream = best if best in streams else streams[0]
     if len(streams) > 1:
-        most = max(streams, key=lambda one: pictures[one.index])
-        own, many = pictures[stream.index], pictures[most.index]
+        most = max(streams, key=pictures.__getitem__)
+        own, many = pictures[stream], pictures[most]
         stream = most if own <= 1 < many or own * MANY_TIMES <= many else stream
     if stream.codec_context is None:
         raise UnsupportedInput("FFmpeg has no decoder for its video codec: convert the file to a common codec.")
-    others = [one for one in streams if one != stream and not _is_cover_beside(one, pictures, pictures[stream.index])]
-    return MainStream(stream.index, len(others))
 
+    def is_cover(other: VideoStream) -> bool:
+        """Tell whether a stream holds one still, or a few, beside the main one."""
+        own, main = pictures[other], pictures[stream]
+        name = other.codec_context.codec.canonical_name if other.codec_context is not None else ""
+        return own <= 1 < main or (name in PICTURE_CODECS and own * MANY_TIMES <= main)
 
-def _is_cover_beside(stream: VideoStream, pictures: dict[int, int], most: int) -> bool:
-    """Tell whether a stream holds one still, or a few, beside another one of `most` pictures."""
-    own = pictures[stream.index]
-    return own <= 1 < most or (_name(stream) in PICTURE_CODECS and own * MANY_TIMES <= most)
-
-
-def _only_thumbnails(container: InputContainer) -> list[VideoStream]:
-    """Return the streams that are not attached pictures: stills in files that hold nothing else."""
-    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-
-
-def _name(stream: VideoStream) -> str:
-    return stream.codec_context.codec.canonical_name if stream.codec_context is not None else ""
+    return stream.index, sum(other != stream and not is_cover(other) for other in streams)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -16,10 +16,8 @@ from deepscan.runtime.media.encryption import refuse_encrypted
 from deepscan.runtime.media.file_end import file_end
 from deepscan.runtime.media.frames import Frame, Geometry, Orientation, ignore_progress
 from deepscan.runtime.media.pyav_container import (
-    MainStream,
     counted_pictures,
     main_stream,
-    main_video_stream,
     must_be_counted,
     open_container,
     plain,
@@ -28,9 +26,9 @@ from deepscan.runtime.media.pyav_container import (
     stated_info,
     stream_facts,
     video_for_threads,
+    video_stream,
 )
 from deepscan.runtime.media.pyav_pictures import (
-    Copied,
     nvdec_acceleration,
     orientation_from_av,
     picture_from_av,
@@ -72,7 +70,7 @@ class PyAVDecoder:
         path: path of the file.
         file: the open file; closed with the decoder.
         threads: number of decoding threads on the CPU.
-        decoding: how to decode on a GPU; None decodes on the CPU.
+        decoding: how to decode on a GPU what it can decode; None decodes on the CPU.
         limits: limits on pixels and streams; the size of each frame is checked again.
         moved: called for every packet that is read.
     """
@@ -94,7 +92,7 @@ class PyAVDecoder:
         self._sought: float | None = None
         self._skip_to = 0
         self._file_end = file_end(file)
-        container, self._main = self._opened()
+        container, self._index, self._others = self._opened()
         self._use(container, threads)
         context = self._stream.codec_context
         self._stated_size = context.width, context.height
@@ -137,25 +135,25 @@ class PyAVDecoder:
         self._container.close()
         self._file.close()
 
-    def _opened(self) -> tuple[InputContainer, MainStream]:
-        """Open the file and find its main video stream."""
+    def _opened(self) -> tuple[InputContainer, int, int]:
+        """Open the file; also return the number of its main video stream, and how many others it has."""
         try:
             container = self._fresh()
             try:
-                counts = None
+                counts: Mapping[int, int] = {}
                 if must_be_counted(container):
                     counts = counted_pictures(container)
                     container.close()
                     container = self._fresh()
-                main = main_stream(container, counts)
-                refuse_encrypted(self._file, stream_id=main_video_stream(container, main.index).id)
+                index, others = main_stream(container, counts)
+                refuse_encrypted(self._file, stream_id=video_stream(container, index).id)
             except BaseException:
                 container.close()
                 raise
         except InputError:
             refuse_encrypted(self._file)
             raise
-        return container, main
+        return container, index, others
 
     def _fresh(self) -> InputContainer:
         self._file.seek(0)
@@ -163,9 +161,7 @@ class PyAVDecoder:
 
     def _use(self, container: InputContainer, threads: int) -> None:
         """Switch to this container and its main video stream."""
-        self._stream: VideoStream = video_for_threads(
-            container, threads, index=self._main.index, most_pixels=self._limits.pixels
-        )
+        self._stream = video_for_threads(container, self._index, threads=threads, most_pixels=self._limits.pixels)
         self._container = container
         self._packet_number = 0
         self._from_start = True
@@ -185,7 +181,7 @@ class PyAVDecoder:
             accelerated = reopen_accelerated(
                 self._file,
                 nvdec_acceleration(decoding.ordinal),
-                index=self._main.index,
+                index=self._index,
                 most_pixels=self._limits.pixels,
             )
             self._use(accelerated, threads=1)  # More threads would only use more surfaces.
@@ -290,6 +286,7 @@ class PyAVDecoder:
             picture=picture,
             geometry=Geometry(native.width, native.height, aspect, self._orientation),
             native=handle,
+            key_frame=(handle or native).key_frame,
             part=self._clock.part_of(native.pts) if self._clock is not None and native.pts is not None else 0,
         )
         if self._decoded_count == 0:
@@ -303,11 +300,11 @@ class PyAVDecoder:
         """Return how long a picture is shown; the nominal duration if its packet does not say."""
         return self.info.frame_seconds if self._clock is None else self._clock.duration_seconds(ticks)
 
-    def _picture(self, native: av.VideoFrame) -> tuple[Picture | DevicePicture, av.VideoFrame | Copied]:
-        """Return a frame's picture, and the handle of the frame for this reader."""
+    def _picture(self, native: av.VideoFrame) -> tuple[Picture | DevicePicture, av.VideoFrame | None]:
+        """Return a frame's picture, and the frame that holds its planes; one on a device was copied and may go."""
         if self._queue is None or self._decoding is None or native.sw_format is None:
             return picture_from_av(native, left_chroma=self.info.codec not in CENTERED_CHROMA_CODECS)
-        return self._copied(native, self._queue, self._decoding), Copied(native.key_frame)
+        return self._copied(native, self._queue, self._decoding), None
 
     def _copied(self, native: av.VideoFrame, queue: Queue, decoding: DeviceDecoding) -> DevicePicture:
         if native.is_corrupt:
@@ -340,7 +337,7 @@ class PyAVDecoder:
             limits.check_streams(len(self._container.streams))
             limits.check_pixels(*self._stated_size)
             if limits.pixels and not all(self._stated_size):  # FFmpeg forgets a size that it refuses to decode
-                limits.check_pixels(*size_without_decoding(self._file, self._main.index))
+                limits.check_pixels(*size_without_decoding(self._file, self._index))
         except BaseException:
             self._container.close()
             raise

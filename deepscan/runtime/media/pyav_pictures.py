@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import av
@@ -16,10 +15,11 @@ from av.codec.hwaccel import HWAccel
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from deepscan.runtime.cuda.device import DeviceArray
+from deepscan.runtime.cuda.kernel_jobs import BLOCKS, SUM_LUMA
 from deepscan.runtime.cuda.nvdec import wait_for_default_stream
 from deepscan.runtime.media.color import BT709, declared_color
 from deepscan.runtime.media.decoder_choice import HDR_ON_CPU, DecoderLost
-from deepscan.runtime.media.device_work import luma_sums
+from deepscan.runtime.media.frame_tasks import sample_places
 from deepscan.runtime.media.frames import DevicePicture, Orientation, Picture
 
 if TYPE_CHECKING:
@@ -72,12 +72,7 @@ def picture_from_av(native: av.VideoFrame, *, left_chroma: bool) -> tuple[Pictur
 
 
 def color_from_av(native: av.VideoFrame, *, full_range: bool = False) -> Color:
-    """Return what the numbers of a decoded frame mean.
-
-    Args:
-        native: on a device or not.
-        full_range: whether its layout implies full range, whatever the frame declares.
-    """
+    """Return what the numbers of a decoded frame mean; its layout may imply full range."""
     return declared_color(
         matrix=native.colorspace,
         full_range=full_range or native.color_range == FULL_RANGE,
@@ -151,26 +146,12 @@ def _orientation_from_matrix(matrix: bytes) -> Orientation:
     return Orientation(transpose=True, flip_x=c < 0, flip_y=b < 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Copied:
-    """What remains of a decoder's frame whose planes were copied; the frame itself would keep its memory.
-
-    Attributes:
-        key_frame: it was decoded without others.
-    """
-
-    key_frame: bool
-
-
 def nvdec_acceleration(ordinal: int) -> HWAccel:
-    """Return the acceleration that makes PyAV decode on NVDEC and leave the frames on the GPU.
+    """Return the acceleration that makes PyAV decode on NVDEC of CUDA's GPU `ordinal`, and leave the frames there.
 
     FFmpeg shares the CUDA context that is current in the calling thread; with a context of its own, the second user of
     the primary context would fail. PyAV makes a decoder, and so a session, for each container; what a pool of them
     would save on short videos could not be measured.
-
-    Args:
-        ordinal: CUDA's number of the GPU.
     """
     return HWAccel(
         "cuda",
@@ -182,13 +163,9 @@ def nvdec_acceleration(ordinal: int) -> HWAccel:
 
 
 def picture_on_device(native: av.VideoFrame, *, left_chroma: bool, queue: Queue, work: DeviceWork) -> DevicePicture:
-    """Copy a decoded frame's planes within the device; the frame may be dropped once this returns.
+    """Copy a decoded frame's planes within the device, for `work` to make crops of; the frame may then be dropped.
 
-    Args:
-        native: a frame of one of the layouts `SEMI_PLANAR`, in memory that `queue` can read.
-        left_chroma: see `Picture`.
-        queue: this thread's queue.
-        work: the work that makes crops of the picture.
+    Its layout is one of `SEMI_PLANAR`, its memory such that this thread's `queue` can read it.
 
     Raises:
         DecoderLost: the frame has another layout, or is HDR.
@@ -244,3 +221,20 @@ def _copied_planes(native: av.VideoFrame, bits: int, queue: Queue) -> tuple[Devi
         DeviceArray(memory.owner, chroma_address, shape, kind, strides),
         DeviceArray(memory.owner, chroma_address + size, shape, kind, strides),
     )
+
+
+def luma_sums(queue: Queue, plane: DeviceArray) -> DeviceArray:
+    """Begin to add up samples of a luma plane, uint8 or uint16 [H, W]; see `DevicePicture.luma_sums`.
+
+    Returns:
+        uint32 [16, 16], once the queue was waited for.
+    """
+    sums = queue.empty((BLOCKS, BLOCKS), np.dtype(np.uint32))
+    job = np.zeros(1, dtype=SUM_LUMA)
+    job["width"] = job["height"] = BLOCKS
+    job["address"], (job["row"], job["step"]) = plane.address, plane.strides
+    job["sample_bytes"], job["target"] = plane.kind.itemsize, sums.address
+    height, width = plane.shape
+    job["rows"], job["columns"] = sample_places((height, width))
+    queue.run("sum_luma", job)
+    return sums

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -13,11 +13,10 @@ import av
 from av.video.reformatter import VideoReformatter
 
 from deepscan.errors import UnreadableInput, UnsupportedInput
-from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.media.ebml import has_cues
 from deepscan.runtime.media.file_bytes import FileBytes
 from deepscan.runtime.media.frame_search import frames_near, windows_near
-from deepscan.runtime.media.frames import Frame, Reader, ignore_progress
+from deepscan.runtime.media.frames import Frame, Reader
 from deepscan.runtime.media.hdr import dolby_vision_remark
 from deepscan.runtime.media.pyav_container import plain
 from deepscan.runtime.media.pyav_decoder import PyAVDecoder
@@ -46,31 +45,6 @@ FLV, FLV_HEAD = "flv", b"FLV\x01"
 BYTES_BETWEEN = 256
 
 
-def open_video(
-    path: str, *, threads: int, limits: Limits = DEFAULT_LIMITS, moved: Callable[[], None] = ignore_progress
-) -> PyAVReader:
-    """Open a video file for reading.
-
-    Only the file itself is read: FFmpeg gets an open file, no name, no protocol, and no format that refers to others.
-
-    Args:
-        path: path of a regular file; undecodable bytes of its name as Python's surrogate escapes.
-        threads: number of decoding threads.
-        limits: limits on size, pixels and streams.
-        moved: called for every packet that is read.
-
-    Raises:
-        InputError: the path is no regular file, cannot be read, holds no decodable video, or exceeds a limit.
-    """
-    file = open_regular_file(path)
-    try:
-        limits.check_file(os.fstat(file.fileno()).st_size)
-        return PyAVReader(path, file, threads=threads, limits=limits, moved=moved)
-    except BaseException:
-        file.close()
-        raise
-
-
 class PyAVReader(PyAVDecoder, Reader):
     """An open video; see `deepscan.runtime.media.frames.Reader` for the contract and `PyAVDecoder` for the arguments.
 
@@ -95,9 +69,7 @@ class PyAVReader(PyAVDecoder, Reader):
         self._measured(self._end)
 
     def frames_at(self, seconds: Sequence[float], *, tolerance_seconds: float) -> Iterator[Frame]:
-        """Yield one frame for each of the ascending times; see the contract for the tolerance.
-
-        Call it once, on a reader that has decoded nothing yet.
+        """See `Reader.frames_at`; call it once, on a reader that has decoded nothing yet.
 
         Raises:
             UnreadableInput: not a single frame can be decoded.
@@ -115,32 +87,30 @@ class PyAVReader(PyAVDecoder, Reader):
     def windows(
         self, starts: Sequence[float], frames_each: int, *, tolerance_seconds: float
     ) -> Iterator[tuple[int, Frame]]:
-        """Yield windows of consecutive frames, each frame with its window's number; see the contract.
-
-        Call it once, on a reader that has decoded nothing yet.
+        """See `Reader.windows`; call it once, on a reader that has decoded nothing yet.
 
         Raises:
             UnreadableInput: not a single frame can be decoded.
         """
         self._prepare()
-        frame_seconds = self.info.frame_seconds
         yield from windows_near(
-            self, starts, frames_each, tolerance_seconds=tolerance_seconds, frame_seconds=frame_seconds
+            self,
+            starts,
+            frames_each,
+            tolerance_seconds=tolerance_seconds,
+            frame_seconds=self.info.frame_seconds,
         )
         self._refuse_if_nothing_decoded()
 
     def duration_seconds(self) -> float:
-        """Return the length of the video: as decoded, or else by its last timestamps.
-
-        Those come from the file's index, from its end, or from demuxing all of it.
-        """
+        """See `Reader.duration_seconds`; last timestamps come from the index, from the end, or from demuxing all."""
         if self._measured_seconds is None:
             self._prepare()
             self._measured(self._survey.seconds if self._survey is not None else self._indexed_seconds())
         return self._measured_seconds or self.info.frame_seconds
 
     def shrink(self, frame: Frame, longest_side: int) -> NDArray[np.uint8]:
-        """Return the upright picture as BGR uint8 [h, w, 3], scaled down so that its longer side fits."""
+        """See `Reader.shrink`."""
         try:
             return shrunk_from_frame(self._reformatter, frame, longest_side)
         except av.FFmpegError as error:  # Damaged headers can declare unknown colors.
@@ -152,9 +122,9 @@ class PyAVReader(PyAVDecoder, Reader):
         """See `Reader.warnings`."""
         hdr = self._hdr.remark if self._hdr is not None else dolby_vision_remark(self._tag)
         found = [hdr] if hdr is not None else []
-        if self._main.others:
-            were = plural(self._main.others, "was", "were")
-            found.append(f"{counted(self._main.others, 'other video stream')} in it {were} not scanned")
+        if self._others:
+            were = plural(self._others, "was", "were")
+            found.append(f"{counted(self._others, 'other video stream')} in it {were} not scanned")
         if self._damaged:
             found.append(counted(self._damaged, "damaged packet or frame", "damaged packets or frames"))
         if self._file_end.missing_share is not None:
@@ -167,7 +137,7 @@ class PyAVReader(PyAVDecoder, Reader):
         return "; ".join(found) or None
 
     def jump(self, target: float, reached: float) -> bool:
-        """Go to the last key frame up to `target` if it comes after `reached`; tell whether it does."""
+        """See `FrameSource.jump`."""
         if self._survey is None:
             start = target - self._reordering_seconds
             return self._key_frame_before(start) > reached + self.info.frame_seconds / 2 and self._seek(start)
@@ -182,7 +152,7 @@ class PyAVReader(PyAVDecoder, Reader):
         return True
 
     def rewind(self) -> bool:
-        """Go to the start; tell whether that was possible."""
+        """See `FrameSource.rewind`."""
         return self._seek(0.0)
 
     @cached_property
@@ -215,7 +185,12 @@ class PyAVReader(PyAVDecoder, Reader):
         """Open the same file a second time, even if it has been renamed, where the system allows that."""
         path = f"/proc/self/fd/{self._file.fileno()}"
         path = path if os.path.exists(path) else self._path
-        return open_video(path, threads=1, limits=self._limits, moved=self._moved)
+        file = open_regular_file(path)
+        try:
+            return PyAVReader(path, file, threads=1, limits=self._limits, moved=self._moved)
+        except BaseException:
+            file.close()
+            raise
 
     def survey(self) -> StreamSurvey:
         """Demux the whole file; nothing else can be read from it afterwards."""
@@ -288,9 +263,12 @@ class PyAVReader(PyAVDecoder, Reader):
             return JOINED
         if self._clock is not None and self._clock.jumps:  # then the stated length means nothing
             return None
-        stated = stated_length(self._container, self._stream, self._origin)
-        frame_seconds = self.info.frame_seconds
-        return missing_part(stated, reached=reached, last_seconds=last_seconds, frame_seconds=frame_seconds)
+        return missing_part(
+            stated_length(self._container, self._stream, self._origin),
+            reached=reached,
+            last_seconds=last_seconds,
+            frame_seconds=self.info.frame_seconds,
+        )
 
     def _refuse_if_nothing_decoded(self) -> None:
         if self._decoded_count == 0:

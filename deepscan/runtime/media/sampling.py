@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice, repeat
 from typing import Final, Literal
 
+from deepscan.limits import DEFAULT_LIMITS, OPTIONS, Limits, over_limit
 from deepscan.runtime.media.frames import Frame, Reader, VideoInfo
-from deepscan.runtime.media.video_limits import LengthLimit
 
 # Files of these with a single picture are still pictures.
 STILL_CODECS: Final = frozenset(["apng", "gif", "webp", "png", "mjpeg"])
@@ -24,11 +25,11 @@ class Sampling:
         choice: `all` frames; the `first` ones; single frames at the `middles` of equal parts, or from one of the
             `ends` to the other; or `windows` of consecutive frames, one in the middle of each equal part.
         count: how many frames or windows; unused for `all`.
-        window_frames: frames of a window; unused without windows.
-        nearby: key frames that lie well may stand in for the exact frames: cheaper where a file has many.
-        detect_every: at least 1; where frames follow each other, every how many of them faces are searched for; boxes
-            between them are interpolated.
-        twice: every frame is searched in a first pass over the video, and cropped in a second.
+        window_frames: frames of a window.
+        nearby: whether key frames that lie well may stand in for the exact ones: cheaper where a file has many.
+        detect_every: where frames follow each other, every how many of them faces are searched for; boxes between them
+            are interpolated.
+        twice: whether every frame is searched in a first pass over the video, and cropped in a second.
     """
 
     choice: Choice
@@ -43,9 +44,59 @@ class Sampling:
         """Whether single frames are taken, between which nothing is known."""
         return self.choice in ("middles", "ends")
 
-    def asks_for_more_than(self, frames: int) -> bool:
-        """Tell whether more frames are asked for, if the video has them."""
-        return self.choice == "all" or self.count * max(1, self.window_frames) > frames
+    @property
+    def asked(self) -> float:
+        """How many frames are asked for, if the video has them."""
+        return math.inf if self.choice == "all" else self.count * max(1, self.window_frames)
+
+
+class LengthLimit:
+    """Holds one video to the limits of frames and seconds, whatever its header says.
+
+    Attributes:
+        truncated: what is left out, in words, or None.
+    """
+
+    def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
+        self.truncated: str | None = None
+        self._limits = limits
+        self._truncates = limits.on_limit == "truncate"
+        self._frames = 0
+
+    def check_length(self, reader: Reader) -> None:
+        """Refuse a video whose header says that it is too long, and that really is, unless videos are truncated.
+
+        Headers may speak of the sound, or of a clock that jumps. What is refused raises `OverLimit`, here and below.
+        """
+        most = self._limits.seconds
+        if most and not self._truncates and (reader.info.duration_seconds or 0.0) > most:
+            self.most_seconds(reader.duration_seconds())
+
+    def most_seconds(self, duration: float) -> float:
+        """Return how much of a video of so many seconds may be looked at."""
+        most = self._limits.seconds
+        if not most or duration <= most:
+            return duration
+        self._exceed(f"It is {duration:,.1f} seconds long", "seconds", most)
+        return most
+
+    def ends_before(self, seconds: float) -> bool:
+        """Take the next frame, which is shown at `seconds`; tell whether the video is cut before it."""
+        most_frames, most_seconds = self._limits.frames, self._limits.seconds
+        if most_seconds and seconds > most_seconds:
+            self._exceed(f"It goes on for at least {seconds:,.1f} seconds", "seconds", most_seconds)
+            return True
+        self._frames += 1
+        if most_frames and self._frames > most_frames:
+            self._exceed(f"It has {self._frames:,} or more frames to look at", "frames", most_frames)
+            return True
+        return False
+
+    def _exceed(self, what: str, name: str, most: float) -> None:
+        if not self._truncates:
+            raise over_limit(what, name, most)
+        first = f"{name[:-1]} was" if most == 1 and isinstance(most, int) else f"{most:,} {name} were"
+        self.truncated = f"only the first {first} scanned (see {OPTIONS[name]})"
 
 
 def sampled_frames(
@@ -53,11 +104,7 @@ def sampled_frames(
 ) -> Iterator[tuple[int, Frame]]:
     """Yield the frames to score in the order of time, each with the number of its window.
 
-    Args:
-        reader: the video.
-        sampling: which of its frames.
-        length: how many frames at most, and up to when; knows afterwards what was left out. By default, the usual
-            limits.
+    `length` holds the video to its limits, by default the usual ones, and knows afterwards what was left out.
 
     Raises:
         InputError: the video cannot be decoded, or is over a limit.
@@ -108,15 +155,9 @@ def _one_window(frames: Iterator[Frame]) -> Iterator[tuple[int, Frame]]:
 def shortfall(sampling: Sampling, found: int, info: VideoInfo, *, is_damaged: bool) -> str | None:
     """Return the remark that fewer frames of a video were looked at than were asked for; None if there were enough.
 
-    Args:
-        sampling: what was asked for.
-        found: how many frames there were.
-        info: of the video, with its measured length; a still picture has none, and is not asked for more than itself.
-        is_damaged: there is damage to tell of.
+    `info` has the measured length; a still picture has none, and is not asked for more than itself.
     """
-    windows = sampling.choice == "windows"
-    asked = sampling.count * (sampling.window_frames if windows else 1)
-    if sampling.choice == "all" or found >= asked or info.duration_seconds is None:
+    if sampling.choice == "all" or found >= sampling.asked or info.duration_seconds is None:
         return None
     if found == 1 and info.codec in STILL_CODECS:
         return None
@@ -127,5 +168,5 @@ def shortfall(sampling: Sampling, found: int, info: VideoInfo, *, is_damaged: bo
         cause = "the others could not be decoded"
     else:
         cause = "several of the chosen times fall on one frame"
-    parts = f" ({sampling.count} windows of {sampling.window_frames})" if windows else ""
-    return f"looked at {found} of the {asked} frames asked for{parts}: {cause}"
+    parts = f" ({sampling.count} windows of {sampling.window_frames})" if sampling.choice == "windows" else ""
+    return f"looked at {found} of the {sampling.asked} frames asked for{parts}: {cause}"

@@ -7,6 +7,7 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from itertools import pairwise
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 import av
@@ -80,10 +81,7 @@ def start_seconds(stream: VideoStream) -> float | None:
 def stated_length(container: InputContainer, stream: VideoStream, origin: float | None) -> StatedLength:
     """Return the length of the video by the header of its file.
 
-    Args:
-        container: the open file.
-        stream: its video stream.
-        origin: presentation time of the first picture, in the file's own seconds; None if unknown.
+    `origin` is the presentation time of the first picture, in the file's own seconds, if known.
     """
     name, base = container.format.name, stream.time_base
     whole = (container.duration or 0) / av.time_base
@@ -104,11 +102,8 @@ def stated_length(container: InputContainer, stream: VideoStream, origin: float 
 def missing_part(stated: StatedLength, *, reached: float, last_seconds: float, frame_seconds: float) -> str | None:
     """Return a remark on how much of a video that was read to its end could be decoded; None if all of it.
 
-    Args:
-        stated: length by the header.
-        reached: end of the last decoded frame, in seconds from the first one.
-        last_seconds: latest time of any stream, in the file's own seconds.
-        frame_seconds: distance of two frames.
+    The last decoded frame ends `reached` seconds after the first one begins; `last_seconds` is the latest time of any
+    stream, in the file's own seconds.
     """
     if stated.is_own and stated.seconds is not None:
         tolerance = max(MISSING_FRAMES_IGNORED * frame_seconds, MISSING_MOMENT_IGNORED)
@@ -143,9 +138,7 @@ def index_is_whole(container: InputContainer, stream: VideoStream, stated: State
 def index_is_in_order(stream: VideoStream, first: Packet[VideoStream]) -> bool:
     """Tell whether the positions in Matroska's index ascend with its times, and equal times hide none of it.
 
-    Args:
-        stream: the video stream, with its index read.
-        first: the first packet of the stream.
+    The index has been read; `first` is the first packet of the stream.
     """
     places = [-1 if entry.pos is None else entry.pos for entry in stream.index_entries]
     if not places or first.pos is None:
@@ -197,11 +190,10 @@ class StreamSurvey:
     Attributes:
         frame_seconds: distance of two frames, for streams without times.
         origin: time of the first picture in the file's own seconds, if known.
-        packets: number of packets.
+        packets, timed: number of packets, and of those with a time.
         end: end of the last picture, in the file's own seconds.
-        timed: number of packets with a time.
-        numbers, times: packet number and time, in the file's own seconds, of each key frame; of every second, fourth
-            and so on where there are very many.
+        keys: packet number and time, in the file's own seconds, of each key frame; of every second, fourth and so on
+            where there are very many.
     """
 
     frame_seconds: float
@@ -209,10 +201,9 @@ class StreamSurvey:
     packets: int = 0
     end: float = -math.inf
     timed: int = 0
-    numbers: list[int] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
+    keys: list[tuple[int, float]] = field(default_factory=list)
     _step: int = 1
-    _keys: int = 0
+    _keys_seen: int = 0
 
     def add(self, packet: Packet[VideoStream], duration_seconds: float) -> None:
         """Add the next packet, with corrected times."""
@@ -221,9 +212,12 @@ class StreamSurvey:
             self.timed += 1
             self.end = max(self.end, seconds + duration_seconds)
         if packet.is_keyframe and not packet.is_discard:
-            if self._keys % self._step == 0:
-                self._remember(self.packets, self.times[-1] if seconds is None and self.times else seconds or 0.0)
-            self._keys += 1
+            if self._keys_seen % self._step == 0:
+                self.keys.append((self.packets, self.keys[-1][1] if seconds is None and self.keys else seconds or 0.0))
+                if len(self.keys) > MOST_KEYS:
+                    del self.keys[1::2]
+                    self._step *= 2
+            self._keys_seen += 1
         self.packets += 1
 
     def finish(self, origin: float | None, *, jumps: bool) -> None:
@@ -249,19 +243,9 @@ class StreamSurvey:
 
         Without one, return number 0 and time -inf.
         """
-        times = self._times_from_origin()
-        place = bisect_right(times, seconds) - 1
-        return (self.numbers[place], times[place]) if place >= 0 else (0, -math.inf)
-
-    def _times_from_origin(self) -> list[float]:
         if self.counts_frames:
-            return [number * self.frame_seconds for number in self.numbers]
-        return [time - (self.origin or 0.0) for time in self.times]
-
-    def _remember(self, number: int, seconds: float) -> None:
-        self.numbers.append(number)
-        self.times.append(seconds)
-        if len(self.numbers) > MOST_KEYS:
-            del self.numbers[1::2]
-            del self.times[1::2]
-            self._step *= 2
+            known = [(number, number * self.frame_seconds) for number, _ in self.keys]
+        else:
+            known = [(number, time - (self.origin or 0.0)) for number, time in self.keys]
+        place = bisect_right(known, seconds, key=itemgetter(1)) - 1
+        return known[place] if place >= 0 else (0, -math.inf)

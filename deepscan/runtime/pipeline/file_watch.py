@@ -23,10 +23,10 @@ class ContentRead:
     Attributes:
         content: content id of the bytes that were read; None if it is unknown or was not asked for.
         changed: whether the file was written to or replaced while it was read.
-        failure: reading error of the operating system, if any.
+        failure: reading error of the operating system.
     """
 
-    content: str | None
+    content: str | None = None
     changed: bool = False
     failure: InputError | None = None
 
@@ -34,9 +34,7 @@ class ContentRead:
 class FileWatch:
     """Context manager that watches the files of one video, through descriptors of its own.
 
-    Args:
-        planned: content of the file when the scan was planned; None if the content is not asked for.
-        moved: called while a file is hashed again, which may take minutes.
+    Without a `planned` content, the content is not asked for. `moved` is called while a file is hashed again.
     """
 
     def __init__(self, planned: PlannedContent | None, moved: Callable[[], None] = ignore_progress) -> None:
@@ -65,33 +63,27 @@ class FileWatch:
         A file with the planned signature has the planned content. A file that was touched, moved or replaced before it
         was opened is hashed again. If it was written to after it was opened, the content is unknown.
         """
-        for file in self._files:
-            if file.file.failure is not None:
-                return ContentRead(None, failure=reading_failed(file.file.failure))
-        if not self._files:
-            return ContentRead(None)
         try:
-            return self._read()
+            for file in self._files:
+                if file.file.failure is not None:
+                    raise file.file.failure
+            return self._read() if self._files else ContentRead()
         except OSError as error:
-            return ContentRead(None, failure=reading_failed(error))
+            return ContentRead(failure=reading_failed(error))
         except InputError as error:
-            return ContentRead(None, failure=error)
+            return ContentRead(failure=error)
 
     def _read(self) -> ContentRead:
         first = self._files[0].found
         seen = [*(file.found for file in self._files), *(os.fstat(file.descriptor) for file in self._files)]
-        if any(_written(first, found) for found in seen):
-            return ContentRead(None, changed=True)
+        if any((found.st_size, found.st_mtime_ns) != (first.st_size, first.st_mtime_ns) for found in seen):
+            return ContentRead(changed=True)
         if self._planned is None:
-            return ContentRead(None)
+            return ContentRead()
         signature = self._planned.signature
         if all(signature_of(found) == signature for found in seen):
             return ContentRead(self._planned.content)
         content = content_of(self._files[-1].descriptor, full=self._planned.full, moved=self._moved)
         if signature_of(first) == signature and content != self._planned.content:
-            return ContentRead(None, changed=True)
+            return ContentRead(changed=True)
         return ContentRead(content)
-
-
-def _written(first: os.stat_result, found: os.stat_result) -> bool:
-    return (found.st_size, found.st_mtime_ns) != (first.st_size, first.st_mtime_ns)

@@ -29,12 +29,7 @@ if TYPE_CHECKING:
 
 
 class InferStage:
-    """Scores crops and clips with every detector; batches mix videos, scores are aggregated per video and detector.
-
-    Args:
-        detectors: backend and scoring settings of each detector, in order.
-        progress: counter of videos.
-    """
+    """Scores crops and clips with every detector; batches mix videos, scores are aggregated per video and detector."""
 
     def __init__(self, detectors: Sequence[tuple[Backend, ScoringSettings]], *, progress: Progress) -> None:
         self._detectors = detectors

@@ -43,9 +43,9 @@ class VideoDecoded:
     Attributes:
         info: properties of the video; None if no frame could be decoded.
         frames: number of frames that were sampled.
-        failure: reason why the video cannot be scanned, if any.
-        damage: remark on parts that could not be decoded, if any.
-        short: remark that fewer frames were found than asked for, if so.
+        failure: reason why the video cannot be scanned.
+        damage: remark on parts that could not be decoded.
+        short: remark that fewer frames were found than asked for.
     """
 
     job: VideoJob
@@ -81,7 +81,7 @@ class VideoScored:
 
     @property
     def nbytes(self) -> int:
-        """Estimated number of bytes that the message keeps alive."""
+        """Estimate of the memory that the message keeps alive."""
         segments = sum(len(track.timeline) for result in self.results for track in result.details)
         return RESULT_BYTES * len(self.results) + SEGMENT_BYTES * segments
 

@@ -24,13 +24,9 @@ Wait: TypeAlias = Literal["waiting", "blocked"]
 
 @dataclass(slots=True)
 class Progress:
-    """Progress of a scan.
+    """Progress of a scan: numbers of frames searched, faces found in them, and videos finished so far.
 
-    Attributes:
-        frames: number of frames searched so far.
-        faces: number of faces found so far; one face in two frames counts twice.
-        videos: number of videos finished so far.
-        moved: time of the last progress of any kind, by `time.monotonic`; it tells a slow scan from one that hangs.
+    `moved` is the time of the last progress of any kind, by `time.monotonic`; it tells a slow scan from one that hangs.
     """
 
     frames: int = 0
@@ -81,7 +77,7 @@ class PipelineObserver:
             waited: seconds that the thread waited for the input before the call.
             blocked: seconds of the call during which there was no room for the output.
             items: number of messages passed to the function.
-            subject: name of the job if the stage is a source; otherwise empty.
+            subject: name of the source's job; otherwise empty.
         """
 
     def queue_changed(self, name: str, queue: BoundedQueue[Any]) -> None:
@@ -92,10 +88,6 @@ class PipelineObserver:
 
 
 UNOBSERVED: Final = PipelineObserver()
-
-
-def _nameless(job: Any) -> str:  # noqa: ARG001
-    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +101,7 @@ class Source:
     function: Callable[[Any], Iterable[Any]]
     threads: int
     max_bytes: int
-    subject: Callable[[Any], str] = _nameless
+    subject: Callable[[Any], str] = lambda _: ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +134,7 @@ class Pipeline:
     ) -> None:
         self.source, self.stages = source, tuple(stages)
         self._jobs = iter(jobs)
-        self._jobs_lock = threading.Lock()
+        self._jobs_lock, self._lock = threading.Lock(), threading.Lock()
         self._error: BaseException | None = None
         first: BoundedQueue[Any] = BoundedQueue(max_bytes=source.max_bytes, producers=source.threads)
         self._queues = [first, *(BoundedQueue[Any](max_bytes=stage.max_bytes) for stage in stages)]
@@ -150,12 +142,10 @@ class Pipeline:
         names = [source.name, *(stage.name for stage in stages), "results"]
         self._arrows = [f"{before} -> {after}" for before, after in pairwise(names)]
         self._observer = observer
-        self._lock = threading.Lock()
         self._threads = [
-            self._thread(f"{source.name}-{number}", self._run_source, source) for number in range(source.threads)
+            *(self._thread(f"{source.name}-{number}", self._run_source, source) for number in range(source.threads)),
+            *(self._thread(stage.name, self._run_stage, stage, number) for number, stage in enumerate(stages)),
         ]
-        for number, stage in enumerate(stages):
-            self._threads.append(self._thread(stage.name, self._run_stage, stage, number))
 
     def results(self) -> Generator[Any, None, None]:
         """Start the threads, yield what the last stage yields, and stop the threads at the end, however it comes.

@@ -10,10 +10,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from deepscan.runtime.faces.cropping import crop_specs_for
-from deepscan.runtime.faces.detections import DeviceFaceDetector, FaceDetector
+from deepscan.runtime.faces.detections import FaceDetector
 from deepscan.runtime.faces.following import FaceFollower, Follower
 from deepscan.runtime.faces.tracking import LargestFace, Tracker
-from deepscan.runtime.faces.unbroken_follower import UnbrokenFollower
+from deepscan.runtime.faces.unbroken_tracks import UnbrokenFollower
 from deepscan.runtime.media.open_input import open_input
 from deepscan.runtime.pipeline.infer_stage import InferStage
 from deepscan.runtime.pipeline.pipeline import (
@@ -25,7 +25,7 @@ from deepscan.runtime.pipeline.pipeline import (
     Stage,
     StageTimes,
 )
-from deepscan.runtime.pipeline.stages import DETECTION_BATCH, DecodeStage, DeviceFaces, FacesStage
+from deepscan.runtime.pipeline.stages import DETECTION_BATCH, DecodeStage, FacesStage
 
 if TYPE_CHECKING:
     from deepscan.results import VideoResult
@@ -44,10 +44,8 @@ class Bounds:
     """Sizes of queues and batches.
 
     Attributes:
-        decoded_bytes: bytes of frames between the stages decode and faces.
-        crop_bytes: bytes of crops and clips between the stages faces and infer.
-        frames_at_once: number of messages that the stage faces takes at once.
-        crops_at_once: number of messages that the stage infer takes at once.
+        decoded_bytes, crop_bytes: bound of the queue after the stage decode, and after faces.
+        frames_at_once, crops_at_once: number of messages that the stage faces takes at once, and infer.
         detection_batch: number of pictures searched for faces together.
     """
 
@@ -67,13 +65,7 @@ ON_GPU: Final = Bounds(256 * MIB, 256 * MIB, frames_at_once=64, crops_at_once=64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoders:
-    """Decoders of one worker.
-
-    Attributes:
-        count: number of videos decoded at once.
-        threads: number of CPU threads of each decoder.
-        on_gpu: decoding on the GPU, if it is used.
-    """
+    """Decoders of one worker: how many videos at once, with how many CPU threads each, and how on a GPU if at all."""
 
     count: int
     threads: int
@@ -81,20 +73,10 @@ class Decoders:
 
 
 class PipelineScan:
-    """Scans in this process, once.
+    """Scans in this process, once; `progress` tells how far it is.
 
-    Args:
-        jobs: videos to scan. They are taken one by one, whenever a decoder is free, from several threads but never from
-            two at once.
-        settings: settings of the scan.
-        face_detector: face detector that the settings name.
-        backends: backend of each detector, in order; closed at the end.
-        decoders: decoders of the videos.
-        bounds: sizes of queues and batches.
-        observer: hooks of the pipeline.
-
-    Attributes:
-        progress: progress so far.
+    Jobs are taken one by one, whenever a decoder is free, from several threads but never from two at once. Backends are
+    those of the detectors in order, and closed at the end.
     """
 
     def __init__(
@@ -114,7 +96,7 @@ class PipelineScan:
             face_detector,
             _followers_maker(settings, self.progress.move),
             progress=self.progress,
-            device=_device_faces(face_detector, decoders.on_gpu),
+            work=decoders.on_gpu.work if decoders.on_gpu is not None else None,
             batch=bounds.detection_batch,
         )
         infer = InferStage(list(zip(backends, settings.scoring, strict=True)), progress=self.progress)
@@ -149,13 +131,6 @@ class PipelineScan:
     def stage_times(self) -> list[StageTimes]:
         """Return the times of each stage so far."""
         return self._pipeline.times()
-
-
-def _device_faces(face_detector: FaceDetector, on_gpu: DeviceDecoding | None) -> DeviceFaces | None:
-    if on_gpu is None:
-        return None
-    assert isinstance(face_detector, DeviceFaceDetector)
-    return DeviceFaces(face_detector, on_gpu.work)
 
 
 def _followers_maker(settings: ScanSettings, moved: Callable[[], None]) -> Callable[[VideoJob], list[Follower]]:

@@ -24,13 +24,9 @@ class Stopped(Exception):
 
 
 class BoundedQueue(Generic[T]):
-    """A queue between stages.
+    """A queue between stages, which ends after as many calls of `close` as it has producers.
 
-    An item larger than the bound passes when the queue is empty, so nothing blocks forever.
-
-    Args:
-        max_bytes: largest total size of the items inside; producers wait for room.
-        producers: number of threads that put items; the queue ends after as many calls of `close`.
+    Producers wait for room. An item larger than the bound passes when the queue is empty, so nothing blocks forever.
     """
 
     def __init__(self, *, max_bytes: int, producers: int = 1) -> None:
@@ -59,10 +55,7 @@ class BoundedQueue(Generic[T]):
         return time.perf_counter() - started
 
     def get(self, most: int) -> tuple[list[T], float]:
-        """Wait for an item, and take what is there.
-
-        Returns:
-            One to `most` items, or none when the queue has ended; and the seconds spent waiting.
+        """Wait for an item; return one to `most` items, none when the queue has ended, and the seconds spent waiting.
 
         Raises:
             Stopped: `stop` was called.

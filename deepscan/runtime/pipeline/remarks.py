@@ -48,14 +48,9 @@ def _were(skipped: SkipSummary) -> str:
 
 
 def too_few_sightings(sightings: int, decoded: VideoDecoded, sampling: Sampling) -> str:
-    """Return why a score rests on too few sightings for the label real or fake; empty if it does not.
+    """Return why a score rests on too few sightings of the deciding face for a label; empty if it does not.
 
     In a picture, or a video of a single frame, one sighting is enough.
-
-    Args:
-        sightings: number of frames in which the deciding face was found.
-        decoded: end of the video.
-        sampling: sampling of its frames.
     """
     if sightings >= MIN_SIGHTINGS or _single_frame(decoded, sampling):
         return ""
@@ -69,13 +64,13 @@ def _single_frame(decoded: VideoDecoded, sampling: Sampling) -> bool:
     """Tell whether the video has only one frame: more were asked for, and none was lost."""
     if decoded.frames != 1 or decoded.info is None:
         return False
-    return decoded.info.still or (decoded.damage is None and sampling.asks_for_more_than(1))
+    return decoded.info.still or (decoded.damage is None and sampling.asked > 1)
 
 
 def _advice(frames: int, sampling: Sampling) -> str:
     """Return how to have more frames searched, if that is possible."""
     if sampling.choice == "all":
         return ": use --detect-every 1" if frames >= MIN_SIGHTINGS and sampling.detect_every > 1 else ""
-    if sampling.asks_for_more_than(frames):
+    if sampling.asked > frames:
         return ""
     return f": raise {'--clips' if sampling.choice == 'windows' else '--frames'} or use --sampling full"

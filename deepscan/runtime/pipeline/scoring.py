@@ -33,11 +33,8 @@ class ScoringSettings:
     Attributes:
         model: name of the detector in results.
         spec: spec of the detector, with the label band in force.
-        aggregate: aggregation of tracks to one score.
         decisive_frames: number of frames from which on a track can decide the score.
-        sampling: sampling of the frames.
         mirror: whether a crop's logit is averaged with that of its mirror image.
-        weights_sha256, settings_sha256: hashes for the results.
     """
 
     model: str
@@ -56,8 +53,7 @@ class VideoScore:
 
     Attributes:
         score: probability of *fake*, in [0, 1].
-        tracks: number of scored tracks.
-        clips: number of scored crops or clips.
+        tracks, clips: number of scored tracks, and of scored crops or clips.
         sightings: number of frames in which the deciding face was found, counted up to `MIN_SIGHTINGS`.
         peak: most suspicious segment of the tracks that decided.
         details: tracks long enough to decide, highest score first; then the pooled ones.
@@ -127,7 +123,6 @@ class _Track:
         sightings: number of frames in which the face was found.
         latest: position of the last sighting.
         seen_at: positions of the first sightings, at most `MIN_SIGHTINGS`.
-        timeline: values over time.
     """
 
     total: float = 0.0
@@ -184,15 +179,9 @@ class ScoreAggregator:
         frames: int,
         sightings: Iterable[int],
     ) -> None:
-        """Add the logit of one crop or clip.
+        """Add the logit of one crop or clip of a track.
 
-        Args:
-            track: number of its track.
-            start_seconds: time of its first frame.
-            end_seconds: time of its last frame.
-            logit: output of the detector.
-            frames: number of frames in it.
-            sightings: positions of the frames in which the face was found, ascending.
+        `frames` is their number in it; `sightings` are the ascending positions of those in which the face was found.
         """
         value = logit if self._spec.pooling == "logit" else self._spec.calibration.score(logit)
         found = self._open.setdefault(track, _Track())
@@ -219,11 +208,9 @@ class ScoreAggregator:
 
 
 class _Tally:
-    """Score of closed tracks.
+    """Score of closed tracks; see `ScoreAggregator`.
 
-    Args:
-        score: function from a mean of logits or scores to a probability.
-        aggregate, decisive_frames: see `ScoreAggregator`.
+    `score` makes a probability of a mean of logits or scores.
     """
 
     def __init__(self, score: Callable[[float], float], aggregate: Aggregate, decisive_frames: int) -> None:

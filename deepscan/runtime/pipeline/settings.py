@@ -44,16 +44,12 @@ class ScanSettings:
     """Settings of a scan.
 
     Attributes:
-        manifests: manifests of the detectors.
-        scoring: scoring settings of the detectors, in the same order.
-        sampling: sampling of the frames.
-        face_detector: name of the face detector.
-        face_detector_identity: everything that its detections depend on.
+        manifests, scoring: manifests of the detectors, and their scoring settings in the same order.
+        face_detector_identity: everything that the detections of the face detector depend on.
         detection_side: longer side of the pictures that it searches, in pixels, at most.
         stride: number of frames between the starts of two clips, for unbroken tracks.
         largest_face: whether only the largest face of each frame counts.
         whole_pictures: whether every picture is already the crop of a face.
-        limits: limits of one input.
     """
 
     manifests: tuple[Manifest, ...]
@@ -68,12 +64,7 @@ class ScanSettings:
     limits: Limits
 
     def load_face_detector(self, device: Device) -> FaceDetector:
-        """Load the face detector.
-
-        Raises:
-            ModelError: the file of its weights cannot be read.
-            MachineError: the device cannot be used, or the package of its weights is missing.
-        """
+        """Load the face detector; see `face_detector`."""
         return face_detector(self.face_detector, device=device, as_authors=self.sampling.twice)
 
 

@@ -6,7 +6,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +13,11 @@ import numpy as np
 
 from deepscan.errors import DeepscanError, InputError, UnreachableInput, UnreadableInput
 from deepscan.limits import DEFAULT_LIMITS, Limits
-from deepscan.runtime.faces.detections import Faces
+from deepscan.runtime.faces.detections import DeviceFaceDetector, Faces
 from deepscan.runtime.media.decoder_choice import DecoderLost
 from deepscan.runtime.media.frame_tasks import FrameTask, frame_tasks
 from deepscan.runtime.media.frames import DeviceFrame, DevicePicture, ignore_progress
-from deepscan.runtime.media.sampling import sampled_frames, shortfall
-from deepscan.runtime.media.video_limits import LengthLimit
+from deepscan.runtime.media.sampling import LengthLimit, sampled_frames, shortfall
 from deepscan.runtime.pipeline.file_watch import CHANGED, FileWatch
 from deepscan.runtime.pipeline.messages import (
     Restarted,
@@ -31,7 +29,7 @@ from deepscan.runtime.pipeline.messages import (
 )
 
 if TYPE_CHECKING:
-    from deepscan.runtime.faces.detections import DeviceFaceDetector, FaceDetector, Faces
+    from deepscan.runtime.faces.detections import FaceDetector
     from deepscan.runtime.faces.following import Follower
     from deepscan.runtime.media.device_work import DeviceWork
     from deepscan.runtime.media.frame_tasks import Searchable, VideoJob
@@ -52,11 +50,11 @@ class DecodeStage:
     """Turns a job into frame tasks and the end of the video; never raises for a fault of the file.
 
     Args:
-        open_video: function that opens a file by its path.
+        open_video: function that opens a file by its path, and checks the limits of the file itself.
         sampling: sampling of the frames.
         detection_side: longer side of the pictures that are searched for faces, in pixels, at most.
         on_cpu: function that opens a file whose decoder on the GPU gave up, to begin the video again.
-        limits: limits of frames and duration; `open_video` checks the others.
+        limits: limits of frames and duration.
         moved: called for every frame.
     """
 
@@ -158,19 +156,6 @@ def _opened(open_video: OpenVideo, path: str, watch: FileWatch) -> Iterator[Read
         yield reader
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceFaces:
-    """Parts of the faces stage for frames on a device.
-
-    Attributes:
-        detector: face detector for such frames.
-        work: queue of work that makes the crops, shared with the decoding of the frames.
-    """
-
-    detector: DeviceFaceDetector
-    work: DeviceWork
-
-
 class FacesStage:
     """Turns frame tasks into crops and clips: detects in batches over all videos, then tracks and crops per video.
 
@@ -178,7 +163,7 @@ class FacesStage:
         detector: face detector.
         followers: function that creates the followers of one video, for all detectors.
         progress: counter of frames and faces.
-        device: parts for frames on a device, if there are any.
+        work: what makes the crops of frames on a device; then the face detector finds faces in such frames too.
         batch: largest number of pictures searched together.
     """
 
@@ -188,11 +173,11 @@ class FacesStage:
         followers: Callable[[VideoJob], Sequence[Follower]],
         *,
         progress: Progress,
-        device: DeviceFaces | None = None,
+        work: DeviceWork | None = None,
         batch: int = DETECTION_BATCH,
     ) -> None:
         self._detector = detector
-        self._device = device
+        self._work = work
         self._batch = batch
         self._new_followers = followers
         self._progress = progress
@@ -201,13 +186,13 @@ class FacesStage:
 
     def __call__(self, messages: Sequence[ToFaces]) -> Iterator[ToInfer]:
         """Search frames for faces, and follow the faces."""
-        if self._device is None:
+        if self._work is None:
             for found in self._followed(messages):
                 self._progress.move()
                 yield found
         else:  # crops on a device are requested one by one and made together
             made = list(self._followed(messages))
-            self._device.work.finish()
+            self._work.finish()
             yield from made
 
     def _followed(self, messages: Sequence[ToFaces]) -> Iterator[ToInfer]:
@@ -258,8 +243,8 @@ class FacesStage:
     def _faces_of(self, smalls: Sequence[Any]) -> list[Faces]:
         """Return the faces of pictures of one shape, all or none of which lie on the device."""
         if isinstance(smalls[0], DeviceFrame):
-            assert self._device is not None
-            return self._device.detector.detect_frames(smalls)
+            assert isinstance(self._detector, DeviceFaceDetector)
+            return self._detector.detect_frames(smalls)
         return self._detector.detect(np.stack(smalls))
 
 

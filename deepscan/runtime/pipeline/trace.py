@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from deepscan.errors import OutputError
 from deepscan.runtime.pipeline.pipeline import PipelineObserver, Wait
-from deepscan.runtime.system.files import refuse_unwritable
 
 if TYPE_CHECKING:
     from deepscan.runtime.pipeline.queues import BoundedQueue
@@ -45,13 +44,8 @@ class TraceWriter:
     """Writes the events of one process to a file, from any thread, with a bounded buffer.
 
     Times are `time.perf_counter()`, which on Linux is the same clock in all processes. A full disk, or a file that is
-    too large, ends the trace but not the scan; see `problem`.
-
-    Args:
-        path: path of the file; only an older trace is replaced.
-        pid: process ID, or any other number that is unique among the writers of a trace.
-        name: name of the process in viewers.
-        most_bytes: largest size of the file.
+    larger than `most_bytes`, ends the trace but not the scan; see `problem`. Only an older trace is replaced. `pid` is
+    unique among the writers of a trace; `name` is that of the process in viewers.
 
     Raises:
         OutputError: the file cannot be written, or exists and is not a trace.
@@ -84,14 +78,9 @@ class TraceWriter:
         return number
 
     def took(self, name: str, category: str, started: float, seconds: float, **details: Value) -> None:
-        """Write an event of the calling thread that took time.
+        """Write an event of the calling thread that began at `started`, a time of `time.perf_counter()`.
 
-        Args:
-            name: name of the event.
-            category: category by which viewers can select events.
-            started: `time.perf_counter()` at the beginning.
-            seconds: duration.
-            details: details that viewers show; undecodable bytes in text are replaced.
+        Viewers can select events by their category, and show the details; undecodable bytes in text are replaced.
         """
         args = {key: _text(value) if isinstance(value, str) else value for key, value in details.items()}
         times = {"ts": _microseconds(started), "dur": _microseconds(seconds)}
@@ -144,11 +133,7 @@ class TraceWriter:
 
 
 def joined(parts: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str]) -> None:
-    """Join the traces of several processes, and delete these; missing parts are ignored.
-
-    Args:
-        parts: paths of files that closed or killed `TraceWriter`s have written.
-        path: path of the joined trace, which must not be one of the parts; only an older trace is replaced.
+    """Join the traces that closed or killed `TraceWriter`s have written, and delete them; missing parts are ignored.
 
     Raises:
         OutputError: the file cannot be written, or exists and is not a trace; the parts are kept.
@@ -175,11 +160,7 @@ def joined(parts: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str]
 
 
 class PipelineTrace(PipelineObserver):
-    """Writes the events of a pipeline's threads.
-
-    Args:
-        writer: writer of this process; the caller closes it.
-    """
+    """Writes the events of a pipeline's threads; the caller closes the writer."""
 
     def __init__(self, writer: TraceWriter) -> None:
         self._writer = writer
@@ -194,11 +175,10 @@ class PipelineTrace(PipelineObserver):
     def called(self, name: str, started: float, *, waited: float, blocked: float, items: int, subject: str) -> None:
         """See `PipelineObserver.called`."""
         elapsed = time.perf_counter() - started
-        details: dict[str, str | float] = {"items": items, "busy_ms": round(1000 * (elapsed - blocked), 3)}
-        details |= {"waiting_ms": round(1000 * waited, 3), "blocked_ms": round(1000 * blocked, 3)}
-        if subject:
-            details["path"] = subject
-        self._writer.took(name, "busy", started, elapsed, **details)
+        spent = {"busy_ms": elapsed - blocked, "waiting_ms": waited, "blocked_ms": blocked}
+        details = {name: round(1000 * seconds, 3) for name, seconds in spent.items()}
+        path = {"path": subject} if subject else {}
+        self._writer.took(name, "busy", started, elapsed, items=items, **details, **path)
 
     def queue_changed(self, name: str, queue: BoundedQueue[Any]) -> None:
         """Write the size of a queue, at most every `COUNTER_SECONDS`."""
@@ -217,31 +197,15 @@ class PipelineTrace(PipelineObserver):
 
 
 class Trace:
-    """Trace of a scan, of which each process writes a part.
-
-    Args:
-        path: path of the file.
-    """
+    """Trace of a scan in one file, of which each process writes a part beside it."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = os.fspath(path)
         self._parts: list[str] = []
 
     def check(self) -> None:
-        """Create the file, so that errors are found before the scan.
-
-        Raises:
-            OutputError: the file cannot be written, or exists and is not a trace.
-        """
+        """Create the file, so that errors are found before the scan; see `TraceWriter`."""
         TraceWriter(self._path, pid=os.getpid(), name="deepscan").close()
-
-    def check_only(self) -> None:
-        """Check like `check`, but without writing anything.
-
-        Raises:
-            OutputError: the file cannot be written, or exists and is not a trace.
-        """
-        refuse_unwritable(self._path, begins=HEAD, kind="trace")
 
     def part(self) -> str:
         """Return the path of the part of one more process."""

@@ -74,7 +74,7 @@ class Entry(msgspec.Struct, frozen=True):
     Attributes:
         place: place of the line.
         path: path of the file as given to the scan.
-        content: content id of the scanned file, see `content_id`; None if it could not be read.
+        content: content id of the scanned file, see `content_of`; None if it could not be read.
         detector: detector, weights and settings of the result.
         computation: backend and precision of the result.
         status: status of the result.

@@ -22,7 +22,7 @@ from deepscan.runtime.media.decoder_choice import (
     resolve_decoder,
 )
 from deepscan.runtime.media.device_work import DeviceWork
-from deepscan.runtime.media.pyav_container import main_video_stream, open_container, stream_facts
+from deepscan.runtime.media.pyav_container import open_container, stream_facts
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES, quadrants, write_video
 from tests.runtime.cuda.host_device import HostDevice
 
@@ -205,7 +205,7 @@ def test_a_file_of_odd_height_goes_to_the_cpu(codec: str, tmp_path: Path) -> Non
 
 def facts_of(path: Path) -> StreamFacts:
     with path.open("rb") as file, open_container(file) as container:
-        return stream_facts(main_video_stream(container))
+        return stream_facts(container.streams.video[0])
 
 
 def test_videos_are_counted_from_many_threads() -> None:

@@ -22,9 +22,9 @@ from deepscan.runtime.faces.frame_inputs import INPUTS_KEPT, FrameInputs
 from deepscan.runtime.faces.yunet import YuNet, aligned
 from deepscan.runtime.media.device_work import DeviceWork
 from deepscan.runtime.media.frames import DeviceFrame, Frame
-from deepscan.runtime.media.pyav_reader import PyAVReader, open_video
+from deepscan.runtime.media.pyav_reader import PyAVReader
 from deepscan.runtime.system.machine import Device as DeviceName
-from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES
+from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES, open_video
 from tests.runtime.cuda.device_frames import DEVICES, device_frame, downloaded, frame_on_device
 from tests.runtime.cuda.host_device import HostDevice
 from tests.runtime.faces.test_yunet import overlap

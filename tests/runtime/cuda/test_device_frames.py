@@ -21,10 +21,10 @@ from deepscan.runtime.media.device_work import DeviceWork
 from deepscan.runtime.media.frames import DevicePicture, Frame, Picture, host_picture
 from deepscan.runtime.media.open_input import open_input
 from deepscan.runtime.media.picture_reader import PictureReader
-from deepscan.runtime.media.pyav_pictures import Copied, picture_on_device
-from deepscan.runtime.media.pyav_reader import PyAVReader, open_video
+from deepscan.runtime.media.pyav_pictures import picture_on_device
+from deepscan.runtime.media.pyav_reader import PyAVReader
 from deepscan.runtime.system.regular_files import open_regular_file
-from tests.footage import ASTRONAUT, PHONE, SWAPPED, counting, noise, quadrants, write_video
+from tests.footage import ASTRONAUT, PHONE, SWAPPED, counting, noise, open_video, quadrants, write_video
 from tests.runtime.cuda.device_frames import device_picture, high_bits, turned_video
 from tests.runtime.cuda.host_device import HostDevice
 from tests.runtime.stills import encoded, photo
@@ -49,13 +49,13 @@ class SoftwareNvdec(PyAVReader):
         decoding.counts.count(Choice("nvdec", "its stand-in"))
         self._queue = decoding.queue()
 
-    def _picture(self, native: av.VideoFrame) -> tuple[Picture | DevicePicture, av.VideoFrame | Copied]:
+    def _picture(self, native: av.VideoFrame) -> tuple[Picture | DevicePicture, av.VideoFrame | None]:
         if self._queue is None or self._decoding is None:
             return super()._picture(native)
         semi_planar = as_nvdec(native)
         picture = self._copied(semi_planar, self._queue, self._decoding)
         scribble(semi_planar)
-        return picture, Copied(native.key_frame)
+        return picture, None
 
 
 def as_nvdec(native: av.VideoFrame) -> av.VideoFrame:
@@ -89,7 +89,7 @@ def assert_same_frame(device: Frame, cpu: Frame) -> None:
     assert device.picture.bit_depth == (8 if cpu.picture.bit_depth == 8 else 16)
     assert device.picture.color == cpu.picture.color
     assert device.picture.left_chroma == cpu.picture.left_chroma
-    assert device.native.key_frame == cpu.native.key_frame
+    assert device.key_frame == cpu.key_frame
     for plane, expected in zip(device_picture(device).planes, host_picture(cpu).planes, strict=True):
         np.testing.assert_array_equal(on_host(plane), high_bits(expected, cpu.picture.bit_depth))
 

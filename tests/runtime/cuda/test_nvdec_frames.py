@@ -16,8 +16,7 @@ from deepscan.runtime.media.decoder_choice import DecoderCounts, DeviceDecoding
 from deepscan.runtime.media.device_work import DeviceWork
 from deepscan.runtime.media.frames import DevicePicture, host_picture
 from deepscan.runtime.media.open_input import open_input
-from deepscan.runtime.media.pyav_reader import open_video
-from tests.footage import ASTRONAUT, PHONE, quadrants, write_video
+from tests.footage import ASTRONAUT, PHONE, open_video, quadrants, write_video
 from tests.runtime.cuda.device_frames import high_bits, turned_video
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def compare_on_gpu(path: Path) -> None:
             assert isinstance(there.picture, DevicePicture), decoding.counts.cpu
             assert (there.pts_seconds, there.geometry) == (here.pts_seconds, here.geometry)
             assert there.picture.color == here.picture.color
-            assert there.native.key_frame == here.native.key_frame
+            assert there.key_frame == here.key_frame
             for plane, expected in zip(there.picture.planes, host_picture(here).planes, strict=True):
                 np.testing.assert_array_equal(downloaded(plane, queue), high_bits(expected, here.picture.bit_depth))
     assert (decoding.counts.nvdec, decoding.counts.cpu) == (1, {})

@@ -17,13 +17,11 @@ from PIL import Image
 from deepscan.models import caddm, deepfakebench
 from deepscan.models.ftcn import TARGET as VIDEO_TARGET
 from deepscan.runtime.cuda.pixels import host_array
-from deepscan.runtime.faces.aligned_crops import face_region
-from deepscan.runtime.faces.alignment import clip_similarity, enlarged_box, similarity, target_landmarks
+from deepscan.runtime.faces.alignment import clip_similarity, enlarged_box, face_region, similarity, target_landmarks
 from deepscan.runtime.media.color import BT709, IDENTITY, Color
 from deepscan.runtime.media.frames import Box, Frame, Geometry, Orientation, Picture
-from deepscan.runtime.media.pyav_reader import open_video
 from deepscan.spec import Landmarks
-from tests.footage import ACCURATE, portrait, write_video
+from tests.footage import ACCURATE, open_video, portrait, write_video
 from tests.runtime.host_crops import aligned_clip, similarity_crop
 
 WIDTH, HEIGHT = 321, 181  # odd, so that planes of chroma are rounded up

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from deepscan.models.lite import LITE
 from deepscan.models.registry import BUILTIN, find_detector
 from deepscan.runtime.cuda.pixels import host_array
-from deepscan.runtime.faces.aligned_crops import FaceRegion, face_region
+from deepscan.runtime.faces.alignment import FaceRegion, face_region
 from deepscan.runtime.faces.cropping import CropSpec, FaceInput, crop_specs_for, piece_of
 from deepscan.runtime.faces.detections import Detection, Faces
 from deepscan.runtime.faces.face_selection import SkipSummary

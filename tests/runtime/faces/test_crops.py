@@ -16,9 +16,8 @@ from PIL import Image
 from deepscan.runtime.faces.crops import crop_square
 from deepscan.runtime.media.color import BT709, Color
 from deepscan.runtime.media.frames import Box, Frame, Geometry, Orientation, Picture
-from deepscan.runtime.media.pyav_reader import open_video
 from deepscan.spec import SquareCrop
-from tests.footage import ACCURATE, portrait, write_video
+from tests.footage import ACCURATE, open_video, portrait, write_video
 from tests.runtime.host_crops import crop_rgb
 
 FULL = Color(BT709, full_range=True)

@@ -16,7 +16,7 @@ from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
 from deepscan.runtime.faces.face_selection import SkipSummary
 from deepscan.runtime.faces.following import FaceFollower
 from deepscan.runtime.faces.tracking import LargestFace, Tracker
-from deepscan.runtime.faces.unbroken_follower import UnbrokenFollower
+from deepscan.runtime.faces.unbroken_tracks import UnbrokenFollower
 from deepscan.runtime.faces.yunet import YuNet
 from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
 from deepscan.runtime.media.open_input import open_input

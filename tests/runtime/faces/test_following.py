@@ -21,8 +21,7 @@ from deepscan.runtime.faces.tracking import Tracker
 from deepscan.runtime.faces.yunet import YuNet
 from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
 from deepscan.runtime.media.frames import Frame
-from deepscan.runtime.media.pyav_reader import open_video
-from tests.footage import ASTRONAUT, TWO_FACES
+from tests.footage import ASTRONAUT, TWO_FACES, open_video
 from tests.runtime.host_crops import crop_rgb
 from tests.runtime.scenes import EXACT_CROP, faces_at, lite_square, look_at, ramp_frame
 

@@ -11,8 +11,14 @@ from numpy.typing import NDArray
 
 from deepscan.models import caddm, deepfakebench
 from deepscan.models.ftcn import TARGET as VIDEO_TARGET
-from deepscan.runtime.faces.aligned_crops import face_region
-from deepscan.runtime.faces.alignment import clip_similarity, enlarged_box, moved, similarity, target_landmarks
+from deepscan.runtime.faces.alignment import (
+    clip_similarity,
+    enlarged_box,
+    face_region,
+    moved,
+    similarity,
+    target_landmarks,
+)
 from deepscan.runtime.faces.clips import paper_windows
 from deepscan.runtime.faces.detections import Faces
 from deepscan.runtime.faces.unbroken_tracks import unbroken_tracks

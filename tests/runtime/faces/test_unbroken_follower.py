@@ -14,14 +14,13 @@ from hypothesis import strategies as st
 
 from deepscan.models.registry import find_detector
 from deepscan.runtime.cuda.pixels import host_array
-from deepscan.runtime.faces.aligned_crops import FaceRegion, face_region
+from deepscan.runtime.faces.alignment import FaceRegion, face_region
 from deepscan.runtime.faces.clips import paper_windows
 from deepscan.runtime.faces.cropping import CropSpec, FaceInput, crop_specs_for
 from deepscan.runtime.faces.detections import Faces
 from deepscan.runtime.faces.face_selection import SkipSummary
 from deepscan.runtime.faces.following import TracksEnded
-from deepscan.runtime.faces.unbroken_follower import UnbrokenFollower
-from deepscan.runtime.faces.unbroken_tracks import unbroken_tracks
+from deepscan.runtime.faces.unbroken_tracks import UnbrokenFollower, unbroken_tracks
 from deepscan.runtime.media.color import BT709, Color
 from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
 from deepscan.runtime.media.frames import Frame, Geometry, Picture

@@ -188,7 +188,7 @@ def test_a_batch_is_decoded_bit_for_bit_as_each_picture_would_be(
     maps["bbox_8"][0, 0] = 80  # beyond what float32 holds, once it is a size
     maps["cls_8"][0, 0] = maps["obj_8"][0, 0] = 1
     with np.errstate(over="ignore"):
-        found = decoded_faces(maps, columns, score_threshold=score_threshold, nms_threshold=NMS_THRESHOLD)
+        found = decoded_faces(maps, columns, score_threshold=score_threshold)
         assert len(found) == count
         for number, faces in enumerate(found):
             alone = {name: values[number] for name, values in maps.items()}

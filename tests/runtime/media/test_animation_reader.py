@@ -15,12 +15,10 @@ from PIL import Image, ImageSequence
 
 from deepscan.errors import OverLimit, UnreadableInput
 from deepscan.limits import Limits
-from deepscan.runtime.media.animation_reader import is_animated_webp, open_animation
 from deepscan.runtime.media.frames import Frame, Reader
 from deepscan.runtime.media.open_input import open_input
-from deepscan.runtime.media.picture_reader import PictureReader
-from deepscan.runtime.media.sampling import Sampling, sampled_frames
-from deepscan.runtime.media.video_limits import LengthLimit
+from deepscan.runtime.media.picture_reader import PictureReader, is_animated_webp, open_animation
+from deepscan.runtime.media.sampling import LengthLimit, Sampling, sampled_frames
 from tests.footage import counting, flat, number_of
 from tests.runtime.stills import EXIF_ORIENTATION, Pixels, encoded, photo, upright_rgb
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from deepscan.runtime.media.color import BT601, BT709, IDENTITY, LUMA_WEIGHTS, Color, declared_color
-from deepscan.runtime.media.pyav_reader import open_video
-from tests.footage import portrait, write_video
+from tests.footage import open_video, portrait, write_video
 from tests.runtime.host_crops import crop_rgb
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)

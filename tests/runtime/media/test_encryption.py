@@ -11,8 +11,7 @@ import pytest
 
 from deepscan.errors import UnsupportedInput
 from deepscan.runtime.media.encryption import refuse_encrypted
-from deepscan.runtime.media.pyav_reader import open_video
-from tests.footage import counting, write_video
+from tests.footage import counting, open_video, write_video
 
 COUNT = 30
 KEY = {

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from deepscan.runtime.media.file_end import file_end
-from deepscan.runtime.media.pyav_reader import open_video
-from tests.footage import noise, write_video
+from tests.footage import noise, open_video, write_video
 
 COUNT = 50
 FASTSTART = {"movflags": "faststart"}

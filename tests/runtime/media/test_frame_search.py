@@ -28,9 +28,7 @@ class SyntheticVideo:
         while self.place < len(self.times):
             number = self.place
             self.place += 1
-            yield SimpleNamespace(
-                pts_seconds=self.times[number], native=SimpleNamespace(key_frame=number % self.group == 0)
-            )
+            yield SimpleNamespace(pts_seconds=self.times[number], key_frame=number % self.group == 0)
 
     def jump(self, target: float, reached: float) -> bool:
         keys = [n for n in range(0, len(self.times), self.group) if self.times[n] <= target]

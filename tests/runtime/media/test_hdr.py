@@ -16,9 +16,8 @@ from deepscan.runtime.faces.yunet import YuNet
 from deepscan.runtime.media.color import BT709, declared_color
 from deepscan.runtime.media.hdr import BT2020, Curve, Hdr, declared_hdr
 from deepscan.runtime.media.open_input import open_input
-from deepscan.runtime.media.pyav_container import open_container, stream_facts, video_for_threads
-from deepscan.runtime.media.pyav_reader import open_video
-from tests.footage import portrait, write_video
+from deepscan.runtime.media.pyav_container import open_container, stream_facts
+from tests.footage import open_video, portrait, write_video
 from tests.hdr_footage import TRANSFERS, hdr_codes, write_hdr
 from tests.heif_files import coded, heif_file, nclx
 from tests.runtime.host_crops import crop_rgb
@@ -117,7 +116,7 @@ def test_a_gpu_is_told_that_a_video_is_hdr(tmp_path: Path) -> None:
     for curve, declared in (("PQ", None), ("HLG", None), ("PQ", (14, 9, 9))):
         path = write_hdr(tmp_path / "hdr.mp4", [portrait(*SIZE)], curve, declared=declared)
         with open(path, "rb") as file, open_container(file) as container:
-            assert stream_facts(video_for_threads(container, 1)).hdr == (declared is None)
+            assert stream_facts(container.streams.video[0]).hdr == (declared is None)
 
 
 @pytest.mark.parametrize("kind", [b"hvc1", b"av01"])

@@ -10,8 +10,7 @@ import av
 import pytest
 from av.stream import Disposition
 
-from deepscan.runtime.media.pyav_reader import open_video
-from tests.footage import counting, flat, write_video
+from tests.footage import counting, flat, open_video, write_video
 
 COUNT = 30
 

@@ -18,8 +18,7 @@ import pytest
 from av.stream import Disposition
 
 from deepscan.errors import InputError, UnreadableInput, UnsupportedInput
-from deepscan.runtime.media.pyav_reader import open_video
-from tests.footage import flat, noise, quadrants, write_video
+from tests.footage import flat, noise, open_video, quadrants, write_video
 
 COUNT = 60
 FASTSTART = {"movflags": "faststart"}

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepscan.runtime.media.pyav_reader import open_video
-from tests.footage import QUADRANTS, quadrants, write_video
+from tests.footage import QUADRANTS, open_video, quadrants, write_video
 from tests.runtime.patches import seen_in_crops, seen_in_shrink
 
 ONE_FRAME = Fraction(1, 25)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from deepscan.runtime.media.frames import Frame, host_picture
-from deepscan.runtime.media.pyav_reader import PyAVReader, open_video
-from tests.footage import QUADRANTS, flat, quadrants, write_video
+from deepscan.runtime.media.pyav_reader import PyAVReader
+from tests.footage import QUADRANTS, flat, open_video, quadrants, write_video
 from tests.runtime.patches import seen_in_crops, seen_in_shrink
 
 ONE_FRAME = Fraction(1, 25)

@@ -10,8 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from deepscan.runtime.media.frames import Frame
-from deepscan.runtime.media.pyav_reader import open_video
-from tests.footage import counting, noise, number_of, quadrants, write_video
+from tests.footage import counting, noise, number_of, open_video, quadrants, write_video
 
 COUNT = 50
 HALF_FRAME = 0.02
@@ -103,7 +102,7 @@ def test_a_key_frame_within_the_tolerance_stands_in(counted: Path) -> None:
     wanted = [0.5, 1.0, 1.5]
     found = found_at(counted, wanted, tolerance=0.48)
     assert len(found) == 3
-    assert all(frame.native.key_frame for frame, _ in found)
+    assert all(frame.key_frame for frame, _ in found)
     assert all(frame.pts_seconds >= target - 0.48 - 1e-6 for (frame, _), target in zip(found, wanted, strict=True))
 
 

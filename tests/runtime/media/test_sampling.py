@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from deepscan.runtime.media.color import BT709, Color
 from deepscan.runtime.media.frame_tasks import FrameTask
 from deepscan.runtime.media.frames import Frame, Geometry, Picture
-from deepscan.runtime.media.pyav_reader import open_video
 from deepscan.runtime.media.sampling import Choice, Sampling, sampled_frames
-from tests.footage import counting, number_of, write_video
+from tests.footage import counting, number_of, open_video, write_video
 from tests.runtime.scenes import tasks_of
 
 DARK, LIGHT = 40, 200
@@ -183,7 +182,7 @@ def test_nearby_takes_one_frame_of_about_each_part_and_prefers_key_frames(video:
     with open_video(str(video), threads=1) as reader:
         found = [frame for _, frame in sampled_frames(reader, Sampling("middles", count=count, nearby=True))]
     assert len(found) == count
-    assert any(frame.native.key_frame for frame in found)
+    assert any(frame.key_frame for frame in found)
     for number, frame in enumerate(found):
         middle = part * (number + 0.5)
         assert middle - part - 1 <= frame.pts_seconds * 25 <= middle + 1

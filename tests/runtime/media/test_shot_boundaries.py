@@ -11,10 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from deepscan.runtime.media.color import BT709, Color
+from deepscan.runtime.media.frame_tasks import is_shot_boundary, luma_signature
 from deepscan.runtime.media.frames import Picture
-from deepscan.runtime.media.pyav_reader import open_video
-from deepscan.runtime.media.shot_boundaries import is_shot_boundary, luma_signature
-from tests.footage import NO_FACE, TWO_FACES, flat, portrait, write_video
+from tests.footage import NO_FACE, TWO_FACES, flat, open_video, portrait, write_video
 
 
 def picture_of(luma: NDArray[Any], bit_depth: int = 8) -> Picture:

@@ -14,11 +14,10 @@ import pytest
 
 from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.media.open_input import open_input
-from deepscan.runtime.media.pyav_reader import open_video
 from deepscan.runtime.media.sampling import Sampling, sampled_frames
 from deepscan.runtime.pipeline.messages import VideoDecoded
 from deepscan.runtime.pipeline.stages import DecodeStage
-from tests.footage import counting, flat, write_video
+from tests.footage import counting, flat, open_video, write_video
 from tests.runtime.scenes import tasks_of
 
 COUNT, SECONDS = 50, 2.0

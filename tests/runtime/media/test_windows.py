@@ -13,9 +13,9 @@ import pytest
 from deepscan.errors import UnreadableInput
 from deepscan.runtime.media.frame_tasks import FrameTask
 from deepscan.runtime.media.frames import Frame
-from deepscan.runtime.media.pyav_reader import PyAVReader, open_video
+from deepscan.runtime.media.pyav_reader import PyAVReader
 from deepscan.runtime.media.sampling import Sampling, sampled_frames
-from tests.footage import counting, noise, number_of, write_video
+from tests.footage import counting, noise, number_of, open_video, write_video
 from tests.runtime.scenes import tasks_of
 
 COUNT = 50
@@ -153,7 +153,7 @@ def test_a_key_frame_within_the_tolerance_begins_a_window(video: Path, tolerance
         assert start - tolerance - 1e-3 <= times[run[0]] <= start + 0.5 / RATE
         begins = next(frame for which, frame, _ in found if which == window)
         if times[run[0]] < start - 0.5 / RATE:
-            assert begins.native.key_frame
+            assert begins.key_frame
 
 
 def test_a_window_begins_at_the_key_frame_before_its_time(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from deepscan.errors import UnreachableInput, UnreadableInput
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
-from deepscan.runtime.media.content import content_id, content_ids
+from deepscan.runtime.media.content import planned_content, planned_contents
 from deepscan.runtime.media.file_bytes import FileBytes, masked
 from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.media.open_input import open_input
@@ -38,7 +38,7 @@ def video(tmp_path: Path) -> Path:
 
 def planned(path: Path, *, full: bool = False) -> VideoJob:
     job = VideoJob(0, str(path))
-    job.planned = content_ids([str(path)], full=full, threads=1).planned(0)
+    job.planned = planned_contents([str(path)], full=full, threads=1)[0]
     return job
 
 
@@ -94,7 +94,7 @@ def test_what_was_planned_was_read(video: Path, full: bool) -> None:
     job = planned(video, full=full)
     end = decoded(job)
     assert (end.failure, end.damage) == (None, None)
-    assert job.content == content_id(str(video), full=full)
+    assert job.content == planned_content(str(video), full=full).content
 
 
 def test_nobody_asks_and_nobody_is_told(video: Path) -> None:
@@ -106,11 +106,11 @@ def test_nobody_asks_and_nobody_is_told(video: Path) -> None:
 @pytest.mark.parametrize("change", [grow, edit, replace, touch, protect])
 def test_what_changed_before_its_turn_is_known_by_what_it_holds_then(video: Path, change: Change) -> None:
     job = planned(video)
-    before = content_id(str(video), full=False)
+    before = planned_content(str(video), full=False).content
     change(video)
     end = decoded(job)
     assert (end.failure, end.damage) == (None, None)
-    assert job.content == content_id(str(video), full=False)
+    assert job.content == planned_content(str(video), full=False).content
     assert (job.content == before) == (change in (touch, protect))
 
 
@@ -124,7 +124,7 @@ def test_looking_at_a_large_file_anew_is_movement(tmp_path: Path) -> None:
         partial(open_input, threads=1), FULL, detection_side=DETECTION_SIDE, moved=lambda: moves.append(1)
     )
     *_, before_the_end, _ = ((message, len(moves)) for message in stage(job))
-    assert job.content == content_id(str(path), full=True)
+    assert job.content == planned_content(str(path), full=True).content
     assert len(moves) - before_the_end[1] >= 6
 
 
@@ -146,7 +146,7 @@ def test_what_is_edited_while_it_is_read_is_noticed_by_its_content(video: Path) 
 @pytest.mark.parametrize("change", [move, Path.unlink, protect, replace])
 def test_a_name_that_leads_elsewhere_meanwhile_makes_no_difference(video: Path, change: Change) -> None:
     job = planned(video)
-    before = content_id(str(video), full=False)
+    before = planned_content(str(video), full=False).content
     end = decoded(job, during=change)
     assert (end.failure, end.damage, job.content) == (None, None, before)
 
@@ -156,7 +156,7 @@ def test_a_video_that_is_read_twice_must_be_the_same_both_times(
     video: Path, change: Change | None, content: str | None
 ) -> None:
     job = planned(video)
-    before = content_id(str(video), full=False)
+    before = planned_content(str(video), full=False).content
     end = decoded(job, during=change, sampling=TWICE)
     assert job.content == (before if content else None)
     assert end.damage == (None if content else CHANGED)
@@ -184,7 +184,7 @@ def test_damage_is_a_fact_about_the_content(video: Path) -> None:
     end = decoded(job)
     assert isinstance(end.failure, UnreadableInput)
     assert not isinstance(end.failure, UnreachableInput)
-    assert job.content == content_id(str(video), full=False)
+    assert job.content == planned_content(str(video), full=False).content
 
 
 def test_what_could_not_be_read_when_the_scan_was_planned_is_known_once_it_can_be(video: Path) -> None:
@@ -192,7 +192,7 @@ def test_what_could_not_be_read_when_the_scan_was_planned_is_known_once_it_can_b
     job = planned(video)
     shutil.move(video.with_name("away.mp4"), video)
     assert decoded(job).failure is None
-    assert job.content == content_id(str(video), full=False)
+    assert job.content == planned_content(str(video), full=False).content
 
 
 def failing_from(offset: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,12 +16,11 @@ from deepscan.runtime.faces.cropping import FaceInput
 from deepscan.runtime.faces.face_selection import SkipSummary
 from deepscan.runtime.faces.following import TracksEnded
 from deepscan.runtime.media.frame_tasks import VideoJob
-from deepscan.runtime.media.pyav_reader import open_video
 from deepscan.runtime.pipeline.infer_stage import InferStage
 from deepscan.runtime.pipeline.messages import Restarted, ToInfer, VideoDecoded, VideoFollowed
 from deepscan.runtime.pipeline.pipeline import Progress
 from deepscan.runtime.pipeline.scoring import ScoringSettings
-from tests.footage import ASTRONAUT, SWAPPED, TWO_FACES
+from tests.footage import ASTRONAUT, SWAPPED, TWO_FACES, open_video
 from tests.runtime.host_crops import crop_rgb
 from tests.runtime.pipeline.infer_parts import (
     INFO,

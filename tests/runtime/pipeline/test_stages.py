@@ -24,12 +24,22 @@ from deepscan.runtime.faces.following import FaceFollower
 from deepscan.runtime.faces.tracking import Tracker
 from deepscan.runtime.faces.yunet import YuNet
 from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
-from deepscan.runtime.media.pyav_reader import open_video
 from deepscan.runtime.media.sampling import Sampling
 from deepscan.runtime.pipeline.messages import SecondPass, ToFaces, ToInfer, VideoDecoded, VideoFollowed
 from deepscan.runtime.pipeline.pipeline import Progress
 from deepscan.runtime.pipeline.stages import DecodeStage, FacesStage
-from tests.footage import ASTRONAUT, EXAMPLES, NO_FACE, PHONE, SWAPPED, TWO_FACES, flat, portrait, write_video
+from tests.footage import (
+    ASTRONAUT,
+    EXAMPLES,
+    NO_FACE,
+    PHONE,
+    SWAPPED,
+    TWO_FACES,
+    flat,
+    open_video,
+    portrait,
+    write_video,
+)
 
 OPEN = partial(open_video, threads=1)
 QUICK = Sampling("middles", count=3, nearby=True)

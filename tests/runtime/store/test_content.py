@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepscan.errors import InputError, UnreadableInput, UnsupportedInput
-from deepscan.runtime.media.content import SAMPLE_BYTES, content_id, content_ids
+from deepscan.runtime.media.content import SAMPLE_BYTES, PlannedContent, content_id, planned_content, planned_contents
 from deepscan.runtime.system.regular_files import open_regular_file
 from tests.runtime.watchdog import deepscan_threads
 
@@ -127,15 +127,14 @@ def test_a_pipe_that_takes_a_files_place_while_it_is_opened_is_not_waited_for(
         open_regular_file(str(path))
 
 
-def test_problems_are_kept_for_each_file_and_progress_is_told(tmp_path: Path) -> None:
+def test_files_that_cannot_be_read_have_no_id_and_progress_is_told(tmp_path: Path) -> None:
     names = [str(tmp_path / f"{number}") for number in range(20)]
     for number in range(0, 20, 2):
         Path(names[number]).write_bytes(b"x" * (number + 1))
     seen: list[int] = []
-    found = content_ids(names, full=False, threads=3, progress=seen.append)
-    assert found.ids == tuple(content_id(n, full=False) if i % 2 == 0 else None for i, n in enumerate(names))
-    assert found.problems.keys() == set(range(1, 20, 2))
-    assert all(isinstance(problem, UnreadableInput) for problem in found.problems.values())
+    found = planned_contents(names, full=False, threads=3, progress=seen.append)
+    for number, (name, content) in enumerate(zip(names, found, strict=True)):
+        assert content == (planned_content(name, full=False) if number % 2 == 0 else PlannedContent(None, None, False))
     assert seen == list(range(1, 21))
 
 
@@ -149,7 +148,7 @@ def test_an_interrupt_ends_the_reading_without_reading_on(tmp_path: Path) -> Non
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        content_ids([str(small), str(huge), *[str(huge)] * 5], full=True, threads=2, progress=interrupt)
+        planned_contents([str(small), str(huge), *[str(huge)] * 5], full=True, threads=2, progress=interrupt)
     assert not deepscan_threads()
 
 

@@ -14,7 +14,7 @@ from msgspec import structs
 from deepscan.errors import MachineError, ModelError, UnreadableInput
 from deepscan.options import ScanOptions
 from deepscan.results import VideoResult
-from deepscan.runtime.media.content import content_ids
+from deepscan.runtime.media.content import planned_content
 from deepscan.runtime.workers.plan import WorkerPlan
 from deepscan.runtime.workers.protocol import Failed, Finished, Job, LogLine
 from deepscan.runtime.workers.supervisor import KnownFailure, Supervisor
@@ -302,12 +302,12 @@ def test_shares_and_counts_follow_the_heartbeats() -> None:
 def test_a_crash_is_about_what_was_planned_only_if_the_file_is_still_that(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(NO_FACE.read_bytes())
-    contents = content_ids([str(path)], full=False, threads=1)
-    for change, content in (("", contents.ids[0]), ("written", None), ("gone", None)):
+    planned = planned_content(str(path), full=False)
+    for change, content in (("", planned.content), ("written", None), ("gone", None)):
         if change == "written":
             path.write_bytes(b"other")
         elif change == "gone":
             path.unlink()
-        job = Job(0, str(path).encode(), contents.planned(0))
+        job = Job(0, str(path).encode(), planned)
         (row,) = results_of(supervised([job], [ONE], Scripted(dies={0: 2})))
         assert (row.status, row.content) == ("crashed", content)
