@@ -115,7 +115,7 @@ def _onnxruntime() -> Finding:
 def _gpu() -> list[Finding]:
     from deepscan.runtime.backends.sessions import PROVIDERS, available_providers
     from deepscan.runtime.media.pyav_container import has_nvdec
-    from deepscan.runtime.system.machine import NVDEC_LIBRARY, has_library, installed_version, nvidia_gpus
+    from deepscan.runtime.system.machine import NVDEC_LIBRARY, has_library, installed_version, mps_runs, nvidia_gpus
 
     gpus = nvidia_gpus()
     if not gpus:
@@ -138,6 +138,12 @@ def _gpu() -> list[Finding]:
             nvdec and compiler,
             f"{' and '.join(DEVICE_FRAMES)}: {'installed' if compiler else 'not both are installed'}",
             "" if compiler else install_extra("cuda"),
+        ),
+        Finding(
+            "MPS",
+            mps := mps_runs(),
+            "runs: processes on one GPU compute side by side" if mps else "processes on one GPU compute by turns",
+            "" if mps else "nvidia-cuda-mps-control -d",
         ),
     ]
 

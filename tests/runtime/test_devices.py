@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import re
+import socket
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deepscan.errors import MachineError, UsageError
+from deepscan.installing import gpu_runtime
+from deepscan.runtime.backends import devices
 from deepscan.runtime.backends.devices import Devices, parse_gpus, resolve_devices, visible_gpu
-from deepscan.runtime.system.machine import nvidia_gpus
+from deepscan.runtime.system.machine import Gpu, mps_runs, nvidia_gpus
 
 
 @pytest.mark.parametrize(
@@ -62,6 +68,28 @@ def test_the_cpu_is_always_there() -> None:
 def test_a_gpu_that_is_not_there_is_an_error_of_the_machine(device: str) -> None:
     with pytest.raises(MachineError, match="run `deepscan doctor`"):
         resolve_devices(device)
+
+
+def test_without_onnx_runtime_for_cuda_the_commands_that_install_it_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "nvidia_gpus", lambda: [Gpu("any", 1 << 34)])
+    monkeypatch.setattr(devices, "onnxruntime_has_cuda", lambda: False)
+    assert resolve_devices("auto") == Devices("cpu")
+    with pytest.raises(
+        MachineError, match=f"finds the faces whatever the backend.*: run `{re.escape(gpu_runtime())}`, or"
+    ):
+        resolve_devices("cuda")
+
+
+def test_a_socket_that_listens_is_a_service_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+    assert not mps_runs()
+    for kind in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET):
+        with socket.socket(socket.AF_UNIX, kind) as listening:
+            listening.bind(str(tmp_path / "control"))
+            listening.listen()
+            assert mps_runs()
+        assert not mps_runs()  # a daemon that ended leaves its socket
+        (tmp_path / "control").unlink()
 
 
 @pytest.mark.gpu

@@ -83,6 +83,17 @@ def size_for(count: int, sizes: tuple[int, ...]) -> int:
     return fitting[0]
 
 
+def padded_count(count: int) -> int:
+    """Return the number of pictures that a batch is filled up to on a GPU: the next power of four.
+
+    Every size and shape that a library meets for the first time costs it a search for its fastest algorithms.
+    """
+    size = 1
+    while size < count:
+        size *= 4
+    return size
+
+
 def fill(pixels: NDArray[np.uint8], batch: Items, size: int) -> None:
     """Put a batch into the first `size` places of an input in the host's memory, and black into those that are left.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from deepscan.errors import MachineError, UsageError
+from deepscan.installing import gpu_runtime
 from deepscan.runtime.system.machine import Device, DeviceChoice, nvidia_gpus
 
 
@@ -58,13 +59,20 @@ def resolve_device(choice: DeviceChoice) -> Device:
     """
     if choice == "cpu":
         return "cpu"
-    built = onnxruntime_has_cuda()
-    if built and nvidia_gpus():
+    gpus, built = nvidia_gpus(), onnxruntime_has_cuda()
+    if gpus and built:
         return "cuda"
     if choice == "auto":
         return "cpu"
-    lacking = "no NVIDIA GPU is visible to the CUDA driver" if built else "this ONNX Runtime was built without CUDA"
-    raise MachineError(f"--device cuda cannot be used ({lacking}): run `deepscan doctor`, or use --device cpu.")
+    if not gpus:
+        raise MachineError(
+            "--device cuda cannot be used (no NVIDIA GPU is visible to the CUDA driver): run `deepscan doctor`, or use "
+            "--device cpu."
+        )
+    raise MachineError(
+        "--device cuda needs ONNX Runtime with CUDA, which finds the faces whatever the --backend, and this one was "
+        f"built without: run `{gpu_runtime()}`, or use --device cpu."
+    )
 
 
 def onnxruntime_has_cuda() -> bool:

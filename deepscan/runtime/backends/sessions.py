@@ -16,6 +16,7 @@ LOADED_BEFORE = "onnxruntime" in sys.modules
 import onnxruntime  # noqa: E402
 
 from deepscan.errors import DeviceMemoryError, MachineError, ModelError  # noqa: E402
+from deepscan.runtime.backends.batching import padded_count  # noqa: E402
 from deepscan.runtime.cuda.nvidia_libraries import load_nvidia_libraries  # noqa: E402
 
 if LOADED_BEFORE:
@@ -61,8 +62,8 @@ class Session:
             device: where it must run; anything else is an error, never a silent fallback.
             threads: of one run, on a CPU.
             axes: sizes of free axes, by their names in the model, where they never change.
-            many_shapes: on CUDA, cuDNN's heuristics choose its algorithms. Otherwise each new shape of the input begins
-                with measurements, which take longer but find faster ones.
+            many_shapes: whether inputs come in many shapes. Then, on CUDA, cuDNN's heuristics choose its algorithms
+                instead of measurements, which each new shape would begin with; and `run` fills batches up to few sizes.
             tensorrt: on CUDA, settings of ONNX Runtime's TensorRT provider, which then runs what it can.
 
         Raises:
@@ -93,8 +94,8 @@ class Session:
         if device == "cuda":
             load_nvidia_libraries()
             onnxruntime.preload_dlls()
-        self._device = device
-        self._source = source
+        self._device, self._source = device, source
+        self._fills_up = many_shapes and device == "cuda"
         try:
             # Without `enable_fallback` = 0 its Python side would, after a failure, print a line and go on on the CPU.
             self._session = onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
@@ -114,15 +115,20 @@ class Session:
             )
 
     def run(self, outputs: Sequence[str] | None, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """Run the model; `outputs` None gives all, in the model's order.
+        """Run the model on a batch; `outputs` None gives all, in the model's order.
 
         Raises:
             DeviceMemoryError: the device has no memory left.
             MachineError: ONNX Runtime fails.
         """
         with _translated_errors(self._source):
-            results: list[NDArray[Any]] = self._session.run(outputs, dict(feeds))
-        return results
+            if not self._fills_up:
+                results: list[NDArray[Any]] = self._session.run(outputs, dict(feeds))
+                return results
+            (count,) = {len(feed) for feed in feeds.values()}
+            missing = padded_count(count) - count
+            filled = {name: np.concatenate([feed, np.repeat(feed[-1:], missing, 0)]) for name, feed in feeds.items()}
+            return [values[:count] for values in self._session.run(outputs, filled)]
 
     def bound(
         self, feed: str, shape: tuple[int, ...], kind: type[np.generic], outputs: Sequence[str] | None = None

@@ -8,12 +8,13 @@ was compiled under one number is compiled again under another; so it is set befo
 from __future__ import annotations
 
 import gc
+import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from deepscan.runtime.backends.batch_input import batch_input_on_cuda
 from deepscan.runtime.backends.batching import batch_sizes, fill, size_for
 from deepscan.runtime.backends.contract import finite, refuse_unless_possible
 from deepscan.runtime.cuda.pixels import host_array
+from deepscan.runtime.system.files import PRIVATE, data_folder
 from deepscan.runtime.system.machine import nvidia_gpus
 
 if TYPE_CHECKING:
@@ -71,16 +73,16 @@ class TorchBackend:
             self.max_batch = 1
             self._execution = SingleExecution(graph, threads=threads)
         else:
-            self.max_batch = most_on_cuda(artifact, memory_bytes=nvidia_gpus()[0].memory_bytes)
-            self._execution = CompiledExecution(
+            compiled = CompiledExecution(
                 graph,
                 device=device,
                 half=precision == "fp16",
                 item_shape=manifest.spec.item_shape,
-                most=self.max_batch,
+                most=most_on_cuda(artifact, memory_bytes=nvidia_gpus()[0].memory_bytes),
                 threads=threads,
                 batch_input=batch_input_on_cuda(manifest.spec.item_shape),
             )
+            self._execution, self.max_batch = compiled, compiled.sizes[-1]
 
     @staticmethod
     def precisions(manifest: Manifest, device: Device) -> tuple[Arithmetic, ...]:
@@ -140,10 +142,14 @@ class SingleExecution:
 class CompiledExecution:
     """Runs a module as `torch.compile` makes it, in batches of a few sizes.
 
-    For each size kernels of fixed shapes are made when it is first needed, which takes a while; shapes that stay free
-    would spare that, but not let cuDNN choose by measurement. A batch is filled up to the next size. Sizes grow by
-    factors of four, because where batches are small the GPU is not what is waited for. CUDA graphs (the mode
-    `reduce-overhead`) are left out: torch ties them to a thread, and detectors are loaded in another than they run in.
+    For each size kernels of fixed shapes are made on loading, which takes a while; shapes that stay free would spare
+    that, but not let cuDNN choose by measurement. The first worker of a scan is ready before others start, and these
+    find what it compiled in the data folder. A batch is filled up to the next size. Sizes grow by factors of four,
+    because where batches are small the GPU is not what is waited for. CUDA graphs (the mode `reduce-overhead`) are left
+    out: torch ties them to a thread, and detectors are loaded in another than they run in.
+
+    On a GPU it runs on a stream of its own: FFmpeg copies pictures on the default stream, which waits for all others
+    that do not say that they need no such wait.
 
     Args:
         graph: the module, in evaluation mode; is moved to the device.
@@ -153,6 +159,9 @@ class CompiledExecution:
         most: the largest batch.
         threads: of one run, on the processor.
         batch_input: fills the input where it lies on the device; without one, torch copies batches of the host itself.
+
+    Attributes:
+        sizes: sizes of batches that the GPU's memory is large enough for, ascending.
 
     Raises:
         MachineError: the module cannot be compiled here, or the GPU's memory is too small.
@@ -176,19 +185,35 @@ class CompiledExecution:
         self._threads = threads
         self._device = device
         self._half = half
-        self._sizes = batch_sizes(most)[::-2][::-1]
+        self.sizes = batch_sizes(most)[::-2][::-1]
+        self._stream: Any = torch.cuda.Stream() if device == "cuda" else None  # type: ignore[no-untyped-call]
         self._batch_input = batch_input
-        shape = (self._sizes[-1], *item_shape)
+        shape = (self.sizes[-1], *item_shape)
         if batch_input is None:
             # Page-locked, so that the GPU fetches it without another copy.
             self._pixels = torch.zeros(shape, dtype=torch.uint8, pin_memory=device == "cuda")
         else:
             with torch.inference_mode():  # for torch's compiler, another kind of tensor than one made outside
                 self._pixels = torch.empty(shape, dtype=torch.uint8, device=device)
-        with warnings.catch_warnings(), _translated_errors():
+        cache = data_folder() / "torch"
+        cache.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
+        with warnings.catch_warnings(), self._on_stream(), _translated_errors():
             warnings.simplefilter("ignore")  # torch's compiler warns of torch's own past, and advises TF32
             self._compiled: Graph = torch.compile(_channels_last(graph.to(device)), dynamic=False, fullgraph=True)
-            self(np.zeros((1, *item_shape), dtype=np.uint8))
+            for number, size in enumerate(self.sizes):
+                try:
+                    self(np.zeros((size, *item_shape), dtype=np.uint8))
+                except DeviceMemoryError:
+                    if not number:
+                        raise
+                    self.sizes = self.sizes[:number]
+                    break
+
+    def _on_stream(self) -> AbstractContextManager[object]:
+        import torch
+
+        return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
 
     def __call__(self, batch: Items) -> NDArray[np.float32]:
         """Return the logits, float32 [N], of a batch of N items.
@@ -202,15 +227,15 @@ class CompiledExecution:
         # All detectors share the code of one wrapper, of which each size of each is another compilation. Each thread
         # has its own limit.
         torch._dynamo.config.recompile_limit = COMPILATIONS
-        size = size_for(len(batch), self._sizes)
+        size = size_for(len(batch), self.sizes)
         if self._batch_input is None:
             fill(self._pixels.numpy(), batch, size)
         else:
             self._batch_input.fill(self._pixels.data_ptr(), batch)
         halves = torch.autocast(self._device, dtype=torch.float16, enabled=self._half)
-        with torch.inference_mode(), halves, _translated_errors():
+        with torch.inference_mode(), halves, self._on_stream(), _translated_errors():
             pixels = self._pixels[:size].to(self._device, non_blocking=True)
-            # Copying back waits for all that was asked of the GPU, so the pixels may be overwritten afterwards.
+            # Copying back waits for all that was begun on the stream, so the pixels may be overwritten afterwards.
             values: NDArray[np.float32] = self._compiled(pixels)[0][: len(batch)].float().cpu().numpy()
         return values
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from deepscan.runtime.backends.batching import padded_count
 from deepscan.runtime.cuda.device import DeviceArray, packed_strides
 from deepscan.runtime.faces.crops import plane_boxes
 
@@ -26,9 +27,8 @@ INPUTS_KEPT: Final = 16
 class FrameInputs:
     """Runs a network on batches of frames, with one input for each size of a batch and shape of its frames.
 
-    Sizes are powers of two: for each new one ONNX Runtime first tries out how cuDNN computes it fastest. The session
-    takes float32 [N, 3, height, width], B, G and R from 0 to 255, on the device that holds the frames. `aligned`
-    returns the side of the input for pictures of some side; what is behind them is zero.
+    The session takes float32 [N, 3, height, width], B, G and R from 0 to 255, on the device that holds the frames.
+    `aligned` returns the side of the input for pictures of some side; what is behind them is zero.
     """
 
     def __init__(self, session: Session, feed: str, aligned: Callable[[int], int]) -> None:
@@ -44,7 +44,7 @@ class FrameInputs:
             All outputs, in the host's memory; the next call may overwrite them.
         """
         height, width, _ = frames[0].shape
-        size = 1 << (len(frames) - 1).bit_length()
+        size = padded_count(len(frames))
         padded = (size, CHANNELS, self._aligned(height), self._aligned(width))
         shape = (len(frames), CHANNELS, height, width)
         work = frames[0].picture.work

@@ -61,7 +61,7 @@ class RetinaFace:
         # Imported here, as `identity` does not need ONNX Runtime.
         from deepscan.runtime.backends.sessions import Session
 
-        self._session = Session(model, source=source, device=device, threads=threads)
+        self._session = Session(model, source=source, device=device, threads=threads, many_shapes=True)
         if list(self._session.inputs()) != [INPUT_NAME] or self._session.output_names() != list(OUTPUT_NAMES):
             raise ModelError(f"{source} is not a graph of RetinaFace: add the weights of retinaface again.")
         self._score_threshold = score_threshold

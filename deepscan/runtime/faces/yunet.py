@@ -57,7 +57,7 @@ class YuNet:
         from deepscan.runtime.backends.sessions import Session
         from deepscan.runtime.faces.frame_inputs import FrameInputs
 
-        self._session = Session(_dynamic_model(), source=MODEL_FILE, device=device, threads=threads)
+        self._session = Session(_dynamic_model(), source=MODEL_FILE, device=device, threads=threads, many_shapes=True)
         self._frame_inputs = FrameInputs(self._session, INPUT_NAME, aligned)
         self._score_threshold = score_threshold
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import platform
+import socket
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -70,6 +72,17 @@ def nvidia_gpus() -> list[Gpu]:
         driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
         gpus.append(Gpu(name.value.decode(errors="replace"), memory.value))
     return gpus
+
+
+def mps_runs() -> bool:
+    """Tell whether CUDA's Multi-Process Service runs: its daemon listens where CUDA looks for it."""
+    folder = os.environ.get("CUDA_MPS_PIPE_DIRECTORY") or "/tmp/nvidia-mps"
+    with socket.socket(socket.AF_UNIX) as asking:
+        try:
+            asking.connect(f"{folder}/control")
+        except OSError as error:
+            return error.errno == errno.EPROTOTYPE  # it listens for another kind of connection
+    return True
 
 
 def has_library(name: str) -> bool:

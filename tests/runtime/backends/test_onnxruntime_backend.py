@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -84,6 +86,33 @@ def test_a_provider_that_computes_nothing_is_noticed(monkeypatch: pytest.MonkeyP
 def test_what_onnx_runtime_raises_while_it_runs_is_one_sentence(session: Session) -> None:
     with pytest.raises(MachineError, match=r"^ONNX Runtime failed to run small\.onnx \(.*\): use another backend\.$"):
         session.run(["logit"], {"clips": np.zeros((1, 7, 32, 32, 3), dtype=np.uint8)})
+
+
+@pytest.mark.parametrize(("many_shapes", "ran"), [(True, [1, 4, 4, 4, 16]), (False, [1, 2, 3, 4, 5])])
+def test_on_cuda_batches_of_many_shapes_are_filled_up(
+    many_shapes: bool, ran: list[int], session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PROVIDERS, "cuda", PROVIDERS["cpu"])  # no GPU is needed to see what it is given
+    model = small_clip_artifact().model
+    on_cuda = Session(model, source="small.onnx", device="cuda", threads=1, many_shapes=many_shapes)
+    sizes: list[int] = []
+    monkeypatch.setattr(on_cuda, "_session", Recording(on_cuda._session, sizes))
+    items = clips(5)
+    alone = session.run(["logit"], {"clips": items})[0]
+    for count in range(1, 6):
+        assert np.array_equal(on_cuda.run(["logit"], {"clips": items[:count]})[0], alone[:count])
+    assert sizes == ran
+
+
+class Recording:
+    """A session of ONNX Runtime that records the sizes of batches."""
+
+    def __init__(self, session: Any, sizes: list[int]) -> None:
+        self._session, self._sizes = session, sizes
+
+    def run(self, outputs: list[str], feeds: dict[str, NDArray[np.uint8]]) -> Any:
+        self._sizes += [len(feed) for feed in feeds.values()]
+        return self._session.run(outputs, feeds)
 
 
 def test_an_axis_that_always_has_one_size_is_fixed() -> None:

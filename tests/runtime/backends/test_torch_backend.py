@@ -230,11 +230,22 @@ def test_it_takes_as_many_threads_as_it_is_told_whichever_thread_calls() -> None
 @pytest.mark.slow  # compiles
 def test_compiled_batches_of_any_size_give_what_each_item_gives() -> None:
     compiled = CompiledExecution(Bright(), device="cpu", item_shape=(8, 8, 3), most=8, threads=3)
-    for count in (8, 1, 3, 2, 7):
-        batch = pictures(count)
-        assert compiled(batch) == pytest.approx(batch.mean((1, 2, 3)), rel=1e-6)
-    with torch.compiler.set_stance("fail_on_recompile"):
+    with torch.compiler.set_stance("fail_on_recompile"):  # all was compiled on loading
+        for count in (8, 1, 3, 2, 7):
+            batch = pictures(count)
+            assert compiled(batch) == pytest.approx(batch.mean((1, 2, 3)), rel=1e-6)
         assert in_a_thread_with_other_settings(compiled) == [3]
+
+
+def test_sizes_that_the_memory_is_too_small_for_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Large(Bright):
+        def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            if len(pixels) > 4:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return super().forward(pixels)
+
+    monkeypatch.setattr(torch, "compile", lambda graph, **_: graph)
+    assert CompiledExecution(Large(), device="cpu", item_shape=(8, 8, 3), most=64, threads=1).sizes == (1, 4)
 
 
 @pytest.mark.slow  # compiles
