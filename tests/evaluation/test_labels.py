@@ -157,6 +157,7 @@ def test_clusters_are_groups_or_contents_or_paths() -> None:
     assert [each.cluster for each in match_labels(results, truth).labeled] == ["g", "fast:1:b", "c"]
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_rows_are_matched_by_their_ends(tmp_path: Path) -> None:
     lines = (f"{number % 9}/{number}.mp4,{'fake' if number % 2 else 'real'}" for number in range(100_000))
     truth = read_truth(csv_file(tmp_path, "\n".join(["path,label", *lines])))

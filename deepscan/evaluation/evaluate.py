@@ -1,0 +1,308 @@
+"""`evaluate`: figures with intervals from the results of a scan and the labels of its videos."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Final
+
+import numpy as np
+
+from deepscan.errors import UsageError
+from deepscan.evaluation.bootstrap import RESAMPLES, SMALL, Clusters, clusters_of, interval, resamples
+from deepscan.evaluation.factors import parts_of
+from deepscan.evaluation.figures import DetectorFigures, Difference, Evaluation, Figure, Figures, Part, WorstError
+from deepscan.evaluation.labels import LabeledResult, match_labels, read_truth
+from deepscan.evaluation.metrics import CALLED, NAMES, PLACE, Booleans, Floats, Integers, Sample
+from deepscan.evaluation.truth import Truth
+from deepscan.results import VideoResult
+from deepscan.runtime.store.stored_results import jsonl_path, stored_results
+from deepscan.wording import counted, plural
+
+WORST: Final = 20
+MACRO: Final = ("dataset", "method")
+UNBOUNDED: Final = frozenset({"log_loss"})
+
+
+def evaluate(
+    results: str | os.PathLike[str] | Iterable[VideoResult],
+    labels: str | os.PathLike[str] | Truth,
+    *,
+    split: str | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Evaluation:
+    """Return how often the detectors of a scan are wrong.
+
+    Args:
+        results: path of the JSONL that a scan has written, or of the output beside it; or results of `scan`.
+        labels: CSV file with `path,label[,method,dataset,group,split]`, folder with the layout of a known data set, or
+            labels from `read_truth`.
+        split: only videos of this split.
+        resamples: number of resamples of the bootstrap.
+        seed: seed of the bootstrap.
+
+    Raises:
+        UsageError: results or labels cannot be read, contradict each other, or have nothing in common.
+    """
+    notes: list[str] = []
+    if isinstance(results, (str, os.PathLike)):
+        stored = stored_results(jsonl_path(os.fspath(results)))
+        rows: Sequence[VideoResult] = [row for row, _ in stored.rows]
+        if stored.damaged:
+            notes.append(f"{counted(stored.damaged, 'damaged line')} of {stored.path} left out.")
+    else:
+        rows = list({(row.model, row.path): row for row in results}.values())
+    if not rows:
+        raise UsageError("There are no results to evaluate: scan at least one video.")
+    truth = labels if isinstance(labels, Truth) else read_truth(labels)
+    match = match_labels(rows, truth, split=split)
+    by_detector: dict[str, list[LabeledResult]] = {}
+    for each in match.labeled:
+        by_detector.setdefault(each.result.model, []).append(each)
+    detectors, differences = _Bootstrap(by_detector, resamples, seed).run()
+    notes += match.notes
+    return Evaluation(
+        labels=f"{truth.source} ({truth.layout})",
+        detectors=detectors,
+        differences=differences,
+        notes=tuple(notes),
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+@dataclass(slots=True)
+class _Columns:
+    """The results of one detector as arrays, [N], in the order of the results."""
+
+    labeled: Sequence[LabeledResult]
+    videos: Integers
+    fake: Booleans
+    score: Floats
+    called: Integers
+
+    @classmethod
+    def of(cls, labeled: Sequence[LabeledResult], numbers: dict[str, int]) -> _Columns:
+        return cls(
+            labeled,
+            np.array([numbers[each.result.path] for each in labeled]),
+            np.array([each.truth.label == "fake" for each in labeled]),
+            np.array([_score(each.result) for each in labeled]),
+            np.array([CALLED.index(each.result.label or "uncertain") for each in labeled]),
+        )
+
+
+@dataclass(slots=True)
+class _Draws:
+    """A sample with its figures, those of all resamples, and the groups they rest on."""
+
+    sample: Sample
+    value: Floats
+    drawn: list[Floats]
+    groups: int
+
+    def figure(self, name: str) -> Figure:
+        """Return one figure with its interval."""
+        drawn = np.concatenate(self.drawn)[:, PLACE[name]]
+        return _figure(name, float(self.value[PLACE[name]]), drawn, self.groups, self.sample.undefined(name))
+
+    def figures(self) -> dict[str, Figure]:
+        """Return all figures by name."""
+        return {name: self.figure(name) for name in NAMES}
+
+
+class _Bootstrap:
+    """Samples of all detectors and parts, which get the same resamples.
+
+    Args:
+        by_detector: results with labels, by the name of the detector.
+        count, seed: of the resamples.
+    """
+
+    def __init__(self, by_detector: dict[str, list[LabeledResult]], count: int, seed: int) -> None:
+        videos = {each.result.path: each for labeled in by_detector.values() for each in labeled}
+        numbers = {path: number for number, path in enumerate(videos)}
+        fake = np.array([each.truth.label == "fake" for each in videos.values()])
+        self._clusters: Clusters = clusters_of([each.cluster for each in videos.values()], fake)
+        self._columns = {name: _Columns.of(labeled, numbers) for name, labeled in by_detector.items()}
+        self._videos, self._count, self._seed = len(videos), count, seed
+        self._draws: list[_Draws] = []
+
+    def run(self) -> tuple[tuple[DetectorFigures, ...], tuple[Difference, ...]]:
+        """Return the figures of each detector and the differences of each pair."""
+        prepared = {name: self._prepare(columns) for name, columns in self._columns.items()}
+        pairs = {pair: self._pair(*pair) for pair in combinations(self._columns, 2)}
+        for weights in resamples(self._clusters, self._count, self._seed):
+            for draws in self._draws:
+                draws.drawn.append(draws.sample.figures(weights))
+        detectors = tuple(self._detector(name, parts) for name, parts in prepared.items())
+        return detectors, tuple(_difference(*pair, *both) for pair, both in pairs.items())
+
+    def _draw(self, columns: _Columns, chosen: Integers) -> _Draws:
+        units = self._clusters.of_video[columns.videos[chosen]]
+        sample = Sample(columns.fake[chosen], columns.score[chosen], columns.called[chosen], units)
+        value = sample.figures(np.ones((1, self._clusters.count)))[0]
+        draws = _Draws(sample, value, [], self._clusters.smaller_class(columns.videos[chosen], columns.fake[chosen]))
+        self._draws.append(draws)
+        return draws
+
+    def _prepare(self, columns: _Columns) -> list[_Prepared]:
+        everything = ("", "", "", list(range(len(columns.fake))))
+        prepared = []
+        for factor, value, against, numbers in [everything, *parts_of(columns.labeled)]:
+            chosen = np.array(numbers, dtype=np.int64)
+            scored = chosen[~np.isnan(columns.score[chosen])]
+            left_out = self._draw(columns, scored)
+            as_errors = left_out if len(scored) == len(chosen) else self._draw(columns, chosen)
+            prepared.append(_Prepared(factor, value, against, chosen, scored, left_out, as_errors))
+        return prepared
+
+    def _pair(self, first: str, second: str) -> tuple[_Draws, _Draws]:
+        """Return the samples of the videos that both detectors have scored."""
+        one, other = self._columns[first], self._columns[second]
+        both = np.intersect1d(one.videos[~np.isnan(one.score)], other.videos[~np.isnan(other.score)])
+        return tuple(self._draw(each, np.flatnonzero(np.isin(each.videos, both))) for each in (one, other))  # type: ignore[return-value]
+
+    def _detector(self, name: str, prepared: list[_Prepared]) -> DetectorFigures:
+        columns = self._columns[name]
+        overall, *parts = prepared
+        results = [each.result for each in columns.labeled]
+        weights, settings = ({getattr(row, f"{kind}_sha256") for row in results} for kind in ("weights", "settings"))
+        return DetectorFigures(
+            detector=name,
+            weights_sha256=tuple(sorted(weights)),
+            settings_sha256=tuple(sorted(settings)),
+            overall=self._figures(columns, overall),
+            parts=tuple(
+                Part(factor=part.factor, value=part.value, against=part.against, figures=self._figures(columns, part))
+                for part in parts
+            ),
+            macro={
+                factor: _macro([part.left_out for part in parts if part.factor == factor], overall.left_out.groups)
+                for factor in MACRO
+                if any(part.factor == factor for part in parts)
+            },
+            worst_fakes=_worst(columns, kind=True),
+            worst_genuine=_worst(columns, kind=False),
+            unscored=dict(Counter(row.status for row in results if math.isnan(_score(row)))),
+            notes=tuple(_notes(results, self._videos - len(results), len(weights), len(settings))),
+        )
+
+    def _figures(self, columns: _Columns, part: _Prepared) -> Figures:
+        fake, scored = columns.fake[part.chosen], columns.fake[part.scored]
+        units = self._clusters.of_video[columns.videos[part.scored]]
+        groups = [len(np.unique(units[scored == kind])) for kind in (True, False)]
+        small = [
+            counted(count, f"group of {kind} videos", f"groups of {kind} videos")
+            for count, kind in zip(groups, ("forged", "genuine"), strict=True)
+            if 0 < count < SMALL
+        ]
+        left_out = part.left_out.figures()
+        return Figures(
+            fakes=int(fake.sum()),
+            genuine=int((~fake).sum()),
+            scored_fakes=int(scored.sum()),
+            scored_genuine=int((~scored).sum()),
+            fake_groups=groups[0],
+            genuine_groups=groups[1],
+            figures=left_out,
+            as_errors=left_out if part.as_errors is part.left_out else part.as_errors.figures(),
+            caution=f"This is a small sample, with only {' and '.join(small)}: its intervals are rough."
+            if small
+            else "",
+        )
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """A part of the videos of a detector: which they are, which of them are scored, and the two samples."""
+
+    factor: str
+    value: str
+    against: str
+    chosen: Integers
+    scored: Integers
+    left_out: _Draws
+    as_errors: _Draws
+
+
+def _figure(name: str, value: float, drawn: Floats, groups: int, reason: str) -> Figure:
+    if math.isnan(value):
+        return Figure(reason=reason or "it is not defined for these videos")
+    ends = interval(drawn, groups, share=name not in UNBOUNDED, biased=value if name == "ece" else None)
+    if ends is None:
+        return Figure(value=value, reason="there are too few groups for an interval")
+    return Figure(value=value, low=ends[0], high=ends[1])
+
+
+def _macro(parts: Sequence[_Draws], groups: int) -> dict[str, Figure]:
+    """Return the means over those parts in which a figure exists."""
+    found = {}
+    for name, place in PLACE.items():
+        known = [part for part in parts if not math.isnan(part.value[place])]
+        if not known:
+            found[name] = Figure(reason="it exists in none of the parts")
+            continue
+        value = float(np.mean([part.value[place] for part in known]))
+        drawn = np.mean([np.concatenate(part.drawn)[:, place] for part in known], axis=0)
+        found[name] = _figure(name, value, drawn, groups, "")
+    return found
+
+
+def _difference(first: str, second: str, one: _Draws, other: _Draws) -> Difference:
+    drawn = np.concatenate(one.drawn) - np.concatenate(other.drawn)
+    figures = {}
+    for name, place in PLACE.items():
+        value = float(one.value[place] - other.value[place])
+        if math.isnan(value):
+            figures[name] = Figure(reason=one.sample.undefined(name))
+        elif (ends := interval(drawn[:, place], one.groups, share=False)) is None:
+            figures[name] = Figure(value=value, reason="there are too few groups for an interval")
+        else:
+            figures[name] = Figure(value=value, low=ends[0], high=ends[1])
+    return Difference(first=first, second=second, fakes=one.sample.fakes, genuine=one.sample.genuine, figures=figures)
+
+
+def _score(result: VideoResult) -> float:
+    """Return the score, or NaN if there is none or it is no probability."""
+    known = result.status == "scored" and result.score is not None and 0.0 <= result.score <= 1.0
+    return float(result.score or 0.0) if known else math.nan
+
+
+def _worst(columns: _Columns, *, kind: bool) -> tuple[WorstError, ...]:
+    numbers = np.flatnonzero((columns.fake == kind) & ~np.isnan(columns.score)).tolist()
+    numbers.sort(key=lambda number: columns.score[number] * (1 if kind else -1))
+    found = []
+    for each in (columns.labeled[number] for number in numbers[:WORST]):
+        peak = each.result.peak
+        found.append(
+            WorstError(
+                path=each.result.path,
+                score=_score(each.result),
+                label=each.result.label,
+                method=each.truth.method,
+                peak_start_seconds=None if peak is None else peak.start_seconds,
+                peak_end_seconds=None if peak is None else peak.end_seconds,
+            )
+        )
+    return tuple(found)
+
+
+def _notes(results: Sequence[VideoResult], missing: int, weights: int, settings: int) -> list[str]:
+    notes = []
+    broken = sum(row.status == "scored" and math.isnan(_score(row)) for row in results)
+    if broken:
+        notes.append(f"{counted(broken, 'score')} {plural(broken, 'is', 'are')} no number from 0 to 1 and left out.")
+    if missing:
+        notes.append(
+            f"{counted(missing, 'video')} of other detectors {plural(missing, 'has', 'have')} no result of it."
+        )
+    if weights > 1 or settings > 1:
+        made = f"{counted(weights, 'file')} of weights and {counted(settings, 'setting')}"
+        notes.append(f"The results were made with {made}: scan all videos alike.")
+    return notes
