@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import csv
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -20,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.cli.console import deepscan
 from tests.runtime.tiny_detectors import tiny_clip_artifact, tiny_frame_artifact
 
 ROOT: Final = Path(__file__).parents[1]
@@ -63,11 +62,10 @@ def inputs(folder: Path) -> None:
 
 
 def rows(case: str, folder: Path, out: Path) -> list[dict[str, str]]:
-    """Scan, in a process of its own, and return the rows without what is measured."""
-    command = [str(Path(sys.executable).with_name("deepscan")), "scan", "--out", str(out), "--quiet", *SAME_MACHINE]
+    """Scan, and return the rows without what is measured."""
     arguments = [argument or "." for argument in CASES[case]]
-    done = subprocess.run([*command, *arguments], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode in (0, 1), done.stderr
+    ran = deepscan("scan", "--out", out, "--quiet", *SAME_MACHINE, *arguments, cwd=folder)
+    assert ran.code in (0, 1), ran.err
     with open(out, newline="", encoding="utf-8") as file:
         return [{name: cell for name, cell in row.items() if name != MEASURED} for row in csv.DictReader(file)]
 

@@ -9,10 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from deepscan.models.detector import Detector
+from deepscan.models.lite import DETECTOR
+from deepscan.models.registry import BUILTIN
 from tests.cli.console import assert_one_line, deepscan, rows_of
 from tests.footage import ASTRONAUT, NO_FACE, TWO_FACES, portrait, write_video
 from tests.goldens import golden_weights
 from tests.models.goldens import FOLDER
+from tests.runtime.graphs import small_frame_network
+from tests.runtime.tiny_detectors import TINY_FRAME
 
 Store = dict[str, str]
 WEIGHTS = Path(__file__).parents[2] / "weights"
@@ -159,19 +164,21 @@ def test_without_weights_the_three_steps_are_named(tmp_path: Path) -> None:
         assert step in ran.err
 
 
-def test_random_weights_are_called_untrained_everywhere(tmp_path: Path) -> None:
+def test_random_weights_are_called_untrained_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Detector(spec=TINY_FRAME, build=small_frame_network, publication=DETECTOR.publication)
+    monkeypatch.setitem(BUILTIN, TINY_FRAME.name, small)
     env = {"DEEPSCAN_HOME": str(tmp_path / "home")}
-    ran = deepscan("weights", "random", "caddm-resnet34", "--seed", "3", env=env)
+    ran = deepscan("weights", "random", "tiny-frame", "--seed", "3", env=env)
     assert ran.code == 0, ran.err
     assert "random: the scores mean nothing" in ran.err
     assert "(untrained)" in deepscan("weights", "list", env=env).text
-    assert "UNTRAINED" in deepscan("models", "caddm-resnet34", env=env).text
+    assert "UNTRAINED" in deepscan("models", "tiny-frame", env=env).text
     out = tmp_path / "r.csv"
-    ran = deepscan("scan", ASTRONAUT, "--model", "caddm-resnet34", "--frames", "1", "--out", out, env=env)
+    ran = deepscan("scan", ASTRONAUT, "--model", "tiny-frame", "--frames", "1", "--out", out, env=env)
     (row,) = rows_of(out.read_bytes())
-    assert row["model"] == "caddm-resnet34 (untrained)"
+    assert row["model"] == "tiny-frame (untrained)"
     assert row["status"] == "scored"
-    assert "caddm-resnet34 (untrained): random weights" in ran.err
+    assert "tiny-frame (untrained): random weights" in ran.err
 
 
 @pytest.mark.slow  # exports a clip detector in both forms

@@ -48,11 +48,11 @@ def probabilities(network: nn.Module, name: str, clips: torch.Tensor) -> torch.T
     return score
 
 
-def test_both_forms_give_the_authors_numbers(network: AltFreezing | FTCN) -> None:
+def test_the_2d_form_gives_the_authors_numbers(network: AltFreezing | FTCN) -> None:
     name = name_of(network)
-    spec, clips = find_detector(name).spec, golden(name).inputs()
-    flat = probabilities(lowered(network, frames=spec.frames), name, torch.from_numpy(clips)).numpy()
-    np.testing.assert_allclose(flat, golden(name).fake(), rtol=0, atol=SAME)
+    clip = torch.from_numpy(golden(name).inputs()[:1])
+    flat = probabilities(lowered(network, frames=find_detector(name).spec.frames), name, clip).numpy()
+    np.testing.assert_allclose(flat, golden(name).fake()[:1], rtol=0, atol=SAME)
 
 
 @pytest.mark.slow  # for its export

@@ -24,7 +24,9 @@ from deepscan.models.networks.artifact_graph import ArtifactGraph
 from deepscan.models.networks.lowering import can_be_lowered, lowered
 from deepscan.models.registry import find_detector
 from deepscan.runtime.artifacts.artifacts import load_artifact
+from deepscan.runtime.backends.torch_network import network_of
 from deepscan.spec import DetectorSpec
+from tests.models.goldens import golden, golden_graph, golden_network
 
 FACES = np.load(Path(__file__).parents[1] / "models" / "lite_golden.npz")["faces"]
 SAME = 1e-5  # of a score, absolute and relative
@@ -58,8 +60,12 @@ class Case:
 
 @pytest.fixture(scope="module", params=DETECTORS)
 def case(request: pytest.FixtureRequest) -> Case:
-    """A detector with random weights, as torch computes it, and its graph."""
+    """A detector as torch computes it, and its graph: of those with random weights, one that is traced here."""
     chosen: str = request.param
+    if chosen == "lite":
+        return embedded()
+    if chosen == "caddm-resnet34":
+        return with_golden_weights(chosen)
     name = chosen.removesuffix("-2d").removesuffix("-3d")
     spec, network = find_detector(name).spec, untrained_network(name, seed=3)
     count = 3 if spec.kind == "clip" else 5  # not what was traced
@@ -68,12 +74,32 @@ def case(request: pytest.FixtureRequest) -> Case:
     items = np.stack([draws.integers(0, 64 + 192 * i // count, spec.item_shape, dtype=np.uint8) for i in range(count)])
     if name.startswith("caddm"):
         see_bytes(network, items)
-    with torch.inference_mode():
-        scores = ArtifactGraph(network, spec).eval()(torch.from_numpy(items))[1].numpy()
+    scores = of_torch(network, spec, items)
     if chosen.endswith("-2d"):
         assert can_be_lowered(network)
         network = lowered(network, frames=spec.frames)
     return Case(spec, graph_of(network, spec), items, scores)
+
+
+def embedded() -> Case:
+    """The artifact that comes with the package, which `test_artifact` compares with a fresh one."""
+    artifact = load_artifact("lite")
+    spec, items = artifact.manifest.spec, np.concatenate([FACES, FACES[:1, :, ::-1]])
+    scores = of_torch(network_of(artifact), spec, items)
+    return Case(spec, onnx.load_model_from_string(artifact.model), items, scores)
+
+
+def with_golden_weights(name: str) -> Case:
+    """A detector whose graph is traced once for all tests of a run."""
+    spec, faces = find_detector(name).spec, golden(name.replace("-", "_")).inputs()
+    items = np.concatenate([faces, faces[:, :, ::-1], faces[:1, ::-1]])
+    return Case(spec, golden_graph(name), items, of_torch(golden_network(name), spec, items))
+
+
+def of_torch(network: nn.Module, spec: DetectorSpec, items: NDArray[np.uint8]) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        scores: NDArray[np.float32] = ArtifactGraph(network, spec).eval()(torch.from_numpy(items))[1].numpy()
+    return scores
 
 
 def see_bytes(network: nn.Module, items: NDArray[np.uint8]) -> None:

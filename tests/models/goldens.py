@@ -5,7 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -94,30 +95,45 @@ def golden_graph(name: str, form: Form | None = None) -> onnx.ModelProto:
     return onnx.load_model(str(path))
 
 
-def check_scores(network: nn.Module, spec: DetectorSpec, expected: Golden) -> None:
-    """The probability of *fake* agrees with the authors' float64 result within the golden's tolerance."""
-    graph = ArtifactGraph(network, spec).eval()
-    with torch.inference_mode():
-        logit, score = graph(torch.from_numpy(expected.inputs()))
+def check_answers(network: nn.Module, spec: DetectorSpec, expected: Golden) -> None:
+    """The authors' float64 results: the probability of *fake* within the golden's tolerance, and every activation.
+
+    One run gives both, as the clip detectors take seconds for a clip.
+    """
+    with _activations(network, expected) as seen, torch.inference_mode():
+        logit, score = ArtifactGraph(network, spec).eval()(torch.from_numpy(expected.inputs()))
     assert logit.shape == score.shape == (2,)
     np.testing.assert_allclose(score.numpy(), expected.fake(), rtol=0, atol=expected.expected["tolerance"])
+    _compare(seen, expected)
 
 
 def check_activations(
     network: nn.Module, spec: DetectorSpec, expected: Golden, *, names: Callable[[str], str] = str
 ) -> None:
     """Every activation that the golden holds agrees; `names` turns upstream's module names into ours."""
+    with _activations(network, expected, names) as seen, torch.inference_mode():
+        ArtifactGraph(network, spec).eval()(torch.from_numpy(expected.inputs()[:1]))
+    _compare(seen, expected)
+
+
+@contextmanager
+def _activations(
+    network: nn.Module, expected: Golden, names: Callable[[str], str] = str
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Within this, keep what the modules that the golden names give for the first input."""
     seen: dict[str, torch.Tensor] = {}
-    hooks = []
-    for name in expected.expected["activations"]:
-        module = network.get_submodule(names(name))
-        hooks.append(module.register_forward_hook(_keep(name, seen)))
+    hooks = [
+        network.get_submodule(names(name)).register_forward_hook(_keep(name, seen))
+        for name in expected.expected["activations"]
+    ]
     try:
-        with torch.inference_mode():
-            ArtifactGraph(network, spec).eval()(torch.from_numpy(expected.inputs()[:1]))
+        yield seen
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _compare(seen: dict[str, torch.Tensor], expected: Golden) -> None:
     for name, figures in expected.expected["activations"].items():
         got = seen[name].double()
         assert list(got.shape) == figures["shape"], name
@@ -132,6 +148,6 @@ def check_activations(
 
 def _keep(name: str, seen: dict[str, torch.Tensor]) -> Callable[..., None]:
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        seen[name] = (output[0] if isinstance(output, tuple) else output).detach()
+        seen[name] = (output[0] if isinstance(output, tuple) else output)[:1].detach()
 
     return hook

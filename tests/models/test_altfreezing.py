@@ -11,7 +11,7 @@ from deepscan.models import altfreezing
 from deepscan.models.networks.altfreezing import AltFreezing
 from deepscan.models.networks.artifact_graph import ArtifactGraph
 from deepscan.models.registry import find_detector
-from tests.models.goldens import FOLDER, check_activations, check_scores, golden, golden_graph
+from tests.models.goldens import FOLDER, check_answers, golden, golden_graph
 
 SPEC = find_detector("altfreezing").spec
 
@@ -30,12 +30,8 @@ def test_the_parameters_are_the_authors(network: AltFreezing) -> None:
     assert sum(value.numel() for value in network.parameters()) == 27_225_921
 
 
-def test_the_scores_are_the_authors(network: AltFreezing) -> None:
-    check_scores(network, SPEC, golden("altfreezing"))
-
-
-def test_the_maps_on_the_way_are_the_authors(network: AltFreezing) -> None:
-    check_activations(network, SPEC, golden("altfreezing"))
+def test_the_scores_and_the_maps_on_the_way_are_the_authors(network: AltFreezing) -> None:
+    check_answers(network, SPEC, golden("altfreezing"))
 
 
 @pytest.mark.slow  # for its export

@@ -19,7 +19,7 @@ from deepscan.models.networks.efficientnet import FixedSameConv2d
 from deepscan.models.registry import find_detector
 from deepscan.spec import DetectorSpec
 from tests.goldens import golden_weights
-from tests.models.goldens import FOLDER, Golden, check_activations, check_scores, golden, golden_graph
+from tests.models.goldens import FOLDER, Golden, check_activations, check_answers, golden, golden_graph
 
 BACKBONES: dict[str, Callable[[], Caddm]] = {
     "resnet34": caddm.build_resnet34,
@@ -85,12 +85,8 @@ def test_the_tensors_are_those_of_the_published_checkpoint(backbone: str) -> Non
     ]
 
 
-def test_scores_are_those_of_the_authors(case: Case) -> None:
-    check_scores(case.network, case.spec, case.expected)
-
-
-def test_activations_are_those_of_the_authors(case: Case) -> None:
-    check_activations(case.network, case.spec, case.expected)
+def test_scores_and_activations_are_those_of_the_authors(case: Case) -> None:
+    check_answers(case.network, case.spec, case.expected)
 
 
 @pytest.mark.parametrize("backbone", EFFICIENTNETS)

@@ -12,7 +12,7 @@ from deepscan.models.networks.artifact_graph import ArtifactGraph
 from deepscan.models.networks.ftcn import FTCN
 from deepscan.models.networks.i3d import layer
 from deepscan.models.registry import find_detector
-from tests.models.goldens import FOLDER, check_activations, check_scores, golden, golden_graph
+from tests.models.goldens import FOLDER, check_answers, golden, golden_graph
 
 SPEC = find_detector("ftcn").spec
 
@@ -31,12 +31,8 @@ def test_the_parameters_are_the_authors(network: FTCN) -> None:
     assert sum(value.numel() for value in network.parameters()) == 14_765_889
 
 
-def test_the_scores_are_the_authors(network: FTCN) -> None:
-    check_scores(network, SPEC, golden("ftcn"))
-
-
-def test_the_maps_on_the_way_are_the_authors(network: FTCN) -> None:
-    check_activations(network, SPEC, golden("ftcn"))
+def test_the_scores_and_the_maps_on_the_way_are_the_authors(network: FTCN) -> None:
+    check_answers(network, SPEC, golden("ftcn"))
 
 
 @pytest.mark.slow  # for its export

@@ -14,7 +14,7 @@ from deepscan.models import hff
 from deepscan.models.networks.artifact_graph import ArtifactGraph
 from deepscan.models.networks.hff import FeatureNoise, Hff, NoiseAttention, PictureNoise
 from deepscan.models.registry import find_detector
-from tests.models.goldens import FOLDER, check_activations, check_scores, golden, golden_graph
+from tests.models.goldens import FOLDER, check_answers, golden, golden_graph
 
 SPEC = find_detector("hff").spec
 DEEPFAKEBENCH_KEYS: list[tuple[str, list[int], str]] = json.loads(
@@ -41,12 +41,8 @@ def test_the_parameters_are_the_authors(network: Hff) -> None:
     assert sum(value.numel() for value in network.parameters()) == 53_250_128
 
 
-def test_the_scores_are_the_authors(network: Hff) -> None:
-    check_scores(network, SPEC, golden("hff"))
-
-
-def test_the_maps_on_the_way_are_the_authors(network: Hff) -> None:
-    check_activations(network, SPEC, golden("hff"))
+def test_the_scores_and_the_maps_on_the_way_are_the_authors(network: Hff) -> None:
+    check_answers(network, SPEC, golden("hff"))
 
 
 @pytest.mark.slow  # for its export

@@ -13,7 +13,7 @@ from deepscan.models import recce
 from deepscan.models.networks.artifact_graph import ArtifactGraph
 from deepscan.models.networks.recce import GraphReasoning, Recce
 from deepscan.models.registry import find_detector
-from tests.models.goldens import FOLDER, check_activations, check_scores, golden, golden_graph
+from tests.models.goldens import FOLDER, check_answers, golden, golden_graph
 
 SPEC = find_detector("recce").spec
 DEEPFAKEBENCH_KEYS: list[tuple[str, list[int], str]] = json.loads(
@@ -40,12 +40,8 @@ def test_the_parameters_are_the_authors(network: Recce) -> None:
     assert sum(value.numel() for value in network.parameters()) == 25_830_509
 
 
-def test_the_scores_are_the_authors(network: Recce) -> None:
-    check_scores(network, SPEC, golden("recce"))
-
-
-def test_the_maps_on_the_way_are_the_authors(network: Recce) -> None:
-    check_activations(network, SPEC, golden("recce"))
+def test_the_scores_and_the_maps_on_the_way_are_the_authors(network: Recce) -> None:
+    check_answers(network, SPEC, golden("recce"))
 
 
 @pytest.mark.slow  # for its export

@@ -67,9 +67,14 @@ def test_a_detectors_result_does_not_depend_on_the_other_detectors(tmp_path: Pat
     assert [result.status for result in together[3:]] == ["small_face", "scored", "scored"]
 
 
-@pytest.mark.parametrize(("jobs", "order"), [(1, [4, 3, 2, 1, 0]), (2, [2, 0, 4, 1, 3]), (5, [0, 1, 2, 3, 4])])
+@HERE
+@pytest.mark.parametrize(("jobs", "order"), [(1, [4, 3, 2, 1, 0]), (2, [2, 0, 4, 1, 3])])
 def test_a_videos_result_does_not_depend_on_its_neighbors(alone: dict[str, Facts], jobs: int, order: list[int]) -> None:
     assert quick([EXAMPLES[place] for place in order], jobs=jobs) == alone
+
+
+def test_nor_does_it_where_workers_are_processes(alone: dict[str, Facts]) -> None:
+    assert quick(EXAMPLES, jobs=5) == alone
 
 
 @HERE

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from deepscan.export import artifact
 from deepscan.export.artifact import ExportResult, ExportSettings, Quantization, make_artifact, store_artifact
 from deepscan.export.forms import graph_of
 from deepscan.export.parity.parity import BUDGETS, ConversionResult, ParityFunction
@@ -57,8 +59,19 @@ def levels(count: int) -> Samples:
     )
 
 
+@pytest.fixture(autouse=True)
+def _few_faces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the video that comes with the package, a few faces are enough besides those that are given."""
+    monkeypatch.setattr(artifact, "PACKAGED_CROPS", 4)
+
+
 def graph(more: float) -> onnx.ModelProto:
-    return graph_of(Louder(more), TINY_FRAME)
+    return onnx.load_model_from_string(traced(more))
+
+
+@cache
+def traced(more: float) -> bytes:
+    return graph_of(Louder(more), TINY_FRAME).SerializeToString()
 
 
 def swapped(more: float) -> Quantization:
