@@ -71,7 +71,8 @@ def graph(more: float) -> onnx.ModelProto:
 
 @cache
 def traced(more: float) -> bytes:
-    return graph_of(Louder(more), TINY_FRAME).SerializeToString()
+    model: bytes = graph_of(Louder(more), TINY_FRAME).SerializeToString()
+    return model
 
 
 def swapped(more: float) -> Quantization:
