@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from deepscan.options import BACKEND_VARIABLE, PrecisionChoice, ScanOptions
 from deepscan.runtime.artifacts.artifacts import load_artifact
@@ -23,36 +23,39 @@ from deepscan.runtime.pipeline.settings import resolve_settings
 from deepscan.runtime.pipeline.stages import FacesStage
 from deepscan.runtime.system.machine import Device, cpu_count
 
-PARTS: Final = ("detect", "preprocess", "infer")
-
 
 class StagesAlone:
-    """One video's frames, faces and crops, held in memory, for each part to work on.
+    """Frames, faces and crops of some videos, held in memory, for each part to work on.
 
     Args:
-        path: a short video, as its frames are all held; on a GPU they are in its memory.
+        paths: short videos, as their frames are all held; on a GPU they are in its memory.
         model: the detector.
         device: where.
     """
 
-    def __init__(self, path: Path, model: str, *, device: Device) -> None:
+    def __init__(self, paths: Sequence[Path], model: str, *, device: Device) -> None:
         pipeline = worker_pipeline(model, device=device)
         self._faces_stage, self._infer_stage = pipeline.stages
-        self._looks: list[Any] = list(pipeline.source.function(VideoJob(0, str(path))))
+        self._looks: list[Any] = [
+            message
+            for number, path in enumerate(paths)
+            for message in pipeline.source.function(VideoJob(number, str(path)))
+        ]
         self.frames = sum(isinstance(message, FrameTask) for message in self._looks)
         self._found = list(self._searched())
         (self._cut,) = crop_specs_for([load_artifact(model).manifest.spec], whole_pictures=False)
         self._crops = list(_batched(self._faces_stage, self._looks))
 
-    def seconds(self, part: str) -> float:
-        """Run `detect`, `preprocess` or `infer` over the whole video."""
+    def seconds(self, part: str, times: int) -> float:
+        """Run `detect`, `preprocess` or `infer` over all videos, so many times."""
         works: dict[str, Callable[[], object]] = {
             "detect": lambda: list(self._searched()),
             "preprocess": self._cut_all,
             "infer": lambda: list(_batched(self._infer_stage, self._crops)),
         }
         started = time.perf_counter()
-        works[part]()
+        for _ in range(times):
+            works[part]()
         return time.perf_counter() - started
 
     def _searched(self) -> Iterator[Faces]:
@@ -63,11 +66,13 @@ class StagesAlone:
             yield from faces._detected(wanted[start : start + self._faces_stage.batch])
 
     def _cut_all(self) -> None:
-        """Cut every frame's faces where the last searched frame has them, and join them to clips."""
-        found, faces = iter(self._found), None
+        """Cut every frame's faces where the last searched frame has them, and join them to clips of one video."""
+        found, faces, job = iter(self._found), None, None
         waiting: list[Timed] = []
         looks = [look for look in self._looks if isinstance(look, FrameTask)]
         for number, look in enumerate(looks, 1):
+            if look.job is not job:
+                job, waiting = look.job, []
             faces = faces if look.small is None else next(found)
             assert faces is not None
             for face in range(len(faces)):

@@ -1,197 +1,254 @@
-"""Measurements of the GPU benchmark: the videos, and the work on them, in turns."""
+"""Measurements of the GPU benchmark: what is measured, and for how long."""
 
 from __future__ import annotations
 
-import sys
+import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Final
 
-import deepscan
-from benchmarks.footage import SIZES
-from benchmarks.gpu_decode import decoded, decoder_groups
-from benchmarks.gpu_footage import ENCODERS, Footage, Shape, make_footage
+import msgspec
+
+from benchmarks.gpu_decode import DecoderGroup, decoded, decoder_groups
+from benchmarks.gpu_footage import Footage
 from benchmarks.gpu_reference import AuthorsWay, network_of
-from benchmarks.gpu_report import Figure, Sample, StageFigure, rate_of
-from benchmarks.gpu_stages import PARTS, StagesAlone
+from benchmarks.gpu_report import PARTS, Figure, Sample
+from benchmarks.gpu_scan import scanned
+from benchmarks.gpu_stages import StagesAlone
+from deepscan.errors import DeepscanError
+from deepscan.export.bench.bench_records import BenchSettings, Failure, Measurement
+from deepscan.export.bench.benching import benchmarked, subjects_of
+from deepscan.export.install import add_random_weights
+from deepscan.options import SamplingMode
 from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.system.machine import Device, cpu_count
 
-NAMES: Final = ("decode", *PARTS, "scan", "reference")
-# Files and frames of each; short ones are long enough for windows at stride 1.
-SHAPES: Final[dict[Shape, tuple[int, int]]] = {"short": (64, 96), "long": (8, 960)}
-SMALL: Final = (2, 20)
+# More decoders than NVDEC has engines are busy with so many files, in every process that a GPU gets.
+FILES: Final = 32
+DECODE_SECONDS: Final = 5.0
+PART_SECONDS: Final = 2.0
+BACKEND_SECONDS: Final = 3.0
+# A run that was too short is followed by one of at most so many times its work.
+MOST_GROWTH: Final = 8.0
+MARGIN: Final = 1.2
+MOST_SHORT_RUNS: Final = 6
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A detector to measure.
+
+    Attributes:
+        name: name or path, as for `load_artifact`.
+        title: detector and precision, for the report.
+        frames: frames of one item.
+        trained: whether its weights are trained.
+    """
+
+    name: str
+    title: str
+    frames: int
+    trained: bool
+
+
+def resolve_model(name: str) -> Model:
+    """Load a detector; one without weights gets random ones, which take the same time.
+
+    Raises:
+        DeepscanError: the detector cannot be loaded or exported.
+    """
+    try:
+        artifact = load_artifact(name)
+    except DeepscanError:
+        add_random_weights(name, seed=0)
+        artifact = load_artifact(name)
+    manifest = artifact.manifest
+    return Model(name, f"{manifest.spec.name} {manifest.precision}", manifest.spec.frames, manifest.trained)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One measurement to make: its name, and a function that does the work once."""
+    """A measurement to make.
+
+    Attributes:
+        part, variant: see `Figure`.
+        footage: videos.
+        model: detector, if there is one.
+        rounds: number of runs that must count.
+        seconds: a run that takes less does not count.
+        run: does the work so many times over; raises what it likes.
+    """
 
     part: str
     variant: str
     footage: Footage
-    model: str | None
-    run: Callable[[], Sample]
+    model: Model | None
+    rounds: int
+    seconds: float
+    run: Callable[[int], Sample]
 
-
-def decoding(footage: Footage, device: Device) -> Iterator[Job]:
-    """Yield the ways to decode a folder."""
-    for variant in ("cpu", "nvdec", "both") if device == "cuda" else ("cpu",):
-        chosen = decoder_groups(variant, processors=cpu_count(), files=footage.files)
-
-        def run(chosen: Any = chosen) -> Sample:
-            frames, seconds = decoded(footage.paths(), chosen)
-            return Sample(frames=frames, seconds=seconds)
-
-        yield Job("decode", variant, footage, None, run)
-
-
-def stages(footage: Footage, model: str, parts: Sequence[str], device: Device) -> Iterator[Job]:
-    """Yield the stages that work on decoded frames; the video is decoded, and held, when the first one runs."""
-    held: list[StagesAlone] = []
-    for part in parts:
-
-        def run(part: str = part) -> Sample:
-            if not held:
-                held.append(StagesAlone(footage.paths()[0], model, device=device))
-            return Sample(frames=held[0].frames, seconds=held[0].seconds(part))
-
-        yield Job(part, device, footage, None if part == "detect" else model, run)
-
-
-def scanning(footage: Footage, model: str, variant: str, device: Device) -> Job:
-    """Return a whole scan of a folder."""
-
-    def run() -> Sample:
-        scan = deepscan.scan(footage.folder, model=model, device=device, sampling=variant)  # type: ignore[arg-type]
-        started = time.perf_counter()
-        results = list(scan)
-        seconds = time.perf_counter() - started
-        figures = tuple(
-            StageFigure(
-                name=times.name,
-                threads=times.threads,
-                busy_seconds=times.busy_seconds,
-                waiting_seconds=times.waiting_seconds,
-                blocked_seconds=times.blocked_seconds,
-                busy_share=times.busy_share,
-            )
-            for times in scan.stage_times()
-        )
-        return Sample(
-            frames=sum(result.frames for result in results),
-            seconds=seconds,
-            unscored=sum(result.status != "scored" for result in results),
-            stages=figures,
+    def figure(self, samples: Sequence[Sample]) -> Figure:
+        """Return the measurement."""
+        return Figure(
+            part=self.part,
+            variant=self.variant,
+            size=self.footage.size,
+            codec=self.footage.codec,
+            model=self.model.title if self.model is not None else None,
+            frames_per_clip=self.model.frames if self.model is not None else 0,
+            samples=tuple(samples),
         )
 
-    return Job("scan", variant, footage, model, run)
 
+@dataclass(frozen=True)
+class Effort:
+    """How much work to do.
 
-def references(footage: Footage, model: str, device: Device) -> Iterator[Job]:
-    """Yield the authors' way, on one file of a folder."""
-    spec, network = network_of(model)
-    way = AuthorsWay(spec, network, device=device)
-    for stride in (1, spec.frames) if spec.frames > 1 else (1,):
-
-        def run(stride: int = stride) -> Sample:
-            started = time.perf_counter()
-            outcome = way.score(footage.paths()[0], stride=stride)
-            seconds = time.perf_counter() - started
-            return Sample(frames=outcome.frames, seconds=seconds, unscored=int(outcome.score is None))
-
-        yield Job("reference", f"stride {stride}", footage, model, run)
-
-
-def works(folder: Path, models: Sequence[str], names: Sequence[str], device: Device, *, small: bool) -> Iterator[Job]:
-    """Make the videos, and yield the measurements to make on them."""
-    shapes: tuple[Shape, ...] = ("short",) if small else ("short", "long")
-    for size in ("360p",) if small else SIZES:
-        for codec in ENCODERS:
-            for shape in shapes:
-                files, frames = SMALL if small else SHAPES[shape]
-                say(f"encoding {size} {codec}, {frames} frames")
-                footage = make_footage(folder, size=size, codec=codec, shape=shape, files=files, frames_each=frames)
-                if "decode" in names:
-                    yield from decoding(footage, device)
-                for model in models:
-                    if "scan" in names:
-                        yield scanning(footage, model, "full", device)
-                    if codec != "h264" or shape != "short":
-                        continue
-                    # Frames and crops are the same whatever they were decoded from, and the faces whatever the model.
-                    wanted = [name for name in PARTS if name in names and (name != "detect" or model == models[0])]
-                    yield from stages(footage, model, wanted, device)
-                    if "scan" in names and load_artifact(model).manifest.spec.kind == "clip":
-                        yield scanning(footage, model, "paper", device)
-                    if "reference" in names:
-                        yield from references(footage, model, device)
-
-
-class Measuring:
-    """Does everything once to warm up, then in turns.
-
-    What raises is left out from then on, with the reason: one failure must not cost the other measurements.
-
-    Args:
-        chosen: what to measure.
-        rounds: besides the one to warm up.
-        minutes: when these have passed, nothing more is begun.
+    Attributes:
+        files: number of files of the shortest scan.
+        rounds: number of runs of what is short.
+        scan_seconds: least time of a scan that counts.
+        part_seconds: least time of anything else that counts.
+        ends: time by `time.monotonic` after which nothing is begun.
     """
 
-    def __init__(self, chosen: Sequence[Job], *, rounds: int, minutes: float) -> None:
-        self._samples: dict[int, list[Sample]] = {number: [] for number in range(len(chosen))}
-        self._chosen = chosen
-        self._rounds = rounds
-        self._end = time.monotonic() + 60 * minutes
-        self.left_out: list[str] = []
+    files: int = FILES
+    rounds: int = 3
+    scan_seconds: float = 60.0
+    part_seconds: float = math.inf
+    ends: float = math.inf
+
+
+def decoding(footage: Footage, device: Device, effort: Effort) -> Iterator[Job]:
+    """Yield the ways to decode."""
+    paths = footage.files(effort.files)
+    for variant in ("cpu", "nvdec", "both") if device == "cuda" else ("cpu",):
+        groups = decoder_groups(variant, processors=cpu_count(), files=len(paths))
+
+        def run(times: int, groups: list[DecoderGroup] = groups) -> Sample:
+            frames, seconds = decoded(paths * times, groups)
+            return Sample(frames=frames, seconds=seconds)
+
+        yield Job("decode", variant, footage, None, effort.rounds, min(DECODE_SECONDS, effort.part_seconds), run)
+
+
+def stages(footage: Footage, model: Model, device: Device, effort: Effort, *, detect: bool) -> Iterator[Job]:
+    """Yield the stages that work on decoded frames, which are decoded, and held, when the first one runs."""
+    held: list[StagesAlone] = []
+    for part in PARTS if detect else PARTS[1:]:
+
+        def run(times: int, part: str = part) -> Sample:
+            if not held:
+                held.append(StagesAlone(footage.videos, model.name, device=device))
+            return Sample(frames=held[0].frames * times, seconds=held[0].seconds(part, times))
+
+        about = None if part == "detect" else model  # faces are the same whatever the detector
+        yield Job(part, device, footage, about, effort.rounds, min(PART_SECONDS, effort.part_seconds), run)
+
+
+def scanning(footage: Footage, model: Model, sampling: SamplingMode, device: Device, effort: Effort) -> Job:
+    """Return a whole scan of ever more files, until it lasts."""
+
+    def run(times: int) -> Sample:
+        paths = footage.files(effort.files * times)
+        return scanned(paths, model=model.name, device=device, sampling=sampling, ends=effort.ends)[0]
+
+    return Job("scan", sampling, footage, model, 1, effort.scan_seconds, run)
+
+
+def references(footage: Footage, model: Model, device: Device) -> Iterator[Job]:
+    """Yield the authors' way, on one video."""
+    ways: list[AuthorsWay] = []
+    for stride in dict.fromkeys((1, model.frames)):
+
+        def run(times: int, stride: int = stride) -> Sample:
+            if not ways:
+                ways.append(AuthorsWay(*network_of(model.name), device=device))
+            started = time.perf_counter()
+            outcomes = [ways[0].score(footage.videos[0], stride=stride) for _ in range(times)]
+            seconds = time.perf_counter() - started
+            unscored = sum(outcome.score is None for outcome in outcomes)
+            return Sample(frames=sum(outcome.frames for outcome in outcomes), seconds=seconds, unscored=unscored)
+
+        yield Job("reference", f"stride {stride}", footage, model, 1, 0.0, run)
+
+
+def backends(footage: Footage, model: Model, device: Device, effort: Effort) -> Iterator[Figure | str]:
+    """Measure a detector on every backend as `deepscan bench` does; yield figures, and what failed in words."""
+    seconds = min(BACKEND_SECONDS, effort.part_seconds)
+    setup = BenchSettings(device=device, threads=cpu_count(), batches=None, seconds=seconds)
+    for answer in benchmarked(subjects_of([model.name], setup, backend="all", precision="all"), setup):
+        if time.monotonic() > effort.ends:
+            yield f"backends of {model.title}: the time was up"
+            return
+        if isinstance(answer, Failure) and answer.backend is not None:
+            yield f"{answer.backend} of {model.title}: {answer.reason}"
+        elif isinstance(answer, Measurement):
+            frames = answer.latency.runs * answer.batch * model.frames
+            sample = Sample(frames=frames, seconds=answer.latency.total_seconds)
+            variant = f"{answer.ran_as} {answer.precision}, batches of {answer.batch}"
+            yield Figure(
+                part="backend",
+                variant=variant,
+                size=footage.size,
+                codec=footage.codec,
+                model=model.title,
+                frames_per_clip=model.frames,
+                samples=(sample,),
+            )
+
+
+@dataclass(eq=False)
+class Measuring:
+    """Makes measurements in turns, so that what disturbs the machine disturbs them all.
+
+    The first run of each warms up and does not count, nor does one that is too short; after that there is more work.
+    What raises is left out from then on, with the reason: one failure must not cost the other measurements.
+
+    Attributes:
+        jobs: measurements to make.
+        ends: time by `clock` after which nothing is begun.
+        clock: returns seconds.
+        failures: what could not be done, with the reason.
+    """
+
+    jobs: Sequence[Job]
+    ends: float
+    clock: Callable[[], float] = time.monotonic
+    failures: list[str] = field(default_factory=list)
 
     def run(self) -> Iterator[list[Figure]]:
-        """Yield the figures so far, after each round."""
-        for turn in range(self._rounds + 1):
-            for number in list(self._samples):
-                if time.monotonic() > self._end:
-                    self.left_out.append(f"part of round {turn} (0 warms up) and what comes after it: the time is up")
-                    yield self._figures()
+        """Yield all figures so far, after every run."""
+        samples: dict[int, list[Sample]] = {number: [] for number in range(len(self.jobs))}
+        times = dict.fromkeys(samples, 1)
+        waiting = list(samples)
+        while waiting:
+            for number in list(waiting):
+                job, done = self.jobs[number], samples[number]
+                title = job.figure(()).title
+                if self.clock() > self.ends:
+                    self.failures += [f"{self.jobs[left].figure(()).title}: the time was up" for left in waiting]
                     return
-                self._measure(number, turn)
-            if turn:
-                yield self._figures()
-
-    def _measure(self, number: int, turn: int) -> None:
-        work = self._chosen[number]
-        about = f"{work.part} {work.variant} {work.model or ''} {work.footage.title}"
-        try:
-            sample = work.run()
-        except (Exception, SystemExit) as error:
-            del self._samples[number]
-            self.left_out.append(f"{about}: {error!r}")
-            say(self.left_out[-1])
-            return
-        say(f"{turn or 'warming up'}: {about}: {sample.frames / sample.seconds:.0f} frames/s")
-        if turn:
-            self._samples[number].append(sample)
-
-    def _figures(self) -> list[Figure]:
-        return [_figure(self._chosen[number], samples) for number, samples in self._samples.items() if samples]
-
-
-def _figure(work: Job, samples: Sequence[Sample]) -> Figure:
-    return Figure(
-        part=work.part,
-        variant=work.variant,
-        size=work.footage.size,
-        codec=work.footage.codec,
-        shape=work.footage.shape,
-        files=work.footage.title,
-        model=work.model,
-        samples=tuple(samples),
-        frames_per_second=rate_of(samples),
-    )
-
-
-def say(line: str) -> None:
-    """Print the progress on stderr."""
-    print(line, file=sys.stderr, flush=True)
+                try:
+                    sample = job.run(times[number])
+                except (Exception, SystemExit) as error:
+                    waiting.remove(number)
+                    self.failures.append(f"{title}: {type(error).__name__}: {error}")
+                    log.warning("%s", self.failures[-1])
+                else:
+                    long_enough = sample.counts and sample.seconds >= job.seconds
+                    done.append(msgspec.structs.replace(sample, counts=long_enough and bool(done)))
+                    if not long_enough:
+                        growth = MARGIN * job.seconds / max(sample.seconds, 1e-9)
+                        times[number] = math.ceil(times[number] * min(MOST_GROWTH, max(2.0, growth)))
+                    log.info("%s: %.0f frames/s in %.1f s", title, sample.rate, sample.seconds)
+                    counting = sum(each.counts for each in done)
+                    if counting >= job.rounds:
+                        waiting.remove(number)
+                    elif len(done) - counting > MOST_SHORT_RUNS:
+                        waiting.remove(number)
+                        self.failures.append(f"{title}: no run lasted {job.seconds:g} seconds")
+                yield [job.figure(found) for job, found in zip(self.jobs, samples.values(), strict=True) if found]

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from deepscan.runtime.system.machine import nvidia_gpus
 from tests.runtime import engines
 
 ROOT = Path(__file__).parent.parent
@@ -47,6 +48,14 @@ def test_without_openvino_and_tensorrt_tests_on_a_gpu_are_skipped_and_say_why(pa
     assert ran.returncode == 0, ran.stdout
     reasons = {line.rpartition(": ")[2] for line in ran.stdout.splitlines() if line.startswith("SKIPPED")}
     assert reasons == {"no package of TensorRT is installed"}
+
+
+@pytest.mark.skipif(bool(nvidia_gpus()), reason="there is a GPU")
+def test_the_benchmark_of_gpus_starts_and_says_that_there_is_none(packages: Path) -> None:
+    ran = run(packages, "-m", "benchmarks.gpu", "decode")
+    assert (ran.returncode, ran.stdout) == (3, "")
+    (sentence,) = ran.stderr.splitlines()
+    assert sentence.startswith("No NVIDIA GPU is here: ")
 
 
 def test_a_gpu_that_no_installed_package_of_tensorrt_runs_on_skips_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
