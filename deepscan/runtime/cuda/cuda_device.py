@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class CudaDevice:
-    """One GPU, for any number of threads, each with a queue of its own.
+    """One GPU, for any number of threads; each queue is used by one at a time.
 
     Args:
         ordinal: CUDA's number of the GPU.
@@ -34,7 +34,8 @@ class CudaDevice:
 
     def __init__(self, ordinal: int = 0) -> None:
         self.ordinal = ordinal
-        self._use()
+        self._of_thread = threading.local()
+        self.use()
         properties = called("cudaGetDeviceProperties", ordinal)
         self.name: str = properties.name.rstrip(bytes(1)).decode(errors="replace")
         self._held = ExitStack()
@@ -49,9 +50,11 @@ class CudaDevice:
         )
         self._held.callback(self.staging.free_idle)
 
-    def _use(self) -> None:
-        """Make the context that all libraries share current in this thread."""
-        called("cudaSetDevice", self.ordinal)
+    def use(self) -> None:
+        """Make the context that all libraries share current in this thread, once."""
+        if not hasattr(self._of_thread, "used"):
+            called("cudaSetDevice", self.ordinal)
+            self._of_thread.used = True
 
     def prepare(self) -> None:
         """Compile the kernels; copies alone need no compiler.
@@ -70,19 +73,19 @@ class CudaDevice:
             return self._kernels
 
     def queue(self) -> CudaQueue:
-        """Return a new queue, for the calling thread only.
+        """Return a new queue.
 
         Raises:
             MachineError: the GPU fails.
         """
-        self._use()
+        self.use()
         queue = CudaQueue(self)
         self._held.callback(queue.close)
         return queue
 
     def close(self) -> None:
         """Release everything except the arrays still in use; its queues must not be used afterwards."""
-        self._use()
+        self.use()
         self._held.close()
 
 
@@ -91,20 +94,26 @@ class CudaQueue:
 
     Args:
         device: the GPU, whose context is current in this thread.
-
-    Attributes:
-        stream: CUDA's handle, for libraries whose work must run in its order.
     """
 
     def __init__(self, device: CudaDevice) -> None:
         runtime = cuda_runtime()
         self._device = device
         # One that does not wait for the default stream, where others in this process may work.
-        self.stream = called("cudaStreamCreateWithFlags", runtime.cudaStreamNonBlocking)
+        self._stream = called("cudaStreamCreateWithFlags", runtime.cudaStreamNonBlocking)
         # Waiting for an event of this kind lets the processor do other things; waiting for a stream spins.
         sleeping = runtime.cudaEventBlockingSync | runtime.cudaEventDisableTiming
         self._event = called("cudaEventCreateWithFlags", sleeping)
         self._held: list[Memory] = []  # memory that unfinished work still reads
+
+    @property
+    def stream(self) -> Any:
+        """CUDA's handle, for the calling thread, and for libraries whose work must run in its order.
+
+        Most queues are made by another thread than uses them, and the context is current in one thread only.
+        """
+        self._device.use()
+        return self._stream
 
     def empty(self, shape: tuple[int, ...], kind: np.dtype[Any]) -> DeviceArray:
         """Return an array without gaps, whose numbers are whatever is there.

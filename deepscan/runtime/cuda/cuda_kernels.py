@@ -6,6 +6,7 @@ NVRTC, NVIDIA's compiler as a library, needs neither a GPU nor a CUDA toolkit, a
 from __future__ import annotations
 
 import ctypes
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, get_args
 
@@ -27,6 +28,7 @@ MOST_JOBS: Final = 65_535
 OPTIONS: Final = ("--std=c++17", "--fmad=false")
 
 
+@cache
 def cubin(capability: tuple[int, int]) -> tuple[bytes, str]:
     """Compile the kernels.
 

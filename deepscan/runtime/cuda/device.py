@@ -127,7 +127,7 @@ class Device(Protocol):
         """
 
     def queue(self) -> Queue:
-        """Return a new queue, for the calling thread."""
+        """Return a new queue, for one thread at a time."""
 
     def close(self) -> None:
         """Give everything back except the arrays still in use; none of its queues may be used afterwards."""

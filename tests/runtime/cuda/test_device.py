@@ -16,13 +16,14 @@ from deepscan.runtime.cuda.cuda_device import CudaDevice
 from deepscan.runtime.cuda.cuda_runtime import called
 from deepscan.runtime.cuda.device import GRAIN_BYTES, Device, DeviceArray, Pool, packed_strides
 from deepscan.runtime.cuda.kernel_jobs import COPY
+from tests.runtime.cuda.cuda_on_host import CudaDeviceOnHost, without_driver
 from tests.runtime.cuda.device_frames import DEVICES, on_device
 from tests.runtime.cuda.host_device import PATTERN, HostDevice
 
 BYTES = np.dtype(np.uint8)
 
 
-@pytest.fixture(params=DEVICES)
+@pytest.fixture(params=[*DEVICES, pytest.param(CudaDeviceOnHost, id="cuda-python", marks=without_driver)])
 def device(request: pytest.FixtureRequest) -> Iterator[Device]:
     device: Device = request.param()
     with closing(device):

@@ -7,6 +7,7 @@ else is what runs on a GPU.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from deepscan.runtime.pipeline import pipeline_scan
 from deepscan.runtime.pipeline.pipeline_scan import ON_CPU, ON_GPU, Decoders, PipelineScan
 from deepscan.runtime.pipeline.settings import resolve_settings
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED
+from tests.runtime.cuda.cuda_on_host import CudaDeviceOnHost, without_driver
 from tests.runtime.cuda.host_device import HostDevice
 from tests.runtime.cuda.test_device_frames import SoftwareNvdec, decoding_on, stand_in
 from tests.runtime.tiny_detectors import tiny_clip_artifact, tiny_frame_artifact
@@ -50,7 +52,7 @@ class DeviceBackend:
     name = "onnxruntime-host"
     precision: Arithmetic = "fp32"
 
-    def __init__(self, artifact: Artifact, device: HostDevice) -> None:
+    def __init__(self, artifact: Artifact, device: HostDevice | CudaDeviceOnHost) -> None:
         self._backend = OnnxRuntimeBackend(artifact, device="cpu", threads=2, precision="fp32")
         self._shape = artifact.manifest.spec.item_shape
         self.max_batch = self._backend.max_batch
@@ -85,7 +87,7 @@ def results(
     model: str,
     options: ScanOptions,
     *,
-    on: HostDevice | None,
+    on: HostDevice | CudaDeviceOnHost | None,
     backends: list[DeviceBackend] | None = None,
 ) -> list[VideoResult]:
     """Scan; without what differs by nature from run to run and device to device."""
@@ -156,6 +158,19 @@ def test_nothing_on_the_device_is_kept_when_a_scan_is_over(device: HostDevice, t
     assert 0 < device.taken_bytes < ON_GPU.decoded_bytes + ON_GPU.crop_bytes
     device.close()
     assert device.taken_bytes == 0
+
+
+@without_driver
+def test_the_real_device_gives_the_very_same_rows_in_all_threads(
+    device: HostDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, videos = str(tiny_frame_artifact(tmp_path)), [ASTRONAUT, NO_FACE]
+    some = structs.replace(EVERY_FRAME, sampling="quick", frames=8)
+    expected = results(videos, model, some, on=device)
+    with closing(CudaDeviceOnHost()) as real:
+        # ONNX Runtime's inputs and the decoder's pictures lie in memory that this device did not give out.
+        monkeypatch.setattr(real.fake, "_check_inside", lambda *_: None)
+        assert results(videos, model, some, on=real) == expected
 
 
 class Dying(SoftwareNvdec):
