@@ -131,25 +131,28 @@ class _Bootstrap:
         self._clusters: Clusters = clusters_of([each.cluster for each in videos.values()], fake)
         self._columns = {name: _Columns.of(labeled, numbers) for name, labeled in by_detector.items()}
         self._videos, self._count, self._seed = len(videos), count, seed
-        self._draws: list[_Draws] = []
+        self._draws: dict[tuple[int, bytes], _Draws] = {}
 
     def run(self) -> tuple[tuple[DetectorFigures, ...], tuple[Difference, ...]]:
         """Return the figures of each detector and the differences of each pair."""
         prepared = {name: self._prepare(columns) for name, columns in self._columns.items()}
         pairs = {pair: self._pair(*pair) for pair in combinations(self._columns, 2)}
         for weights in resamples(self._clusters, self._count, self._seed):
-            for draws in self._draws:
+            for draws in self._draws.values():
                 draws.drawn.append(draws.sample.figures(weights))
         detectors = tuple(self._detector(name, parts) for name, parts in prepared.items())
         return detectors, tuple(_difference(*pair, *both) for pair, both in pairs.items())
 
     def _draw(self, columns: _Columns, chosen: Integers) -> _Draws:
+        """Return the sample of some videos; the same videos share one."""
+        key = id(columns), chosen.tobytes()
+        if key in self._draws:
+            return self._draws[key]
         units = self._clusters.of_video[columns.videos[chosen]]
         sample = Sample(columns.fake[chosen], columns.score[chosen], columns.called[chosen], units)
         value = sample.figures(np.ones((1, self._clusters.count)))[0]
-        draws = _Draws(sample, value, [], self._clusters.smaller_class(columns.videos[chosen], columns.fake[chosen]))
-        self._draws.append(draws)
-        return draws
+        groups = self._clusters.smaller_class(columns.videos[chosen], columns.fake[chosen])
+        return self._draws.setdefault(key, _Draws(sample, value, [], groups))
 
     def _prepare(self, columns: _Columns) -> list[_Prepared]:
         everything = ("", "", "", list(range(len(columns.fake))))
@@ -158,7 +161,7 @@ class _Bootstrap:
             chosen = np.array(numbers, dtype=np.int64)
             scored = chosen[~np.isnan(columns.score[chosen])]
             left_out = self._draw(columns, scored)
-            as_errors = left_out if len(scored) == len(chosen) else self._draw(columns, chosen)
+            as_errors = self._draw(columns, chosen)
             prepared.append(_Prepared(factor, value, against, chosen, scored, left_out, as_errors))
         return prepared
 
@@ -166,7 +169,8 @@ class _Bootstrap:
         """Return the samples of the videos that both detectors have scored."""
         one, other = self._columns[first], self._columns[second]
         both = np.intersect1d(one.videos[~np.isnan(one.score)], other.videos[~np.isnan(other.score)])
-        return tuple(self._draw(each, np.flatnonzero(np.isin(each.videos, both))) for each in (one, other))  # type: ignore[return-value]
+        chosen = [np.flatnonzero(np.isin(each.videos, both)) for each in (one, other)]
+        return self._draw(one, chosen[0]), self._draw(other, chosen[1])
 
     def _detector(self, name: str, prepared: list[_Prepared]) -> DetectorFigures:
         columns = self._columns[name]

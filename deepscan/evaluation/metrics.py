@@ -6,7 +6,6 @@ the figures of thousands of weightings, which takes cumulative sums along the so
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -55,6 +54,7 @@ class Sample:
         self._begins = begins if len(begins) < len(order) else None  # of each run of equal scores, where there are any
         self._features = _features(fake, np.clip(score, 0.0, 1.0), called)
         self._feature_units = units
+        self._by_unit: Floats | None = None
 
     def undefined(self, name: str) -> str:
         """Return why a figure does not exist, or nothing."""
@@ -96,15 +96,15 @@ class Sample:
         precision = np.divide(true, total, out=np.zeros_like(true), where=total > 0)
         precise = np.einsum("rk,rk->r", of_fakes, precision) / fakes
         found[:, PLACE["average_precision"]] = np.where(genuine > 0, precise, np.nan)
-        rates = _Rates(true, false)
-        for name, limit in FPRS.items():
-            found[:, PLACE[name]] = rates.true_at(limit)
-        found[:, PLACE["eer"]] = rates.equal_error()
+        rates = _points(true, false)
+        found[:, PLACE["eer"]] = rates[0]
+        found[:, [PLACE[name] for name in FPRS]] = rates[1].T
 
     def _sum(self, weights: Floats, found: Floats) -> None:
-        width = weights.shape[1]
-        by_unit = np.stack([np.bincount(self._feature_units, column, width) for column in self._features.T], axis=1)
-        sums = weights @ by_unit
+        if self._by_unit is None:
+            self._by_unit = np.zeros((weights.shape[1], self._features.shape[1]))
+            np.add.at(self._by_unit, self._feature_units, self._features)
+        sums = weights @ self._by_unit
         counts = sums[:, : len(CONFUSION)]
         fakes, genuine = counts[:, :3].sum(1), counts[:, 3:].sum(1)
         total = fakes + genuine
@@ -130,45 +130,34 @@ def _features(fake: Booleans, score: Floats, called: Integers) -> Floats:
     return features
 
 
-class _Rates:
-    """ROC curves of R weightings, of which single points are looked up by bisection.
+def _points(true: Floats, false: Floats) -> tuple[Floats, Floats]:
+    """Return the equal error rate [R], and the highest true-positive rates [4, R] within the rates of `FPRS`.
+
+    They are looked up by bisection in the ROC curves of R weightings, all at once. The curve's point 0 is the origin.
+    At equal error, false positives are as frequent as false negatives, on the lines between the points.
 
     Args:
         true: weight of fakes at or above each threshold, [R, K], thresholds falling.
         false: that of genuine videos.
     """
+    rows, fakes, genuine = np.arange(len(true)), true[:, -1], false[:, -1]
+    limits = np.array([np.inf, *FPRS.values()])[:, None]
 
-    def __init__(self, true: Floats, false: Floats) -> None:
-        self._true, self._false = true, false
-        self._fakes, self._genuine = true[:, -1], false[:, -1]
-        self._rows = np.arange(len(true))
+    def point(number: Integers) -> tuple[Floats, Floats]:
+        place = np.maximum(number - 1, 0)
+        origin = number == 0
+        return np.where(origin, 0.0, true[rows, place] / fakes), np.where(origin, 0.0, false[rows, place] / genuine)
 
-    def true_at(self, limit: float) -> Floats:
-        """Return the highest true-positive rate with at most this false-positive rate, [R]."""
-        last = self._count(lambda _, false: false <= limit)
-        true = self._point(last)[0]
-        return np.where(self._genuine > 0, true, np.nan)
-
-    def equal_error(self) -> Floats:
-        """Return the rate at which false positives and false negatives are as frequent, on the curve's lines, [R]."""
-        before = self._count(lambda true, false: false + true < 1)
-        true, false = self._point(before)
-        next_true, next_false = self._point(before + 1)
-        gap, next_gap = false + true - 1, next_false + next_true - 1
-        return false + gap / (gap - next_gap) * (next_false - false)
-
-    def _count(self, holds: Callable[[Floats, Floats], Booleans]) -> Integers:
-        """Return how many of the first points a condition holds for, [R]; it holds for no point after those."""
-        low = np.zeros(len(self._rows), dtype=np.int64)
-        high = np.full(len(self._rows), self._true.shape[1], dtype=np.int64)
-        while (low < high).any():
-            middle = (low + high) // 2
-            held = holds(*self._point(middle + 1))
-            low, high = np.where(held & (low < high), middle + 1, low), np.where(held | (low >= high), high, middle)
-        return low
-
-    def _point(self, number: Integers) -> tuple[Floats, Floats]:
-        """Return true- and false-positive rate of the points with these numbers, [R]; number 0 is the origin."""
-        place = np.clip(number - 1, 0, self._true.shape[1] - 1)
-        true, false = self._true[self._rows, place] / self._fakes, self._false[self._rows, place] / self._genuine
-        return np.where(number > 0, true, 0.0), np.where(number > 0, false, 0.0)
+    low = np.zeros((len(limits), len(true)), dtype=np.int64)  # the last point that is within the limit
+    high = np.full_like(low, true.shape[1])
+    for _ in range(int(true.shape[1]).bit_length()):
+        middle = (low + high + 1) // 2
+        up, right = point(middle)
+        within = right <= limits
+        within[0] = up[0] + right[0] < 1
+        low, high = np.where(within, middle, low), np.where(within, high, middle - 1)
+    up, right = point(low)
+    next_up, next_right = point(np.minimum(low + 1, true.shape[1]))
+    gap, next_gap = right[0] + up[0] - 1, next_right[0] + next_up[0] - 1
+    equal = right[0] + gap / (gap - next_gap) * (next_right[0] - right[0])
+    return equal, np.where(genuine > 0, up[1:], np.nan)
