@@ -13,19 +13,20 @@ from deepscan.runtime.backends.sessions import PROVIDERS, available_providers
 from deepscan.runtime.system.files import HOME_VARIABLE
 from deepscan.runtime.system.machine import nvidia_gpus
 from tests.runtime.watchdog import forget_children
+from tests.shared import SHARED_FOLDER
 
 # No wall-clock limits on examples, and the same ones every time: the suite is a gate.
 settings.register_profile("gate", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("gate")
 
 
-SHARED_FOLDER = "DEEPSCAN_TESTS_FOLDER"
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Make a folder that the processes of this run share; the first of them makes it."""
     if SHARED_FOLDER in os.environ:
         return
+    if config.getoption("numprocesses", None):
+        # torch would take every processor in each of the processes, which then wait for each other.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     folder = tempfile.TemporaryDirectory(prefix="deepscan-tests-")
     os.environ[SHARED_FOLDER] = folder.name
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from deepscan.export import artifact
 from deepscan.models.detector import Detector
 from deepscan.models.lite import DETECTOR
 from deepscan.models.registry import BUILTIN
@@ -167,6 +168,7 @@ def test_without_weights_the_three_steps_are_named(tmp_path: Path) -> None:
 def test_random_weights_are_called_untrained_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = Detector(spec=TINY_FRAME, build=small_frame_network, publication=DETECTOR.publication)
     monkeypatch.setitem(BUILTIN, TINY_FRAME.name, small)
+    monkeypatch.setattr(artifact, "PACKAGED_CROPS", 4)
     env = {"DEEPSCAN_HOME": str(tmp_path / "home")}
     ran = deepscan("weights", "random", "tiny-frame", "--seed", "3", env=env)
     assert ran.code == 0, ran.err

@@ -67,7 +67,9 @@ def faces() -> NDArray[np.uint8]:
 
 
 def outputs(path: Path, batch: NDArray[np.uint8]) -> tuple[BatchFloat, BatchFloat]:
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     logit, score = session.run(["logit", "score"], {"faces": batch})
     return logit, score
 

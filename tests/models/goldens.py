@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,8 +23,8 @@ from deepscan.models.networks.lowering import can_be_lowered, lowered
 from deepscan.models.registry import find_detector
 from deepscan.runtime.artifacts.artifacts import Form
 from deepscan.spec import DetectorSpec
-from tests.conftest import SHARED_FOLDER
 from tests.goldens import golden_inputs, golden_weights
+from tests.shared import made_once
 
 FOLDER = Path(golden_weights.__file__).parent
 # Activations are given with nine digits from a float64 run; float32 drifts by more in deep layers: see
@@ -81,18 +79,15 @@ def golden_graph(name: str, form: Form | None = None) -> onnx.ModelProto:
         name: of the detector.
         form: of a clip detector's convolutions; 2-D ones are lowered.
     """
-    path = Path(os.environ[SHARED_FOLDER]) / f"{name}{'-2d' if form == '2d' else ''}.onnx"
-    with open(path.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            network, spec = golden_network(name), find_detector(name).spec
-            if form == "2d":
-                assert can_be_lowered(network)
-                network = lowered(network, frames=spec.frames)
-            partial = path.with_suffix(".partial")
-            partial.write_bytes(graph_of(network, spec).SerializeToString())
-            partial.rename(path)
-    return onnx.load_model(str(path))
+
+    def trace(path: Path) -> None:
+        network, spec = golden_network(name), find_detector(name).spec
+        if form == "2d":
+            assert can_be_lowered(network)
+            network = lowered(network, frames=spec.frames)
+        path.write_bytes(graph_of(network, spec).SerializeToString())
+
+    return onnx.load_model(str(made_once(f"{name}{'-2d' if form == '2d' else ''}.onnx", trace)))
 
 
 def check_answers(network: nn.Module, spec: DetectorSpec, expected: Golden) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from deepscan.errors import ModelError
+from deepscan.export import artifact
 from deepscan.models.registry import detectors, find_detector, unknown_detector
 from tests.cli.console import QUICK, deepscan, rows_of
 from tests.footage import ASTRONAUT
@@ -21,6 +22,7 @@ ENTRY = "toy = toy_detector:DETECTOR"
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_plugin(tmp_path / "plugin", monkeypatch, module="toy_detector", group=GROUP, entry=ENTRY)
     monkeypatch.setenv("DEEPSCAN_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(artifact, "PACKAGED_CROPS", 4)
 
 
 def test_it_takes_at_most_forty_lines() -> None:

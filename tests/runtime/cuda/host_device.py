@@ -22,6 +22,7 @@ import numpy as np
 import deepscan.runtime.cuda
 from deepscan.errors import DeviceMemoryError
 from deepscan.runtime.cuda.device import DeviceArray, KernelName, Pool, array_in, packed_strides
+from tests.shared import made_once
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,15 +35,17 @@ OPTIONS: Final = ("-std=c11", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-
 
 @cache
 def kernels_on_cpu() -> ctypes.CDLL:
-    """Compile the kernels with the C compiler of the package `ziglang`, and load them."""
+    """Load the kernels, which the C compiler of the package `ziglang` compiles once for all tests of a run."""
+    return ctypes.CDLL(str(made_once("kernels.so", compile_kernels)))
+
+
+def compile_kernels(library: Path) -> None:
     with TemporaryDirectory() as folder:
-        library = Path(folder) / "kernels.so"
         sources = ["-I", *deepscan.runtime.cuda.__path__, str(C_SOURCE), "-lm", "-o", str(library)]
         own_cache = {"ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder}
         subprocess.run(
             [sys.executable, "-m", "ziglang", "cc", *OPTIONS, *sources], check=True, env=os.environ | own_cache
         )
-        return ctypes.CDLL(str(library))
 
 
 class OverwrittenPool(Pool):
