@@ -7,18 +7,15 @@ whose value leads to a `Detector`. Its module is imported only when the detector
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from deepscan.errors import ModelError, UsageError
 from deepscan.models import altfreezing, caddm, ftcn, hff, lite, recce, retinaface
 from deepscan.models.detector import Detector, FaceDetector
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
+from deepscan.plugins import load_plugin, plugins
 
 log = logging.getLogger(__name__)
 
@@ -51,15 +48,15 @@ FILE_ENDINGS: Final = frozenset(
 
 def detector_names() -> tuple[str, ...]:
     """Return the names of all detectors, without importing other packages."""
-    return tuple(dict.fromkeys([*BUILTIN, *(entry.name for entry in _entry_points())]))
+    return tuple(dict.fromkeys([*BUILTIN, *plugins(GROUP)]))
 
 
 def detectors() -> dict[str, Detector]:
     """Return all detectors by name; one of another package that cannot be loaded is left out, with a warning."""
     found = dict(BUILTIN)
-    for entry in _entry_points():
+    for name in detector_names()[len(BUILTIN) :]:
         try:
-            found.setdefault(entry.name, _loaded(entry))
+            found[name] = find_detector(name)
         except ModelError as error:
             log.warning("%s", error)
     return found
@@ -79,9 +76,16 @@ def find_detector(name: str, variant: str | None = None) -> Detector:
     full = f"{name}-{variant}" if variant else name
     if full in BUILTIN:
         return BUILTIN[full]
-    for entry in _entry_points():
-        if entry.name == full:
-            return _loaded(entry)
+    added = plugins(GROUP).get(full)
+    if added is not None:
+        found: Detector = load_plugin(
+            added,
+            f"detector {full}",
+            wanted=f"Detector called {full}",
+            fits=lambda loaded: isinstance(loaded, Detector) and loaded.name == full,
+            raises=ModelError,
+        )
+        return found
     names = detector_names()
     if variant and name in names:
         having = ", ".join(known.removesuffix(f"-{variant}") for known in names if known.endswith(f"-{variant}"))
@@ -111,34 +115,6 @@ def unknown_detector(name: str) -> UsageError:
     guesses = _near(name, names)
     guess = f" (did you mean {' or '.join(guesses)}?)" if guesses else ""
     return UsageError(f"No detector is called {name!r}{guess}: use one of {', '.join(names)}.")
-
-
-def _entry_points() -> Iterable[EntryPoint]:
-    from importlib.metadata import entry_points  # takes 20 ms, which a scan with a built-in detector does not need
-
-    return entry_points(group=GROUP)
-
-
-def _loaded(entry: EntryPoint) -> Detector:
-    """Return the detector of another package.
-
-    Raises:
-        ModelError: its module cannot be imported, or has no detector of this name there.
-    """
-    try:
-        found = entry.load()
-    except Exception as error:  # another package's module may raise anything
-        reason = " ".join(str(error).split())
-        message = (
-            f"The detector {entry.name} ({entry.value}) cannot be loaded ({reason}): update or remove its package."
-        )
-        raise ModelError(message) from error
-    if not isinstance(found, Detector) or found.name != entry.name:
-        raise ModelError(
-            f"The entry point {entry.name} ({entry.value}) does not lead to a Detector of that name: update or remove "
-            "its package."
-        )
-    return found
 
 
 def _near(name: str, names: tuple[str, ...]) -> list[str]:

@@ -9,10 +9,11 @@ Another package adds one with an entry point in its pyproject.toml, which names 
 from __future__ import annotations
 
 import logging
-from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Final, cast
+from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING, Final
 
 from deepscan.errors import MachineError, UsageError
+from deepscan.plugins import load_plugin, plugins
 
 if TYPE_CHECKING:
     from deepscan.runtime.backends.contract import BackendClass
@@ -30,7 +31,7 @@ BACKENDS: Final[dict[str, str]] = {
 
 def backend_names() -> tuple[str, ...]:
     """Return the names of all backends, those of this package first."""
-    return tuple(dict.fromkeys([*BACKENDS, *sorted(found.name for found in entry_points(group=GROUP))]))
+    return tuple(dict.fromkeys([*BACKENDS, *plugins(GROUP)]))
 
 
 def backend_class(name: str) -> BackendClass:
@@ -40,15 +41,13 @@ def backend_class(name: str) -> BackendClass:
         UsageError: no backend has this name.
         MachineError: the package that registered it cannot be imported.
     """
-    if name in BACKENDS:
-        return cast("BackendClass", EntryPoint(name, BACKENDS[name], GROUP).load())
-    found = next(iter(entry_points(group=GROUP, name=name)), None)
-    if found is None:
+    entry = EntryPoint(name, BACKENDS[name], GROUP) if name in BACKENDS else plugins(GROUP).get(name)
+    if entry is None:
         raise UsageError(f"--backend {name!r} is not known: use one of auto, {', '.join(backend_names())}.")
-    try:
-        return cast("BackendClass", found.load())
-    except Exception as error:  # another package's module may raise anything
-        raise MachineError(f"The backend {name} cannot be imported from {found.value} ({error}).") from error
+    found: BackendClass = load_plugin(
+        entry, f"backend {name}", wanted="BackendClass", fits=callable, raises=MachineError
+    )
+    return found
 
 
 def usable_classes() -> dict[str, BackendClass]:

@@ -16,14 +16,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, Self
+from typing import IO, Any, Final, Self
 
 from deepscan.errors import OutputError, UsageError
+from deepscan.plugins import load_plugin, plugins
 from deepscan.results import COLUMNS
 from deepscan.runtime.store.journal import JOURNAL_SUFFIX
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
 
 GROUP: Final = "deepscan.writers"
 CSV_HEADER: Final = ",".join(COLUMNS) + "\n"
@@ -118,36 +116,25 @@ def is_output(path: str) -> bool:
     suffix = Path(path).suffix.lower()
     if suffix in ("", JOURNAL_SUFFIX):
         return False
-    return suffix in WRITERS or any(f".{entry.name}" == suffix for entry in _entry_points())
+    return suffix in WRITERS or suffix[1:] in plugins(GROUP)
 
 
 def _installed(path: Path, suffix: str) -> Writer:
-    found = {f".{entry.name}": entry for entry in _entry_points()}
-    if suffix not in found:
-        others = "".join(f", or in {known}" for known in sorted(found))
+    added = plugins(GROUP)
+    if suffix[1:] not in added:
+        others = "".join(f", or in .{known}" for known in added)
         raise UsageError(
             f"--out {path} is not the name of a CSV: deepscan writes a CSV, and a .jsonl beside it, so let it "
             f"end in .csv{others}."
         )
-    entry = found[suffix]
-    try:
-        writer = entry.load()
-    except Exception as error:  # the code of another package
-        raise _broken(entry, f"{type(error).__name__}: {error}") from error
-    if not isinstance(writer, Writer):
-        raise _broken(entry, f"{entry.value} is no deepscan.runtime.store.writers.Writer")
+    writer: Writer = load_plugin(
+        added[suffix[1:]],
+        f"writer of {suffix}",
+        wanted="deepscan.runtime.store.writers.Writer",
+        fits=lambda found: isinstance(found, Writer),
+        raises=UsageError,
+    )
     return writer
-
-
-def _broken(entry: EntryPoint, why: str) -> UsageError:
-    package = entry.dist.name if entry.dist is not None else "a package"
-    return UsageError(f"The writer of .{entry.name} that {package} adds cannot be used ({why}): update or remove it.")
-
-
-def _entry_points() -> Iterable[EntryPoint]:
-    from importlib.metadata import entry_points  # takes 20 ms, which a CSV does not need
-
-    return entry_points(group=GROUP)
 
 
 class OrderedLines:
