@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.installing import install_packages
-from deepscan.models import caddm, deepfakebench
 from deepscan.runtime.faces.alignment import moved, similarity, target_landmarks
 from deepscan.runtime.faces.crops import crop_square
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE
@@ -74,6 +74,24 @@ def caddm_points(landmarks: NDArray[Any]) -> Floats:
     return np.array([*eyes, landmarks[NOSE], *landmarks[list(MOUTH)]], dtype=np.float64)
 
 
+def caddm_target() -> Landmarks:
+    """Return where CADDM places the five landmarks (lib/data_preprocess/cropface.py), in units of the side.
+
+    The mean face is given relative to the face's width; the rule stretches it so that the face is 80 of 224 pixels
+    wide between two marks 0.34967 apart, and moves it down so that the eyes lie at 1/2.42 of the height.
+    """
+    mean_face = [
+        [-0.17607, -0.172844],
+        [0.1736, -0.17356],
+        [-0.00182, 0.0357164],
+        [-0.14617, 0.20185],
+        [0.14496, 0.19943],
+    ]
+    placed = np.array(mean_face) * (0.9 * 80 / (224 * 0.34967)) + 0.5
+    target: Landmarks = msgspec.convert((placed / [1, placed[0, 1] * 2.42]).tolist(), Landmarks)
+    return target
+
+
 def deepfakebench_points(landmarks: NDArray[Any]) -> Floats:
     """Return DeepfakeBench's five landmarks [5, 2] of dlib's landmarks (DeepfakeBench: preprocessing/preprocess.py).
 
@@ -81,6 +99,16 @@ def deepfakebench_points(landmarks: NDArray[Any]) -> Floats:
     lower lip beside the right corner. That turns the crops a little.
     """
     return np.array(landmarks[[*LIDS, NOSE, *LIPS]], dtype=np.float64)
+
+
+def deepfakebench_target() -> Landmarks:
+    """Return where DeepfakeBench places the five landmarks (preprocessing/preprocess.py), in units of the side.
+
+    ArcFace's places in a picture of 112, moved 8 to the right, with a margin of 15 % of the picture on each side.
+    """
+    arcface = [[30.2946, 51.6963], [65.5318, 51.5014], [48.0252, 71.7366], [33.5493, 92.3655], [62.7299, 92.2041]]
+    target: Landmarks = msgspec.convert((((np.array(arcface) + [8, 0]) / 112 + 0.15) / 1.3).tolist(), Landmarks)
+    return target
 
 
 class Dlib:
@@ -254,8 +282,8 @@ def main() -> None:
         raise SystemExit("Both detectors found faces in fewer than two files: give more videos or pictures of people.")
     print(f"{len(faces)} faces in {len({face.file for face in faces})} files")
     for name, points_of, target, size in (
-        ("CADDM", caddm_points, caddm.authors_target(), 224),
-        ("DeepfakeBench", deepfakebench_points, deepfakebench.authors_target(), 256),
+        ("CADDM", caddm_points, caddm_target(), 224),
+        ("DeepfakeBench", deepfakebench_points, deepfakebench_target(), 256),
     ):
         authors = [similarity(points_of(face.landmarks), target_landmarks(target, size)) for face in faces]
         report_template(name, faces, authors, target, size)

@@ -9,10 +9,10 @@ import msgspec
 
 from deepscan.errors import ModelError
 
-FIVE = 5
+Point: TypeAlias = tuple[float, float]
 # Five landmarks in the order in which face detectors give them: the eye on the left of the picture, the other eye, the
 # nose, the left and the right corner of the mouth.
-Landmarks: TypeAlias = tuple[tuple[float, float], ...]
+Landmarks: TypeAlias = tuple[Point, Point, Point, Point, Point]
 
 
 class SquareCrop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="rule", tag="square"):
@@ -40,10 +40,6 @@ class SimilarityCrop(
 
     target: Landmarks
 
-    def __post_init__(self) -> None:
-        """Refuse any number of landmarks but five."""
-        _refuse_unless_five(self.target)
-
 
 class ClipCrop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="rule", tag="clip"):
     """All frames of a clip are turned, scaled and moved alike, so that motion of the head stays visible.
@@ -58,10 +54,6 @@ class ClipCrop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     target: Landmarks
     reach: float
-
-    def __post_init__(self) -> None:
-        """Refuse any number of landmarks but five."""
-        _refuse_unless_five(self.target)
 
 
 CropPolicy: TypeAlias = SquareCrop | SimilarityCrop | ClipCrop
@@ -202,8 +194,3 @@ def spec_from_json(text: str, *, source: str) -> DetectorSpec:
     except msgspec.DecodeError as error:
         message = f"{source} carries a detector spec that this version cannot read ({error}): export it again."
         raise ModelError(message) from error
-
-
-def _refuse_unless_five(landmarks: Landmarks) -> None:
-    if len(landmarks) != FIVE:
-        raise ValueError(f"{len(landmarks)} landmarks instead of {FIVE}")

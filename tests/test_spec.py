@@ -26,7 +26,7 @@ from deepscan.spec import (
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 positive = st.floats(min_value=1e-6, max_value=1e6)
-targets: st.SearchStrategy[Landmarks] = st.lists(st.tuples(finite, finite), min_size=5, max_size=5).map(tuple)
+targets: st.SearchStrategy[Landmarks] = st.tuples(*[st.tuples(finite, finite)] * 5)
 similarity_crops = st.builds(SimilarityCrop, target=targets)
 crops: dict[str, st.SearchStrategy[CropPolicy]] = {
     "frame": st.one_of(st.builds(SquareCrop, scale=positive, shift_down=finite), similarity_crops),

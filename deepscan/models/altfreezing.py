@@ -5,37 +5,36 @@ Wang et al. 2023, "AltFreezing for more general video face forgery detection" (C
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from deepscan.models import deepfakebench, ftcn
-from deepscan.models.detector import HALF, Detector, Publication, clip_spec, even_protocol, figures
+from deepscan.models.detector import (
+    RGB_MEAN,
+    RGB_STD,
+    Detector,
+    Publication,
+    even_protocol,
+    figures,
+    network,
+    uncalibrated_spec,
+)
 from deepscan.spec import LabelBand
 
-if TYPE_CHECKING:
-    from deepscan.models.networks.altfreezing import AltFreezing
-
-
-def build() -> AltFreezing:
-    """Return the untrained network.
-
-    DeepfakeBench's head pools 8 steps of time where the authors' pools 16, all there are in both cases, so the layers
-    are the same. The sigmoid that it holds is not part of the network here.
-    """
-    from deepscan.models.networks.altfreezing import AltFreezing
-
-    return AltFreezing()
-
-
 DETECTOR: Final = Detector(
-    spec=clip_spec(
+    spec=uncalibrated_spec(
         "altfreezing",
         "AltFreezing, 3-D ResNet-50, clips of 32 frames",
         crop=ftcn.CROP,
         paper=ftcn.first_frames(400, min_frames=1),
+        size=224,
+        frames=32,
+        min_frames=9,
+        mean=RGB_MEAN,
+        std=RGB_STD,
         # Below the first, the authors' demonstration (demo.py) draws a face as genuine.
         band=LabelBand(real_below=0.04, fake_from=0.5),
     ),
-    build=build,
+    build=network("altfreezing.AltFreezing"),
     publication=Publication(
         title="AltFreezing for More General Video Face Forgery Detection",
         authors="Zhendong Wang et al.",
@@ -56,16 +55,17 @@ DETECTOR: Final = Detector(
     ),
 )
 DEEPFAKEBENCH: Final = Detector(
-    spec=clip_spec(
+    spec=uncalibrated_spec(
         "altfreezing-deepfakebench",
         "AltFreezing as trained by DeepfakeBench, clips of 16 frames",
         crop=deepfakebench.CROP,
         paper=even_protocol(32, stride=16, min_frames=16),
+        size=224,
         frames=16,
-        mean=HALF,
-        std=HALF,
+        min_frames=9,
     ),
-    build=build,
+    # Its head pools 8 steps of time where the authors' pools 16: all there are, so the layers are the same.
+    build=DETECTOR.build,
     publication=deepfakebench.publication(
         "An earlier README of the code linked a Google Drive file; the later one and the releases have none."
     ),

@@ -18,17 +18,6 @@ TEST_SETS: Final = (
     "FaceForensics++ c23, FaceForensics++ c40, Celeb-DF v1, Celeb-DF v2, DeeperForensics, DeepFakeDetection, DFDC, "
     "DFDC preview, FaceShifter, UADFV"
 ).split(", ")
-
-
-def authors_target() -> Landmarks:
-    """Return where DeepfakeBench places the five landmarks (preprocessing/preprocess.py), in units of the side.
-
-    ArcFace's places in a picture of 112, moved 8 to the right, with a margin of 15 % of the picture on each side.
-    """
-    arcface = ((30.2946, 51.6963), (65.5318, 51.5014), (48.0252, 71.7366), (33.5493, 92.3655), (62.7299, 92.2041))
-    return tuple((((x + 8) / 112 + 0.15) / 1.3, (y / 112 + 0.15) / 1.3) for x, y in arcface)
-
-
 # The authors' places are for landmarks that dlib finds. These are the places of deepscan's five landmarks in the
 # authors' own crops, on average over 170 faces (`python -m benchmarks.landmarks`; docs/detectors.md).
 TARGET: Final[Landmarks] = (

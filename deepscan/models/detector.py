@@ -2,14 +2,15 @@
 
     DETECTOR = Detector(spec=..., build=..., publication=...)
 
-The function `build` imports the network when it is called. A detector of another package has the same form and is found
-by an entry point of the group `deepscan.detectors`; see `registry`.
+The function `build` imports the network when it is called, see `network`. A detector of another package has the same
+form and is found by an entry point of the group `deepscan.detectors`; see `registry`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from deepscan.spec import Calibration, CropPolicy, DetectorSpec, LabelBand, PaperProtocol
@@ -130,6 +131,22 @@ class FaceDetector:
     rename: Rename | None = None
 
 
+def network(name: str, **arguments: float) -> Callable[[], nn.Module]:
+    """Return a function that builds an untrained network, and imports torch only then.
+
+    Args:
+        name: module in `deepscan.models.networks`, and what to call there: `hff.Hff`.
+        arguments: of that call.
+    """
+
+    def build() -> nn.Module:
+        module, _, kind = name.partition(".")
+        built: nn.Module = getattr(import_module(f"deepscan.models.networks.{module}"), kind)(**arguments)
+        return built
+
+    return build
+
+
 def figures(metric: str, source: str, values: dict[str, float | None]) -> tuple[Figure, ...]:
     """Return the figures of one table: `values` by test set."""
     return tuple(Figure(test_set=name, metric=metric, value=value, source=source) for name, value in values.items())
@@ -148,61 +165,31 @@ def even_protocol(frames: int, *, stride: int = 1, min_frames: int = 1) -> Paper
     )
 
 
-def frame_spec(
+def uncalibrated_spec(
     name: str,
     title: str,
     *,
     size: int,
     crop: CropPolicy,
     paper: PaperProtocol,
+    frames: int = 1,
+    min_frames: int = 1,
     mean: tuple[float, float, float] = HALF,
     std: tuple[float, float, float] = HALF,
     channel_order: Literal["RGB", "BGR"] = "RGB",
-) -> DetectorSpec:
-    """Return the spec of a detector that scores single crops, uncalibrated; see `DetectorSpec` for the arguments."""
-    return DetectorSpec(
-        name=name,
-        title=title,
-        kind="frame",
-        size=size,
-        frames=1,
-        min_frames=1,
-        mean=mean,
-        std=std,
-        channel_order=channel_order,
-        crop=crop,
-        min_face_pixels=MIN_FACE_PIXELS,
-        mirror=False,
-        pooling="score",
-        calibration=UNCALIBRATED,
-        band=LIKELIER_CLASS,
-        paper=paper,
-    )
-
-
-def clip_spec(
-    name: str,
-    title: str,
-    *,
-    crop: CropPolicy,
-    paper: PaperProtocol,
     band: LabelBand = LIKELIER_CLASS,
-    frames: int = 32,
-    min_frames: int = 9,
-    mean: tuple[float, float, float] = RGB_MEAN,
-    std: tuple[float, float, float] = RGB_STD,
 ) -> DetectorSpec:
-    """Return the spec of a detector that scores clips, uncalibrated; see `DetectorSpec` for the arguments."""
+    """Return the spec of a detector of crops, or of clips of several frames; see `DetectorSpec` for the arguments."""
     return DetectorSpec(
         name=name,
         title=title,
-        kind="clip",
-        size=224,
+        kind="frame" if frames == 1 else "clip",
+        size=size,
         frames=frames,
         min_frames=min_frames,
         mean=mean,
         std=std,
-        channel_order="RGB",
+        channel_order=channel_order,
         crop=crop,
         min_face_pixels=MIN_FACE_PIXELS,
         mirror=False,

@@ -5,14 +5,20 @@ Zheng et al. 2021, "Exploring temporal coherence for more general video face for
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from deepscan.models import deepfakebench
-from deepscan.models.detector import HALF, Detector, Publication, clip_spec, even_protocol, figures
+from deepscan.models.detector import (
+    RGB_MEAN,
+    RGB_STD,
+    Detector,
+    Publication,
+    even_protocol,
+    figures,
+    network,
+    uncalibrated_spec,
+)
 from deepscan.spec import ClipCrop, LabelBand, Landmarks, PaperProtocol
-
-if TYPE_CHECKING:
-    from deepscan.models.networks.ftcn import FTCN
 
 # Mean face in a picture of 256, the same for AltFreezing: test_tools/warp_for_xray.py:531-549.
 TARGET: Final[Landmarks] = (
@@ -38,34 +44,21 @@ def first_frames(frames: int, *, min_frames: int) -> PaperProtocol:
     )
 
 
-def build() -> FTCN:
-    """Return the untrained network, for clips of 32 frames."""
-    from deepscan.models.networks.ftcn import FTCN
-
-    return FTCN(frame_pool=2)
-
-
-def build_deepfakebench() -> FTCN:
-    """Return the untrained network as DeepfakeBench has it, for clips of 16 frames: no frames are pooled.
-
-    The names and shapes of the weights are the same as the authors', so a checkpoint does not tell which it is for
-    (`training/detectors/ftcn_detector.py`, `no_time_pool`).
-    """
-    from deepscan.models.networks.ftcn import FTCN
-
-    return FTCN(frame_pool=1)
-
-
 DETECTOR: Final = Detector(
-    spec=clip_spec(
+    spec=uncalibrated_spec(
         "ftcn",
         "FTCN and temporal transformer, clips of 32 frames",
         crop=CROP,
         paper=first_frames(768, min_frames=9),
+        size=224,
+        frames=32,
+        min_frames=9,
+        mean=RGB_MEAN,
+        std=RGB_STD,
         # Below the first, the authors' demonstration (test_on_raw_video.py) draws a face as genuine.
         band=LabelBand(real_below=0.002584857167676091, fake_from=0.5),
     ),
-    build=build,
+    build=network("ftcn.FTCN", frame_pool=2),
     publication=Publication(
         title="Exploring Temporal Coherence for More General Video Face Forgery Detection",
         authors="Yinglin Zheng et al.",
@@ -84,16 +77,18 @@ DETECTOR: Final = Detector(
     ),
 )
 DEEPFAKEBENCH: Final = Detector(
-    spec=clip_spec(
+    spec=uncalibrated_spec(
         "ftcn-deepfakebench",
         "FTCN as trained by DeepfakeBench, clips of 16 frames",
         crop=deepfakebench.CROP,
         paper=even_protocol(32, stride=16, min_frames=16),
+        size=224,
         frames=16,
-        mean=HALF,
-        std=HALF,
+        min_frames=9,
     ),
-    build=build_deepfakebench,
+    # No frames are pooled (training/detectors/ftcn_detector.py, `no_time_pool`). The weights have the names and shapes
+    # of the authors', so a checkpoint does not tell which it is for.
+    build=network("ftcn.FTCN", frame_pool=1),
     publication=deepfakebench.publication(
         "No trained weights found: release v1.0.3 has only those to start the training from."
     ),

@@ -5,28 +5,11 @@ Luo et al. 2021, "Generalizing Face Forgery Detection with High-frequency Featur
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from deepscan.models import deepfakebench
-from deepscan.models.detector import Detector, Publication, even_protocol, figures, frame_spec
+from deepscan.models.detector import Detector, Publication, even_protocol, figures, network, uncalibrated_spec
 from deepscan.spec import SquareCrop
-
-if TYPE_CHECKING:
-    from deepscan.models.networks.hff import Hff
-
-
-def build() -> Hff:
-    """Return the authors' network, untrained."""
-    from deepscan.models.networks.hff import Hff
-
-    return Hff(fusion_residual=True)
-
-
-def build_deepfakebench() -> Hff:
-    """Return the network as DeepfakeBench trains it (training/detectors/srm_detector.py), untrained."""
-    from deepscan.models.networks.hff import Hff
-
-    return Hff(fusion_residual=False)
 
 
 def deepfakebench_name(key: str) -> str | None:
@@ -49,7 +32,7 @@ def deepfakebench_name(key: str) -> str | None:
 
 
 DETECTOR: Final = Detector(
-    spec=frame_spec(
+    spec=uncalibrated_spec(
         "hff",
         "HFF, two-stream Xception with SRM noise, single frame",
         size=256,
@@ -57,7 +40,7 @@ DETECTOR: Final = Detector(
         crop=SquareCrop(scale=1.056, shift_down=0.040),
         paper=even_protocol(32),
     ),
-    build=build,
+    build=network("hff.Hff", fusion_residual=True),
     publication=Publication(
         title="Generalizing Face Forgery Detection with High-frequency Features",
         authors="Yuchen Luo et al.",
@@ -73,14 +56,14 @@ DETECTOR: Final = Detector(
     ),
 )
 DEEPFAKEBENCH: Final = Detector(
-    spec=frame_spec(
+    spec=uncalibrated_spec(
         "hff-deepfakebench",
         "HFF as trained by DeepfakeBench (its `srm`), single frame",
         size=256,
         crop=deepfakebench.CROP,
         paper=even_protocol(32),
     ),
-    build=build_deepfakebench,
+    build=network("hff.Hff", fusion_residual=False),  # training/detectors/srm_detector.py
     publication=deepfakebench.released(
         "srm_best.pth", 95.76, 81.14, 79.26, 75.52, 86.38, 81.20, 69.95, 74.08, 60.14, 94.27
     ),

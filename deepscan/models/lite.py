@@ -5,13 +5,10 @@ Training recipe, measured figures and their limits: `deepscan/assets/lite.md`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from deepscan.models.detector import Detector, Publication, figures
+from deepscan.models.detector import Detector, Publication, figures, network
 from deepscan.spec import Calibration, DetectorSpec, LabelBand, PaperProtocol, SquareCrop
-
-if TYPE_CHECKING:
-    from deepscan.models.networks.efficientnet_lite import EfficientNetLite
 
 LITE: Final = DetectorSpec(
     name="lite",
@@ -36,16 +33,9 @@ LITE: Final = DetectorSpec(
 CARD: Final = "model card deepscan/assets/lite.md"
 
 
-def build() -> EfficientNetLite:
-    """Return the untrained network, of width 1.1 and depth 1.2 (Lite2)."""
-    from deepscan.models.networks.efficientnet_lite import EfficientNetLite
-
-    return EfficientNetLite(width=1.1, depth=1.2)
-
-
 DETECTOR: Final = Detector(
     spec=LITE,
-    build=build,
+    build=network("efficientnet_lite.EfficientNetLite", width=1.1, depth=1.2),  # Lite2
     publication=Publication(
         title="Model card: lite",
         authors="the deepscan developers",

@@ -5,28 +5,11 @@ Cao et al. 2022, "End-to-End Reconstruction-Classification Learning for Face For
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from deepscan.models import deepfakebench
-from deepscan.models.detector import Detector, Publication, even_protocol, figures, frame_spec
+from deepscan.models.detector import Detector, Publication, even_protocol, figures, network, uncalibrated_spec
 from deepscan.spec import SquareCrop
-
-if TYPE_CHECKING:
-    from deepscan.models.networks.recce import Recce
-
-
-def build() -> Recce:
-    """Return the authors' network, untrained; its pictures are 299x299."""
-    from deepscan.models.networks.recce import Recce
-
-    return Recce(classes=1)
-
-
-def build_deepfakebench() -> Recce:
-    """Return the network as DeepfakeBench trains it, untrained: two classes, pictures of 256x256."""
-    from deepscan.models.networks.recce import Recce
-
-    return Recce(classes=2)
 
 
 def deepfakebench_name(key: str) -> str | None:
@@ -39,14 +22,14 @@ def deepfakebench_name(key: str) -> str | None:
 
 
 DETECTOR: Final = Detector(
-    spec=frame_spec(
+    spec=uncalibrated_spec(
         "recce",
         "RECCE, Xception with reconstruction, single frame",
         size=299,
         crop=SquareCrop(scale=1.3, shift_down=0.0),
         paper=even_protocol(32),
     ),
-    build=build,
+    build=network("recce.Recce", classes=1),
     publication=Publication(
         title="End-to-End Reconstruction-Classification Learning for Face Forgery Detection",
         authors="Junyi Cao et al.",
@@ -74,14 +57,14 @@ DETECTOR: Final = Detector(
     ),
 )
 DEEPFAKEBENCH: Final = Detector(
-    spec=frame_spec(
+    spec=uncalibrated_spec(
         "recce-deepfakebench",
         "RECCE as trained by DeepfakeBench, single frame",
         size=256,
         crop=deepfakebench.CROP,
         paper=even_protocol(32),
     ),
-    build=build_deepfakebench,
+    build=network("recce.Recce", classes=2),
     publication=deepfakebench.released(
         "recce_best.pth", 96.21, 81.90, 76.77, 73.19, 79.85, 81.19, 71.33, 74.19, 60.95, 94.46
     ),

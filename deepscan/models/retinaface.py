@@ -5,25 +5,14 @@ Deng et al. 2020, "RetinaFace: Single-stage Dense Face Localization in the Wild"
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from deepscan.models.detector import FaceDetector, Publication, figures
-
-if TYPE_CHECKING:
-    from deepscan.models.networks.retinaface import RetinaFace
-
-
-def build() -> RetinaFace:
-    """Return the untrained network; see `deepscan.models.networks.retinaface`."""
-    from deepscan.models.networks.retinaface import RetinaFace
-
-    return RetinaFace()
-
+from deepscan.models.detector import FaceDetector, Publication, figures, network
 
 FACE_DETECTOR: Final = FaceDetector(
     name="retinaface",
     title="RetinaFace, MobileNet-0.25, for --face-detector retinaface",
-    build=build,
+    build=network("retinaface.RetinaFace"),
     publication=Publication(
         title="RetinaFace: Single-stage Dense Face Localization in the Wild",
         authors="Jiankang Deng et al.",

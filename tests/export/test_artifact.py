@@ -91,7 +91,7 @@ def test_the_graph_takes_a_dynamic_batch_of_bytes_and_gives_logit_and_score(mode
 
 
 def test_logits_are_those_of_torch_and_of_the_reference(model_path: Path, faces: NDArray[np.uint8]) -> None:
-    network = lite.build()
+    network = lite.DETECTOR.build()
     load_weights(network, WEIGHTS, name="lite")
     with torch.inference_mode():
         expected, expected_score = ArtifactGraph(network, LITE)(torch.from_numpy(faces))

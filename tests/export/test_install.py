@@ -21,7 +21,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    save_file(retinaface.build().state_dict(), tmp_path / "r.safetensors")
+    save_file(retinaface.FACE_DETECTOR.build().state_dict(), tmp_path / "r.safetensors")
     return tmp_path / "r.safetensors"
 
 
@@ -33,7 +33,10 @@ def test_a_network_of_one_form_is_refused_where_another_is_asked_for(form: str, 
 
 
 def test_weights_of_nothing_but_zeros_are_not_added(checkpoint: Path, home: Path) -> None:
-    save_file({name: torch.zeros_like(value) for name, value in retinaface.build().state_dict().items()}, checkpoint)
+    save_file(
+        {name: torch.zeros_like(value) for name, value in retinaface.FACE_DETECTOR.build().state_dict().items()},
+        checkpoint,
+    )
     with pytest.raises(ModelError, match=r"\S+weight in .*r\.safetensors is 0 everywhere, which no training produces"):
         add_weights(checkpoint)
     assert not home.exists()

@@ -7,7 +7,6 @@ import onnxruntime
 import pytest
 import torch
 
-from deepscan.models import altfreezing
 from deepscan.models.networks.altfreezing import AltFreezing
 from deepscan.models.networks.artifact_graph import ArtifactGraph
 from deepscan.models.registry import find_detector
@@ -18,7 +17,7 @@ SPEC = find_detector("altfreezing").spec
 
 @pytest.fixture(scope="module")
 def network() -> AltFreezing:
-    network = altfreezing.build()
+    network = AltFreezing()
     network.load_state_dict(golden("altfreezing").tensors())
     return network.eval()
 
@@ -50,14 +49,14 @@ def test_the_exported_graph_gives_the_authors_scores_at_any_batch() -> None:
 def test_weights_of_deepfakebench_have_the_same_names() -> None:
     expected = json.loads((FOLDER / "other_keys" / "deepfakebench_altfreezing.json").read_text())
     with torch.device("meta"):
-        network = altfreezing.build()
+        network = AltFreezing()
     held = [[name, list(value.shape), str(value.dtype)[6:]] for name, value in network.state_dict().items()]
     assert held == expected
 
 
 def test_deepfakebench_scores_clips_of_sixteen_frames(network: AltFreezing) -> None:
     spec = find_detector("altfreezing-deepfakebench").spec
-    other = altfreezing.build()
+    other = AltFreezing()
     other.load_state_dict(network.state_dict())
     seen: dict[str, torch.Tensor] = {}
     last, projection = (other.resnet.get_submodule(name) for name in ("s5", "head.projection"))

@@ -9,7 +9,6 @@ from torch import nn
 from torch.nn import functional
 
 from deepscan.errors import UsageError
-from deepscan.models import lite
 from deepscan.models.checkpoints.checkpoints import load_weights
 from deepscan.models.lite import LITE
 from deepscan.models.networks.efficientnet_lite import EfficientNetLite, SameConv2d, scaled_channels
@@ -22,7 +21,7 @@ GOLDEN = np.load(Path(__file__).with_name("lite_golden.npz"))
 
 @pytest.fixture(scope="module")
 def network() -> EfficientNetLite:
-    network = lite.build()
+    network = EfficientNetLite(width=1.1, depth=1.2)
     load_weights(network, WEIGHTS, name="lite")
     return network
 
@@ -52,7 +51,7 @@ def test_lite2_has_the_published_number_of_weights(network: EfficientNetLite) ->
 
 
 def test_the_picture_shrinks_and_widens_as_in_the_paper() -> None:
-    network = lite.build().eval()
+    network = EfficientNetLite(width=1.1, depth=1.2).eval()
     shapes: list[tuple[int, ...]] = []
     for part in (network.stem, *network.blocks, network.head):
         part.register_forward_hook(lambda _part, _inputs, output: shapes.append(tuple(output.shape[1:])))

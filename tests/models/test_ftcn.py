@@ -7,7 +7,6 @@ import onnxruntime
 import pytest
 import torch
 
-from deepscan.models import ftcn
 from deepscan.models.networks.artifact_graph import ArtifactGraph
 from deepscan.models.networks.ftcn import FTCN
 from deepscan.models.networks.i3d import layer
@@ -19,7 +18,7 @@ SPEC = find_detector("ftcn").spec
 
 @pytest.fixture(scope="module")
 def network() -> FTCN:
-    network = ftcn.build()
+    network = FTCN(frame_pool=2)
     network.load_state_dict(golden("ftcn").tensors())
     return network.eval()
 
@@ -60,14 +59,14 @@ def test_the_maximum_is_of_what_the_normalization_gives() -> None:
 def test_weights_of_deepfakebench_have_the_same_names() -> None:
     expected = json.loads((FOLDER / "other_keys" / "deepfakebench_ftcn.json").read_text())
     with torch.device("meta"):
-        network = ftcn.build_deepfakebench()
+        network = FTCN(frame_pool=1)
     held = [[name, list(value.shape), str(value.dtype)[6:]] for name, value in network.state_dict().items()]
     assert held == expected
 
 
 def test_deepfakebench_pools_no_frames(network: FTCN) -> None:
     spec = find_detector("ftcn-deepfakebench").spec
-    other = ftcn.build_deepfakebench()
+    other = FTCN(frame_pool=1)
     other.load_state_dict(network.state_dict())
     seen: dict[str, torch.Tensor] = {}
     for name in ("s2", "pathway0_pool", "s4"):
@@ -83,7 +82,7 @@ def test_deepfakebench_pools_no_frames(network: FTCN) -> None:
 
 def test_the_authors_form_takes_no_clip_of_sixteen_frames() -> None:
     with torch.device("meta"):
-        network = ftcn.build().eval()
+        network = FTCN(frame_pool=2).eval()
         with pytest.raises(RuntimeError, match="17"):
             network(torch.zeros(1, 3, 16, 224, 224))
         assert network(torch.zeros(3, 3, 32, 224, 224)).shape == (3,)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from deepscan.models import hff
+from deepscan.models.hff import deepfakebench_name
 from deepscan.models.networks.artifact_graph import ArtifactGraph
 from deepscan.models.networks.hff import FeatureNoise, Hff, NoiseAttention, PictureNoise
 from deepscan.models.registry import find_detector
@@ -24,7 +24,7 @@ DEEPFAKEBENCH_KEYS: list[tuple[str, list[int], str]] = json.loads(
 
 @pytest.fixture(scope="module")
 def network() -> Hff:
-    network = hff.build()
+    network = Hff(fusion_residual=True)
     network.load_state_dict(golden("hff").tensors())
     return network.eval()
 
@@ -74,26 +74,26 @@ def test_an_untrained_network_has_the_filters_of_the_authors() -> None:
 
 
 def test_every_key_of_deepfakebench_is_a_parameter_or_dropped_on_purpose() -> None:
-    renamed = [(key, hff.deepfakebench_name(key), shape) for key, shape, _ in DEEPFAKEBENCH_KEYS]
+    renamed = [(key, deepfakebench_name(key), shape) for key, shape, _ in DEEPFAKEBENCH_KEYS]
     dropped = {key for key, name, _ in renamed if name is None}
     adapters = {key for key, _, _ in renamed if key.startswith(("backbone_rgb.adjust_ch", "backbone_srm.adjust_ch"))}
     assert dropped == adapters | {"blur.weight"}
     assert len(dropped) == 15
     kept = [(name, shape) for _, name, shape in renamed if name is not None]
     with torch.device("meta"):
-        network = hff.build_deepfakebench()
+        network = Hff(fusion_residual=False)
     held = [(name, list(value.shape)) for name, value in network.state_dict().items()]
     assert sorted(kept) == sorted(held)
 
 
 def test_weights_of_the_authors_do_not_load_as_those_of_deepfakebench(network: Hff) -> None:
-    renamed = {hff.deepfakebench_name(name) for name in network.state_dict()}
+    renamed = {deepfakebench_name(name) for name in network.state_dict()}
     assert not any(name in renamed for name in network.state_dict() if name.startswith("xception_"))
 
 
 def test_deepfakebench_fuses_without_the_residual(network: Hff) -> None:
     spec = find_detector("hff-deepfakebench").spec
-    other = hff.build_deepfakebench()
+    other = Hff(fusion_residual=False)
     other.load_state_dict(network.state_dict())
     seen: dict[str, torch.Tensor] = {}
     parts = {"map": other.fusion.convblk, "weights": other.fusion.ca, "fused": other.fusion}

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from deepscan.models import recce
 from deepscan.models.networks.artifact_graph import ArtifactGraph
 from deepscan.models.networks.recce import GraphReasoning, Recce
+from deepscan.models.recce import deepfakebench_name
 from deepscan.models.registry import find_detector
 from tests.models.goldens import FOLDER, check_answers, golden, golden_graph
 
@@ -23,7 +23,7 @@ DEEPFAKEBENCH_KEYS: list[tuple[str, list[int], str]] = json.loads(
 
 @pytest.fixture(scope="module")
 def network() -> Recce:
-    network = recce.build()
+    network = Recce(classes=1)
     network.load_state_dict(golden("recce").tensors())
     return network.eval()
 
@@ -105,13 +105,13 @@ def looped(reasoning: GraphReasoning, coarse: torch.Tensor, middle: torch.Tensor
 
 
 def test_every_key_of_deepfakebench_is_a_parameter_or_dropped_on_purpose() -> None:
-    renamed = [(key, recce.deepfakebench_name(key), shape) for key, shape, _ in DEEPFAKEBENCH_KEYS]
+    renamed = [(key, deepfakebench_name(key), shape) for key, shape, _ in DEEPFAKEBENCH_KEYS]
     dropped = [key for key, name, _ in renamed if name is None]
     assert dropped == [key for key, _, _ in renamed if key.startswith("backbone.")]
     assert len(dropped) == 283
     kept = [(name, shape) for _, name, shape in renamed if name is not None]
     with torch.device("meta"):
-        network = recce.build_deepfakebench()
+        network = Recce(classes=2)
     held = [(name, list(value.shape)) for name, value in network.state_dict().items()]
     assert sorted(kept) == sorted(held)
 
@@ -119,7 +119,7 @@ def test_every_key_of_deepfakebench_is_a_parameter_or_dropped_on_purpose() -> No
 def test_deepfakebench_has_two_classes_and_pictures_of_256(network: Recce) -> None:
     spec = find_detector("recce-deepfakebench").spec
     torch.manual_seed(0)
-    other = recce.build_deepfakebench().eval()
+    other = Recce(classes=2).eval()
     head = {f"fc.{name}": value for name, value in other.fc.state_dict().items()}
     other.load_state_dict(network.state_dict() | head)
     seen: dict[str, torch.Tensor] = {}

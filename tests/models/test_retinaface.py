@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from deepscan.export.onnx_from_module import export_retinaface
-from deepscan.models import retinaface
 from deepscan.models.networks.retinaface import Head, RetinaFace, enlarged
 from deepscan.runtime.faces.retinaface import INPUT_NAME, OUTPUT_NAMES, anchors_of
 from tests.goldens.golden_weights import recipe
@@ -44,7 +43,7 @@ def pictures(count: int, height: int, width: int) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def network() -> RetinaFace:
-    network = retinaface.build()
+    network = RetinaFace()
     network.load_state_dict(tensors())
     return network.eval()
 

@@ -54,7 +54,10 @@ def test_one_that_cannot_be_loaded_disturbs_nobody_but_those_who_ask_for_it(
 ) -> None:
     for entry, said in (
         ("toy = toy_detector:MISSING", r"toy that toy_detector adds .*toy_detector:MISSING raises AttributeError: "),
-        ("bear = toy_detector:DETECTOR", r"bear that .*\(toy_detector:DETECTOR is not a Detector called bear\): update"),
+        (
+            "bear = toy_detector:DETECTOR",
+            r"bear that .*\(toy_detector:DETECTOR is not a Detector called bear\): update",
+        ),
     ):
         folder = tmp_path / entry.partition(" ")[0]
         with monkeypatch.context() as patch:

@@ -90,5 +90,7 @@ def test_a_suffix_of_no_format_names_those_that_are_installed(out: Path) -> None
 @pytest.mark.parametrize("entry", ["toy = nowhere:WRITER", "toy = toy_writer:FIRST"], ids=["missing", "another type"])
 def test_a_package_that_is_broken_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str) -> None:
     install_plugin(tmp_path, monkeypatch, module="toy_writer", group="deepscan.writers", entry=entry)
-    with pytest.raises(UsageError, match=r"\.toy that toy_writer adds cannot be used .*: update or remove that package"):
+    with pytest.raises(
+        UsageError, match=r"\.toy that toy_writer adds cannot be used .*: update or remove that package"
+    ):
         files_of(tmp_path / "rows.toy", ["a.mp4"])

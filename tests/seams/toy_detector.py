@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deepscan.models.detector import Detector, Publication, even_protocol, frame_spec
+from deepscan.models.detector import Detector, Publication, even_protocol, uncalibrated_spec
 from deepscan.spec import SquareCrop
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def build() -> nn.Module:
 
 
 DETECTOR = Detector(
-    spec=frame_spec(
+    spec=uncalibrated_spec(
         "toy",
         "Mean of colors",
         size=64,

@@ -10,7 +10,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from deepscan.errors import ModelError
 from deepscan.export.onnx_from_module import traced_onnx
-from deepscan.models import ftcn
+from deepscan.models.networks.ftcn import FTCN
 from deepscan.models.registry import find_detector
 from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.artifact_graph import CUDA_LIMIT_BYTES, largest_batch
@@ -54,7 +54,7 @@ def test_halves_take_half(kind: int, expected: int) -> None:
 def test_32_clips_are_too_many_for_the_stem_of_ftcn() -> None:
     """Its 64 maps of 224 x 224 for each of 32 frames are 392 MiB per clip."""
     spec = find_detector("ftcn").spec
-    stem = ftcn.build().resnet.get_submodule("s1")
+    stem = FTCN(frame_pool=2).resnet.get_submodule("s1")
     clips = torch.zeros(2, 3, spec.frames, spec.size, spec.size)
     model = traced_onnx(stem, clips, input_name="clips", output_names=["maps"], free_axes=["N"])
     bytes_per_clip = 4 * 64 * 32 * 224 * 224

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from deepscan.models import caddm
+from benchmarks.landmarks import caddm_target
 from deepscan.models.ftcn import TARGET as VIDEO_TARGET
 from deepscan.runtime.cuda.device import Device, DeviceArray, KernelName
 from deepscan.runtime.cuda.pixels import Pixels, host_array, is_on_device, stacked
@@ -77,8 +77,8 @@ def test_a_clip_is_aligned_from_regions_of_its_frames(work: DeviceWork, frames: 
 def test_faces_are_aligned_inside_across_the_border_and_outside(work: DeviceWork, frames: list[Frame]) -> None:
     moved = frame_on_device(work, frames[0], interleaved=True)
     for points in [*faces_in(frames), (FACE - 4000).astype(np.float32)]:
-        crop = similarity_crop(moved, points, caddm.authors_target(), 64)
-        assert_same(made(work, crop), host_array(similarity_crop(frames[0], points, caddm.authors_target(), 64)))
+        crop = similarity_crop(moved, points, caddm_target(), 64)
+        assert_same(made(work, crop), host_array(similarity_crop(frames[0], points, caddm_target(), 64)))
 
 
 def test_crops_are_joined_to_a_clip_and_copied_mirrored_where_they_say_so(
@@ -137,7 +137,7 @@ def test_all_crops_of_a_batch_are_made_by_one_launch_of_each_kernel(frames: list
     moved = [frame_on_device(work, frame) for frame in frames]
     queue.begun_kernels.clear()
     crops = [
-        similarity_crop(frame, points, caddm.authors_target(), 32)
+        similarity_crop(frame, points, caddm_target(), 32)
         for frame, points in zip(moved, faces_in(frames), strict=True)
     ]
     stacked(crops)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from deepscan.models import caddm, deepfakebench
+from benchmarks.landmarks import caddm_target, deepfakebench_target
 from deepscan.models.ftcn import TARGET as VIDEO_TARGET
 from deepscan.runtime.cuda.pixels import host_array
 from deepscan.runtime.faces.alignment import clip_similarity, enlarged_box, face_region, similarity, target_landmarks
@@ -26,7 +26,7 @@ from tests.runtime.host_crops import aligned_clip, similarity_crop
 
 WIDTH, HEIGHT = 321, 181  # odd, so that planes of chroma are rounded up
 SIZE = 64
-TARGET = caddm.authors_target()
+TARGET = caddm_target()
 ORIENTATIONS = [Orientation(t, x, y) for t in (False, True) for x in (False, True) for y in (False, True)]
 # Where a face's eyes, nose and mouth are, around its middle, in units of its width.
 FACE = np.array([(-0.2, -0.2), (0.2, -0.2), (0.0, 0.05), (-0.16, 0.3), (0.16, 0.3)])
@@ -127,9 +127,7 @@ def picture() -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("face", FACES)
-@pytest.mark.parametrize(
-    "target", [caddm.authors_target(), deepfakebench.authors_target()], ids=["caddm", "deepfakebench"]
-)
+@pytest.mark.parametrize("target", [caddm_target(), deepfakebench_target()], ids=["caddm", "deepfakebench"])
 def test_a_crop_is_the_warp_of_the_whole_picture(picture: NDArray[np.uint8], face: str, target: Landmarks) -> None:
     points = points_of(*FACES[face])
     crop = similarity_crop(rgb_frame(picture), points, target, SIZE)

@@ -9,7 +9,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from deepscan.models import caddm, deepfakebench
+from benchmarks.landmarks import caddm_target, deepfakebench_target
 from deepscan.models.ftcn import TARGET as VIDEO_TARGET
 from deepscan.models.registry import BUILTIN
 from deepscan.runtime.faces.alignment import (
@@ -27,9 +27,7 @@ from deepscan.spec import ClipCrop, SimilarityCrop
 SIZE = 224
 CROPS = {name: detector.spec.crop for name, detector in BUILTIN.items()}
 ALIGNED = {name: crop for name, crop in CROPS.items() if isinstance(crop, (ClipCrop, SimilarityCrop))}
-TARGETS = [
-    target_landmarks(target, SIZE) for target in (VIDEO_TARGET, caddm.authors_target(), deepfakebench.authors_target())
-]
+TARGETS = [target_landmarks(target, SIZE) for target in (VIDEO_TARGET, caddm_target(), deepfakebench_target())]
 MIRROR = np.array([-1.0, 1.0])
 coordinates = st.floats(-500, 500)
 points = st.lists(st.tuples(coordinates, coordinates), min_size=5, max_size=5).map(np.array)

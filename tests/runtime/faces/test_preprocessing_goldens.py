@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from deepscan.models import caddm, deepfakebench
+from benchmarks.landmarks import caddm_target, deepfakebench_target
 from deepscan.models.ftcn import TARGET as VIDEO_TARGET
 from deepscan.runtime.faces.alignment import (
     clip_similarity,
@@ -132,7 +132,7 @@ def test_clip_indices(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "target", "size"),
-    [("caddm_crop", caddm.authors_target(), 224), ("deepfakebench_crop", deepfakebench.authors_target(), 256)],
+    [("caddm_crop", caddm_target(), 224), ("deepfakebench_crop", deepfakebench_target(), 256)],
 )
 def test_crops_of_single_frames(name: str, target: Landmarks, size: int) -> None:
     golden = arrays(name)
