@@ -1,9 +1,10 @@
 """Measurements behind the order of `--backend auto`: the candidates of each detector on the CPU, in turns.
 
-    python -m benchmarks.auto_order lite hff altfreezing
+    python -m benchmarks.auto_order lite hff made/altfreezing.onnx made/altfreezing-int8.onnx
 
 Every backend and precision scores the same real crops or clips, once to compare its scores with ONNX Runtime's and then
-in rounds, whose order moves on by one; medians. Processor time is what a busy machine distorts least.
+in rounds, whose order moves on by one; medians. Processor time is what a busy machine distorts least. For torch without
+a backend see `benchmarks.models`, for memory and the time to load `deepscan bench`.
 """
 
 from __future__ import annotations
@@ -23,11 +24,10 @@ from deepscan.export.parity.parity import BUDGETS, compared, misses
 from deepscan.export.parity.samples import samples_to_measure
 from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.contract import Backend
-from deepscan.runtime.backends.selection import Candidate, auto_candidates, open_backend
+from deepscan.runtime.backends.selection import Candidate, candidates, open_backend
 from deepscan.runtime.system.machine import cpu_count
 
 ROUNDS: Final = 7
-REFERENCE: Final = Candidate("onnxruntime", "fp32")
 
 
 def scored(backend: Backend, items: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -41,7 +41,7 @@ def measure(model: str) -> None:
     costs: dict[Candidate, list[tuple[float, float]]] = {}
     with ExitStack() as stack:
         backends: dict[Candidate, Backend] = {}
-        for candidate in sorted(auto_candidates(artifact.manifest, "cpu"), key=lambda found: found != REFERENCE):
+        for candidate in candidates(artifact.manifest, "cpu"):
             try:
                 opened = open_backend(candidate, artifact, device="cpu", threads=cpu_count())
             except DeepscanError as error:
@@ -57,7 +57,7 @@ def measure(model: str) -> None:
                 costs[candidate].append((time.perf_counter() - wall, time.process_time() - busy))
     for candidate, rounds in costs.items():
         wall, busy = (1e3 * statistics.median(column) / len(samples.items) for column in zip(*rounds, strict=True))
-        parity = compared(logits[REFERENCE], logits[candidate], artifact.manifest.spec, samples)
+        parity = compared(next(iter(logits.values())), logits[candidate], artifact.manifest.spec, samples)
         outcome = "; ".join(misses(parity, BUDGETS[candidate.precision])) or "within the budget"
         print(f"| {model} | {candidate} | {wall:.4g} | {busy:.4g} | {parity.max_difference:.1e} | {outcome} |")
 

@@ -25,7 +25,8 @@ from typing import Any
 from benchmarks.footage import SIZES, copies, make_video
 from benchmarks.measure import Cost, cost_of, machine
 from benchmarks.processes import memory_watched
-from benchmarks.yardstick import gigaflops_of, matmul_gigaflops
+from deepscan.export.bench.graph_costs import flop_of
+from deepscan.export.bench.matmul_rate import SIDES, matmul_rate
 from deepscan.options import DETECT_EVERY, ScanOptions
 from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
@@ -162,7 +163,8 @@ def _print_speed(name: str, costs: dict[str, list[Cost]], scanned: int) -> None:
 def _print_yardstick(infer_seconds: float) -> None:
     artifact = load_artifact("lite")
     passes = 2 if artifact.manifest.spec.mirror else 1
-    work, rate = passes * gigaflops_of(artifact.model), matmul_gigaflops()
+    work = passes * flop_of(artifact.model, source="lite") / 1e9
+    rate = 1e-9 * matmul_rate(device="cpu", precision="fp32", threads=cpu_count(), seconds=2.0, side=SIDES["cpu"])
     milliseconds, reached = 1000 * infer_seconds, work / infer_seconds
     print(f"infer alone, wall: {milliseconds:.1f} ms per face for {work:.2f} GFLOP, {reached:.0f} GFLOP/s")
     print(f"float32 matrix products here: {rate:.0f} GFLOP/s, at which that takes {1000 * work / rate:.1f} ms")

@@ -34,7 +34,7 @@ DETECTOR: Final = Detector(
         # Below the first, the authors' demonstration (demo.py) draws a face as genuine.
         band=LabelBand(real_below=0.04, fake_from=0.5),
     ),
-    build=network("altfreezing.AltFreezing"),
+    build=network("i3d.AltFreezing"),
     publication=Publication(
         title="AltFreezing for More General Video Face Forgery Detection",
         authors="Zhendong Wang et al.",

@@ -35,7 +35,7 @@ CARD: Final = "model card deepscan/assets/lite.md"
 
 DETECTOR: Final = Detector(
     spec=LITE,
-    build=network("efficientnet_lite.EfficientNetLite", width=1.1, depth=1.2),  # Lite2
+    build=network("efficientnet.EfficientNetLite", width=1.1, depth=1.2),  # Lite2
     publication=Publication(
         title="Model card: lite",
         authors="the deepscan developers",

@@ -288,10 +288,10 @@ def test_hff_attention_stays_in_float32_where_its_energies_overflow() -> None:
 def test_ftcn_transformer_stays_in_float32_where_its_feed_forward_layer_overflows() -> None:
     torch.manual_seed(0)
     part = TimeTransformer(steps=4, channels=16)
-    first, _, _, second, _ = part.transformer.layers[0][1].fn.fn.net  # type: ignore[index]
+    layers = part.get_submodule("transformer.layers.0.1.fn.fn.net")
     with torch.no_grad():
-        first.weight.mul_(1e5)
-        second.weight.mul_(1e-5)
+        layers.get_parameter("0.weight").mul_(1e5)
+        layers.get_parameter("3.weight").mul_(1e-5)
     model = onnx_from_module(Head(part, (4, 16)), (4, 16), input_name="faces")
     check = check_for(model)
     assert misses(check(emulated(GraphIndex(model), ())), BUDGETS["fp16"])

@@ -15,9 +15,9 @@ from deepscan.errors import UsageError
 from deepscan.export.forms import exported
 from deepscan.export.install import untrained_network
 from deepscan.export.packing import WeightsOrigin, packed
-from deepscan.models.networks.altfreezing import AltFreezing
 from deepscan.models.networks.artifact_graph import ArtifactGraph
 from deepscan.models.networks.ftcn import FTCN
+from deepscan.models.networks.i3d import AltFreezing
 from deepscan.models.networks.lowering import lowered
 from deepscan.models.registry import find_detector
 from deepscan.runtime.backends.onnxruntime_backend import OnnxRuntimeBackend

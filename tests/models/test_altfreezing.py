@@ -7,8 +7,8 @@ import onnxruntime
 import pytest
 import torch
 
-from deepscan.models.networks.altfreezing import AltFreezing
 from deepscan.models.networks.artifact_graph import ArtifactGraph
+from deepscan.models.networks.i3d import AltFreezing
 from deepscan.models.registry import find_detector
 from tests.models.goldens import FOLDER, check_answers, golden, golden_graph
 

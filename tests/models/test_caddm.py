@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from deepscan.models.networks.caddm import Caddm, anchor_priors
-from deepscan.models.networks.efficientnet import FixedSameConv2d
+from deepscan.models.networks.efficientnet import SameConv2d
 from deepscan.models.registry import find_detector
 from deepscan.spec import DetectorSpec
 from tests.goldens import golden_weights
@@ -134,7 +134,7 @@ def test_padding_is_the_same_whatever_the_picture(
     kernel: int, stride: int, before: int, after: int, shape: tuple[int, int]
 ) -> None:
     torch.manual_seed(0)
-    convolution = FixedSameConv2d(4, 4, kernel, stride, groups=2, bias=True)
+    convolution = SameConv2d(4, 4, kernel, stride, groups=2, bias=True)
     picture = torch.rand(1, 4, *shape)
     framed = functional.pad(picture, (before, after, before, after))
     expected = functional.conv2d(framed, convolution.weight, convolution.bias, stride, groups=2)

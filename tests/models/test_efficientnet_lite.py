@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional
 
 from deepscan.errors import UsageError
 from deepscan.models.checkpoints.checkpoints import load_weights
 from deepscan.models.lite import LITE
-from deepscan.models.networks.efficientnet_lite import EfficientNetLite, SameConv2d, scaled_channels
+from deepscan.models.networks.efficientnet import EfficientNetLite, scaled_channels
 from deepscan.models.registry import BUILTIN, find_detector
 
 WEIGHTS = Path(__file__).parents[2] / "weights" / "lite2.safetensors"
@@ -70,27 +69,6 @@ def test_the_picture_shrinks_and_widens_as_in_the_paper() -> None:
 )
 def test_scaled_channels_are_multiples_of_eight(channels: int, width: float, expected: int) -> None:
     assert scaled_channels(channels, width) == expected
-
-
-@pytest.mark.parametrize("kernel", [1, 3, 5])
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("shape", [(8, 8), (7, 7), (8, 7), (1, 5)])
-def test_same_padding_is_that_of_tensorflow(kernel: int, stride: int, shape: tuple[int, int]) -> None:
-    torch.manual_seed(0)
-    convolution = SameConv2d(2, 3, kernel, stride)
-    picture = torch.rand(1, 2, *shape)
-    # TensorFlow's definition, place by place: output i reads from i * stride - (missing // 2) on.
-    outputs = [-(-side // stride) for side in shape]
-    missing = [max((count - 1) * stride + kernel - side, 0) for count, side in zip(outputs, shape, strict=True)]
-    framed = functional.pad(picture, (kernel, kernel, kernel, kernel))
-    expected = torch.empty(1, 3, *outputs)
-    for row in range(outputs[0]):
-        for column in range(outputs[1]):
-            top = row * stride - missing[0] // 2 + kernel
-            left = column * stride - missing[1] // 2 + kernel
-            patch = framed[:, :, top : top + kernel, left : left + kernel]
-            expected[0, :, row, column] = (convolution.weight * patch).sum((1, 2, 3))
-    torch.testing.assert_close(convolution(picture), expected)
 
 
 def test_a_detector_is_found_by_its_name() -> None:

@@ -11,6 +11,8 @@ the lists because the names of the weights count places.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -42,41 +44,12 @@ class Attention(nn.Module):
         return attended
 
 
-class FeedForward(nn.Module):
-    """The same two layers for every token."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.net = nn.Sequential(
-            nn.Linear(channels, HIDDEN), nn.GELU(), nn.Identity(), nn.Linear(HIDDEN, channels), nn.Identity()
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[N, tokens, channels] -> the same shape."""
-        mapped: torch.Tensor = self.net(x)
-        return mapped
-
-
-class Normalized(nn.Module):
-    """A layer that sees its input normalized."""
-
-    def __init__(self, channels: int, fn: nn.Module) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(channels)
-        self.fn = fn
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[N, tokens, channels] -> the same shape."""
-        changed: torch.Tensor = self.fn(self.norm(x))
-        return changed
-
-
 class Residual(nn.Module):
-    """A layer whose input is added to its output."""
+    """A layer that sees its input normalized, and whose output is added to it."""
 
-    def __init__(self, fn: nn.Module) -> None:
+    def __init__(self, channels: int, layer: nn.Module) -> None:
         super().__init__()
-        self.fn = fn
+        self.fn = nn.Sequential(OrderedDict(norm=nn.LayerNorm(channels), fn=layer))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[N, tokens, channels] -> the same shape."""
@@ -84,19 +57,14 @@ class Residual(nn.Module):
         return changed
 
 
-class Transformer(nn.Module):
-    """One block: attention, then the feed-forward layers."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        attention = Residual(Normalized(channels, Attention(channels)))
-        feed_forward = Residual(Normalized(channels, FeedForward(channels)))
-        self.layers = nn.Sequential(nn.Sequential(attention, feed_forward))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[N, tokens, channels] -> the same shape."""
-        changed: torch.Tensor = self.layers(x)
-        return changed
+def transformer(channels: int) -> nn.Module:
+    """Return one block, [N, tokens, channels] -> the same: attention, then the same two layers for every token."""
+    two = nn.Sequential(
+        nn.Linear(channels, HIDDEN), nn.GELU(), nn.Identity(), nn.Linear(HIDDEN, channels), nn.Identity()
+    )
+    feed_forward = nn.Sequential(OrderedDict(net=two))
+    block = nn.Sequential(Residual(channels, Attention(channels)), Residual(channels, feed_forward))
+    return nn.Sequential(OrderedDict(layers=nn.Sequential(block)))
 
 
 class TimeTransformer(nn.Module):
@@ -111,7 +79,7 @@ class TimeTransformer(nn.Module):
         super().__init__()
         self.pos_embedding = nn.Parameter(torch.randn(1, steps + 1, channels))
         self.cls_token = nn.Parameter(torch.randn(1, 1, channels))
-        self.transformer = Transformer(channels)
+        self.transformer = transformer(channels)
         self.mlp_head = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

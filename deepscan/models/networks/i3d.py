@@ -1,9 +1,10 @@
-"""I3D ResNet-50, the trunk of AltFreezing and FTCN: a ResNet over clips, whose kernels extend over time or space.
+"""I3D ResNet-50, a ResNet over clips whose kernels extend over time or space: AltFreezing, and the trunk of FTCN.
 
 Architecture: SlowFast's `i3d` of depth 50 without non-local blocks (AltFreezing `slowfast/models/
 video_model_builder.py:391-580`, `resnet_helper.py:196-445`); the idea is Carreira & Zisserman 2017, "Quo vadis, action
 recognition?". FTCN (Zheng et al. 2021, section 3.2) removes all spatial kernels: see `layer`.
-The layers have the authors' names, which their checkpoints use.
+AltFreezing (Wang et al. 2023) is a plain I3D with one output (`model/classifier/i3d_ori.py`, `setting/i3d_ori.yaml`;
+the head: `slowfast/models/head_helper.py:74-95`). The layers have the authors' names, which their checkpoints use.
 """
 
 from __future__ import annotations
@@ -165,3 +166,29 @@ class I3D(nn.Sequential):
                 named["pathway0_pool"] = nn.MaxPool3d((frame_pool, 1, 1))
         named["head"] = head
         super().__init__(named)
+
+
+class MeanHead(nn.Module):
+    """The mean over time and space, then one linear output."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[N, channels, T, H, W] -> logit [N]."""
+        logit: torch.Tensor = self.projection(x.mean((2, 3, 4)))[:, 0]
+        return logit
+
+
+class AltFreezing(nn.Module):
+    """The network; what the authors call `resnet` is all of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resnet = I3D(MeanHead(STAGES[-1].inner * EXPANSION))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalized RGB clips [N, 3, T, 224, 224] -> logit of *fake* [N]."""
+        logit: torch.Tensor = self.resnet(x)
+        return logit

@@ -14,10 +14,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from deepscan.models.networks import altfreezing, ftcn
-from deepscan.models.networks.altfreezing import AltFreezing
+from deepscan.models.networks import ftcn
 from deepscan.models.networks.ftcn import FTCN
-from deepscan.models.networks.i3d import I3D, Block, Stem
+from deepscan.models.networks.i3d import I3D, AltFreezing, Block, MeanHead, Stem
 
 NEIGHBORS: Final = 3
 
@@ -149,7 +148,7 @@ class Lowered(nn.Module):
         super().__init__()
         parts = dict(trunk.named_children())
         head = parts.pop("head")
-        assert isinstance(head, (altfreezing.Head, ftcn.Head))
+        assert isinstance(head, (MeanHead, ftcn.Head))
         self.head = head
         stem = parts.pop("s1")[0]  # type: ignore[index]
         self.stem = LoweredStem(stem)

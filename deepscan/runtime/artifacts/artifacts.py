@@ -139,7 +139,7 @@ def load_artifact(name: str) -> Artifact:
         ModelError: there is none of that name, it has no record, or file and record disagree.
     """
     # It takes long to import, and a supervisor needs the records alone.
-    from deepscan.runtime.artifacts.external_data import parsed_model
+    from deepscan.runtime.artifacts.graph_index import parsed_model
 
     manifest, file, source = _found(name)
     with _named_when_unreadable():

@@ -1,17 +1,20 @@
-"""An index of an ONNX graph: producers and consumers of each tensor, constants, types and shapes."""
+"""Reading ONNX files, and an index of a graph: producers and consumers of each tensor, constants, types and shapes."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper, shape_inference
+
+from deepscan.errors import ModelError
 
 Shape: TypeAlias = tuple[int | None, ...]
 
@@ -21,6 +24,33 @@ DATA_MOVEMENT_OPS: Final = frozenset(
 )
 # Values of a constant that shapes may depend on; a larger one is a weight, of which only its own shape matters.
 LARGEST_SHAPE: Final = 1024
+
+
+def parsed_model(model: bytes, *, source: str) -> onnx.ModelProto:
+    """Parse an ONNX file that needs no other one: no artifact may.
+
+    Raises:
+        ModelError: it is none, or a tensor lies in another file.
+    """
+    try:
+        parsed = onnx.load_model_from_string(model)
+    except DecodeError as error:
+        raise ModelError(f"{source} is not an ONNX file: export the detector again.") from error
+    for tensor in _tensors(parsed):  # OpenVINO would read them wherever they are, absolute paths and all
+        if tensor.data_location == TensorProto.EXTERNAL:
+            raise ModelError(f"{source} keeps {tensor.name!r} in another file, which is not read: export it again.")
+    return parsed
+
+
+def _tensors(message: Any) -> Iterator[TensorProto]:
+    """Yield the tensors in any part of a model: also of subgraphs, functions and sparse tensors."""
+    if isinstance(message, TensorProto):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in value if isinstance(value, Iterable) else [value]:
+                yield from _tensors(part)
 
 
 class GraphIndex:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import onnx
-from google.protobuf.message import DecodeError
 
 from deepscan.errors import ModelError
-from deepscan.runtime.artifacts.external_data import refuse_external_data
-from deepscan.runtime.artifacts.graph_index import GraphIndex
+from deepscan.runtime.artifacts.graph_index import GraphIndex, parsed_model
 from deepscan.runtime.backends.contract import LOGIT
 
 if TYPE_CHECKING:
@@ -31,11 +29,7 @@ def checked_graph(artifact: Artifact) -> onnx.ModelProto:
         ModelError: it is no ONNX file, refers to other files, or does not take and give what its record says.
     """
     manifest, spec = artifact.manifest, artifact.manifest.spec
-    try:
-        model = onnx.load_model_from_string(artifact.model)
-    except DecodeError as error:
-        raise ModelError(f"{manifest.file} is not an ONNX file: export the detector again.") from error
-    refuse_external_data(model, source=manifest.file)
+    model = parsed_model(artifact.model, source=manifest.file)
     weights = {tensor.name for tensor in model.graph.initializer}
     tensors = {given.name: given.type.tensor_type for given in model.graph.input if given.name not in weights}
     taken = {

@@ -18,7 +18,7 @@ from deepscan.export.packing import packed
 from deepscan.installing import install_extra
 from deepscan.options import Arithmetic
 from deepscan.runtime.artifacts.artifacts import Artifact, load_artifact
-from deepscan.runtime.artifacts.external_data import refuse_external_data
+from deepscan.runtime.artifacts.graph_index import parsed_model
 from deepscan.runtime.backends import openvino_backend
 from deepscan.runtime.backends.openvino_backend import OpenVinoBackend
 from tests.runtime.backends.manifests import manifest_in
@@ -171,5 +171,5 @@ def test_a_tensor_in_another_file_is_found_wherever_it_hides() -> None:
     models.append(helper.make_model(helper.make_graph([], "function", [], []), functions=[function]))
     for model in models:
         with pytest.raises(ModelError, match=r"x\.onnx keeps 'hidden' in another file"):
-            refuse_external_data(model, source="x.onnx")
-    refuse_external_data(onnx.load_model_from_string(load_artifact("lite").model), source="lite.onnx")
+            parsed_model(model.SerializeToString(), source="x.onnx")
+    parsed_model(load_artifact("lite").model, source="lite.onnx")
