@@ -34,12 +34,6 @@ def cost_of(work: Callable[[], object]) -> Cost:
     return Cost(_cpu_seconds() - cpu, time.perf_counter() - wall)
 
 
-def peak_megabytes() -> float:
-    """Return the largest resident size of this process so far; `ru_maxrss` would begin with its parent's."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
-
-
 def machine() -> str:
     """Describe the machine and the versions, on one line."""
     versions = ", ".join(f"{name} {installed_version(name)}" for name in PACKAGES)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -35,21 +34,8 @@ SEED = 0
 COLUMNS = ("detector", "million parameters", "GFLOP", "torch s", "ONNX Runtime s, one", "in batches", "torch / batches")
 
 
-@dataclass(frozen=True)
-class Speed:
-    """Seconds per item, medians; and what the network is."""
-
-    parameters: int
-    flop: float
-    torch_seconds: float
-    single_seconds: float
-    batch_seconds: float
-    batch: int
-    largest_difference: float
-
-
-def measured(name: str, rounds: int) -> Speed:
-    """Measure one detector."""
+def measure(name: str, rounds: int) -> None:
+    """Measure one detector, and print its row."""
     spec = find_detector(name).spec
     network = untrained_network(name, seed=SEED)
     plain = ArtifactGraph(network, spec).eval()
@@ -75,15 +61,13 @@ def measured(name: str, rounds: int) -> Speed:
             for kind, work in works.items():
                 seconds[kind].append(cost_of(work).wall_seconds)
     median = {kind: statistics.median(values) for kind, values in seconds.items()}
-    return Speed(
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
-        flop=counter.get_total_flops() / len(items),
-        torch_seconds=median["torch"],
-        single_seconds=median["single"],
-        batch_seconds=median["batch"] / len(items),
-        batch=len(items),
-        largest_difference=float((expected - scores).abs().max()),
+    parameters = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    flop, batch = counter.get_total_flops() / len(items) / 1e9, median["batch"] / len(items)
+    print(
+        f"| {name} | {parameters:.1f} | {flop:.2f} | {median['torch']:.3f} | {median['single']:.3f} "
+        f"| {batch:.3f} (of {len(items)}) | {median['torch'] / batch:.2f} |"
     )
+    print(f"  largest difference of a score: {(expected - scores).abs().max():.1e}", flush=True)
 
 
 def _normalized(pixels: torch.Tensor, graph: ArtifactGraph) -> torch.Tensor:
@@ -107,14 +91,7 @@ def main() -> None:
     print(f"| {' | '.join(COLUMNS)} |")
     print("|---" * len(COLUMNS) + "|")
     for name in options.detectors or names:
-        speed = measured(name, options.rounds)
-        print(
-            f"| {name} | {speed.parameters / 1e6:.1f} | {speed.flop / 1e9:.2f} | {speed.torch_seconds:.3f} "
-            f"| {speed.single_seconds:.3f} | {speed.batch_seconds:.3f} (of {speed.batch}) "
-            f"| {speed.torch_seconds / speed.batch_seconds:.2f} |",
-            flush=True,
-        )
-        print(f"  largest difference of a score: {speed.largest_difference:.1e}", flush=True)
+        measure(name, options.rounds)
 
 
 if __name__ == "__main__":

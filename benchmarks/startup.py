@@ -18,7 +18,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -45,27 +44,14 @@ if {COUNTS!r} in os.environ:
 """
 
 
-@dataclass(frozen=True)
-class Run:
-    """One run of a command.
-
-    Attributes:
-        wall_seconds: by the clock.
-        cpu_seconds: of the command and its workers.
-    """
-
-    wall_seconds: float
-    cpu_seconds: float
-
-
-def run(arguments: list[str], environment: Mapping[str, str]) -> Run:
-    """Run `deepscan` once; whatever its exit code, it must print no traceback."""
+def run(arguments: list[str], environment: Mapping[str, str]) -> tuple[float, float]:
+    """Run `deepscan` once; return the seconds by the clock, and of the processor with its workers."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run([*COMMAND, *arguments], env=dict(environment), capture_output=True, text=True, check=False)
     wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     if "Traceback" in done.stderr:
         raise RuntimeError(done.stderr)
-    return Run(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def commands(folder: Path) -> dict[str, list[str]]:
@@ -108,14 +94,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         cases = commands(folder)
-        runs: dict[tuple[str, str], list[Run]] = {}
+        runs: dict[tuple[str, str], list[tuple[float, float]]] = {}
         for _ in range(options.rounds):
             for what, arguments in cases.items():
                 for name, environment in environments.items():
                     runs.setdefault((what, name), []).append(run(arguments, environment))
         for (what, name), found in runs.items():
-            wall = statistics.median(each.wall_seconds for each in found)
-            cpu = statistics.median(each.cpu_seconds for each in found)
+            wall, cpu = map(statistics.median, zip(*found, strict=True))
             print(f"{what:16} {name:8} {wall:6.2f} s wall  {cpu:6.2f} s processor")
         for what, arguments in cases.items():
             for name, environment in environments.items():

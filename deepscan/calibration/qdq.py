@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from deepscan.calibration.placement import Placement
+from deepscan.export.tensor_values import Range
 from deepscan.runtime.artifacts.artifacts import Activations
 from deepscan.runtime.artifacts.graph_index import GraphIndex, attribute
 
@@ -27,14 +28,6 @@ LARGEST_INT8: Final = 127
 SMALLEST_SCALE: Final = 1e-18
 # A bias is stored in int32, and the sum it is added to needs room too.
 LARGEST_BIAS: Final = 2**30
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """Real numbers that the integers of a tensor must cover, from `low` to `high`."""
-
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,12 @@ import onnx
 from numpy.typing import NDArray
 
 from deepscan.calibration.placement import placed, quantizable
-from deepscan.calibration.qdq import Range, with_qdq
+from deepscan.calibration.qdq import with_qdq
 from deepscan.calibration.ranges import ItemReader, observe, resolve_range
 from deepscan.calibration.sensitivity import Group, nodes_for_fp32
 from deepscan.errors import ModelError
 from deepscan.export.parity.parity import BUDGETS, ConversionResult, ParityFunction, misses
+from deepscan.export.tensor_values import Range
 from deepscan.runtime.artifacts.artifacts import Activations, CalibrationMethod
 from deepscan.runtime.artifacts.graph_index import GraphIndex
 from deepscan.runtime.backends.sessions import Session

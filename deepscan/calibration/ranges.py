@@ -14,9 +14,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from deepscan.calibration.qdq import Range
 from deepscan.errors import ModelError, UsageError
-from deepscan.export.tensor_values import SlicedGraph
+from deepscan.export.tensor_values import Range, SlicedGraph
 from deepscan.runtime.artifacts.artifacts import Activations, CalibrationMethod
 from deepscan.runtime.artifacts.graph_index import GraphIndex
 

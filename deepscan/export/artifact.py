@@ -72,10 +72,9 @@ class ExportSettings:
     """Settings of an export.
 
     Attributes:
-        precision: precision of the graph.
-        form: form of a clip detector's convolutions; `auto` takes what is faster here.
+        form: of a clip detector's convolutions; `auto` takes what is faster here.
         for_engine: a TensorRT engine will be built from the artifact.
-        quantization: conversion to int8.
+        quantization: for `int8`.
         samples: real crops or clips for the parity check, besides those that come with the package.
         accept_parity_loss: continue where the parity check finds too large a difference, and record it.
     """
@@ -90,13 +89,7 @@ class ExportSettings:
 
 @dataclass(frozen=True, eq=False)
 class ExportResult:
-    """Outcome of an export.
-
-    Attributes:
-        artifact: the artifact as it was written.
-        report: report of the parity check.
-        steps: title of each step and its duration in seconds.
-    """
+    """Artifact and parity report as they were written; `steps` has the title and the seconds of each step."""
 
     artifact: Artifact
     report: ParityReport
@@ -114,12 +107,12 @@ def export_artifact(
     """Export a detector as `folder`/`name`.onnx, with its manifest and its parity report beside it.
 
     Args:
-        name: name of the detector.
+        name: of the detector.
         weights: its checkpoint, in a format that `deepscan.models.checkpoints` reads. None takes the weights that were
             added on this machine, or come with the package.
         folder: created if it is missing; the files of an earlier export are replaced.
         variant: publisher of the weights, if not the authors.
-        settings: settings of the export; float32 if not given.
+        settings: float32 if not given.
 
     Raises:
         UsageError: there is no such detector, or it has only one form, or a file that deepscan did not write would be
@@ -161,10 +154,10 @@ def make_artifact(
     """Export a network with its weights, and compare the result with it; see `export_artifact`.
 
     Args:
-        network: the network with its weights, in evaluation mode.
-        spec: spec of the detector.
-        origin: origin of the weights.
-        settings: settings of the export.
+        network: with its weights, in evaluation mode.
+        spec: of the detector.
+        origin: of the weights.
+        settings: of the export.
         kept: the file beside the artifact that holds the network's weights.
 
     Raises:
@@ -245,12 +238,6 @@ def store_artifact(
 ) -> Path:
     """Write an artifact, its manifest, its parity report and its weights, all or nothing.
 
-    Args:
-        artifact: its manifest names the files.
-        folder: the folder to write to.
-        report: report of the parity check.
-        weights: result of `weights_in_bytes`, if the manifest names a file of weights.
-
     Returns:
         The path of the ONNX file.
 
@@ -273,11 +260,7 @@ def store_artifact(
 
 
 def _refuse_other_files(folder: Path, spec: DetectorSpec, precision: Precision) -> None:
-    """Refuse to replace other files before minutes of work, not after.
-
-    Raises:
-        UsageError: a file that deepscan did not write would be replaced.
-    """
+    """Refuse to replace files that deepscan did not write before minutes of work, not after."""
     stem = Path(file_name(spec, precision)).stem
     written = {
         weights_name(spec): holds(f'"{WEIGHTS_MARK}"'.encode("ascii")),
@@ -291,11 +274,7 @@ def _refuse_other_files(folder: Path, spec: DetectorSpec, precision: Precision) 
 
 
 def _refuse_unwritable(folder: Path) -> None:
-    """Refuse a folder that cannot be written to before minutes of work, not after.
-
-    Raises:
-        OutputError: nothing can be written there.
-    """
+    """Refuse a folder that cannot be written to before minutes of work, not after."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -309,11 +288,7 @@ def _unwritable(folder: Path, error: OSError) -> OutputError:
 
 
 def _refuse_constant(check: ParityCheck, origin: WeightsOrigin) -> None:
-    """Refuse weights whose score does not depend on the picture, such as scales of zero.
-
-    Raises:
-        ModelError: all logits are equal, or one is not finite. Random weights are exempt.
-    """
+    """Refuse trained weights whose score does not depend on the picture, such as scales of zero."""
     if not origin.trained:
         return
     lowest, highest = check.reference.min(), check.reference.max()

@@ -34,13 +34,7 @@ ROUNDS: Final = 3
 
 @dataclass(frozen=True, eq=False)
 class Exported:
-    """An exported graph.
-
-    Attributes:
-        model: graph that keeps the artifact contract.
-        form: its form; None if the network has only one.
-        reason: reason for this form; empty if there was no choice.
-    """
+    """A graph that keeps the artifact contract; `form` is None, and `reason` empty, if the network has only one."""
 
     model: onnx.ModelProto
     form: Form | None
@@ -51,8 +45,8 @@ def exported(network: nn.Module, spec: DetectorSpec, choice: FormChoice, *, for_
     """Export a network in the given form, or in the faster one.
 
     Args:
-        network: the network with its weights.
-        spec: spec of the detector.
+        network: with its weights.
+        spec: of the detector.
         choice: `auto` measures both forms in float32 and, if available, bfloat16.
         for_engine: a TensorRT engine will be built from it; there is nothing to measure yet, so `auto` is 2-D.
 
@@ -78,11 +72,7 @@ def exported(network: nn.Module, spec: DetectorSpec, choice: FormChoice, *, for_
 
 
 def refuse_form(network: nn.Module, name: str, choice: FormChoice) -> None:
-    """Refuse a form for a network that has no 3-D convolutions.
-
-    Raises:
-        UsageError: a form was given, and the network has no 3-D convolutions.
-    """
+    """Raise a UsageError if a form is given for a network that has no 3-D convolutions."""
     if choice != "auto" and not can_be_lowered(network):
         raise UsageError(f"{name} has no 3-D convolutions: leave out --form.")
 

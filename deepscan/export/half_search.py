@@ -209,7 +209,7 @@ def overflowing(graph: GraphIndex, largest: Mapping[str, float]) -> dict[str, st
     in float16, the sum counts.
 
     Args:
-        graph: index of the float32 graph.
+        graph: in float32.
         largest: largest absolute value of each of its tensors on real crops.
     """
     found = {}

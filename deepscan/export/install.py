@@ -40,9 +40,9 @@ def add_weights(path: Path, *, variant: str | None = None, form: FormChoice = "a
     """Add a checkpoint to the store.
 
     Args:
-        path: path of the file, as its authors publish it.
+        path: of the file, as its authors publish it.
         variant: publisher of the weights, if not the authors.
-        form: form of a clip detector's convolutions; `auto` takes the faster one.
+        form: of a clip detector's convolutions; `auto` takes the faster one.
 
     Raises:
         UsageError: the detector needs no weights, or has no such variant, or has only one form.
@@ -142,11 +142,7 @@ def _store(network: nn.Module, name: str, origin: WeightsOrigin, note: str, *, f
 
 
 def _try(folder: Path, record: Record) -> None:
-    """Run the artifact once, so that a broken one is refused now and not in a scan.
-
-    Raises:
-        ModelError: it does not run, or its result is not finite.
-    """
+    """Run the artifact once, so that a broken one is refused now and not in a scan."""
     path = folder / f"{record.name}.onnx"
     if record.kind == "detector":
         artifact = load_artifact(str(path))

@@ -24,16 +24,7 @@ TRACED_SIZE: Final = (171, 235)
 
 
 def onnx_from_module(module: nn.Module, item_shape: tuple[int, ...], *, input_name: str) -> onnx.ModelProto:
-    """Trace a detector in evaluation mode.
-
-    Args:
-        module: module that takes uint8 [N, *item_shape] and returns (logit [N], score [N]).
-        item_shape: shape of the input without the batch.
-        input_name: `faces` or `clips`.
-
-    Raises:
-        ModelError: the graph fixes the batch size.
-    """
+    """Trace a detector, uint8 [N, *item_shape] to (logit [N], score [N]), as `traced_onnx` does."""
     example = torch.zeros(TRACED_BATCH, *item_shape, dtype=torch.uint8)
     return traced_onnx(module, example, input_name=input_name, output_names=("logit", "score"), free_axes=("N",))
 
@@ -71,10 +62,10 @@ def traced_onnx(
     into the convolutions when they load the model.
 
     Args:
-        module: module to trace.
+        module: what to trace.
         example: input without a 1 in a free axis.
-        input_name: name of the input in the graph.
-        output_names: names of the outputs in the graph.
+        input_name: in the graph.
+        output_names: in the graph.
         free_axes: names of the input's first axes, whose sizes stay free.
 
     Raises:
@@ -105,11 +96,7 @@ def traced_onnx(
 
 
 def refuse_invalid(model: onnx.ModelProto) -> None:
-    """Check a finished graph.
-
-    Raises:
-        ModelError: the graph is not valid ONNX.
-    """
+    """Raise a ModelError if a finished graph is not valid ONNX."""
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

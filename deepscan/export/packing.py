@@ -52,18 +52,7 @@ def packed(
     parity_loss: str = "",
     network_weights: WeightsFile | None = None,
 ) -> Artifact:
-    """Check a graph and make it an artifact; the other arguments become fields of its `Manifest`.
-
-    Args:
-        model: a graph that keeps the artifact contract; its metadata gets the record.
-        spec: spec of the detector.
-        origin: origin of its weights.
-        precision: precision of its arithmetic.
-        form: form of a clip detector's convolutions.
-        form_reason: reason for this form.
-        calibration: origin of the ranges of an int8 graph.
-        parity_loss: difference that was accepted although it exceeds the budget.
-        network_weights: file of the network's weights beside the artifact.
+    """Make a graph that keeps the artifact contract an artifact; the other arguments become fields of its `Manifest`.
 
     Raises:
         ModelError: the graph is not valid ONNX.

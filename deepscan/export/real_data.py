@@ -33,10 +33,10 @@ def calibration_data(
     """Gather crops or clips, and split them.
 
     Args:
-        spec: spec of the detector.
+        spec: of the detector.
         paths: videos and folders.
-        items: number of items to calibrate with; None takes 256 crops or 16 clips.
-        seed: seed of the choice and of the split.
+        items: how many to calibrate with; None takes 256 crops or 16 clips.
+        seed: of the choice and of the split.
         labels: whether videos are forgeries, by their paths.
 
     Returns:

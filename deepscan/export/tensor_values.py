@@ -23,8 +23,8 @@ SLICE_BYTES: Final = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Extremes:
-    """Smallest and largest value of a tensor over all items; NaN if one of its values is."""
+class Range:
+    """Smallest and largest value of a tensor; NaN if one of its values is."""
 
     low: float
     high: float
@@ -88,14 +88,14 @@ class SlicedGraph:
             for name in part.done_with:
                 values.pop(name, None)
 
-    def extremes(self, batches: Iterable[NDArray[Any]]) -> dict[str, Extremes]:
+    def extremes(self, batches: Iterable[NDArray[Any]]) -> dict[str, Range]:
         """Return the extremes of the watched tensors over all batches."""
-        found: dict[str, Extremes] = {}
+        found: dict[str, Range] = {}
         for batch in batches:
             for name, values in self.run(batch):
-                known = found.get(name, Extremes(math.inf, -math.inf))
+                known = found.get(name, Range(math.inf, -math.inf))
                 low, high = values.min(initial=known.low), values.max(initial=known.high)
-                found[name] = Extremes(float(low), float(high))
+                found[name] = Range(float(low), float(high))
         return found
 
 

@@ -6,7 +6,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 from deepscan.calibration.placement import Placement, placed, quantizable
-from deepscan.calibration.qdq import Range, with_qdq
+from deepscan.calibration.qdq import with_qdq
+from deepscan.export.tensor_values import Range
 from deepscan.runtime.artifacts.artifacts import Activations
 from deepscan.runtime.artifacts.graph_index import GraphIndex
 from deepscan.runtime.backends.sessions import Session

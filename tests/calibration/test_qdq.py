@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 from onnx import ValueInfoProto, numpy_helper
 
 from deepscan.calibration.placement import Placement, placed, quantizable
-from deepscan.calibration.qdq import Range, quantized_weights, scale_of, with_qdq
+from deepscan.calibration.qdq import quantized_weights, scale_of, with_qdq
 from deepscan.calibration.ranges import ItemReader, observe
+from deepscan.export.tensor_values import Range
 from deepscan.runtime.artifacts.artifacts import Activations
 from deepscan.runtime.artifacts.graph_index import GraphIndex
 from deepscan.runtime.backends.sessions import Session

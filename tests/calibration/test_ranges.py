@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from deepscan.calibration.qdq import Range
 from deepscan.calibration.ranges import (
     BINS,
     ENTROPY_BINS,
@@ -24,6 +23,7 @@ from deepscan.calibration.ranges import (
     sampled,
 )
 from deepscan.errors import UsageError
+from deepscan.export.tensor_values import Range
 from tests.calibration.networks import faces
 
 

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from deepscan.calibration.qdq import (
     LARGEST_BIAS,
     SMALLEST_SCALE,
-    Range,
     Scale,
     quantized_bias,
     quantized_weights,
     scale_of,
 )
+from deepscan.export.tensor_values import Range
 from deepscan.runtime.artifacts.artifacts import Activations
 
 numbers = st.floats(min_value=-1e6, max_value=1e6, width=32)

@@ -13,12 +13,13 @@ import onnx
 import pytest
 
 from deepscan.calibration.placement import placed, quantizable
-from deepscan.calibration.qdq import Range, with_qdq
+from deepscan.calibration.qdq import with_qdq
 from deepscan.export.engine_builder import build_engine
 from deepscan.export.forms import FormChoice, exported
 from deepscan.export.half import halved
 from deepscan.export.packing import packed
 from deepscan.export.simplify import folded_batch_norm
+from deepscan.export.tensor_values import Range
 from deepscan.models.registry import BUILTIN, find_detector
 from deepscan.runtime.artifacts.artifacts import Artifact
 from deepscan.runtime.artifacts.graph_index import GraphIndex

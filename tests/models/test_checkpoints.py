@@ -60,14 +60,11 @@ def held_is(module: nn.Module, tensors: Tensors) -> bool:
     return all(torch.equal(held[name], value) for name, value in tensors.items())
 
 
-@pytest.mark.parametrize(
-    ("write", "kind"), [(saved, "safetensors"), (torch_saved, "torch"), (old_torch_saved, "torch before 1.6")]
-)
+@pytest.mark.parametrize("write", [saved, torch_saved, old_torch_saved])
 def test_every_tensor_arrives_from_every_format_whatever_the_file_is_called(
-    tmp_path: Path, write: Callable[[Path, Tensors], Path], kind: str
+    tmp_path: Path, write: Callable[[Path, Tensors], Path]
 ) -> None:
     path = write(tmp_path / "weights.bin", weights())
-    assert read_tensors(path).format == kind
     module = network().train()
     loaded = load_weights(module, path, name="small")
     assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -214,7 +211,7 @@ def test_a_detectors_file_of_nothing_but_zeros_is_refused(tmp_path: Path, name: 
     build = find_detector(name).build
     empty = {place: torch.zeros(value.shape, dtype=value.dtype) for place, value in places(build).items()}
     with pytest.raises(ModelError, match="is 0 everywhere"):
-        fitted(Checkpoint(empty, "", "", "torch"), places(build), name=name, path=tmp_path / "zeros.pth")
+        fitted(Checkpoint(empty, "", ""), places(build), name=name, path=tmp_path / "zeros.pth")
 
 
 def test_tensors_without_numbers_are_refused(tmp_path: Path) -> None:

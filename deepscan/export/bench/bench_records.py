@@ -23,8 +23,7 @@ class BenchSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of all measurements.
 
     Attributes:
-        device: device that the detectors run on.
-        threads: threads of a backend, on a CPU.
+        device, threads: where the detectors run, and with how many threads of a CPU.
         batches: batch sizes, ascending; None takes the powers of two up to the largest batch of a backend.
         seconds: approximate time for each batch size, without warm-up.
     """
@@ -42,7 +41,6 @@ class BackendTask(msgspec.Struct, frozen=True, kw_only=True, tag="backend"):
         model: name or path of the detector, as for `load_artifact`.
         backend, precision: candidate.
         inputs: path of a .npy file of real crops or clips, uint8 [M, *item_shape].
-        setup: settings.
     """
 
     model: str
@@ -66,11 +64,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, tag="measurement"):
     """Result of one batch size on one backend.
 
     Attributes:
-        model: name or path of the detector, as requested.
-        backend: name of the backend, as requested.
+        model, backend: names, as requested.
         ran_as: name and device that the backend reports.
-        precision: precision of the arithmetic.
-        batch: batch size.
         latency: time of one batch, from pixels in host memory to logits in host memory.
         items_per_second: rate of crops or clips.
         ready_seconds: time from loading the file to the first result of the first batch size.
@@ -104,14 +99,7 @@ class MatmulRate(msgspec.Struct, frozen=True, kw_only=True, tag="matmul_rate"):
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, tag="failure"):
-    """Failure of a measurement.
-
-    Attributes:
-        model: name or path of the detector, or `MATRIX_PRODUCTS`.
-        backend, precision: candidate; the backend is None for matrix products.
-        reason: reason to show.
-        exit_code: see `deepscan.errors`.
-    """
+    """Failure of a measurement: for matrix products, `model` is `MATRIX_PRODUCTS` and `backend` None."""
 
     model: str
     backend: str | None
@@ -127,13 +115,9 @@ class BenchResult(msgspec.Struct, frozen=True, kw_only=True, tag="artifact"):
     """Artifact that was measured, and its inputs.
 
     Attributes:
-        model: name or path of the detector, as requested.
+        model: name or path, as requested.
         file, sha256, size_bytes: name, hash and size of the ONNX file.
-        weights_sha256: hash of the weights' file.
-        trained: False for random weights, which take the same time.
-        precision: precision of the graph.
-        form: form of a clip detector's convolutions.
-        kind: kind of an item.
+        weights_sha256, trained, precision, form: as in its manifest.
         flop_per_item: multiplications plus additions of Conv, Gemm and MatMul; None if shapes are unknown.
         inputs, inputs_sha256: number of real crops or clips, and hash of their pixels.
     """
@@ -158,12 +142,6 @@ class BenchReport(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         schema: version of this record's format.
         complete: False if it was interrupted.
-        machine: description of the machine.
-        setup: settings of the measurements.
-        rates: rates of the machine's matrix products.
-        artifacts: artifacts that were measured.
-        measurements: results.
-        failures: measurements that failed.
     """
 
     schema: Literal[1] = 1

@@ -9,6 +9,7 @@ by an empty line; libraries may write anything to stdout.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import os
 import signal
@@ -18,7 +19,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from functools import partial
-from typing import IO, TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
@@ -29,32 +31,28 @@ from deepscan.export.bench.bench_records import (
     MACHINE_AT_FAULT,
     Answer,
     BackendTask,
-    Failure,
     MatmulRate,
     Measurement,
-    RateTask,
     Task,
     failure_of,
 )
 from deepscan.export.bench.latency import measured_latency
 from deepscan.export.bench.matmul_rate import SIDES, matmul_rate
-from deepscan.export.bench.memory_use import gpu_memory_used, peak_resident_bytes
 from deepscan.naming import speak_as_command_line
 from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.selection import Candidate, open_backend
+from deepscan.runtime.system.machine import CUDA_DRIVER, NVML, TEXT_BYTES
 from deepscan.runtime.system.processes import describe_exit, die_with_parent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepscan.runtime.backends.contract import Backend
-
 WORKER: Final = "deepscan.export.bench.bench_worker"
 # Time for libraries to release what they hold; then the process is killed.
 SHUTDOWN_TIMEOUT_SECONDS: Final = 20.0
-KILLED: Final = "its process was killed, as happens when memory runs out"
 # Number of batches taken in turns, so that no run repeats the one before it if there are several items.
 DIFFERENT: Final = 4
+STATUS: Final = Path("/proc/self/status")
 
 
 def measurements(task: BackendTask) -> Iterator[Measurement]:
@@ -75,8 +73,8 @@ def measurements(task: BackendTask) -> Iterator[Measurement]:
         backend.logits(different_batches(items, sizes[0] if sizes else 1)[0])
         ready_seconds = time.perf_counter() - started
         for size in sizes:
-            turns = itertools.cycle(different_batches(items, size))
-            latency = measured_latency(partial(_run_next, backend, turns), seconds=setup.seconds)
+            runs = map(backend.logits, itertools.cycle(different_batches(items, size)))
+            latency = measured_latency(partial(next, runs), seconds=setup.seconds)
             gpu_after = None if gpu_before is None else gpu_memory_used()
             yield Measurement(
                 model=task.model,
@@ -94,10 +92,6 @@ def measurements(task: BackendTask) -> Iterator[Measurement]:
             raise UsageError(f"a batch of {setup.batches[-1]} is more than the {backend.max_batch} that it takes.")
     finally:
         backend.close()
-
-
-def _run_next(backend: Backend, turns: Iterator[NDArray[np.uint8]], _run: int) -> None:
-    backend.logits(next(turns))
 
 
 def batch_sizes(wanted: tuple[int, ...] | None, largest: int) -> list[int]:
@@ -119,30 +113,63 @@ def different_batches(items: NDArray[np.uint8], size: int) -> list[NDArray[np.ui
     return [items[(start + np.arange(size)) % count] for start in starts]
 
 
+class _NvmlMemory(ctypes.Structure):
+    """`nvmlMemory_t` of NVIDIA's management library."""
+
+    _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
+
+
+def peak_resident_bytes() -> int | None:
+    """Return the largest resident size of this process so far; None if Linux does not report it.
+
+    Unlike `ru_maxrss`, it does not include the parent's peak.
+    """
+    try:
+        lines = STATUS.read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+
+
+def gpu_memory_used() -> int | None:
+    """Return the bytes in use on CUDA's first GPU, by all processes; None without a GPU or a report of it.
+
+    NVML may count GPUs in another order than CUDA.
+    """
+    try:
+        cuda, nvml = ctypes.CDLL(CUDA_DRIVER), ctypes.CDLL(NVML)
+    except OSError:
+        return None
+    device, address = ctypes.c_int(), ctypes.create_string_buffer(TEXT_BYTES)
+    handle, memory = ctypes.c_void_p(), _NvmlMemory()
+    done = (
+        cuda.cuInit(0) == 0
+        and cuda.cuDeviceGet(ctypes.byref(device), 0) == 0
+        and cuda.cuDeviceGetPCIBusId(address, TEXT_BYTES, device) == 0
+        and nvml.nvmlInit_v2() == 0
+        and nvml.nvmlDeviceGetHandleByPciBusId_v2(address, ctypes.byref(handle)) == 0
+        and nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)) == 0
+    )
+    return int(memory.used) if done else None
+
+
 def answers(task: Task) -> Iterator[Answer]:
     """Do a task; whatever goes wrong is the last answer."""
     try:
         if isinstance(task, BackendTask):
             yield from measurements(task)
         else:
-            yield _rate(task)
+            setup, side = task.setup, SIDES[task.setup.device]
+            rate = matmul_rate(
+                device=setup.device, precision=task.precision, threads=setup.threads, seconds=setup.seconds, side=side
+            )
+            yield MatmulRate(device=setup.device, precision=task.precision, side=side, flop_per_second=rate)
     except Exception as error:  # libraries raise whatever they like
-        yield _failure(task, error)
-
-
-def _rate(task: RateTask) -> MatmulRate:
-    setup, side = task.setup, SIDES[task.setup.device]
-    rate = matmul_rate(
-        device=setup.device, precision=task.precision, threads=setup.threads, seconds=setup.seconds, side=side
-    )
-    return MatmulRate(device=setup.device, precision=task.precision, side=side, flop_per_second=rate)
-
-
-def _failure(task: Task, error: Exception) -> Failure:
-    line = next(iter(str(error).strip().splitlines()), "no reason given")
-    if isinstance(error, DeepscanError):
-        return failure_of(task, line, error.exit_code)
-    return failure_of(task, f"{type(error).__name__}: {line}", MACHINE_AT_FAULT)
+        line = next(iter(str(error).strip().splitlines()), "no reason given")
+        if isinstance(error, DeepscanError):
+            yield failure_of(task, line, error.exit_code)
+        else:
+            yield failure_of(task, f"{type(error).__name__}: {line}", MACHINE_AT_FAULT)
 
 
 def answers_of(task: Task, *, worker: str = WORKER) -> Iterator[Answer]:
@@ -174,19 +201,13 @@ def answers_of(task: Task, *, worker: str = WORKER) -> Iterator[Answer]:
                 answer: Answer = msgspec.json.decode(line, type=Answer)
                 yield answer
             else:
-                yield _death(task, process.wait(), said)
+                yield failure_of(task, describe_exit(process.wait(), said), MACHINE_AT_FAULT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(SHUTDOWN_TIMEOUT_SECONDS)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-def _death(task: Task, code: int, said: IO[bytes]) -> Failure:
-    """Describe a process that ended without its final line."""
-    reason = KILLED if code == -signal.SIGKILL else describe_exit(code, said)
-    return failure_of(task, reason, MACHINE_AT_FAULT)
 
 
 def main() -> None:

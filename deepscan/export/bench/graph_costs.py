@@ -10,10 +10,9 @@ import math
 from typing import Final
 
 import onnx
-from google.protobuf.message import DecodeError
 
 from deepscan.errors import ModelError
-from deepscan.runtime.artifacts.graph_index import GraphIndex, attribute
+from deepscan.runtime.artifacts.graph_index import GraphIndex, attribute, parsed_model
 
 PER_MULTIPLY_ADD: Final = 2
 
@@ -32,8 +31,8 @@ def flop_of(model: bytes, *, source: str) -> int:
         ModelError: it is not an ONNX file, or a shape cannot be inferred.
     """
     try:
-        index = GraphIndex(onnx.load_model_from_string(model), batch=1)
-    except (DecodeError, onnx.shape_inference.InferenceError) as error:
+        index = GraphIndex(parsed_model(model, source=source), batch=1)
+    except onnx.shape_inference.InferenceError as error:
         raise ModelError(f"The shapes of {source} cannot be inferred ({error}): export the detector again.") from error
     shapes = {name: tuple(tensor.dims) for name, tensor in index.initializers.items()}
     shapes |= {name: index.sizes(name) for name in index.shapes if index.is_known(name)}

@@ -35,11 +35,11 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     total_seconds: float
 
 
-def measured_latency(work: Callable[[int], object], *, seconds: float) -> Latency:
+def measured_latency(work: Callable[[], object], *, seconds: float) -> Latency:
     """Run a function repeatedly, first to warm up, then measured.
 
     Args:
-        work: takes the number of the run, and returns when all work is done, on any device.
+        work: returns when all work is done, on any device.
         seconds: time to measure; there are at least three runs, and two to warm up.
     """
     _repeated(work, seconds=WARM_UP_SHARE * seconds, least=LEAST_WARM_UPS)
@@ -66,11 +66,11 @@ def _percentile(ordered: Sequence[float], percent: int) -> float | None:
     return ordered[rank - 1] if rank < len(ordered) else None
 
 
-def _repeated(work: Callable[[int], object], *, seconds: float, least: int) -> list[float]:
+def _repeated(work: Callable[[], object], *, seconds: float, least: int) -> list[float]:
     durations: list[float] = []
     ends = time.perf_counter() + seconds
     while len(durations) < least or time.perf_counter() < ends:
         started = time.perf_counter()
-        work(len(durations))
+        work()
         durations.append(time.perf_counter() - started)
     return durations

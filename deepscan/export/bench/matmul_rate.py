@@ -43,7 +43,7 @@ def matmul_rate(*, device: Device, precision: RatePrecision, threads: int, secon
     graph = _chain(precision, side, products)
     session = Session(graph, source="matrix products", device=device, threads=threads)
     feeds = {"x": np.zeros((1, 1), dtype=np.float32)}
-    latency = measured_latency(lambda _: session.run(None, feeds), seconds=seconds)
+    latency = measured_latency(lambda: session.run(None, feeds), seconds=seconds)
     return products * 2 * side**3 / latency.p50_seconds
 
 

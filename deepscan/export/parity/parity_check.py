@@ -24,13 +24,7 @@ CLIPS_AT_ONCE: Final = 1
 
 @dataclass(frozen=True, eq=False)
 class ParityCheck:
-    """Real crops or clips with the logits of the original network; called with a graph, it compares.
-
-    Attributes:
-        spec: spec of the detector.
-        samples: crops or clips.
-        reference: float32 logits [M] of the torch network.
-    """
+    """Real crops or clips with the torch network's float32 logits [M]; called with a graph, it compares."""
 
     spec: DetectorSpec
     samples: Samples
@@ -49,8 +43,8 @@ def parity_check(network: nn.Module, spec: DetectorSpec, samples: Samples) -> Pa
     """Run the original network on the samples.
 
     Args:
-        network: the network with its weights, as its authors define it: not lowered, not folded.
-        spec: spec of the detector.
+        network: with its weights, as its authors define it: not lowered, not folded.
+        spec: of the detector.
         samples: real crops or clips, at least one.
     """
     graph = ArtifactGraph(network, spec).eval()

@@ -21,18 +21,10 @@ class ParityReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     Attributes:
         schema: version of this record's format.
-        detector: name of the detector.
-        file, sha256: name and hash of the artifact.
-        weights_sha256: hash of the weights' file.
-        trained: False for random weights, whose scores say nothing about accuracy.
-        precision: precision of the artifact.
-        form: form of a clip detector's convolutions.
-        reference: runtime of the original.
-        executed_by: runtime of the artifact.
+        detector, file, sha256, weights_sha256, trained, precision, form: as in the artifact's manifest.
+        reference, executed_by: runtimes of the original and of the artifact.
         videos: number of videos that the samples are from.
         samples_sha256: hash of the samples' pixels.
-        parity: the comparison.
-        budget: limits of the differences.
         misses: differences that exceed the budget, as sentences.
         accepted: True if the misses were accepted.
         kept: reasons for the nodes that stayed in higher precision, by their names.

@@ -37,13 +37,11 @@ class Checkpoint:
         tensors: by the names in the file; on the CPU, and mapped from the file where its format allows it.
         sha256: of the file, in hexadecimal.
         wrapping: where in the file they were: `under 'state_dict'`; empty if at the top.
-        format: of the file, found from its content.
     """
 
     tensors: Mapping[str, torch.Tensor]
     sha256: str
     wrapping: str
-    format: Format
 
 
 @dataclass(frozen=True)
@@ -82,9 +80,9 @@ def read_tensors(path: Path) -> Checkpoint:
         raise ModelError(f"{path} has a name or a folder that is not valid UTF-8: rename it.") from error
     kind = _format(head, path)
     if kind == "safetensors":
-        return Checkpoint(_read_safetensors(path), sha256, "", kind)
+        return Checkpoint(_read_safetensors(path), sha256, "")
     tensors, wrapping = unwrapped(read_archive(path) if kind == "torch" else read_pickle(path), path)
-    return Checkpoint(tensors, sha256, wrapping, kind)
+    return Checkpoint(tensors, sha256, wrapping)
 
 
 def load_weights(module: nn.Module, path: Path, *, name: str) -> LoadedWeights:

@@ -126,7 +126,7 @@ def test_the_folder_one_is_in_is_not_imported_from(tmp_path: Path, items: str, m
     ("deadly", "reason"),
     [
         (signal.SIGSEGV, "its process crashed (SIGSEGV)"),
-        (signal.SIGKILL, "its process was killed, as happens when memory runs out"),
+        (signal.SIGKILL, "its process was killed (SIGKILL), as happens when memory runs out"),
     ],
 )
 def test_a_process_that_dies_is_a_failure_that_says_of_what(items: str, deadly: signal.Signals, reason: str) -> None:

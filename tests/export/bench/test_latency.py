@@ -47,20 +47,19 @@ class Clock:
 def test_the_first_runs_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, calls = Clock(monkeypatch), list[int]()
 
-    def work(number: int) -> None:
+    def work() -> None:
         clock.seconds += 0.25 if len(calls) < 2 else 0.125  # as when a library prepares itself
-        calls.append(number)
+        calls.append(1)
 
     latency = measured_latency(work, seconds=1.0)
     assert latency.slowest_seconds == 0.125
     assert latency.runs == len(calls) - 2 == 8
-    assert calls == [0, 1, *range(latency.runs)]
 
 
 def test_the_time_is_bounded_and_so_is_the_number_of_runs_from_below(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
 
-    def work(_: int) -> None:
+    def work() -> None:
         clock.seconds += 0.25
 
     assert measured_latency(work, seconds=0.0).runs == LEAST_RUNS

@@ -16,7 +16,7 @@ from deepscan.runtime.system.machine import environment
 from tests.cli.console import deepscan
 
 LITE = embedded_manifest("lite")
-LATENCY = measured_latency(lambda _: None, seconds=0.001)
+LATENCY = measured_latency(lambda: None, seconds=0.001)
 
 
 @pytest.fixture(autouse=True)
