@@ -67,9 +67,9 @@ def placed(index: GraphIndex, nodes: Collection[str], activations: Activations) 
     before rounding; see "Q/DQ layer-placement recommendations" in its documentation.
 
     Args:
-        index: index of the graph.
+        index: of the graph.
         nodes: names from `quantizable`.
-        activations: kind of runtime.
+        activations: `affine` or `symmetric`.
     """
     possible = quantizable(index, activations)
     fp32_nodes = {*possible, *(node.name for node in index.nodes if _has_weights(index, node))}.difference(nodes)

@@ -100,16 +100,10 @@ def quantized_bias(
 def with_qdq(
     index: GraphIndex, placement: Placement, ranges: Mapping[str, Range], activations: Activations
 ) -> onnx.ModelProto:
-    """Return the graph with everything quantized that the placement names.
+    """Return the graph with everything quantized that the placement names, by the ranges of its roots.
 
     Weights are int8, a step for each output channel. With `affine` activations, biases are int32 in the unit of the sum
     they are added to, as ONNX Runtime's kernels need them; with `symmetric`, float32, as TensorRT needs them.
-
-    Args:
-        index: of the graph.
-        placement: nodes and tensors to quantize.
-        ranges: range of every root in the placement.
-        activations: integers with a zero point, or symmetric around zero.
     """
     return _Writer(index, placement, ranges, activations).written()
 

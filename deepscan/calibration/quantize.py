@@ -54,7 +54,7 @@ def quantized(
         items: real crops [M, H, W, 3] or clips [M, T, H, W, 3], RGB uint8, to find the ranges with.
         method: how a range is chosen from the values of a tensor.
         activations: `affine` for CPUs, `symmetric` for TensorRT.
-        seed: seed of the order of the items.
+        seed: of the order of the items.
 
     Raises:
         UsageError: there are no items.

@@ -85,13 +85,8 @@ def observe(
 ) -> dict[str, TensorValues]:
     """Run a float32 graph over all items, twice, and record the values of its tensors.
 
-    The first round finds the extremes, the second one counts, so memory does not grow with the number of items.
-
-    Args:
-        index: index of the graph.
-        tensors: names of float32 tensors.
-        reader: items to run over.
-        with_magnitudes: False skips the second round, and leaves the counts at zero.
+    The first round finds the extremes, the second one counts, so memory does not grow with the number of items. Without
+    `with_magnitudes` there is no second round, and the counts stay at zero.
 
     Raises:
         ModelError: a tensor has values that are not finite.
@@ -113,7 +108,7 @@ def resolve_range(seen: TensorValues, method: CalibrationMethod, activations: Ac
     """Return the range of a tensor.
 
     Args:
-        seen: values of the tensor.
+        seen: its values.
         method: `minmax` keeps everything, `percentile` 99.99 % of the values, `entropy` what loses least.
         activations: kind of integers, which decides how many there are on either side of zero.
     """

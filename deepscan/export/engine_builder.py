@@ -79,10 +79,9 @@ def build_engine(
     If another process is building the same engine, this waits and returns that one.
 
     Args:
-        artifact: artifact of any precision; int8 must not have zero points.
+        artifact: of any precision; int8 must not have zero points.
         flavor: package that builds and will run the engine.
-        compute_capability: compute capability of the GPU that will run it, such as 8.6; None for the GPU in this
-            machine.
+        compute_capability: of the GPU that will run it, such as 8.6; None for the GPU in this machine.
         max_batch: largest batch.
         workspace_bytes: see `PlanRequest`. TensorRT-RTX needs about 0.3 GB per clip of FTCN in half precision, and
             twice that in float32.
@@ -123,12 +122,7 @@ def build_engine(
 
 
 def resolve_target(package: Package, compute_capability: str | None, present: Target | None) -> Target:
-    """Return the GPU to build for; with TensorRT-RTX it may be in another machine.
-
-    Args:
-        package: package that builds.
-        compute_capability: compute capability of the GPU; None for the one in this machine.
-        present: GPU in this machine, if there is one.
+    """Return the GPU to build for: the one `present` in this machine, or with TensorRT-RTX that of another machine.
 
     Raises:
         UsageError: the package cannot build for that GPU.

@@ -23,9 +23,7 @@ class PlanRequest:
     """Request for a build.
 
     Attributes:
-        artifact: artifact to build the engine from.
-        package: TensorRT package that builds it.
-        target: GPU to build for.
+        artifact, package, target: what is built, by which package, for which GPU.
         batches: batch sizes of the engine.
         workspace_bytes: memory that a layer may use besides its inputs and outputs. TensorRT-RTX makes one layer of a
             whole network, so there it must hold the weights and all intermediate tensors.
@@ -42,13 +40,7 @@ class PlanRequest:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """A built engine.
-
-    Attributes:
-        content: opaque bytes for TensorRT.
-        warnings: warnings of the build.
-        timings: timing cache for the next build; empty with TensorRT-RTX, which times nothing.
-    """
+    """A built engine: opaque bytes for TensorRT, warnings, and the timing cache for the next build (not for RTX)."""
 
     content: bytes
     warnings: tuple[str, ...]

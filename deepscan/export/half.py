@@ -70,7 +70,7 @@ def halved(index: GraphIndex, fp32_nodes: Collection[str]) -> onnx.ModelProto:
     operators that ONNX defines only for float32, such as the scales of a Resize, stay in float32.
 
     Args:
-        index: index of a float32 graph, whose inputs and outputs keep their names and types.
+        index: of a float32 graph, whose inputs and outputs keep their names and types.
         fp32_nodes: names of the nodes that compute in float32.
     """
     return _Writer(index, fp32_nodes, emulate=False).written()
@@ -90,15 +90,10 @@ def emulated(index: GraphIndex, fp32_nodes: Collection[str]) -> onnx.ModelProto:
 
 
 def store_exact_halves(model: onnx.ModelProto) -> int:
-    """Store as float16, and widen on load, every float32 tensor whose values all survive that unchanged.
+    """Store as float16, in place, and widen on load every float32 tensor whose values all survive that unchanged.
 
-    Files become smaller without loss: runtimes fold the widening into a constant when they load the model.
-
-    Args:
-        model: changed in place.
-
-    Returns:
-        Number of changed tensors.
+    Files become smaller without loss: runtimes fold the widening into a constant when they load the model. Returns the
+    number of changed tensors.
     """
     casts = []
     for tensor in model.graph.initializer:

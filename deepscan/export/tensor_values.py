@@ -53,7 +53,7 @@ class SlicedGraph:
         """Divide and load a graph.
 
         Args:
-            index: index of the graph.
+            index: of the graph.
             watched: names of the float32 tensors to return.
             batch: largest batch size.
             slice_bytes: limit of the total size of one slice's watched tensors, unless a single one is larger.

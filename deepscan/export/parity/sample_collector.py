@@ -7,14 +7,15 @@ places, which include the former ones, until no video gives more than its share 
 
 from __future__ import annotations
 
-import heapq
 import logging
 import math
 import random
-from collections import Counter, deque
+from bisect import insort
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 from deepscan.options import DETECT_EVERY
@@ -69,40 +70,36 @@ class StratifiedSampler(Generic[T]):
 
     When there are too many, the video with the most items, or the last of those, drops the one with the highest
     priority value. What remains does not depend on the order in which the videos take turns.
-
-    Attributes:
-        total: number of items.
     """
 
     def __init__(self, count: int) -> None:
         self._count = count
-        # For each video a heap of negated priorities, which differ, with their items.
-        self._held: dict[int, list[tuple[tuple[int, int, int], T]]] = {}
-        self.total = 0
+        # Of each video its items with their priorities, which differ, the lowest first.
+        self._held: defaultdict[int, list[tuple[Priority, T]]] = defaultdict(list)
+
+    @property
+    def total(self) -> int:
+        """Number of items."""
+        return sum(map(len, self._held.values()))
 
     def offer(self, video: int, priority: Priority, item: T) -> None:
         """Add an item of the video with this number."""
-        repeats, turn, number = priority
-        heapq.heappush(self._held.setdefault(video, []), ((-repeats, -turn, -number), item))
-        self.total += 1
+        insort(self._held[video], (priority, item), key=itemgetter(0))
         if self.total > self._count:
             fullest = max(self._held, key=lambda number: (len(self._held[number]), number))
-            heapq.heappop(self._held[fullest])
-            if not self._held[fullest]:
-                del self._held[fullest]
-            self.total -= 1
+            self._held[fullest].pop()
 
     def clear(self, video: int) -> None:
         """Drop the items of a video."""
-        self.total -= len(self._held.pop(video, []))
+        self._held[video].clear()
 
     def videos(self) -> int:
         """Return the number of videos that have items."""
-        return len(self._held)
+        return sum(map(bool, self._held.values()))
 
     def size(self, video: int) -> int:
         """Return the number of items of a video."""
-        return len(self._held.get(video, []))
+        return len(self._held[video])
 
     def largest(self) -> int:
         """Return the number of items of the video that has most."""
@@ -110,7 +107,7 @@ class StratifiedSampler(Generic[T]):
 
     def items(self, video: int) -> list[T]:
         """Return the items of a video, in the order in which they were offered."""
-        return [item for _, item in sorted(self._held.get(video, []), key=lambda held: -held[0][2])]
+        return [item for _, item in sorted(self._held[video], key=lambda held: held[0].number)]
 
 
 def turns(places: int, shift: float) -> list[int]:
@@ -125,19 +122,12 @@ def turns(places: int, shift: float) -> list[int]:
     order: dict[int, None] = {}
     number = 0
     while len(order) < places:
-        order.setdefault(int((_van_der_corput(number) + shift) % 1.0 * places), None)
+        # The binary digits of the number, mirrored at the point: 0, 1/2, 1/4, 3/4, 1/8, ...
+        mirrored = int(f"{number:b}"[::-1], 2) / (1 << number.bit_length())
+        order.setdefault(int((mirrored + shift) % 1.0 * places), None)
         number += 1
     turn_of = {place: turn for turn, place in enumerate(order)}
     return [turn_of[place] for place in range(places)]
-
-
-def _van_der_corput(number: int) -> float:
-    """Mirror the binary digits of a number at the point: 0, 1/2, 1/4, 3/4, 1/8, ..."""
-    value, weight = 0.0, 0.5
-    while number:
-        value += weight * (number & 1)
-        number, weight = number >> 1, weight / 2
-    return value
 
 
 class _Ranks:
@@ -160,12 +150,7 @@ class _Ranks:
 
 
 class SampleCollector:
-    """Collector of crops or clips for one detector.
-
-    Args:
-        spec: spec of the detector.
-        count: largest number of crops or clips.
-        seed: seed of the order in which videos and their places are considered.
+    """Collector of at most `count` crops or clips for one detector; `seed` orders videos and their places.
 
     Attributes:
         failures: reasons why videos gave nothing, by the number of the job.

@@ -97,9 +97,9 @@ def gather_samples(
 
     Args:
         paths: files and folders, as for `deepscan.scan`.
-        spec: spec of the detector that the samples are for.
+        spec: of the detector.
         count: largest number of samples; twice as many are in memory for a moment.
-        seed: seed of the choice of places, and of the videos that give one more than others, or anything at all if
+        seed: of the choice of places, and of the videos that give one more than others, or anything at all if
             there are more than `count`.
         labels: whether videos are forgeries, by their paths.
 
@@ -130,23 +130,13 @@ def gather_samples(
 
 
 def packaged_samples(spec: DetectorSpec, *, count: int) -> Samples:
-    """Return at most `count` crops or clips of the video of portraits in the package, always the same ones.
-
-    Raises:
-        UsageError: `count` is less than 1.
-        MachineError: YuNet's package is broken.
-    """
+    """Return at most `count` crops or clips of the video of portraits in the package, always the same ones."""
     with as_file(files("deepscan") / "assets" / PACKAGED_VIDEO) as path:
         return gather_samples(path, spec, count=count, seed=PACKAGED_SEED)
 
 
 def samples_to_measure(spec: DetectorSpec) -> Samples:
-    """Return the samples that backends are compared and timed on: 16 crops, or 4 clips, of the video in the package.
-
-    Raises:
-        UsageError: none of its faces is large enough for this detector.
-        MachineError: YuNet's package is broken.
-    """
+    """Return the samples that backends are compared and timed on: 16 crops, or 4 clips, of the video in the package."""
     return packaged_samples(spec, count=CLIPS_TO_MEASURE if spec.kind == "clip" else CROPS_TO_MEASURE)
 
 

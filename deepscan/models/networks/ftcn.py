@@ -59,12 +59,12 @@ class Residual(nn.Module):
 
 def transformer(channels: int) -> nn.Module:
     """Return one block, [N, tokens, channels] -> the same: attention, then the same two layers for every token."""
+    attention = Residual(channels, Attention(channels))
     two = nn.Sequential(
         nn.Linear(channels, HIDDEN), nn.GELU(), nn.Identity(), nn.Linear(HIDDEN, channels), nn.Identity()
     )
-    feed_forward = nn.Sequential(OrderedDict(net=two))
-    block = nn.Sequential(Residual(channels, Attention(channels)), Residual(channels, feed_forward))
-    return nn.Sequential(OrderedDict(layers=nn.Sequential(block)))
+    feed_forward = Residual(channels, nn.Sequential(OrderedDict(net=two)))
+    return nn.Sequential(OrderedDict(layers=nn.Sequential(nn.Sequential(attention, feed_forward))))
 
 
 class TimeTransformer(nn.Module):
