@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import subprocess
 import sys
@@ -21,20 +22,18 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import av
 
-from benchmarks.footage import PORTRAIT
+from benchmarks.footage import PORTRAIT, encode
 from benchmarks.measure import machine
 from benchmarks.processes import Sample, memory_watched
 from deepscan.installing import install_extra
 from tests.mutations import mutated
 
-SIDE, FRAMES, RATE = 96, 25, 25
+SIDE, FRAMES = 96, 25
 FACE = (360, 20, 880, 540)  # left, top, right, bottom in the portrait's 1280 x 720 pixels
 ENCODERS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("libx264", "mp4", {"preset": "veryfast"}),
@@ -202,20 +201,11 @@ def _write_plot(found: Soaked, path: Path) -> None:
 def _encoded(path: Path, codec: str, options: dict[str, str]) -> bytes:
     """Encode a second of the portrait's face moving slowly."""
     left, top, right, bottom = FACE
-    with av.open(str(PORTRAIT)) as source, av.open(str(path), "w") as target:
-        stream: Any = target.add_stream(codec, rate=RATE, options={"g": "12", **options})
-        stream.width, stream.height, stream.pix_fmt = SIDE, SIDE, "yuv420p"
-        stream.codec_context.thread_count = 1
-        for number, decoded in enumerate(source.decode(video=0)):
-            if number == FRAMES:
-                break
-            whole = decoded.to_ndarray(format="rgb24")
-            face = av.VideoFrame.from_ndarray(whole[top:bottom, left:right].copy(), format="rgb24")
-            small = face.reformat(SIDE, SIDE, "yuv420p", interpolation="AREA")
-            small.pts, small.time_base = number, Fraction(1, RATE)
-            target.mux(stream.encode(small))
-        target.mux(stream.encode(None))
-    data = path.read_bytes()
+    with av.open(str(PORTRAIT)) as source:
+        wholes = [frame.to_ndarray(format="rgb24") for frame in itertools.islice(source.decode(video=0), FRAMES)]
+    faces = (av.VideoFrame.from_ndarray(whole[top:bottom, left:right].copy(), format="rgb24") for whole in wholes)
+    small = (face.reformat(SIDE, SIDE, "yuv420p", interpolation="AREA") for face in faces)
+    data = encode(path, small, codec, {"g": "12", "threads": "1", **options}).read_bytes()
     path.unlink()
     return data
 
