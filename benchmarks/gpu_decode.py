@@ -26,8 +26,6 @@ class DecoderGroup:
     """Processes with the same kind of decoders.
 
     Attributes:
-        kind: where.
-        processes: how many.
         threads: of each process; each decodes a file of its own.
         codec_threads: with which FFmpeg decodes one file, on processors.
     """

@@ -39,13 +39,7 @@ from deepscan.spec import ClipCrop, DetectorSpec, SquareCrop
 
 @dataclass(frozen=True)
 class Outcome:
-    """Result of one video.
-
-    Attributes:
-        frames: that were searched for faces.
-        items: clips or crops that went through the network.
-        score: mean over them; None where there were none.
-    """
+    """Frames of one video that were searched, clips or crops that were scored, and the mean of these scores."""
 
     frames: int
     items: int

@@ -16,12 +16,7 @@ PACKAGES = ("av", "onnxruntime", "numpy", "opencv-python-headless", "pillow")
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of a piece of work.
-
-    Attributes:
-        cpu_seconds: user and system time of this process, all threads.
-        wall_seconds: by the clock.
-    """
+    """Cost of a piece of work: user and system time of all threads of this process, and time by the clock."""
 
     cpu_seconds: float
     wall_seconds: float

@@ -35,13 +35,7 @@ def resident_bytes(pid: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The memory of a process and its descendants at one moment.
-
-    Attributes:
-        seconds: since the first look.
-        total_bytes: of all together; what they share counts several times.
-        largest_bytes: of the largest one.
-    """
+    """The memory of a process and its descendants, seconds after the first look; what they share counts for each."""
 
     seconds: float
     total_bytes: int
@@ -51,10 +45,6 @@ class Sample:
 @contextmanager
 def memory_watched(pid: int, every_seconds: float) -> Iterator[list[Sample]]:
     """Sample a process and its descendants while the context lasts.
-
-    Args:
-        pid: of the process.
-        every_seconds: between two samples.
 
     Yields:
         A growing list, which has at least one sample once the context is left.

@@ -57,18 +57,14 @@ class Soaked:
     """Findings of a soak test.
 
     Attributes:
-        files: how many were scanned.
         seconds: from the start of the command to its end.
-        files_per_second: of the whole command, its start included.
         exit_code: of the command; 1 where a file could not be scanned, as is to be expected.
         statuses: how many rows have which.
         missing, repeated: names of files without a row, and with several.
         early_megabytes, late_megabytes: mean memory of all processes together in the first and last tenth of the time,
             loading and leaving excepted; None where the scan was too short for that.
-        peak_megabytes: the most of all samples.
         growth: of the memory, from the first to the last tenth; 0.02 is 2 %; or None.
         curve: seconds since the start, and MiB of all processes.
-        machine: processor and versions.
     """
 
     files: int

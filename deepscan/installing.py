@@ -48,11 +48,7 @@ def install_extra(extra: str) -> str:
 
 
 def install_packages(*arguments: str) -> str:
-    """Return the command that installs packages into this interpreter's environment.
-
-    Args:
-        arguments: of `pip install`.
-    """
+    """Return the command that installs packages into this interpreter's environment, by arguments of `pip install`."""
     return f"{_pip('install')} {shlex.join(arguments)}"
 
 
@@ -119,11 +115,7 @@ def _has(package: str) -> bool:
 
 @contextmanager
 def needing_torch(doing: str) -> Iterator[None]:
-    """Within this, an import of a missing package of the extra `export` raises one sentence.
-
-    Raises:
-        MachineError: a package is missing, or the working folder.
-    """
+    """Within this, a missing package of the extra `export`, or working folder, raises a MachineError that names it."""
     try:
         os.getcwd()
     except OSError as error:  # torch's libraries would end the process

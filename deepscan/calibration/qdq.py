@@ -32,12 +32,7 @@ LARGEST_BIAS: Final = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Correspondence of integers and real numbers.
-
-    Attributes:
-        step: real number that 1 stands for, a float32 above zero.
-        zero_point: integer that stands for 0; its type is the type of the integers.
-    """
+    """The real number above zero that 1 stands for, and the integer, of the type of all, that stands for 0."""
 
     step: np.float32
     zero_point: np.uint8 | np.int8

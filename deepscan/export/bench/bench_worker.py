@@ -175,10 +175,6 @@ def answers(task: Task) -> Iterator[Answer]:
 def answers_of(task: Task, *, worker: str = WORKER) -> Iterator[Answer]:
     """Do a task in a process of its own, which ends when the iterator is closed or interrupted.
 
-    Args:
-        task: the measurement.
-        worker: the module that performs it.
-
     Yields:
         The answers as they arrive; if the process dies, the last one says why.
     """

@@ -41,13 +41,7 @@ PrecisionFilter: TypeAlias = Literal["all"] | Arithmetic
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A detector to measure.
-
-    Attributes:
-        model: name or path, as for `load_artifact`.
-        artifact: the loaded detector.
-        candidates: backends and precisions, at least one.
-    """
+    """A detector to measure, by the name or path that `load_artifact` takes, and at least one candidate."""
 
     model: str
     artifact: Artifact

@@ -18,12 +18,6 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 
     Percentiles are those of nearest rank. One that would be the slowest run is None, as `slowest_seconds` has it: p95
     below 20 runs, p99 below 100.
-
-    Attributes:
-        runs: number of runs.
-        p50_seconds, p95_seconds, p99_seconds: percentiles of one run.
-        fastest_seconds, slowest_seconds: extremes.
-        total_seconds: sum of all runs.
     """
 
     runs: int

@@ -27,11 +27,11 @@ def matmul_rate(*, device: Device, precision: RatePrecision, threads: int, secon
     Only one number is copied to the device and one from it.
 
     Args:
-        device: device to run on.
-        precision: precision of the matrices; on a CPU, ONNX Runtime widens fp16 to float32.
-        threads: threads on a CPU.
+        device: where to run.
+        precision: of the matrices; on a CPU, ONNX Runtime widens fp16 to float32.
+        threads: on a CPU.
         seconds: approximate time to measure.
-        side: side of the matrices; see `SIDES`.
+        side: of the matrices; see `SIDES`.
 
     Returns:
         Multiplications plus additions per second, by the median run.

@@ -27,10 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def save_fastest(report: BenchReport) -> list[tuple[Path, SavedChoice]]:
-    """Save the fastest candidate of each detector whose scores agree with ONNX Runtime's on the CPU.
-
-    Args:
-        report: of a benchmark.
+    """Save the fastest candidate of each detector of a report whose scores agree with ONNX Runtime's on the CPU.
 
     Returns:
         The choices and their files, in the order of the detectors; a detector of which no candidate agrees has none.

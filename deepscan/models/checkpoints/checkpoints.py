@@ -35,7 +35,7 @@ class Checkpoint:
 
     Attributes:
         tensors: by the names in the file; on the CPU, and mapped from the file where its format allows it.
-        sha256: of the file, in hexadecimal.
+        sha256: of the file.
         wrapping: where in the file they were: `under 'state_dict'`; empty if at the top.
     """
 
@@ -49,7 +49,7 @@ class LoadedWeights:
     """Record of the weights that were loaded.
 
     Attributes:
-        sha256: of the file, in hexadecimal.
+        sha256: of the file.
         wrapping: what was taken off the weights: `under 'state_dict', without 'module.'`; empty if nothing was.
         dropped: the names in the file that were left out on purpose.
     """
@@ -91,7 +91,7 @@ def load_weights(module: nn.Module, path: Path, *, name: str) -> LoadedWeights:
     Args:
         module: takes the weights, in place, and is put in evaluation mode; unchanged if the file is refused.
         path: of the file.
-        name: of the detector that `module` is.
+        name: of the detector.
 
     Raises:
         ModelError: the file cannot be read safely, or its tensors are not the network's.
@@ -121,11 +121,7 @@ def load_state(module: nn.Module, path: Path, *, sha256: str) -> None:
 
 
 def load_checkpoint(module: nn.Module, checkpoint: Checkpoint, *, name: str, path: Path) -> LoadedWeights:
-    """Load the contents of a file into a network; see `load_weights`.
-
-    Raises:
-        ModelError: the tensors are not the network's.
-    """
+    """Load the contents of a file into a network; see `load_weights`."""
     tensors, comparison = fitted(checkpoint, module.state_dict(), name=name, path=path)
     module.load_state_dict(tensors, strict=False)  # what may be missing has been looked at
     module.eval()
@@ -138,11 +134,7 @@ def fitted(
 ) -> tuple[dict[str, torch.Tensor], Comparison]:
     """Return a checkpoint's tensors under the names and in the types of a network that they fit.
 
-    Args:
-        checkpoint: what the file holds.
-        places: the network's tensors by name; without numbers (`recognize.places`) will do.
-        name: of the detector.
-        path: of the file, for messages.
+    Of the network's tensors only shapes and types are needed (`recognize.places`).
 
     Raises:
         ModelError: the tensors are not the network's, or hold numbers that no training leaves.

@@ -51,11 +51,7 @@ class Ignored:
 
 
 def read_archive(path: Path) -> object:
-    """Return what is in a ZIP archive that torch.save wrote, its tensors mapped from the file.
-
-    Raises:
-        ModelError: it is another archive, is damaged, or asks to run code.
-    """
+    """Return what is in a ZIP archive that torch.save wrote, its tensors mapped; refuse others, damage and code."""
     try:
         with zipfile.ZipFile(path) as archive:
             records = {name.rpartition("/")[2]: name for name in archive.namelist()}
@@ -76,11 +72,7 @@ def read_archive(path: Path) -> object:
 
 
 def read_pickle(path: Path) -> object:
-    """Return what is in a file of pickles that torch.save wrote before version 1.6.
-
-    Raises:
-        ModelError: something else wrote it, it is damaged, or it asks to run code.
-    """
+    """Return what is in a file of pickles that torch.save wrote before version 1.6; refuse others, damage and code."""
     with path.open("rb") as stream:
         if stream.read(len(OLD_MAGIC)) == OLD_MAGIC:
             return _read(path, content=stream, mapped=False)

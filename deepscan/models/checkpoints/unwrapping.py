@@ -20,10 +20,6 @@ NAMES_SHOWN: Final = 5
 def unwrapped(content: object, path: Path) -> tuple[dict[str, torch.Tensor], str]:
     """Find the one set of named tensors in what a checkpoint holds.
 
-    Args:
-        content: what the file holds.
-        path: of the file, for messages.
-
     Returns:
         The tensors by name, and where they are: `under 'state_dict'`, or nothing if they are at the top.
 

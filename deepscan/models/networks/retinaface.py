@@ -111,11 +111,7 @@ class ContextModule(nn.Module):
 
 
 class Head(nn.Module):
-    """Predicts some numbers for each anchor.
-
-    Args:
-        values: how many.
-    """
+    """Predicts so many values for each anchor."""
 
     def __init__(self, values: int) -> None:
         super().__init__()

@@ -47,12 +47,7 @@ class CalibrationRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
 
 class WeightsFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A file of safetensors beside an artifact: the weights of the network that it was made from.
-
-    Attributes:
-        file: its name, in the artifact's own folder.
-        sha256: of the file.
-    """
+    """A file of safetensors in the artifact's own folder: the weights of the network that it was made from."""
 
     file: str
     sha256: str
@@ -201,11 +196,7 @@ def _named_when_unreadable() -> Iterator[None]:
 
 
 def refuse_missing_artifact(name: str) -> None:
-    """Refuse the path of an exported detector where there is no file.
-
-    Raises:
-        ModelError: it does not exist, or is a folder.
-    """
+    """Raise a ModelError if the path of an exported detector does not exist, or is a folder."""
     path = Path(name)
     try:
         if path.is_dir():

@@ -31,10 +31,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         schema: version of this record's format.
-        name: of the detector, or of the face detector.
-        kind: which of the two.
-        sha256: of the file that was added.
-        file: that file's name.
+        sha256, file: hash and name of the file that was added.
         trained: False for random weights.
         added: when, in seconds since 1970.
         note: what was unwrapped and dropped when the file was read, in sentences.
