@@ -159,8 +159,11 @@ def rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64]) ->
     """Return Spearman's rank correlation of two [M], in [-1, 1]; see `Parity` for when there is none."""
     if len(first) < FEWEST_RANKED or not (np.isfinite(first).all() and np.isfinite(second).all()):
         return None
-    ranks = np.stack([mean_ranks(first), mean_ranks(second)])
-    return None if ranks.std(axis=1).min() == 0.0 else float(np.asarray(np.corrcoef(ranks))[0, 1])
+    deviations = [mean_ranks(values) - (len(values) - 1) / 2 for values in (first, second)]
+    spreads = [float(np.sqrt((ranks * ranks).sum())) for ranks in deviations]
+    if min(spreads) == 0.0:
+        return None
+    return float((deviations[0] * deviations[1]).sum() / (spreads[0] * spreads[1]))
 
 
 def auc(scores: NDArray[np.float64], fakes: Sequence[bool | None]) -> float | None:

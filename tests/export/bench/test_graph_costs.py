@@ -117,10 +117,12 @@ def i3d_flop() -> int:
 
 
 def test_what_is_no_graph_or_tells_no_shapes_is_refused() -> None:
-    with pytest.raises(
-        ModelError, match=r"^The shapes of broken\.onnx cannot be inferred .*: export the detector again\.$"
-    ):
+    with pytest.raises(ModelError, match=r"^broken\.onnx is not an ONNX file: export the detector again\.$"):
         flop_of(b"\xff" * 9, source="broken.onnx")
+    lacking = onnx.load_model_from_string(graph([node("Relu", "x", "y")], ["N", 8], {}))
+    del lacking.opset_import[:]
+    with pytest.raises(ModelError, match=r"^The shapes of l\.onnx cannot be inferred .*: export the detector again\.$"):
+        flop_of(lacking.SerializeToString(), source="l.onnx")
     unknown = [helper.make_node("Blur", ["x"], ["u"], domain="elsewhere"), node("Conv", "u w", "y")]
     with pytest.raises(ModelError, match=r"^odd\.onnx does not tell the shape of 'y': export the detector again\.$"):
         flop_of(graph(unknown, ["N", 3, 8, 8], {"w": (2, 3, 3, 3)}), source="odd.onnx")
