@@ -9,16 +9,15 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.footage import PORTRAIT, RATE, SIZES
+from benchmarks.footage import PORTRAIT, SIZES, encode
 
 Codec = Literal["h264", "hevc"]
 
@@ -85,16 +84,8 @@ def make_footage(folder: Path, *, size: str, codec: Codec, frames: int) -> Foota
 
 def moving_video(path: Path, size: tuple[int, int], codec: Codec, frames: int, *, seed: int = 0) -> Path:
     """Encode the example portrait at `size` (width, height), drifting and with noise."""
-    name, options = ENCODERS[codec]
-    with av.open(str(path), "w") as target:
-        stream: Any = target.add_stream(name, rate=RATE, options=options)
-        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
-        for number, picture in enumerate(itertools.islice(_moving_pictures(size, seed), frames)):
-            frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
-            frame.pts, frame.time_base = number, Fraction(1, RATE)
-            target.mux(stream.encode(frame))
-        target.mux(stream.encode(None))
-    return path
+    pictures = itertools.islice(_moving_pictures(size, seed), frames)
+    return encode(path, (av.VideoFrame.from_ndarray(picture, format="bgr24") for picture in pictures), *ENCODERS[codec])
 
 
 def _moving_pictures(size: tuple[int, int], seed: int) -> Iterator[NDArray[np.uint8]]:
