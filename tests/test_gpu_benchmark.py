@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -355,6 +357,13 @@ def test_checks_failures_and_interrupted_commands_count_and_are_printed() -> Non
     assert "| decode | cpu |  | 1080p h264 | 500 | 1 of 2 |  |" in text
     warm_up = msgspec.structs.replace(PARTS[0], samples=PARTS[0].samples[:1])
     assert verdicts(report(warm_up)) == {"sound: decode cpu 1080p h264": False}
+
+
+def test_the_commands_of_the_order_are_understood_and_take_every_step() -> None:
+    text = (gpu_check.ROOT / "benchmarks" / "gpu_order.md").read_text()
+    lines = re.findall(r"^    python -m benchmarks\.gpu (.*)$", text, re.MULTILINE)
+    taken = [gpu._parsed(shlex.split(line)).steps for line in lines if not line.startswith("report ")]
+    assert sorted(step for steps in taken for step in {*steps}) == sorted([*gpu.STEPS[1:], "parts", "scan"])
 
 
 class Clock:
