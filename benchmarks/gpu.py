@@ -156,7 +156,7 @@ def take(options: argparse.Namespace, command: str, ends: float) -> Report:
     """Take the steps, in the order of `STEPS`."""
     steps, device = options.steps, options.device
     record = Record(options.json, command, device)
-    effort = replace(options.effort, ends=ends)
+    effort = replace(options.effort, ends=ends, jobs=options.jobs)
     models: list[Model] = []
     for name in options.models.split(",") if set(steps) - set(WITHOUT_MODELS) else ():
         model = record.tried(f"weights of {name}", resolve_model, name)
@@ -222,6 +222,9 @@ def _parsed(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--files", type=int, default=Effort.files, help="of the shortest scan")
     parser.add_argument("--rounds", type=int, default=Effort.rounds, help="of what is short")
     parser.add_argument("--seconds", type=float, default=Effort.scan_seconds, help="least time of a scan that counts")
+    parser.add_argument(
+        "--jobs", type=int, help="videos that each worker decodes at once; by default as `deepscan scan`"
+    )
     parser.add_argument("--minutes", type=float, default=MINUTES, help="after these nothing is begun")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--small", action="store_true", help="a few short videos in 360p, to try the program")

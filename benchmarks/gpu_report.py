@@ -273,6 +273,8 @@ def as_text(reports: Sequence[Report]) -> str:
     """Return reports and their judgment in Markdown."""
     lines = []
     for report in reports:
+        where = ", ".join(dict.fromkeys(report.machine.gpus)) or "processors"
+        lines += [f"### {', '.join(_parts(report)) or 'Nothing'}, on {where}, {report.date[:10]}", ""]
         lines += [f"    {report.command}", "", f"{report.date}; {report.machine}", ""]
         if report.untrained:
             lines.append(f"- random weights: {', '.join(report.untrained)}")
@@ -289,6 +291,11 @@ def as_text(reports: Sequence[Report]) -> str:
         details = " ".join(check.details.split()).replace("|", "/")
         lines.append(f"| {'passed' if check.passed else '**FAILED**'} | {check.name}: {details} |")
     return "\n".join(lines)
+
+
+def _parts(report: Report) -> list[str]:
+    """Return what a report is about, for its heading."""
+    return [*dict.fromkeys([*(check.name for check in report.checks), *(figure.part for figure in report.figures)])]
 
 
 def _row(figure: Figure) -> str:

@@ -77,6 +77,7 @@ def scanned(
     device: Device,
     sampling: SamplingMode = "full",
     decoder: DecoderChoice = "auto",
+    jobs: int | None = None,
     trace: Path | None = None,
     ends: float,
     clock: Callable[[], float] = time.monotonic,
@@ -89,6 +90,7 @@ def scanned(
         device: device that must run it.
         sampling: option of the scan.
         decoder: option of the scan.
+        jobs: option of the scan.
         trace: file for a trace.
         ends: time by `clock` at which the scan is given up.
         clock: returns seconds.
@@ -106,6 +108,7 @@ def scanned(
         device=device,
         sampling=sampling,
         decoder=decoder,
+        jobs=jobs,
         trace=None if trace is None else str(trace),
     )
     results = []

@@ -113,6 +113,7 @@ class Effort:
         scan_seconds: least time of a scan that counts.
         part_seconds: least time of anything else that counts.
         ends: time by `time.monotonic` after which nothing is begun.
+        jobs: number of videos that each worker decodes at once.
     """
 
     files: int = FILES
@@ -120,6 +121,7 @@ class Effort:
     scan_seconds: float = 60.0
     part_seconds: float = math.inf
     ends: float = math.inf
+    jobs: int | None = None
 
 
 def decoding(footage: Footage, device: Device, effort: Effort) -> Iterator[Job]:
@@ -153,8 +155,8 @@ def scanning(footage: Footage, model: Model, sampling: SamplingMode, device: Dev
     """Return a whole scan of ever more files, until it lasts."""
 
     def run(times: int) -> Sample:
-        paths = footage.files(effort.files * times)
-        return scanned(paths, model=model.name, device=device, sampling=sampling, ends=effort.ends)[0]
+        paths, jobs, ends = footage.files(effort.files * times), effort.jobs, effort.ends
+        return scanned(paths, model=model.name, device=device, sampling=sampling, jobs=jobs, ends=ends)[0]
 
     return Job("scan", sampling, footage, model, 1, effort.scan_seconds, run)
 
