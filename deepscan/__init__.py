@@ -29,6 +29,8 @@ TYPE_CHECKING = False  # as type checkers see it, without the time that importin
 if TYPE_CHECKING:
     from typing import Any
 
+    from deepscan.evaluation.evaluate import evaluate
+    from deepscan.evaluation.figures import Evaluation
     from deepscan.limits import Limits
     from deepscan.options import ScanOptions
     from deepscan.results import Segment, TrackResult, VideoResult
@@ -45,6 +47,7 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 __all__ = [
     "DeepscanError",
     "DeviceMemoryError",
+    "Evaluation",
     "InputError",
     "Limits",
     "MachineError",
@@ -61,11 +64,14 @@ __all__ = [
     "UsageError",
     "VideoResult",
     "__version__",
+    "evaluate",
     "scan",
 ]
 
 # Looked up when first used, so that `deepscan --help` loads no decoder and no runtime, and Ctrl-C finds its handler.
 _HOMES = {
+    "Evaluation": "deepscan.evaluation.figures",
+    "evaluate": "deepscan.evaluation.evaluate",
     "Limits": "deepscan.limits",
     "Scan": "deepscan.runtime.scan",
     "scan": "deepscan.runtime.scan",

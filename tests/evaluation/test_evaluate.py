@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -281,3 +282,16 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     code = f"import sys, deepscan.evaluation.evaluate; print(sorted({heavy} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "[]\n"
+
+
+def test_the_examples_of_the_page_work_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+    examples = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(examples) == 2
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "results.csv", *results())
+    lines = ["path,label", *(f"{number}.mp4,{'real' if number % 2 else 'fake'}" for number in range(COUNT))]
+    (tmp_path / "truth.csv").write_text("\n".join(lines))
+    for example in examples:
+        exec(compile(example, "docs/evaluation.md", "exec"), {})
+    assert json.loads((tmp_path / "profile.json").read_text())["prevalence"] == 0.01
