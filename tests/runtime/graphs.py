@@ -18,6 +18,8 @@ from torch import nn
 from deepscan.export.artifact import store_artifact, weights_in_bytes, weights_name
 from deepscan.export.forms import graph_of
 from deepscan.export.packing import packed
+from deepscan.models.networks.ftcn import FTCN, Head
+from deepscan.models.networks.i3d import EXPANSION, I3D, Stage
 from deepscan.runtime.artifacts.artifacts import Artifact, Form, WeightsFile, load_artifact
 from deepscan.spec import DetectorSpec
 from tests.runtime.tiny_detectors import ORIGIN, TINY_CLIP, TINY_FRAME
@@ -85,6 +87,19 @@ def small_frame_network() -> nn.Module:
     """Return a network with attention; the same weights each time."""
     torch.manual_seed(0)
     return _larger(SmallFrameNetwork(), 3).eval()
+
+
+def small_ftcn(*, frame_pool: int) -> FTCN:
+    """Return FTCN with one narrow stage, which can be lowered; the same weights each time.
+
+    Args:
+        frame_pool: T / 16.
+    """
+    torch.manual_seed(0)
+    network = FTCN(frame_pool=frame_pool)
+    stage = Stage(inner=8, times=(3, 1), stride=1)
+    network.resnet = I3D(Head(stage.inner * EXPANSION), stages=(stage,), frame_pool=frame_pool, temporal_only=True)
+    return network.eval()
 
 
 def stored_artifact(
