@@ -12,6 +12,7 @@ import pytest
 from tests.cli.console import DEEPSCAN
 from tests.footage import ASTRONAUT, NO_FACE
 from tests.footprint import Footprint, footprint_of
+from tests.seams.installed import install_plugin
 
 ROOT = Path(__file__).parent.parent
 WEIGHTS = str(ROOT / "weights" / "lite2.safetensors")
@@ -75,16 +76,23 @@ def test_a_command_that_only_shows_something_tells_nobody(tmp_path: Path, words:
 @pytest.mark.parametrize(
     "words",
     [
-        ["export", "lite", "--weights", WEIGHTS],
-        ["export", "lite", "--weights", WEIGHTS, "--fp16"],
-        ["export", "lite", "--weights", WEIGHTS, "--engine", "tensorrt-rtx", "--sm", "86"],
+        ["export", "lite", "--weights", WEIGHTS, "--fp16", "--engine", "tensorrt-rtx", "--sm", "86"],
         ["bench", "lite", "--batch", "1", "--seconds", "0.01", "--plot", "plot.png", "--json", "b.json", "--save"],
-        ["weights", "random", "caddm-resnet34"],
+        ["weights", "random", "toy"],
         ["models"],
     ],
     ids=lambda words: " ".join(words).replace(WEIGHTS, "FILE"),
 )
-def test_a_command_that_makes_something_tells_nobody(tmp_path: Path, words: list[str]) -> None:
+def test_a_command_that_makes_something_tells_nobody(
+    tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_plugin(
+        tmp_path / "plugin",
+        monkeypatch,
+        module="toy_detector",
+        group="deepscan.detectors",
+        entry="toy = toy_detector:DETECTOR",
+    )
     assert_private(footprint_of([DEEPSCAN, *words], tmp_path), tmp_path)
 
 

@@ -20,10 +20,7 @@ from tests.cli.console import assert_one_line, deepscan, rows_of
 from tests.footage import ASTRONAUT, NO_FACE, TWO_FACES, portrait, write_video
 from tests.runtime.graphs import small_ftcn
 
-pytestmark = [
-    pytest.mark.slow,  # exports in both forms, and measures which is faster
-    pytest.mark.xdist_group("clip_detector_commands"),
-]
+pytestmark = pytest.mark.slow  # exports in both forms, and measures which is faster
 
 Store = dict[str, str]
 WEIGHTS = Path(__file__).parents[2] / "weights"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from deepscan.cli import export_run
 from deepscan.export import artifact
 from tests.cli.console import QUICK, Ran, assert_one_line, deepscan
 from tests.footage import ASTRONAUT, EXAMPLES, NO_FACE, SWAPPED
@@ -16,6 +17,7 @@ from tests.footage import ASTRONAUT, EXAMPLES, NO_FACE, SWAPPED
 ROOT = Path(__file__).parents[2]
 LITE = ("export", "lite")
 FEW = 12  # crops that the half graph is compared on
+FACES = 24  # of each kind: those to quantize with, and those to compare on
 WEIGHTS = ROOT / "weights" / "lite2.safetensors"
 
 
@@ -45,10 +47,13 @@ def half(home: Path, out: Path) -> Ran:
 def eight_bits(out: Path) -> Ran:
     labels = out / "labels.csv"
     labels.write_text(f"path,label\n{ASTRONAUT},real\n{SWAPPED},fake\n")
-    ran = deepscan(
-        *(*LITE, "--int8", "--calibration-data", EXAMPLES, "--calibration-items", "48", "--out", out),
-        *("--parity-data", ASTRONAUT, "--parity-data", SWAPPED, "--labels", labels),
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(artifact, "PACKAGED_CROPS", FACES)
+        patch.setattr(export_run, "PARITY_CROPS", FACES)
+        ran = deepscan(
+            *(*LITE, "--int8", "--calibration-data", EXAMPLES, "--calibration-items", str(FACES), "--out", out),
+            *("--parity-data", ASTRONAUT, "--parity-data", SWAPPED, "--labels", labels),
+        )
     assert ran.code == 0, ran.err
     return ran
 
@@ -95,7 +100,7 @@ def test_a_scan_with_8_bits_says_what_ran_and_agrees(eight_bits: Ran, out: Path)
 def test_the_manifest_tells_where_the_ranges_come_from(eight_bits: Ran, out: Path) -> None:
     calibration = json.loads((out / "lite-int8.manifest.json").read_text())["calibration"]
     assert (calibration["method"], calibration["activations"], calibration["seed"]) == ("percentile", "affine", 0)
-    assert calibration["items"] > 40
+    assert FACES * 3 / 4 < calibration["items"] <= FACES
     report = json.loads((out / "lite-int8.parity.json").read_text())
     assert set(calibration["kept"]) == set(report["kept"])
     assert 0 < report["parity"]["mean_difference"] <= 0.02
