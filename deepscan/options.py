@@ -187,7 +187,7 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
     backend: Annotated[
         str | None,
         Option(
-            "Backend: onnxruntime, openvino, torch, tensorrt, a plugin's, or auto, the first that works.",
+            "Backend: onnxruntime, openvino, torch, tensorrt, ort-tensorrt, a plugin's, or auto, the first that works.",
             text,
             "Speed",
             "NAME",

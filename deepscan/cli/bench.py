@@ -68,7 +68,9 @@ class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     backend: Annotated[
         str,
-        Option("Backend: onnxruntime, openvino, torch, tensorrt, a plugin's, or all.", text, metavar="NAME"),
+        Option(
+            "Backend: onnxruntime, openvino, torch, tensorrt, ort-tensorrt, a plugin's, or all.", text, metavar="NAME"
+        ),
     ] = "all"
     precision: Annotated[
         Literal["all", "fp32", "bf16", "fp16", "int8"],

@@ -43,7 +43,7 @@ def test_a_benchmark_measures_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("name", ["toy", "auto"])
 def test_a_benchmark_refuses_a_backend_that_does_not_exist_with_the_names_of_those_that_do(name: str) -> None:
     setup = BenchSettings(device="cpu", threads=1, batches=(1,), seconds=0.01)
-    names = "all, onnxruntime, openvino, torch, tensorrt"
+    names = "all, onnxruntime, openvino, torch, tensorrt, ort-tensorrt"
     with pytest.raises(UsageError, match=rf"'{name}' is not known: use one of {names}\.$"):
         subjects_of(["lite"], setup, backend=name, precision="all")
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from deepscan.errors import ModelError
+from deepscan.errors import MachineError, ModelError
+from deepscan.installing import install_packages
 from deepscan.runtime.backends.batch_input import batch_input_on_cuda
 from deepscan.runtime.backends.batching import batch_sizes, fill, size_for, streams_for
 from deepscan.runtime.backends.contract import LOGIT, finite, refuse_device_items
 from deepscan.runtime.backends.devices import onnxruntime_has_cuda
+from deepscan.runtime.backends.tensorrt.engine_store import engines_folder, make_private, refuse_open
+from deepscan.runtime.backends.tensorrt.tensorrt_packages import is_installed, load_package
 from deepscan.runtime.system.machine import nvidia_gpus
 
 if TYPE_CHECKING:
@@ -39,6 +43,8 @@ class OnnxRuntimeBackend:
         ModelError: the graph cannot be run, or does not take and give what its record says.
     """
 
+    registered_name = "onnxruntime"
+
     def __init__(self, artifact: Artifact, *, device: Device, threads: int, precision: Arithmetic) -> None:
         from deepscan.runtime.backends.artifact_graph import most_on_cuda
         from deepscan.runtime.backends.sessions import Session
@@ -57,6 +63,7 @@ class OnnxRuntimeBackend:
             device=device,
             threads=streams.threads,
             axes={} if on_cuda else {BATCH_AXIS: 1},
+            tensorrt=self.tensorrt_settings(artifact, device, precision),
         )
         item = list(spec.item_shape)
         taken = {name: (kind, shape[1:]) for name, (kind, shape) in session.inputs().items()}
@@ -64,7 +71,7 @@ class OnnxRuntimeBackend:
             wanted = f"uint8 {spec.input_name} [N, {', '.join(map(str, item))}]"
             raise ModelError(f"{manifest.file} does not turn {wanted} into logit: export the detector again.")
         self._source = manifest.file
-        self.name = f"onnxruntime-{device}"
+        self.name = f"{self.registered_name}-{device}"
         self.precision: Arithmetic = precision
         self._items: FixedBatches | SingleItems
         if on_cuda:
@@ -92,6 +99,15 @@ class OnnxRuntimeBackend:
             return ()
         return ("fp16",) if manifest.precision == "fp16" else ("fp32",)
 
+    def tensorrt_settings(
+        self,
+        artifact: Artifact,  # noqa: ARG002
+        device: Device,  # noqa: ARG002
+        precision: Arithmetic,  # noqa: ARG002
+    ) -> dict[str, str] | None:
+        """Return the settings of ONNX Runtime's TensorRT provider; None where it is not used."""
+        return None
+
     def logits(self, batch: Items) -> NDArray[np.float32]:
         """See `Backend.logits`."""
         logits = self._items.logits(batch)
@@ -101,6 +117,56 @@ class OnnxRuntimeBackend:
         """See `Backend.close`."""
         self._items.close()
         del self._items
+
+
+class OrtTensorRtBackend(OnnxRuntimeBackend):
+    """Executes an artifact with ONNX Runtime's own TensorRT provider, which has not been run yet.
+
+    It builds an engine when an artifact is first loaded, which takes minutes, and keeps it in the data folder. What
+    TensorRT cannot compute, CUDA computes.
+    """
+
+    registered_name = "ort-tensorrt"
+
+    @staticmethod
+    def precisions(manifest: Manifest, device: Device) -> tuple[Arithmetic, ...]:
+        """See `BackendClass.precisions`; the packages of ONNX Runtime for CUDA contain the provider."""
+        if device == "cpu" or manifest.precision == "int8" or not is_installed("tensorrt"):
+            return ()
+        return OnnxRuntimeBackend.precisions(manifest, device)
+
+    def tensorrt_settings(self, artifact: Artifact, device: Device, precision: Arithmetic) -> dict[str, str]:
+        """Return the settings of the provider, and load TensorRT's libraries.
+
+        Raises:
+            MachineError: there is no GPU, or a package is missing.
+            ModelError: other users may write to the folder of engines.
+        """
+        from deepscan.runtime.backends.artifact_graph import most_on_cuda
+
+        manifest, spec = artifact.manifest, artifact.manifest.spec
+        if not self.precisions(manifest, device):
+            raise MachineError(
+                f"{self.registered_name} needs an NVIDIA GPU, an artifact in fp32 or fp16, onnxruntime-gpu and "
+                f"TensorRT 10: run `{install_packages('tensorrt<11')}`, or use another --backend."
+            )
+        load_package("tensorrt")
+        os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # the provider has no setting for it
+        make_private(engines_folder())
+        refuse_open(engines_folder(), remedy="run the same command again")
+        most = most_on_cuda(artifact, memory_bytes=nvidia_gpus()[0].memory_bytes)
+        shapes = {size: f"{spec.input_name}:{'x'.join(map(str, (size, *spec.item_shape)))}" for size in (1, most)}
+        return {
+            "trt_fp16_enable": str(int(precision == "fp16")),
+            "trt_profile_min_shapes": shapes[1],
+            "trt_profile_opt_shapes": shapes[most],
+            "trt_profile_max_shapes": shapes[most],
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": str(engines_folder()),
+            "trt_engine_cache_prefix": f"{self.registered_name}-{manifest.sha256}-{precision}-{most}",
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": str(engines_folder()),
+        }
 
 
 class SingleItems:

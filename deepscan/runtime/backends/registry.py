@@ -26,6 +26,7 @@ BACKENDS: Final[dict[str, str]] = {
     "openvino": "deepscan.runtime.backends.openvino_backend:OpenVinoBackend",
     "torch": "deepscan.runtime.backends.torch_backend:TorchBackend",
     "tensorrt": "deepscan.runtime.backends.tensorrt.tensorrt_backend:TensorRtBackend",
+    "ort-tensorrt": "deepscan.runtime.backends.onnxruntime_backend:OrtTensorRtBackend",
 }
 
 

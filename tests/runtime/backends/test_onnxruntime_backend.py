@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,12 @@ from numpy.typing import NDArray
 
 from deepscan.errors import MachineError
 from deepscan.runtime.artifacts.artifacts import load_artifact
+from deepscan.runtime.backends import onnxruntime_backend
 from deepscan.runtime.backends.artifact_graph import CLIPS_AT_ONCE_CUDA, CROPS_AT_ONCE_CUDA, MEMORY_SHARE, most_on_cuda
-from deepscan.runtime.backends.onnxruntime_backend import FixedBatches, OnnxRuntimeBackend
+from deepscan.runtime.backends.onnxruntime_backend import FixedBatches, OnnxRuntimeBackend, OrtTensorRtBackend
 from deepscan.runtime.backends.sessions import PROVIDERS, Session, available_providers
+from deepscan.runtime.system.files import HOME_VARIABLE
+from deepscan.runtime.system.machine import Gpu
 from tests.runtime.backends.manifests import manifest_in
 from tests.runtime.graphs import small_clip_artifact
 from tests.runtime.tiny_detectors import TINY_CLIP, tiny_artifact
@@ -131,6 +136,34 @@ def test_on_cuda_a_batch_is_as_large_as_memory_and_tensors_allow() -> None:
     of_a_clip = 4 * 8 * 32 * 32 * 3
     assert most_on_cuda(clip, memory_bytes=MEMORY_SHARE * (5 * of_a_clip + 1)) == 5
     assert most_on_cuda(clip, memory_bytes=0) == 1
+
+
+def test_the_provider_of_tensorrt_says_what_it_needs() -> None:
+    for precision in ("fp32", "fp16", "int8"):
+        assert OrtTensorRtBackend.precisions(manifest_in(precision), "cpu") == ()
+    needs = r"^ort-tensorrt needs an NVIDIA GPU, .* onnxruntime-gpu and TensorRT 10: run `.*`, or use another backend"
+    with pytest.raises(MachineError, match=needs):
+        OrtTensorRtBackend(load_artifact("lite"), device="cpu", threads=1, precision="fp32")
+
+
+def test_engines_of_the_provider_are_kept_apart_and_in_private(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(onnxruntime_backend, "nvidia_gpus", lambda: [Gpu("any", 80 * GIB)])
+    monkeypatch.setattr(onnxruntime_backend, "onnxruntime_has_cuda", lambda: True)
+    monkeypatch.setattr(onnxruntime_backend, "is_installed", lambda _: True)
+    monkeypatch.setattr(onnxruntime_backend, "load_package", lambda _: None)
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    lite = load_artifact("lite")
+    backend = OrtTensorRtBackend.__new__(OrtTensorRtBackend)
+    half, single = (backend.tensorrt_settings(lite, "cuda", precision) for precision in ("fp16", "fp32"))
+    assert half["trt_profile_min_shapes"] == "faces:1x224x224x3"
+    assert half["trt_profile_max_shapes"] == f"faces:{CROPS_AT_ONCE_CUDA}x224x224x3"
+    assert (half["trt_fp16_enable"], single["trt_fp16_enable"]) == ("1", "0")
+    assert half["trt_engine_cache_prefix"] != single["trt_engine_cache_prefix"]
+    assert (tmp_path / "engines").stat().st_mode & 0o777 == 0o700
+    assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0"
+    with pytest.raises(MachineError, match="ONNX Runtime has no TensorrtExecutionProvider here"):
+        Session(lite.model, source="lite.onnx", device="cuda", threads=1, tensorrt=half)
 
 
 def test_half_is_computed_in_float32_on_a_cpu_and_cuda_is_for_gpus() -> None:
