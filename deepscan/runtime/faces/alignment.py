@@ -9,31 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from deepscan.runtime.cuda.pixels import item, warped
+from deepscan.runtime.cuda.pixels import Pixels, item, warped
 from deepscan.runtime.faces.crops import IntBox, region_rgb
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from deepscan.runtime.cuda.pixels import Pixels
-    from deepscan.runtime.media.frames import Box, Frame
-    from deepscan.spec import Landmarks
+from deepscan.runtime.media.device_work import inverted
+from deepscan.runtime.media.frames import Box, Frame
+from deepscan.spec import Landmarks
 
 SMALLEST = 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceRegion:
-    """The part of one frame that a clip needs.
+    """The part of one frame that a clip needs: an enlarged box, RGB uint8 [h, w, 3], and its position in the frame.
 
-    Attributes:
-        pixels: the enlarged box, RGB uint8 [h, w, 3].
-        left, top: its position in the frame, in pixels.
-        landmarks: float64 [5, 2], in pixels of the frame.
+    Landmarks are float64 [5, 2], in pixels of the frame.
     """
 
     pixels: Pixels
@@ -121,8 +114,8 @@ def clip_similarity(source: NDArray[np.float64], target: NDArray[np.float64]) ->
     """
     flip = np.array([-1.0, 1.0])
     flipped = target * flip
-    plain = _inverted(similarity(target, source))
-    mirrored = _inverted(similarity(flipped, source)) * flip[:, None]
+    plain = inverted(similarity(target, source))
+    mirrored = inverted(similarity(flipped, source)) * flip[:, None]
     # Both are compared with the flipped target: this is the bug.
     errors = [np.linalg.norm(moved(matrix, source) - flipped) for matrix in (plain, mirrored)]
     return plain if errors[0] <= errors[1] else mirrored
@@ -145,13 +138,8 @@ def source_box(matrix: NDArray[np.float64], size: int, width: int, height: int) 
     Empty (x0 >= x1 or y0 >= y1) where the crop lies outside the picture.
     """
     corners = np.array([[0, 0], [size - 1, 0], [0, size - 1], [size - 1, size - 1]], dtype=np.float64)
-    reached = moved(_inverted(matrix), corners)
+    reached = moved(inverted(matrix), corners)
     low, high = np.floor(reached.min(axis=0)) - 1, np.ceil(reached.max(axis=0)) + 2
     x0, y0 = np.clip(low, 0, [width, height]).astype(int).tolist()
     x1, y1 = np.clip(high, 0, [width, height]).astype(int).tolist()
     return x0, y0, x1, y1
-
-
-def _inverted(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    linear = np.linalg.inv(matrix[:, :2])
-    return np.column_stack([linear, -linear @ matrix[:, 2]])

@@ -10,21 +10,17 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
 T = TypeVar("T")
-
-
-def reflected(index: int, length: int) -> int:
-    """Fold any index into 0..length-1 by reflection at both ends; the ends themselves are not repeated."""
-    if length == 1:
-        return 0
-    place = index % (2 * length - 2)
-    return min(place, 2 * length - 2 - place)
 
 
 def mirrored_clip(length: int, frames: int) -> list[int]:
     """Return `frames` indices into a shorter track, with the track in their middle."""
-    start = -((frames - length) // 2)
-    return [reflected(start + step, length) for step in range(frames)]
+    before = (frames - length) // 2
+    indices: list[int] = np.pad(np.arange(length), (before, frames - length - before), "reflect").tolist()
+    return indices
 
 
 def paper_windows(length: int, frames: int, stride: int) -> list[list[int]]:
@@ -33,8 +29,9 @@ def paper_windows(length: int, frames: int, stride: int) -> list[list[int]]:
     A shorter track gets `frames - 1` mirrored frames on both sides and then every window of that, so `length` +
     `frames` - 1 clips. (FTCN's own code stops with an assertion where the length is 8 or less.)
     """
-    first, last = (0, length - frames) if length >= frames else (1 - frames, length - 1)
-    return [[reflected(start + step, length) for step in range(frames)] for start in range(first, last + 1, stride)]
+    indices = np.arange(length) if length >= frames else np.pad(np.arange(length), frames - 1, "reflect")
+    windows: list[list[int]] = sliding_window_view(indices, frames)[::stride].tolist()
+    return windows
 
 
 class ClipAssembler(Generic[T]):

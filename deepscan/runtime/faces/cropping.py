@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from deepscan.runtime.cuda.pixels import Pixels, stacked
 from deepscan.runtime.faces.alignment import FaceRegion, aligned_clip, face_region, similarity_crop
 from deepscan.runtime.faces.clips import ClipAssembler
 from deepscan.runtime.faces.crops import crop_rgb, crop_square
+from deepscan.runtime.faces.detections import Detection
+from deepscan.runtime.media.frame_tasks import VideoJob
+from deepscan.runtime.media.frames import Frame
 from deepscan.spec import ClipCrop, CropPolicy, DetectorSpec, SquareCrop
-
-if TYPE_CHECKING:
-    from deepscan.runtime.faces.detections import Detection
-    from deepscan.runtime.media.frame_tasks import VideoJob
-    from deepscan.runtime.media.frames import Frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +23,7 @@ class CropSpec:
     Attributes:
         crop: how the face of one frame becomes a crop; None takes the whole picture, which is a face already.
         size: side of the crops, in pixels.
-        frames: crops per clip; 1 where each crop stands for itself.
-        min_frames: fewer consecutive crops make no clip.
+        frames, min_frames: crops per clip, 1 where each stands for itself; the fewest that make a clip.
         min_face_pixels: faces whose longer side is smaller are left out.
     """
 
@@ -114,11 +111,7 @@ def face_input(job: VideoJob, spec: CropSpec, track: int, pieces: Sequence[Timed
 
 
 class Cropper:
-    """Crops the faces of one video for some detectors.
-
-    Attributes:
-        longest_dropped: frames of the longest stretch that was too short for a clip; 0 where there was none.
-    """
+    """Crops the faces of one video; `longest_dropped` is the longest stretch too short for a clip, in frames."""
 
     def __init__(self, job: VideoJob, spec: CropSpec) -> None:
         self._spec = spec

@@ -8,22 +8,17 @@ the picture its border is repeated. Then the matrix of `Color` gives RGB, which 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from deepscan.runtime.media.frames import DevicePicture
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from deepscan.runtime.cuda.pixels import Pixels
-    from deepscan.runtime.media.frames import Box, Frame, Geometry, Picture
-    from deepscan.spec import SquareCrop
+from deepscan.runtime.cuda.pixels import Pixels
+from deepscan.runtime.media.frames import Box, DevicePicture, Frame, Geometry, Picture
+from deepscan.spec import SquareCrop
 
 IntBox: TypeAlias = tuple[int, int, int, int]
 NEUTRAL_CHROMA = 128
@@ -86,14 +81,11 @@ def _sampled_rgb(frame: Frame, upright_box: Box, width: int, height: int) -> Pix
 
 def _chroma_box(box: Box, chroma: Sequence[int], luma: Sequence[int], *, left: bool) -> Box:
     """Scale a luma box to a chroma plane; odd sizes round the plane up, so the factor is a power of two."""
-    down, across = (_subsampling(of_luma, of_chroma) for of_luma, of_chroma in zip(luma, chroma, strict=True))
+    sizes = zip(luma, chroma, strict=True)
+    down, across = (1 if whole == part else 2 ** round(math.log2(whole / part)) for whole, part in sizes)
     shift = LEFT_CHROMA_SHIFT if across > 1 and left else 0.0
     x0, y0, x1, y1 = box
     return x0 / across + shift, y0 / down, x1 / across + shift, y1 / down
-
-
-def _subsampling(luma: int, chroma: int) -> int:
-    return 1 if luma == chroma else int(2 ** round(math.log2(luma / chroma)))
 
 
 def _resample(plane: NDArray[Any], box: Box, sides: tuple[int, int], bit_depth: int) -> NDArray[np.uint8]:
@@ -124,7 +116,5 @@ def _window(plane: NDArray[Any], left: int, top: int, right: int, bottom: int) -
     height, width = plane.shape
     if top >= 0 and left >= 0 and bottom <= height and right <= width:
         return plane[top:bottom, left:right]
-    rows = np.arange(top, bottom).clip(0, height - 1)
-    columns = np.arange(left, right).clip(0, width - 1)
-    window: NDArray[Any] = plane[rows][:, columns]
-    return window
+    rows = plane.take(np.arange(top, bottom), axis=0, mode="clip")
+    return rows.take(np.arange(left, right), axis=1, mode="clip")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar, runtime_checkable
+from typing import Final, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from deepscan.runtime.media.frames import Box, DeviceFrame
+from deepscan.runtime.media.frames import Box, DeviceFrame
 
 # Faces with less confidence are dropped, unless another threshold is asked for.
 SCORE_THRESHOLD: Final = 0.8
@@ -53,12 +50,7 @@ class Faces:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detection:
-    """A face in a frame, in pixels of the upright frame.
-
-    Attributes:
-        box: float32 [4], corners (x0, y0, x1, y1).
-        landmarks: float32 [5, 2], see `Faces`.
-    """
+    """A face in pixels of the upright frame: corners (x0, y0, x1, y1) float32 [4], landmarks as of `Faces` [5, 2]."""
 
     box: NDArray[np.float32]
     landmarks: NDArray[np.float32]

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
-from deepscan.runtime.faces.detections import SCORE_THRESHOLD, Faces
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from deepscan.options import FaceDetectorChoice
-    from deepscan.runtime.faces.detections import FaceDetector
-    from deepscan.runtime.media.frames import DeviceFrame
-    from deepscan.runtime.system.machine import Device
+from deepscan.options import FaceDetectorChoice
+from deepscan.runtime.faces.detections import SCORE_THRESHOLD, FaceDetector, Faces
+from deepscan.runtime.media.frames import DeviceFrame
+from deepscan.runtime.system.machine import Device
 
 # All that the answers of a face detector depend on: hashes and thresholds.
 Identity: TypeAlias = list[str | float]
@@ -73,9 +68,7 @@ def face_detector_identity(choice: FaceDetectorChoice, *, as_authors: bool) -> I
 
 
 def face_detector(choice: FaceDetectorChoice, *, device: Device, as_authors: bool) -> FaceDetector:
-    """Load a face detector.
-
-    With `as_authors`, less certain faces are kept too, as the rules for unbroken tracks require.
+    """Load a face detector; with `as_authors` less certain faces are kept too, as unbroken tracks require.
 
     Raises:
         ModelError: the weights of RetinaFace were not added.

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from deepscan.errors import OverLimit
 from deepscan.limits import DEFAULT_LIMITS, OPTIONS, Limits, over_limit
+from deepscan.runtime.faces.detections import Faces
 from deepscan.wording import plural
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from deepscan.errors import OverLimit
-    from deepscan.runtime.faces.detections import Faces
 
 # A real face, shrunk, is found with a confidence of 0.85 or more down to 20 pixels of the searched picture, and of
 # 0.7 to 0.8 at 15. In 38 videos without a face YuNet never was surer than 0.6, and that of specks of 13 to 15 pixels.

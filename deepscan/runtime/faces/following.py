@@ -5,28 +5,22 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.faces.cropping import Cropper, CropSpec, FaceInput
-from deepscan.runtime.faces.detections import Detection
+from deepscan.runtime.faces.detections import Detection, Faces
 from deepscan.runtime.faces.face_selection import FaceSelection, SkipSummary
-from deepscan.runtime.faces.tracking import Glimpses
-
-if TYPE_CHECKING:
-    from deepscan.runtime.faces.detections import Faces
-    from deepscan.runtime.faces.tracking import Tracking
-    from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
+from deepscan.runtime.faces.tracking import Glimpses, Tracking
+from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TracksEnded:
     """These tracks of these detectors get no more crops.
 
-    Attributes:
-        glimpses: the tracks that were seen in one searched frame alone, although its neighbors show the same shot.
+    Glimpses are those seen in one searched frame alone, although its neighbors show the same shot.
     """
 
     job: VideoJob
@@ -74,12 +68,6 @@ class Follower(ABC):
         """Return a summary of the faces that the detectors were not given."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Sighting:
-    seconds: float
-    faces: dict[int, Detection]
-
-
 class FaceFollower(Follower):
     """The faces of one video, each frame seen once; see `Follower`.
 
@@ -100,21 +88,15 @@ class FaceFollower(Follower):
         marks_glimpses: bool = False,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        """Begin a video; see `Follower`.
+        """Begin a video; with `joins_gaps` crops join to clips although there were none in the frames between.
 
-        Args:
-            job: the video.
-            spec: the crops.
-            tracking: tells whose faces are whose.
-            joins_gaps: whether crops join to clips although there were none in the frames between them.
-            marks_glimpses: whether searched frames are so close that a face seen in one alone is hardly a face.
-            limits: of faces and tracks.
+        With `marks_glimpses` searched frames are so close that a face seen in one alone is hardly a face.
         """
         super().__init__(job, spec, limits)
         self._cropper = Cropper(job, spec)
         self._tracking = tracking
         self._waiting: list[FrameTask] = []
-        self._seen = _Sighting(0.0, {})
+        self._seen_seconds, self._seen = 0.0, dict[int, Detection]()
         self._glimpses = Glimpses() if marks_glimpses else None
         self._joins_gaps = joins_gaps
         self._shots = 0
@@ -137,26 +119,26 @@ class FaceFollower(Follower):
         found = [Detection(faces.boxes[place], faces.landmarks[place]) for place in kept]
         numbers = self._tracking.update(frame.pts_seconds, faces.boxes[kept])
         pairs = zip(numbers, found, strict=True)
-        taken = {n: face for n, face in pairs if n is not None and self._selection.takes_track(n)}
+        seen = {n: face for n, face in pairs if n is not None and self._selection.takes_track(n)}
         if self.over_limit:
             return
-        seen = _Sighting(frame.pts_seconds, taken)
         if self._glimpses is not None:
             if task.starts_shot:
                 self._glimpses.start_shot()
-            self._glimpses.add(taken)
+            self._glimpses.add(seen)
         waiting, self._waiting = self._waiting, []
         for between in waiting:
-            share = self._share(between.frame.pts_seconds, seen)
-            for number in sorted(self._seen.faces.keys() & seen.faces.keys()):
-                face = interpolated(self._seen.faces[number], seen.faces[number], share)
+            passed, span = between.frame.pts_seconds - self._seen_seconds, frame.pts_seconds - self._seen_seconds
+            share = min(1.0, max(0.0, passed / span)) if span > 0 else 0.5
+            for number in sorted(self._seen.keys() & seen.keys()):
+                face = interpolated(self._seen[number], seen[number], share)
                 position = between.position + self._shots
                 yield from self._cropper.take(between.frame, position, number, face, found=False)
         position = self._searched_with_faces if self._joins_gaps else task.position + self._shots
-        for number, face in seen.faces.items():
+        for number, face in seen.items():
             yield from self._cropper.take(frame, position, number, face, found=True)
-        self._searched_with_faces += bool(seen.faces)
-        self._seen = seen
+        self._searched_with_faces += bool(seen)
+        self._seen_seconds, self._seen = frame.pts_seconds, seen
 
     def finish(self) -> Iterator[FaceInput | TracksEnded]:
         """See `Follower.finish`."""
@@ -165,10 +147,6 @@ class FaceFollower(Follower):
     def skipped(self) -> SkipSummary:
         """See `Follower.skipped`."""
         return self._selection.skipped(self._cropper.longest_dropped)
-
-    def _share(self, seconds: float, seen: _Sighting) -> float:
-        span = seen.seconds - self._seen.seconds
-        return min(1.0, max(0.0, (seconds - self._seen.seconds) / span)) if span > 0 else 0.5
 
     def _ended(self, numbers: list[int]) -> Iterator[FaceInput | TracksEnded]:
         if numbers:

@@ -6,17 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deepscan.runtime.backends.batching import padded_count
 from deepscan.runtime.cuda.device import DeviceArray, packed_strides
 from deepscan.runtime.faces.crops import plane_boxes
+from deepscan.runtime.media.device_work import DeviceWork
+from deepscan.runtime.media.frames import DeviceFrame
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from deepscan.runtime.backends.sessions import Bound, Session
-    from deepscan.runtime.media.device_work import DeviceWork
-    from deepscan.runtime.media.frames import DeviceFrame
 
 FLOATS: Final = np.dtype(np.float32)
 CHANNELS: Final = 3

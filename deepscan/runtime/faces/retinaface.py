@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deepscan.errors import ModelError
-from deepscan.runtime.artifacts.weights_store import find_installed
+from deepscan.runtime.artifacts.weights_store import Installed, find_installed
 from deepscan.runtime.faces.detections import Faces, iou
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from deepscan.runtime.artifacts.weights_store import Installed
-    from deepscan.runtime.system.machine import Device
+from deepscan.runtime.system.machine import Device
 
 INPUT_NAME: Final = "pictures"
 OUTPUT_NAMES: Final = ("boxes", "scores", "points")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deepscan.runtime.faces.detections import iou
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 # A face keeps its identity when its boxes overlap by at least this much (IoU of the widened boxes).
 MIN_OVERLAP = 0.3
@@ -161,13 +159,11 @@ class Glimpses:
                 self._once_in_shot.add(number)
         self._searched_in_shot += 1
 
-    def end(self, numbers: Iterable[int]) -> tuple[int, ...]:
+    def end(self, numbers: Collection[int]) -> tuple[int, ...]:
         """Forget tracks that have ended; return which of them were glimpses."""
-        found = []
+        found = tuple(number for number in numbers if number in self._missed)
         for number in numbers:
-            if number in self._missed:
-                found.append(number)
             self._sightings.pop(number, None)
-            self._missed.discard(number)
-            self._once_in_shot.discard(number)
-        return tuple(found)
+        self._missed.difference_update(numbers)
+        self._once_in_shot.difference_update(numbers)
+        return found

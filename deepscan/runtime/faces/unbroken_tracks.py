@@ -1,11 +1,9 @@
 """Tracks by the rules of FTCN and AltFreezing (test_tools/ct/operations.py): every frame searched, no gap allowed.
 
-Faces of all frames come first, then tracks, then every clip of them. The video is decoded twice, so that memory holds
-the boxes of all frames but the pixels of one clip per track only.
-
 A track is the chain of the best overlapping faces from one frame to the next. If chains reach through the whole video,
 they are the tracks. Otherwise the video is divided into stretches where the number of chains stays the same, and each
-stretch gives its first chain.
+stretch gives its first chain. The video is decoded twice, so that memory holds the boxes of all frames but the pixels
+of one clip per track only.
 """
 
 from __future__ import annotations
@@ -13,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.faces.clips import paper_windows
@@ -25,10 +23,6 @@ from deepscan.runtime.faces.face_selection import SkipSummary
 from deepscan.runtime.faces.following import Follower, TracksEnded
 from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
 from deepscan.runtime.media.frames import ignore_progress
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 
 FACES_CONSIDERED = 10
 FACE_SCORE = 0.5
@@ -52,8 +46,9 @@ def unbroken_tracks(frames: Sequence[Faces], *, moved: Callable[[], None] = igno
     The authors look at the ten best, of those with a score of at least 0.5 (AltFreezing:
     test_tools/ct/detection/utils.py:75-89). `moved` is called for every frame that chains were followed to.
     """
-    boxes = [_considered(faces) for faces in frames]
     scores = [faces.scores for faces in frames]
+    counts = [int((each[:FACES_CONSIDERED] >= FACE_SCORE).sum()) for each in scores]
+    boxes = [faces.boxes[:count].astype(np.float64) for faces, count in zip(frames, counts, strict=True)]
     if not boxes:
         return []
     whole = [chain for chain in _chains(boxes, scores, 0, moved=moved) if len(chain) == len(boxes)]
@@ -68,11 +63,6 @@ def unbroken_tracks(frames: Sequence[Faces], *, moved: Callable[[], None] = igno
             tracks.append(UnbrokenTrack(start, tuple(first[:length])))
         start += length or FIRST_STRETCH
     return tracks
-
-
-def _considered(faces: Faces) -> NDArray[np.float64]:
-    count = int((faces.scores[:FACES_CONSIDERED] >= FACE_SCORE).sum())
-    return faces.boxes[:count].astype(np.float64)
 
 
 def _chains(

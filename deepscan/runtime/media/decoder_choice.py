@@ -6,15 +6,12 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from deepscan.options import DecoderChoice
+from deepscan.runtime.cuda.device import Device, Queue
 from deepscan.runtime.cuda.nvdec import MACROBLOCK, Nvdec
-
-if TYPE_CHECKING:
-    from deepscan.runtime.cuda.device import Device, Queue
-    from deepscan.runtime.media.device_work import DeviceWork
-
+from deepscan.runtime.media.device_work import DeviceWork
 
 # Up to so many pixels the CPU decodes in `auto`. Measured on an H200 (7 engines) with 16 CPU cores, H.264, frames/s on
 # the CPU and on NVDEC: 360p 12,470 and 3,710, 720p 5,600 and 3,150, 1080p 2,290 and 2,530.
@@ -45,10 +42,8 @@ class DecoderLost(Exception):
 class StreamFacts:
     """What a file states about its video, as far as the choice of a decoder needs it.
 
-    Attributes:
-        codec, profile, pixel_format: FFmpeg's names; of what the CPU would decode.
-        width, height: in pixels, without what is cropped.
-        nvdec_in_ffmpeg: whether FFmpeg's decoder for it can use NVDEC.
+    Codec, profile and pixel format are FFmpeg's names, of what the CPU would decode; sizes are in pixels, without what
+    is cropped. `nvdec_in_ffmpeg` tells whether FFmpeg's decoder for it can use NVDEC.
     """
 
     codec: str
@@ -118,12 +113,7 @@ def _better_on_cpu(facts: StreamFacts) -> str | None:
 
 
 class DecoderCounts:
-    """How many videos were decoded by what; for any number of threads.
-
-    Attributes:
-        nvdec: videos decoded by NVDEC.
-        cpu: videos decoded by the CPU, by reason.
-    """
+    """Numbers of videos decoded by NVDEC, and by the CPU for each reason; for any number of threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

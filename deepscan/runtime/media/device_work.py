@@ -9,17 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from deepscan.runtime.cuda.device import DeviceArray, Queue
+from deepscan.runtime.cuda.device import DeviceArray, KernelName, Queue
 from deepscan.runtime.cuda.kernel_jobs import COPY, RESAMPLE, WARP
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from deepscan.runtime.media.frames import Box, DevicePicture, Orientation
+from deepscan.runtime.media.frames import Box, DevicePicture, Orientation
 
 BYTES: Final = np.dtype(np.uint8)
 CHANNELS: Final = 3
@@ -30,9 +27,8 @@ class DeviceWork:
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
-        self._resample: list[NDArray[Any]] = []
-        self._warp: list[NDArray[Any]] = []
-        self._copy: list[NDArray[Any]] = []
+        # By kernel, in this order: regions are resampled, then warped to crops, then gathered.
+        self._jobs: dict[KernelName, list[NDArray[Any]]] = {"resample": [], "warp": [], "copy_items": []}
         self._held: list[object] = []
 
     def nothing_yet(self, shape: tuple[int, ...]) -> DeviceArray:
@@ -54,7 +50,7 @@ class DeviceWork:
         job["matrix"] = picture.color.rgb_matrix()
         job["target"], job["target_row"] = target.address, target.strides[0]
         job["target_pixel"], job["target_channel"] = CHANNELS, 1
-        self._resample.append(job)
+        self._jobs["resample"].append(job)
         self._held += [picture, target]
         return target
 
@@ -73,7 +69,7 @@ class DeviceWork:
             job["target"], job["target_row"] = target.at(number).address, target.strides[2]
             job["target_pixel"], job["target_channel"] = target.strides[3], target.strides[1]
             job["target_float"] = 1
-            self._resample.append(job)
+            self._jobs["resample"].append(job)
             self._held += [picture, target]
 
     def warped(self, pixels: Sequence[DeviceArray], matrices: Sequence[NDArray[np.float64]], size: int) -> DeviceArray:
@@ -92,7 +88,7 @@ class DeviceWork:
             job["source_height"], job["source_width"] = picture.shape[:2]
             job["matrix"] = inverted(matrix)
             job["target"], job["target_row"] = target.at(number).address, target.strides[1]
-            self._warp.append(job)
+            self._jobs["warp"].append(job)
         self._held += [*pixels, target]
         return target
 
@@ -109,7 +105,7 @@ class DeviceWork:
             job["height"], job["width"] = math.prod(item.shape[:-2]), item.shape[-2]
             job["source"], job["target"] = item.address, target.at(number).address
             job["mirrored"] = item.mirrored
-            self._copy.append(job)
+            self._jobs["copy_items"].append(job)
         self._held += [*items, target]
 
     def finish(self) -> None:
@@ -121,15 +117,10 @@ class DeviceWork:
 
     def begin(self) -> None:
         """Begin all that was requested; later work of the queue comes after it."""
-        # In this order: regions are resampled, then warped to crops, then gathered.
-        if self._resample:
-            self.queue.run("resample", np.concatenate(self._resample))
-        if self._warp:
-            self.queue.run("warp", np.concatenate(self._warp))
-        if self._copy:
-            self.queue.run("copy_items", np.concatenate(self._copy))
-        for noted in (self._resample, self._warp, self._copy):
-            noted.clear()
+        for kernel, jobs in self._jobs.items():
+            if jobs:
+                self.queue.run(kernel, np.concatenate(jobs))
+                jobs.clear()
 
 
 def resample_job(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
-if TYPE_CHECKING:
-    from deepscan.runtime.media.file_bytes import FileBytes
+from deepscan.runtime.media.file_bytes import FileBytes
 
 HEADER, SEGMENT = 0x1A45DFA3, 0x18538067
 TRACKS, TRACK, TRACK_TYPE = 0x1654AE6B, 0xAE, 0x83

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import BinaryIO, Final
 
 from deepscan.errors import UnsupportedInput
 from deepscan.runtime.media import ebml
 from deepscan.runtime.media.boxes import boxes, inside
 from deepscan.runtime.media.file_bytes import FileBytes
 from deepscan.runtime.media.file_end import ASF_HEAD
-
-if TYPE_CHECKING:
-    from typing import BinaryIO
 
 # Common encryption (ISO/IEC 23001-7), and Apple's older one.
 ENCRYPTED_SAMPLES: Final = frozenset([b"encv", b"drmi"])

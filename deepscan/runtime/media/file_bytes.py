@@ -10,11 +10,7 @@ from deepscan.runtime.system.regular_files import remember_failure
 
 
 class FileBytes:
-    """The bytes of an open file.
-
-    Args:
-        file: its position stays as it is; a regular file records a failure to read it.
-    """
+    """The bytes of an open file, whose position stays as it is; a regular file records a failure to read it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 from deepscan.runtime.media import ebml
 from deepscan.runtime.media.boxes import boxes
 from deepscan.runtime.media.file_bytes import FileBytes
-
-if TYPE_CHECKING:
-    from typing import BinaryIO
 
 # A writer of such a box has written everything before it.
 BOXES_OF_CONTENT: Final = frozenset([b"mdat", b"moof", b"moov"])
@@ -28,7 +25,6 @@ class FileEnd(NamedTuple):
     """The end of a file, by the stated sizes of its parts.
 
     Attributes:
-        size: size of the file, in bytes.
         missing_share: share of its stated bytes that are missing at its end; None if none are known to be missing.
         joined: further files of the same kind follow the first one, and FFmpeg goes on with them.
         ignored: a further file follows, and FFmpeg does not read it.

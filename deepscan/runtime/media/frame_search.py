@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
-if TYPE_CHECKING:
-    from deepscan.runtime.media.frames import Frame
+from deepscan.runtime.media.frames import Frame
 
 # Files round times to a millisecond, or to whatever their tick is.
 ROUNDING_SECONDS: Final = 0.002
@@ -45,7 +44,8 @@ def frames_near(
     """
     half_frame = frame_seconds / 2
     # Where nearly every frame is requested, one that is taken for its neighbor would be missing at the end.
-    rounding = min(ROUNDING_SECONDS, MOST_ROUNDING * frame_seconds) if _is_dense(seconds, frame_seconds) else 0.0
+    dense = any(after - before < DENSE_FRAMES * frame_seconds for before, after in pairwise(seconds))
+    rounding = min(ROUNDING_SECONDS, MOST_ROUNDING * frame_seconds) if dense else 0.0
     frames = source.decode()
     latest: Frame | None = None
     reached = taken = -math.inf
@@ -112,7 +112,3 @@ def windows_near(
             yield 0, frame
     if not yielded and latest is not None:  # And there is no way back.
         yield 0, latest
-
-
-def _is_dense(seconds: Sequence[float], frame_seconds: float) -> bool:
-    return any(after - before < DENSE_FRAMES * frame_seconds for before, after in pairwise(seconds))

@@ -8,19 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deepscan.errors import InputError
 from deepscan.runtime.cuda.kernel_jobs import BLOCKS, SAMPLES_PER_BLOCK
-from deepscan.runtime.media.frames import DeviceFrame, DevicePicture, Frame
-
-if TYPE_CHECKING:
-    from deepscan.errors import InputError
-    from deepscan.runtime.media.content import PlannedContent
-    from deepscan.runtime.media.frames import Picture
-    from deepscan.runtime.media.sampling import Sampling
+from deepscan.runtime.media.content import PlannedContent
+from deepscan.runtime.media.frames import DeviceFrame, DevicePicture, Frame, Picture
+from deepscan.runtime.media.sampling import Sampling
 
 # Mean difference of block luma, in 8-bit levels. On real footage neighboring frames of a shot, hand-held and moving
 # people included, differ by at most 5.3, frames across a shot boundary by more than 60 (docs/faces.md).

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from deepscan.runtime.cuda.device import DeviceArray
     from deepscan.runtime.media.color import Color
     from deepscan.runtime.media.device_work import DeviceWork
@@ -41,10 +40,7 @@ class Orientation:
 class Geometry:
     """From decoded pixels to the picture that a viewer sees.
 
-    Attributes:
-        coded_width, coded_height: size of the decoded planes, in pixels.
-        pixel_aspect: width of a decoded pixel in units of its height.
-        orientation: how the decoded picture is turned upright.
+    `pixel_aspect` is the width of a decoded pixel in units of its height; `orientation` then turns the picture upright.
     """
 
     coded_width: int
@@ -109,12 +105,9 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DevicePicture:
-    """A `Picture` whose planes lie in a device's memory.
+    """A `Picture`, never HDR, whose planes lie in a device's memory; `work` makes crops of it.
 
-    Attributes:
-        planes, bit_depth, color, left_chroma: as of a `Picture`; never HDR.
-        work: makes crops of it.
-        luma_sums: sums of the samples that `luma_signature` uses, uint32 [16, 16].
+    `luma_sums` are sums of the samples that `luma_signature` uses, uint32 [16, 16].
     """
 
     planes: tuple[DeviceArray, ...]
@@ -153,11 +146,7 @@ class Frame:
 
 
 def host_picture(frame: Frame) -> Picture:
-    """Return the picture of a frame that lies in the host's memory.
-
-    Raises:
-        TypeError: it lies on a device.
-    """
+    """Return the picture of a frame that lies in the host's memory; another one is a `TypeError`."""
     if isinstance(frame.picture, DevicePicture):
         raise TypeError("a frame in a device's memory, for code that reads those in the host's")
     return frame.picture
@@ -181,8 +170,7 @@ class VideoInfo:
     """Facts about a file's video stream.
 
     Attributes:
-        codec: FFmpeg's name of the codec, or the format of a picture: a key of `picture_reader.DECODERS`,
-            `heif` or `avif`.
+        codec: FFmpeg's name of the codec, or the format of a picture: a key of `picture_reader.DECODERS`, heif, avif.
         width, height: size of the upright picture, in square pixels.
         duration_seconds: length as stated by the file, until it is measured; None if not stated.
         frame_seconds: nominal distance of two frames.

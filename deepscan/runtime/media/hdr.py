@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Literal
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from PIL import Image
 
 Curve = Literal["PQ", "HLG"]
@@ -70,10 +70,10 @@ class Hdr:
         """Convert RGB [h, w, 3] of the HDR curve and primaries to SDR RGB with BT.709's primaries."""
         if not rgb.size:
             return rgb
-        light, matrix, gains, encoded = _tables(self.curve, self.primaries)
+        light, weights, matrix, gains, encoded = _tables(self.curve, self.primaries)
         linear: NDArray[np.float32] = np.asarray(cv2.LUT(rgb, light), dtype=np.float32)
         if self.curve == "HLG":  # BT.2100's OOTF: the scene's luminance bends all three channels alike
-            luminance = linear @ _luminance(self.primaries)
+            luminance = linear @ weights
             linear *= (luminance ** np.float32(HLG_GAMMA - 1))[..., None]
         # In units of the peak; colors outside BT.709 are clipped.
         narrow: NDArray[np.float32] = np.asarray(cv2.transform(linear, matrix), dtype=np.float32).clip(0.0, 1.0)
@@ -99,18 +99,20 @@ def declared_hdr(*, transfer: int, primaries: int, matrix: int = BT2020) -> Hdr 
 @cache
 def _tables(
     curve: Curve, primaries: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
-    """Return light by code (peak = 1), the matrix to BT.709, gain by brightness, and SDR's code by light."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
+    """Return light by code (peak = 1), luminance of R, G, B, the matrix to BT.709, gain and SDR's code by light."""
     codes = np.arange(256) / 255
     light = _pq_nits(codes) / PEAK_NITS if curve == "PQ" else _hlg_scene(codes)
-    matrix = np.linalg.inv(_xyz_from_rgb(BT709)) @ _xyz_from_rgb(primaries)
+    to_xyz = _xyz_from_rgb(primaries)
+    matrix = np.linalg.inv(_xyz_from_rgb(BT709)) @ to_xyz
     # Steps are finer near black, as the eye and both curves are.
     steps = (np.arange(CURVE_STEPS) / (CURVE_STEPS - 1)) ** 2
     mapped = _compressed(steps * PEAK_NITS) / WHITE_NITS
     gains = np.divide(mapped, steps, out=np.full(CURVE_STEPS, PEAK_NITS / WHITE_NITS), where=steps > 0)
     # After the gain, 1 is SDR's white.
     encoded = np.rint(255 * steps ** (1 / SDR_GAMMA))
-    return light.astype(np.float32), matrix.astype(np.float32), gains.astype(np.float32), encoded.astype(np.uint8)
+    floats = (each.astype(np.float32) for each in (light, to_xyz[1], matrix, gains))
+    return *floats, encoded.astype(np.uint8)  # type: ignore[return-value]
 
 
 def _steps(light: NDArray[np.float32]) -> NDArray[np.uint16]:
@@ -151,13 +153,6 @@ def _pq_code(nits: NDArray[np.float64]) -> NDArray[np.float64]:
 def _hlg_scene(code: NDArray[np.float64]) -> NDArray[np.float64]:
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     return np.where(code <= 0.5, code**2 / 3, (np.exp((code - c) / a) + b) / 12)
-
-
-@cache
-def _luminance(primaries: int) -> NDArray[np.float32]:
-    """Return the weights of R, G and B in luminance."""
-    weights: NDArray[np.float32] = _xyz_from_rgb(primaries)[1].astype(np.float32)
-    return weights
 
 
 def _xyz_from_rgb(primaries: int) -> NDArray[np.float64]:

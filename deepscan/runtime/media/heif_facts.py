@@ -130,7 +130,8 @@ class _Meta:
         own = self.properties.get(self.primary, [])
         ispe, clap = dict(own).get(b"ispe", b""), dict(own).get(b"clap")
         size = (_whole(ispe, 4, 4), _whole(ispe, 8, 4)) if len(ispe) >= 12 else None
-        colors = [box[4:8] for name, box in own + self.properties.get(coded, []) if name == b"colr" and _is_nclx(box)]
+        boxes_of_color = [box for name, box in own + self.properties.get(coded, []) if name == b"colr"]
+        colors = [box[4:8] for box in boxes_of_color if box[:4] == b"nclx" and len(box) >= 8]
         return HeifFacts(
             brands=(),
             coding=self.types.get(coded, b""),
@@ -226,10 +227,6 @@ class _Numbers:
         return _whole(self._data, self._at - size, size)
 
 
-def _is_nclx(colr: bytes) -> bool:
-    return colr[:4] == b"nclx" and len(colr) >= 8
-
-
 def _crop(clap: bytes, size: tuple[int, int]) -> Crop | None:
     """Return the clean aperture in whole pixels (ISO/IEC 14496-12, 12.1.4); None if it is invalid."""
     if len(clap) < 32:
@@ -259,11 +256,7 @@ def _read_at(file: BinaryIO, size: int, place: int, count: int) -> bytes:
 
 
 def _whole(data: bytes, at: int, size: int) -> int:
-    """Return the unsigned big-endian number of `size` bytes at `at`.
-
-    Raises:
-        IndexError: the data ends before.
-    """
+    """Return the unsigned big-endian number of `size` bytes at `at`; an `IndexError` if the data ends before."""
     if at + size > len(data):
         raise IndexError(at)
     return int.from_bytes(data[at : at + size])

@@ -27,12 +27,9 @@ NOT_VIDEO = PICTURES | frozenset(
 
 @dataclass(frozen=True, slots=True)
 class PlannedInput:
-    """One input, which gives one row.
+    """One input, which gives one row, as given or found below a given folder; its size is 0 if unknown.
 
-    Attributes:
-        path: as given, or as found below a given folder.
-        size_bytes: size of the file; 0 if unknown.
-        problem: why it cannot be scanned, if already known.
+    `problem` is why it cannot be scanned, if that is already known.
     """
 
     path: str

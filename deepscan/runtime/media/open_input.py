@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import BinaryIO, Final
 
 from deepscan.errors import InputError, OverLimit
 from deepscan.limits import DEFAULT_LIMITS, Limits
+from deepscan.runtime.media.decoder_choice import DeviceDecoding
 from deepscan.runtime.media.file_bytes import without_boxes
 from deepscan.runtime.media.frames import Reader, ignore_progress
 from deepscan.runtime.media.heif_facts import HeifFacts, heif_facts
 from deepscan.runtime.media.picture_reader import is_animated_webp, open_animation, open_picture, picture_kind
 from deepscan.runtime.media.pyav_reader import PyAVReader
 from deepscan.runtime.system.regular_files import open_regular_file, reading_failed
-
-if TYPE_CHECKING:
-    from deepscan.runtime.media.decoder_choice import DeviceDecoding
 
 # Holds what comes before a PNG's pixels and a JPEG's list of further pictures, apart from exotic files.
 HEAD_BYTES: Final = 1 << 17

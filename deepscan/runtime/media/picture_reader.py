@@ -12,12 +12,14 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate, islice
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import BinaryIO, Final
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.PpmImagePlugin import PpmImageFile
@@ -28,16 +30,10 @@ from deepscan.errors import InputError, UnreadableInput, UnsupportedInput
 from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.media.color import BT709, IDENTITY, Color
 from deepscan.runtime.media.frames import Frame, Geometry, Orientation, Picture, Reader, VideoInfo, host_picture
-from deepscan.runtime.media.hdr import declared_hdr, hdr_of_picture
+from deepscan.runtime.media.hdr import Hdr, declared_hdr, hdr_of_picture
 from deepscan.runtime.media.heif_facts import heif_facts
 from deepscan.runtime.media.heif_pictures import heif_image
 from deepscan.runtime.system.regular_files import reading_failed
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from PIL.ImageFile import ImageFile
-
-    from deepscan.runtime.media.hdr import Hdr
 
 # The classes are named, as `Image.open` would warn of large pictures and make a stereo pair of some JPEG files; see
 # `heif_pictures.py` too.
@@ -143,13 +139,7 @@ def is_animated_webp(head: bytes) -> bool:
 
 
 def open_animation(file: BinaryIO, *, limits: Limits = DEFAULT_LIMITS) -> PictureReader | None:
-    """Open an animated WebP file, which is kept in memory as it is; None if it has one frame only.
-
-    Raises:
-        OverLimit: it has too many pixels.
-        UnreadableInput: it is damaged or cut short.
-        UnsupportedInput: it exceeds Pillow's own limit.
-    """
+    """Open an animated WebP file as `open_picture` does, and keep its bytes in memory; None if it has one frame."""
     with decoding("webp"):
         durations = _durations(file)
         file.seek(24)
@@ -203,12 +193,8 @@ def frame_of(image: Image.Image, kind: str, *, index: int = 0, seconds: float = 
 class PictureReader(Reader):
     """A picture, or an animation whose further frames are decoded on demand; see `Reader` for the contract.
 
-    Args:
-        first: its planes are G, B and R, or gray alone, 8 bits each.
-        codec: the picture's format.
-        damage: remark on what was not scanned.
-        animation: the open file of an animation, closed with the reader.
-        durations: how long each frame is shown, in seconds.
+    Planes are G, B and R, or gray alone, 8 bits each. The open file of an animation is closed with the reader;
+    durations are in seconds.
     """
 
     def __init__(

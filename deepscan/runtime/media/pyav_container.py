@@ -10,22 +10,19 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import BinaryIO, Final
 
 import av
-from av.codec.hwaccel import HWDeviceType
+from av.codec.hwaccel import HWAccel, HWDeviceType
+from av.container import InputContainer
 from av.stream import Disposition
+from av.video.stream import VideoStream
 
 from deepscan.errors import OverLimit, UnreadableInput, UnsupportedInput
 from deepscan.runtime.media.decoder_choice import DecoderLost, StreamFacts
 from deepscan.runtime.media.frames import VideoInfo
 from deepscan.runtime.media.hdr import CURVES
 from deepscan.runtime.media.stream_length import start_seconds, stated_length
-
-if TYPE_CHECKING:
-    from av.codec.hwaccel import HWAccel
-    from av.container import InputContainer
-    from av.video.stream import VideoStream
 
 # Demuxers that open other files, talk to networks or devices, or make video out of text and of single pictures; also
 # those that only other builds of FFmpeg have.
@@ -77,11 +74,7 @@ def open_container(file: BinaryIO, *, most_pixels: int | None = None) -> InputCo
 
 
 def reopen_accelerated(file: BinaryIO, acceleration: HWAccel, *, index: int, most_pixels: int | None) -> InputContainer:
-    """Reopen a file, which `open_container` could open, for decoding by a device.
-
-    Raises:
-        DecoderLost: the device cannot decode it.
-    """
+    """Reopen a file, which `open_container` could open, for decoding by a device; if it cannot, raise `DecoderLost`."""
     file.seek(0)
     try:
         container = _opened(file, acceleration, _options(most_pixels))
@@ -228,18 +221,14 @@ def video_streams(container: InputContainer) -> list[VideoStream]:
     return [stream for stream in container.streams.video if not stream.disposition & COVERS]
 
 
-def must_be_counted(container: InputContainer) -> bool:
-    """Tell whether pictures must be counted to find the main stream, as the header does not state their number."""
-    streams = video_streams(container)
-    return len(streams) > 1 and not all(stream.frames for stream in streams)
-
-
-def counted_pictures(container: InputContainer) -> Counter[int]:
+def counted_pictures(container: InputContainer) -> Counter[int] | None:
     """Count the pictures of each video stream by demuxing, until it is clear which ones are videos.
 
-    The container must be opened again afterwards.
+    The container must be opened again afterwards. None if there is no choice, or the header states the numbers.
     """
     streams = video_streams(container)
+    if len(streams) <= 1 or all(stream.frames for stream in streams):
+        return None
     counts: Counter[int] = Counter()
     try:
         for packet in container.demux(streams):

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
 
 from deepscan.errors import InputError, MachineError
 from deepscan.limits import DEFAULT_LIMITS, Limits
-from deepscan.runtime.media.decoder_choice import DecoderLost, resolve_decoder
+from deepscan.runtime.cuda.device import Queue
+from deepscan.runtime.media.decoder_choice import DecoderLost, DeviceDecoding, resolve_decoder
 from deepscan.runtime.media.encryption import refuse_encrypted
 from deepscan.runtime.media.file_end import file_end
-from deepscan.runtime.media.frames import Frame, Geometry, Orientation, ignore_progress
+from deepscan.runtime.media.frames import DevicePicture, Frame, Geometry, Orientation, Picture, ignore_progress
+from deepscan.runtime.media.hdr import Hdr
 from deepscan.runtime.media.pyav_container import (
     counted_pictures,
     main_stream,
-    must_be_counted,
     open_container,
     plain,
     reopen_accelerated,
@@ -34,19 +38,9 @@ from deepscan.runtime.media.pyav_pictures import (
     picture_from_av,
     picture_on_device,
 )
+from deepscan.runtime.media.stream_clock import StreamClock
 from deepscan.runtime.media.stream_length import clock_for, start_seconds
 from deepscan.runtime.system.regular_files import reading_failed
-
-if TYPE_CHECKING:
-    from av.container import InputContainer
-    from av.packet import Packet
-    from av.video.stream import VideoStream
-
-    from deepscan.runtime.cuda.device import Queue
-    from deepscan.runtime.media.decoder_choice import DeviceDecoding
-    from deepscan.runtime.media.frames import DevicePicture, Picture
-    from deepscan.runtime.media.hdr import Hdr
-    from deepscan.runtime.media.stream_clock import StreamClock
 
 # JFIF and MPEG-1 place chroma samples in the middle of their group, all later codecs by default on its left side.
 CENTERED_CHROMA_CODECS = frozenset(["mjpeg", "mpeg1video"])
@@ -113,11 +107,7 @@ class PyAVDecoder:
             self._choose(decoding)
 
     def decode(self) -> Iterator[Frame]:
-        """Decode from the demuxer's position to the end, skipping damaged packets.
-
-        Raises:
-            DecoderLost: NVDEC fails after its first frame.
-        """
+        """Decode from the demuxer's position to the end, skipping damaged packets."""
         try:
             yield from self._decoded()
             reason = "NVDEC gave no frame"
@@ -140,12 +130,11 @@ class PyAVDecoder:
         try:
             container = self._fresh()
             try:
-                counts: Mapping[int, int] = {}
-                if must_be_counted(container):
-                    counts = counted_pictures(container)
+                counts = counted_pictures(container)
+                if counts is not None:
                     container.close()
                     container = self._fresh()
-                index, others = main_stream(container, counts)
+                index, others = main_stream(container, counts or {})
                 refuse_encrypted(self._file, stream_id=video_stream(container, index).id)
             except BaseException:
                 container.close()

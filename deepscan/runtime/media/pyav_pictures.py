@@ -7,28 +7,22 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import av
 import numpy as np
 from av.codec.hwaccel import HWAccel
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+from numpy.typing import NDArray
 
-from deepscan.runtime.cuda.device import DeviceArray
+from deepscan.runtime.cuda.device import DeviceArray, Queue
 from deepscan.runtime.cuda.kernel_jobs import BLOCKS, SUM_LUMA
 from deepscan.runtime.cuda.nvdec import wait_for_default_stream
-from deepscan.runtime.media.color import BT709, declared_color
+from deepscan.runtime.media.color import BT709, Color, declared_color
 from deepscan.runtime.media.decoder_choice import HDR_ON_CPU, DecoderLost
+from deepscan.runtime.media.device_work import DeviceWork
 from deepscan.runtime.media.frame_tasks import sample_places
-from deepscan.runtime.media.frames import DevicePicture, Orientation, Picture
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from deepscan.runtime.cuda.device import Queue
-    from deepscan.runtime.media.color import Color
-    from deepscan.runtime.media.device_work import DeviceWork
-    from deepscan.runtime.media.frames import Frame
+from deepscan.runtime.media.frames import DevicePicture, Frame, Orientation, Picture
 
 PLANAR_YUV = re.compile(r"yuv(?P<jpeg>j?)a?(?P<subsampling>4\d\d)p(?P<bits>\d+)?(le)?")
 GRAY = re.compile(r"gray(?P<bits>\d+)?(le)?")

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import av
+import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from deepscan.errors import UnreadableInput, UnsupportedInput
@@ -36,7 +37,6 @@ from deepscan.runtime.system.regular_files import open_regular_file
 from deepscan.wording import counted, plural
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 JOINED = "a further file is joined to its end, which was not scanned"
@@ -49,7 +49,8 @@ class PyAVReader(PyAVDecoder, Reader):
     """An open video; see `deepscan.runtime.media.frames.Reader` for the contract and `PyAVDecoder` for the arguments.
 
     Single frames and windows are found by the file's index if it is whole. Otherwise the file is demuxed twice: once
-    to find its length and its key frames, and once to decode from those.
+    to find its length and its key frames, and once to decode from those. Only the first call on a reader may ask for
+    them. If not a single frame can be decoded, `UnreadableInput` is raised.
     """
 
     _prepared = False
@@ -58,22 +59,14 @@ class PyAVReader(PyAVDecoder, Reader):
     _survey: StreamSurvey | None = None
 
     def frames(self) -> Iterator[Frame]:
-        """Yield every frame in presentation order.
-
-        Raises:
-            UnreadableInput: not a single frame can be decoded.
-        """
+        """See `Reader.frames`."""
         yield from self.decode()
         self._refuse_if_nothing_decoded()
         self._missing = self._missing_part(self._end, self._latest_of_all)
         self._measured(self._end)
 
     def frames_at(self, seconds: Sequence[float], *, tolerance_seconds: float) -> Iterator[Frame]:
-        """See `Reader.frames_at`; call it once, on a reader that has decoded nothing yet.
-
-        Raises:
-            UnreadableInput: not a single frame can be decoded.
-        """
+        """See `Reader.frames_at`."""
         self._prepare()
         yield from frames_near(
             self,
@@ -87,11 +80,7 @@ class PyAVReader(PyAVDecoder, Reader):
     def windows(
         self, starts: Sequence[float], frames_each: int, *, tolerance_seconds: float
     ) -> Iterator[tuple[int, Frame]]:
-        """See `Reader.windows`; call it once, on a reader that has decoded nothing yet.
-
-        Raises:
-            UnreadableInput: not a single frame can be decoded.
-        """
+        """See `Reader.windows`."""
         self._prepare()
         yield from windows_near(
             self,
@@ -128,7 +117,8 @@ class PyAVReader(PyAVDecoder, Reader):
         if self._damaged:
             found.append(counted(self._damaged, "damaged packet or frame", "damaged packets or frames"))
         if self._file_end.missing_share is not None:
-            share = _percent(self._file_end.missing_share)
+            percent = round(100 * self._file_end.missing_share)
+            share = f"{percent} %" if percent else "less than 1 %"
             found.append(f"the file is damaged: {share} of its bytes are missing at its end")
         if self._file_end.ignored:
             found.append(JOINED)
@@ -273,8 +263,3 @@ class PyAVReader(PyAVDecoder, Reader):
     def _refuse_if_nothing_decoded(self) -> None:
         if self._decoded_count == 0:
             raise UnreadableInput("Not one frame of it can be decoded: the file is damaged or cut short.")
-
-
-def _percent(share: float) -> str:
-    percent = round(100 * share)
-    return f"{percent} %" if percent else "less than 1 %"

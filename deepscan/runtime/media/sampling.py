@@ -51,11 +51,7 @@ class Sampling:
 
 
 class LengthLimit:
-    """Holds one video to the limits of frames and seconds, whatever its header says.
-
-    Attributes:
-        truncated: what is left out, in words, or None.
-    """
+    """Holds one video to the limits of frames and seconds; `truncated` says in words what is left out."""
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
         self.truncated: str | None = None

@@ -8,16 +8,14 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from itertools import pairwise
 from operator import itemgetter
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
 
 from deepscan.runtime.media.stream_clock import LONGEST_PICTURE_SECONDS, STANDING_SECONDS, StreamClock
-
-if TYPE_CHECKING:
-    from av.container import InputContainer
-    from av.packet import Packet
-    from av.video.stream import VideoStream
 
 AV_FORMAT_TIMES_JUMP: Final = 0x0200  # FFmpeg's AVFMT_TS_DISCONT
 # Formats whose files can be concatenated; their clocks then restart.
@@ -58,12 +56,9 @@ def clock_for(
 
 @dataclass(frozen=True, slots=True)
 class StatedLength:
-    """Length by the header of a file.
+    """Length by the header of a file: best estimate from the video's own start, and that of the longest stream.
 
-    Attributes:
-        seconds: best estimate of the video's length, from its own start; None if the header has none.
-        is_own: whether the file states exactly the length of this stream.
-        whole_seconds: length or end of the longest of all streams; None if not stored.
+    `is_own` tells whether the file states exactly the length of this stream.
     """
 
     seconds: float | None

@@ -18,12 +18,9 @@ CHANGED: Final = "the file changed while it was scanned: the same command scans 
 
 @dataclass(frozen=True, slots=True)
 class ContentRead:
-    """Content of a file as it was read.
+    """Content id of the bytes that were read, None if unknown or not asked for, or why they could not be read.
 
-    Attributes:
-        content: content id of the bytes that were read; None if it is unknown or was not asked for.
-        changed: whether the file was written to or replaced while it was read.
-        failure: reading error of the operating system.
+    `changed` tells whether the file was written to or replaced while it was read.
     """
 
     content: str | None = None

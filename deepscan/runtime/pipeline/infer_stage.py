@@ -1,4 +1,4 @@
-"""The last stage of the pipeline, from crops and clips to results."""
+"""The last stage of the pipeline: from crops and clips to results, with remarks on what was not scored."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from deepscan.errors import DeviceMemoryError
 from deepscan.results import VideoResult, row_number
-from deepscan.runtime.cuda.pixels import mirrored
+from deepscan.runtime.cuda.pixels import Pixels, mirrored
 from deepscan.runtime.faces.cropping import FaceInput
+from deepscan.runtime.faces.face_selection import SkipSummary
 from deepscan.runtime.faces.following import TracksEnded
 from deepscan.runtime.media.frame_tasks import VideoJob
-from deepscan.runtime.pipeline.messages import Restarted, ToInfer, VideoFollowed, VideoScored
-from deepscan.runtime.pipeline.remarks import only_small_faces, remarks, too_few_sightings
-from deepscan.runtime.pipeline.scoring import ScoreAggregator, ScoringSettings, label_of
+from deepscan.runtime.media.sampling import Sampling
+from deepscan.runtime.pipeline.messages import Restarted, ToInfer, VideoDecoded, VideoFollowed, VideoScored
+from deepscan.runtime.pipeline.pipeline import Progress
+from deepscan.runtime.pipeline.scoring import MIN_SIGHTINGS, ScoreAggregator, ScoringSettings, label_of
+from deepscan.spec import DetectorSpec
+from deepscan.wording import counted, plural
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from deepscan.runtime.backends.contract import Backend
-    from deepscan.runtime.cuda.pixels import Pixels
-    from deepscan.runtime.pipeline.pipeline import Progress
 
 
 class InferStage:
@@ -50,20 +51,18 @@ class InferStage:
     def _score(self, number: int, messages: Sequence[ToInfer]) -> None:
         """Add the logits of one detector to its aggregators, and close the tracks that end."""
         wanted = [message for message in messages if isinstance(message, FaceInput) and number in message.detectors]
-        logits = dict(zip(map(id, wanted), self._logits(number, [message.pixels for message in wanted]), strict=True))
+        logits = iter(self._logits(number, [message.pixels for message in wanted]))
         for message in messages:
             if isinstance(message, Restarted):
                 self._aggregators.pop((message.job.index, number), None)
             elif isinstance(message, TracksEnded) and number in message.detectors:
                 self._aggregator(message.job, number).end(message.tracks, glimpses=message.glimpses)
-            elif isinstance(message, FaceInput) and id(message) in logits:
-                aggregator = self._aggregator(message.job, number)
-                logit = logits[id(message)]
-                aggregator.add(
+            elif isinstance(message, FaceInput) and number in message.detectors:
+                self._aggregator(message.job, number).add(
                     message.track,
                     message.start_seconds,
                     message.end_seconds,
-                    logit,
+                    next(logits),
                     frames=message.frames,
                     sightings=message.sightings,
                 )
@@ -153,3 +152,65 @@ class InferStage:
             peak=score.peak,
             details=score.details,
         )
+
+
+def remarks(end: VideoFollowed, skipped: SkipSummary, spec: DetectorSpec) -> list[str]:
+    """Return remarks on what was not scored in the video."""
+    said = []
+    if skipped.small_faces:
+        count = _sightings(skipped.small_faces)
+        said.append(f"{count} smaller than {spec.min_face_pixels} pixels {_were(skipped)} not scored (see --min-face)")
+    if skipped.longest_stretch:
+        said.append(
+            f"faces seen for up to {counted(skipped.longest_stretch, 'frame')} in a row were not scored, "
+            f"{spec.name} needs {spec.min_frames}"
+        )
+    said += skipped.truncations
+    return [*said, *filter(None, [end.decoded.short, end.decoded.damage])]
+
+
+def only_small_faces(skipped: SkipSummary, spec: DetectorSpec) -> str:
+    """Return the reason for a video whose faces are all too small: how large they are, and what to do."""
+    one = skipped.small_faces == 1
+    size = f"of {'' if one else 'up to '}{int(skipped.largest_small_face)} pixels"
+    return (
+        f"{_sightings(skipped.small_faces)} {size} {_were(skipped)} not scored, as --min-face is "
+        f"{spec.min_face_pixels}: lower it to have {'it' if one else 'them'} scored"
+    )
+
+
+def _sightings(count: int) -> str:
+    return counted(count, "sighting of a face", "sightings of faces")
+
+
+def _were(skipped: SkipSummary) -> str:
+    return plural(skipped.small_faces, "was", "were")
+
+
+def too_few_sightings(sightings: int, decoded: VideoDecoded, sampling: Sampling) -> str:
+    """Return why a score rests on too few sightings of the deciding face for a label; empty if it does not.
+
+    In a picture, or a video of a single frame, one sighting is enough.
+    """
+    if sightings >= MIN_SIGHTINGS or _single_frame(decoded, sampling):
+        return ""
+    rests = f"{counted(sightings, 'sighting')} of a face"
+    frames = counted(decoded.frames, "frame")
+    advice = _advice(decoded.frames, sampling)
+    return f"the verdict would rest on {rests} in {frames}; at least {MIN_SIGHTINGS} are needed{advice}"
+
+
+def _single_frame(decoded: VideoDecoded, sampling: Sampling) -> bool:
+    """Tell whether the video has only one frame: more were asked for, and none was lost."""
+    if decoded.frames != 1 or decoded.info is None:
+        return False
+    return decoded.info.still or (decoded.damage is None and sampling.asked > 1)
+
+
+def _advice(frames: int, sampling: Sampling) -> str:
+    """Return how to have more frames searched, if that is possible."""
+    if sampling.choice == "all":
+        return ": use --detect-every 1" if frames >= MIN_SIGHTINGS and sampling.detect_every > 1 else ""
+    if sampling.asked > frames:
+        return ""
+    return f": raise {'--clips' if sampling.choice == 'windows' else '--frames'} or use --sampling full"

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from deepscan.errors import InputError
+from deepscan.results import VideoResult
 from deepscan.runtime.faces.cropping import FaceInput
+from deepscan.runtime.faces.face_selection import SkipSummary
 from deepscan.runtime.faces.following import TracksEnded
-from deepscan.runtime.media.frame_tasks import FrameTask
-
-if TYPE_CHECKING:
-    from deepscan.errors import InputError
-    from deepscan.results import VideoResult
-    from deepscan.runtime.faces.face_selection import SkipSummary
-    from deepscan.runtime.media.frame_tasks import VideoJob
-    from deepscan.runtime.media.frames import VideoInfo
+from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
+from deepscan.runtime.media.frames import VideoInfo
 
 RESULT_BYTES = 4096
 SEGMENT_BYTES = 256
@@ -61,9 +57,7 @@ class VideoDecoded:
 class VideoFollowed:
     """End of a video, after its last crop.
 
-    Attributes:
-        most_faces: largest number of faces in one frame, including small ones.
-        skipped: summary of what each detector was not given, in the order of the detectors.
+    `most_faces` counts small ones too; `skipped` is what each detector was not given, in the order of the detectors.
     """
 
     job: VideoJob

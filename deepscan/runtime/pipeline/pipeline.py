@@ -115,13 +115,9 @@ class Stage:
 
 
 class Pipeline:
-    """Runs jobs through a source and stages while the caller iterates over `results()`.
+    """Runs jobs through a source and stages while the caller iterates over `results()`; an observer may watch.
 
-    Args:
-        jobs: jobs for the source.
-        source: first stage. Its `max_bytes` bounds the queue after it, as with every stage.
-        stages: further stages, in order.
-        observer: hooks for every call, every wait, and every change of a queue.
+    `max_bytes` of the source and of every stage bounds the queue after it.
     """
 
     def __init__(

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from deepscan.results import VideoResult
 from deepscan.runtime.faces.cropping import crop_specs_for
 from deepscan.runtime.faces.detections import FaceDetector
 from deepscan.runtime.faces.following import FaceFollower, Follower
 from deepscan.runtime.faces.tracking import LargestFace, Tracker
 from deepscan.runtime.faces.unbroken_tracks import UnbrokenFollower
+from deepscan.runtime.media.decoder_choice import DeviceDecoding
+from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.media.open_input import open_input
 from deepscan.runtime.pipeline.infer_stage import InferStage
 from deepscan.runtime.pipeline.pipeline import (
@@ -25,14 +28,11 @@ from deepscan.runtime.pipeline.pipeline import (
     Stage,
     StageTimes,
 )
+from deepscan.runtime.pipeline.settings import ScanSettings
 from deepscan.runtime.pipeline.stages import DETECTION_BATCH, DecodeStage, FacesStage
 
 if TYPE_CHECKING:
-    from deepscan.results import VideoResult
     from deepscan.runtime.backends.contract import Backend
-    from deepscan.runtime.media.decoder_choice import DeviceDecoding
-    from deepscan.runtime.media.frame_tasks import VideoJob
-    from deepscan.runtime.pipeline.settings import ScanSettings
 
 # A track continues after its face was out of sight for this long; with frames seconds apart, after any time.
 MAX_GAP_SECONDS: Final = 1.0
@@ -41,13 +41,7 @@ MIB: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Sizes of queues and batches.
-
-    Attributes:
-        decoded_bytes, crop_bytes: bound of the queue after the stage decode, and after faces.
-        frames_at_once, crops_at_once: number of messages that the stage faces takes at once, and infer.
-        detection_batch: number of pictures searched for faces together.
-    """
+    """Bytes between the stages, messages that faces and infer take at once, and pictures searched together."""
 
     decoded_bytes: int
     crop_bytes: int

@@ -27,6 +27,7 @@ class BoundedQueue(Generic[T]):
     """A queue between stages, which ends after as many calls of `close` as it has producers.
 
     Producers wait for room. An item larger than the bound passes when the queue is empty, so nothing blocks forever.
+    Once `stop` was called, both raise `Stopped`.
     """
 
     def __init__(self, *, max_bytes: int, producers: int = 1) -> None:
@@ -38,11 +39,7 @@ class BoundedQueue(Generic[T]):
         self._changed = threading.Condition()
 
     def put(self, item: T) -> float:
-        """Append an item; return the seconds spent waiting for room.
-
-        Raises:
-            Stopped: `stop` was called.
-        """
+        """Append an item; return the seconds spent waiting for room."""
         started = time.perf_counter()
         with self._changed:
             while not self._stopped and self._items and self._bytes + item.nbytes > self._max_bytes:
@@ -55,11 +52,7 @@ class BoundedQueue(Generic[T]):
         return time.perf_counter() - started
 
     def get(self, most: int) -> tuple[list[T], float]:
-        """Wait for an item; return one to `most` items, none when the queue has ended, and the seconds spent waiting.
-
-        Raises:
-            Stopped: `stop` was called.
-        """
+        """Wait for an item; return one to `most` items, none at the end of the queue, and the seconds spent waiting."""
         started = time.perf_counter()
         with self._changed:
             while not self._stopped and not self._items and self._producers > 0:

@@ -28,13 +28,10 @@ MAX_SEGMENTS: Final = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoringSettings:
-    """Settings of one detector for all videos of a scan.
+    """Settings of one detector for all videos of a scan; the spec has the label band in force.
 
-    Attributes:
-        model: name of the detector in results.
-        spec: spec of the detector, with the label band in force.
-        decisive_frames: number of frames from which on a track can decide the score.
-        mirror: whether a crop's logit is averaged with that of its mirror image.
+    Tracks of `decisive_frames` frames or more can decide the score. With `mirror`, a crop's logit is averaged with that
+    of its mirror image.
     """
 
     model: str

@@ -6,24 +6,21 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
 from deepscan.errors import UsageError
-from deepscan.runtime.artifacts.artifacts import Manifest, read_manifest
+from deepscan.limits import Limits
+from deepscan.options import Aggregate, FaceDetectorChoice, ScanOptions
+from deepscan.runtime.artifacts.artifacts import Manifest, Precision, read_manifest
 from deepscan.runtime.artifacts.weights_store import HASH_DIGITS
+from deepscan.runtime.faces.detections import FaceDetector
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE, face_detector, face_detector_identity
 from deepscan.runtime.media.sampling import Sampling
 from deepscan.runtime.pipeline.scoring import MIN_SIGHTINGS, ScoringSettings, band_with_threshold
-
-if TYPE_CHECKING:
-    from deepscan.limits import Limits
-    from deepscan.options import Aggregate, FaceDetectorChoice, ScanOptions
-    from deepscan.runtime.artifacts.artifacts import Precision
-    from deepscan.runtime.faces.detections import FaceDetector
-    from deepscan.runtime.system.machine import Device
-    from deepscan.spec import DetectorSpec
+from deepscan.runtime.system.machine import Device
+from deepscan.spec import DetectorSpec
 
 # Part of `settings_sha256`; incremented whenever the same settings give other scores or labels.
 SCORING_VERSION: Final = 4
@@ -41,10 +38,9 @@ UNTRAINED: Final = " (untrained)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanSettings:
-    """Settings of a scan.
+    """Settings of a scan; manifests and scoring settings are those of the detectors, in the same order.
 
     Attributes:
-        manifests, scoring: manifests of the detectors, and their scoring settings in the same order.
         face_detector_identity: everything that the detections of the face detector depend on.
         detection_side: longer side of the pictures that it searches, in pixels, at most.
         stride: number of frames between the starts of two clips, for unbroken tracks.

@@ -7,17 +7,19 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from deepscan.errors import DeepscanError, InputError, UnreachableInput, UnreadableInput
 from deepscan.limits import DEFAULT_LIMITS, Limits
-from deepscan.runtime.faces.detections import DeviceFaceDetector, Faces
+from deepscan.runtime.faces.detections import DeviceFaceDetector, FaceDetector, Faces
+from deepscan.runtime.faces.following import Follower
 from deepscan.runtime.media.decoder_choice import DecoderLost
-from deepscan.runtime.media.frame_tasks import FrameTask, frame_tasks
-from deepscan.runtime.media.frames import DeviceFrame, DevicePicture, ignore_progress
-from deepscan.runtime.media.sampling import LengthLimit, sampled_frames, shortfall
+from deepscan.runtime.media.device_work import DeviceWork
+from deepscan.runtime.media.frame_tasks import FrameTask, Searchable, VideoJob, frame_tasks
+from deepscan.runtime.media.frames import DeviceFrame, DevicePicture, Frame, Reader, VideoInfo, ignore_progress
+from deepscan.runtime.media.sampling import LengthLimit, Sampling, sampled_frames, shortfall
 from deepscan.runtime.pipeline.file_watch import CHANGED, FileWatch
 from deepscan.runtime.pipeline.messages import (
     Restarted,
@@ -27,15 +29,7 @@ from deepscan.runtime.pipeline.messages import (
     VideoDecoded,
     VideoFollowed,
 )
-
-if TYPE_CHECKING:
-    from deepscan.runtime.faces.detections import FaceDetector
-    from deepscan.runtime.faces.following import Follower
-    from deepscan.runtime.media.device_work import DeviceWork
-    from deepscan.runtime.media.frame_tasks import Searchable, VideoJob
-    from deepscan.runtime.media.frames import Frame, Reader, VideoInfo
-    from deepscan.runtime.media.sampling import Sampling
-    from deepscan.runtime.pipeline.pipeline import Progress
+from deepscan.runtime.pipeline.pipeline import Progress
 
 # On a CPU larger batches exceed the cache and cost more per picture (benchmarks/README.md).
 DETECTION_BATCH = 4

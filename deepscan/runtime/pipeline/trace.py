@@ -17,13 +17,12 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from deepscan.errors import OutputError
 from deepscan.runtime.pipeline.pipeline import PipelineObserver, Wait
-
-if TYPE_CHECKING:
-    from deepscan.runtime.pipeline.queues import BoundedQueue
+from deepscan.runtime.pipeline.queues import BoundedQueue
+from deepscan.runtime.system.files import refuse_unwritable
 
 Value: TypeAlias = str | int | float
 
@@ -214,24 +213,15 @@ class Trace:
 
     def finish(self) -> None:
         """Join the parts."""
-        there = [part for part in self._parts if os.path.exists(part)]
-        if there:
-            joined(there, self._path)
+        joined(self._parts, self._path)
 
 
 def _opened(path: str) -> int:
     """Open a file for a new trace, valid from the start."""
+    refuse_unwritable(path, begins=HEAD, kind="trace")
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            before = os.pread(descriptor, len(HEAD), 0)
-            if before not in (b"", HEAD):
-                raise OutputError(f"{path} exists and is not a trace: name another file, or delete it.")
-            os.ftruncate(descriptor, 0)
-            _write_at(descriptor, HEAD + TAIL, 0)
-        except BaseException:
-            os.close(descriptor)
-            raise
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        _write_at(descriptor, HEAD + TAIL, 0)
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror}): name a file elsewhere.") from error
     return descriptor

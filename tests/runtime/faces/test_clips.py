@@ -10,32 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepscan.runtime.faces.clips import ClipAssembler, mirrored_clip, paper_windows, reflected
+from deepscan.runtime.faces.clips import ClipAssembler, mirrored_clip, paper_windows
 
 T = 8
 LENGTHS = st.integers(1, 40)
 SHAPES = st.integers(1, 12).flatmap(lambda frames: st.tuples(st.just(frames), st.integers(1, frames)))
 # Stretches of consecutive crops, each followed by at least one missing frame.
 STRETCHES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 5)), max_size=5)
-
-
-@pytest.mark.parametrize(
-    ("length", "expected"),
-    [
-        (1, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
-        (2, [0, 1, 0, 1, 0, 1, 0, 1, 0, 1]),
-        (3, [2, 1, 0, 1, 2, 1, 0, 1, 2, 1]),
-        (5, [2, 3, 4, 3, 2, 1, 0, 1, 2, 3]),
-    ],
-)
-def test_reflection_by_hand(length: int, expected: list[int]) -> None:
-    assert [reflected(index, length) for index in range(-6, 4)] == expected
-
-
-@given(LENGTHS, st.integers(0, 100))
-def test_reflection_is_what_numpy_pads_with(length: int, margin: int) -> None:
-    padded = np.pad(np.arange(length), margin, mode="reflect")
-    assert [reflected(index, length) for index in range(-margin, length + margin)] == padded.tolist()
 
 
 @pytest.mark.parametrize(
