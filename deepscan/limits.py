@@ -13,9 +13,7 @@ from deepscan.arguments import (
     Option,
     check_options,
     option_fields,
-    real_number,
-    text,
-    whole_number,
+    rename_in_messages,
 )
 from deepscan.errors import OverLimit
 from deepscan.wording import counted
@@ -29,13 +27,11 @@ CUT_BY_TRUNCATING: Final = ("frames", "seconds", "faces", "tracks")
 def _limit(meaning: str, name: str, metavar: str = "N", shown_default: str | None = None, *, unit: int = 1) -> Option:
     """Return the metadata of a limit on a number of something."""
     bounds = {"least": 0, "most": MOST_BYTES}
-    return Option(
-        f"{meaning}; 0: no limit.", whole_number, "Limits", metavar, shown_default, name=name, unit=unit, bounds=bounds
-    )
+    return Option(f"{meaning}; 0: no limit.", "Limits", metavar, shown_default, name=name, unit=unit, bounds=bounds)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits on one input; None or 0 stands for no limit.
+    """Limits on one input; None or 0 stands for no limit. A limit that makes no sense raises UsageError.
 
     Attributes:
         seconds: twelve hours, longer than films and shifts with a body camera, but not than recordings of a whole day.
@@ -55,7 +51,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         float | None,
         Option(
             "Longest video; 0: no limit.",
-            real_number,
             "Limits",
             "SECONDS",
             "12 hours",
@@ -77,18 +72,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         OnLimit,
         Option(
             "What to do with a file over a limit: skip it, or truncate it (score the part within the limit).",
-            text,
             "Limits",
             "HOW",
         ),
     ] = "skip"
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense.
-
-        Raises:
-            UsageError: a limit is negative or no number, or `on_limit` is unknown.
-        """
+        """Refuse what makes no sense."""
         check_options(self)
 
     def scoring(self) -> dict[str, int | float | None]:
@@ -98,34 +88,23 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         return {name: getattr(self, name) or None for name in CUT_BY_TRUNCATING}
 
     def check_file(self, size_bytes: int) -> None:
-        """Refuse a file that is too large.
-
-        Raises:
-            OverLimit: it is.
-        """
+        """Raise OverLimit for a file that is too large."""
         if self.file_bytes and size_bytes > self.file_bytes:
             raise over_limit(f"The file has {size_bytes:,} bytes", "file_bytes", self.file_bytes)
 
     def check_pixels(self, width: int, height: int) -> None:
-        """Refuse frames that are too large.
-
-        Raises:
-            OverLimit: they are.
-        """
+        """Raise OverLimit for frames that are too large."""
         if self.pixels and width * height > self.pixels:
             raise over_limit(f"Its frames have {width} x {height} = {width * height:,} pixels", "pixels", self.pixels)
 
     def check_streams(self, count: int) -> None:
-        """Refuse a file of too many streams.
-
-        Raises:
-            OverLimit: it is one.
-        """
+        """Raise OverLimit for a file of too many streams."""
         if self.streams and count > self.streams:
             raise over_limit(f"The file has {counted(count, 'stream')}", "streams", self.streams)
 
 
 DEFAULT_LIMITS: Final = Limits()
+rename_in_messages(Limits, "limits.")
 # Options of the command line by the names of the limits.
 OPTIONS: Final = {each.name: each.flag for each in option_fields(Limits) if each.name != "on_limit"}
 

@@ -9,33 +9,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-# Keywords of `deepscan.scan` by their options, where the name is not simply the same.
-RENAMED: Final = {
-    "--follow-links": "follow_links=True",
-    "--no-recursive": "recursive=False",
-    "--max-file-size": "limits.file_bytes",
-    "--max-pixels": "limits.pixels",
-    "--max-frames": "limits.frames",
-    "--max-duration": "limits.seconds",
-    "--max-streams": "limits.streams",
-    "--max-faces": "limits.faces",
-    "--max-tracks": "limits.tracks",
-    "--on-limit": "limits.on_limit",
-}
-SAME: Final = (
-    "model recursive include exclude sampling frames clips detect_every min_face mirror aggregate threshold "
-    "face_detector jobs device decoder backend precision timeout memory trace"
-).split()
-KEYWORDS: Final = {f"--{name.replace('_', '-')}": name for name in SAME} | RENAMED
-# Words that may follow an option as its value; any other word goes on with the sentence.
-VALUES: Final = (
-    r"full|quick|paper|max|mean|yunet|retinaface|none|auto|cpu|nvdec|cuda(?::(?:all|\d+(?:,\d+)*))?|onnxruntime|"
-    r"openvino|torch|tensorrt|fp32|bf16|fp16|int8|skip|truncate"
-)
-# Not inside a path or a longer word.
-_OPTION: Final = re.compile(
-    rf"(?<![^\s(\"'`])(?P<option>{'|'.join(KEYWORDS)})(?![\w/-]|\.\w)(?: (?P<value>{VALUES})(?![\w/=-]|\.\w))?"
-)
+# Keywords of `deepscan.scan` by their options, and words that may follow an option as its value; any other word goes on
+# with the sentence. Filled by the modules that define options.
+KEYWORDS: Final[dict[str, str]] = {}
+VALUES: Final = {r"cuda(?::(?:all|\d+(?:,\d+)*))?", "onnxruntime", "openvino", "torch", "tensorrt", "ort-tensorrt"}
 
 _command_line = False
 
@@ -48,7 +25,10 @@ def speak_as_command_line() -> None:
 
 def in_callers_words(message: str) -> str:
     """Return a message with the names of options that the caller uses."""
-    return message if _command_line else _OPTION.sub(_keyword, message)
+    # Not inside a path or a longer word.
+    option = rf"(?<![^\s(\"'`])(?P<option>{'|'.join(KEYWORDS)})(?![\w/-]|\.\w)"
+    value = rf"(?: (?P<value>{'|'.join(VALUES)})(?![\w/=-]|\.\w))?"
+    return message if _command_line or not KEYWORDS else re.sub(option + value, _keyword, message)
 
 
 def _keyword(found: re.Match[str]) -> str:

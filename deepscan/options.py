@@ -17,17 +17,15 @@ from deepscan.arguments import (
     MEBIBYTE,
     MOST_BYTES,
     MOST_SAMPLES,
+    MOST_SECONDS,
     MOST_THREADS,
+    PROBABILITY,
     Option,
     check_options,
     detectors,
     path,
-    probability,
-    seconds,
-    text,
+    rename_in_messages,
     texts,
-    truth,
-    whole_number,
 )
 from deepscan.errors import UsageError
 from deepscan.limits import DEFAULT_LIMITS, Limits
@@ -48,6 +46,7 @@ DETECT_EVERY: Final = 5
 # Longer than any video needs, yet none holds up a scan forever; one that makes no progress is noticed earlier.
 TIMEOUT_SECONDS: Final = 24 * 3600.0
 _SAMPLES: Final = {"most": MOST_SAMPLES}
+_SECONDS: Final = {"least": 0, "most": MOST_SECONDS, "above": True}
 
 
 class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,46 +63,49 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
         Sequence[str],
         Option(
             "Detectors, separated by commas: names from `deepscan models`, or exported .onnx files.",
-            detectors,
             metavar="NAME,...",
             shown_default="lite",
+            check=detectors,
         ),
     ] = ("lite",)
     sampling: Annotated[
         SamplingMode | None,
         Option(
             "Frames to examine. full: all; quick: a few; paper: those that the detector's authors use.",
-            text,
             metavar="MODE",
             shown_default="full",
         ),
     ] = None
-    recursive: Annotated[bool, Option("Descend into subfolders.", truth, "Inputs")] = True
+    recursive: Annotated[bool, Option("Descend into subfolders.", "Inputs")] = True
     include: Annotated[
         Sequence[str],
         Option(
             "In folders, scan only files that match this pattern, whatever their extension. May be repeated.",
-            texts,
             "Inputs",
             "GLOB",
+            check=texts,
         ),
     ] = ()
     exclude: Annotated[
         Sequence[str],
         Option(
-            "In folders, skip files and subfolders that match this pattern. May be repeated.", texts, "Inputs", "GLOB"
+            "In folders, skip files and subfolders that match this pattern. May be repeated.",
+            "Inputs",
+            "GLOB",
+            check=texts,
         ),
     ] = ()
-    follow_links: Annotated[bool, Option("Follow symbolic links inside folders.", truth, "Inputs")] = False
+    follow_links: Annotated[bool, Option("Follow symbolic links inside folders.", "Inputs")] = False
     threshold: Annotated[
         float | None,
-        Option("Score from which a video is labeled fake.", probability, "What is scored", "P", "the detector's"),
+        Option(
+            "Score from which a video is labeled fake.", "What is scored", "P", "the detector's", bounds=PROBABILITY
+        ),
     ] = None
     frames: Annotated[
         int | None,
         Option(
             "Frames per video, for quick and paper; implies --sampling quick if none is given.",
-            whole_number,
             "What is scored",
             "N",
             "32, or the authors'",
@@ -114,7 +116,6 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
         int | None,
         Option(
             "Stretches per video, for quick with clip detectors; implies --sampling quick if none is given.",
-            whole_number,
             "What is scored",
             "N",
             "4",
@@ -125,23 +126,18 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
         Aggregate | None,
         Option(
             "Score of a video: max, that of its highest track, or mean, the average over all tracks.",
-            text,
             "What is scored",
             "HOW",
             "max; for paper the authors'",
         ),
     ] = None
     min_face: Annotated[
-        int | None,
-        Option(
-            "Smallest face to score, by its longer side.", whole_number, "What is scored", "PIXELS", "the detector's"
-        ),
+        int | None, Option("Smallest face to score, by its longer side.", "What is scored", "PIXELS", "the detector's")
     ] = None
     face_detector: Annotated[
         FaceDetectorChoice,
         Option(
             "Face detector: yunet, retinaface, or none for pictures that are already cropped faces.",
-            text,
             "What is scored",
             "NAME",
         ),
@@ -150,27 +146,18 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
         bool | None,
         Option(
             "Average the scores of each crop and its mirror image, at twice the cost.",
-            truth,
             "What is scored",
             shown_default="the detector's",
         ),
     ] = None
     jobs: Annotated[
         int | None,
-        Option(
-            "Videos to decode at once.",
-            whole_number,
-            "Speed",
-            "N",
-            "one per processor",
-            bounds={"most": MOST_THREADS},
-        ),
+        Option("Videos to decode at once.", "Speed", "N", "one per processor", bounds={"most": MOST_THREADS}),
     ] = None
     device: Annotated[
         str,
         Option(
             "Device for the detectors: auto, cpu, cuda, some GPUs (cuda:0,1) or all of them (cuda:all).",
-            text,
             "Speed",
             "DEVICE",
         ),
@@ -178,17 +165,13 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
     decoder: Annotated[
         DecoderChoice,
         Option(
-            "Video decoder when a GPU is used: cpu, nvdec, or auto, whichever is faster for the video.",
-            text,
-            "Speed",
-            "NAME",
+            "Video decoder when a GPU is used: cpu, nvdec, or auto, whichever is faster for the video.", "Speed", "NAME"
         ),
     ] = "auto"
     backend: Annotated[
         str | None,
         Option(
             "Backend: onnxruntime, openvino, torch, tensorrt, ort-tensorrt, a plugin's, or auto, the first that works.",
-            text,
             "Speed",
             "NAME",
             "$DEEPSCAN_BACKEND, or auto",
@@ -196,36 +179,31 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     precision: Annotated[
         PrecisionChoice,
-        Option(
-            "Precision of the arithmetic: fp32, bf16, fp16, int8, or auto, the detector's own.",
-            text,
-            "Speed",
-            "TYPE",
-        ),
+        Option("Precision of the arithmetic: fp32, bf16, fp16, int8, or auto, the detector's own.", "Speed", "TYPE"),
     ] = "auto"
     detect_every: Annotated[
-        int,
-        Option("Search every Nth frame for faces; boxes between them are interpolated.", whole_number, "Speed", "N"),
+        int, Option("Search every Nth frame for faces; boxes between them are interpolated.", "Speed", "N")
     ] = DETECT_EVERY
     memory: Annotated[
         int | None,
         Option(
             "Maximum memory of a scanning process, in MiB.",
-            whole_number,
             "Speed",
             "MIB",
             "90 % of the machine's",
             unit=MEBIBYTE,
-            bounds={"least": 1, "most": MOST_BYTES},
+            bounds={"most": MOST_BYTES},
         ),
     ] = None
     timeout: Annotated[
         float | None,
-        Option("Maximum time for one file; 0: no limit.", seconds, "Limits", "SECONDS", "a day", zero_is_none=True),
+        Option(
+            "Maximum time for one file; 0: no limit.", "Limits", "SECONDS", "a day", zero_is_none=True, bounds=_SECONDS
+        ),
     ] = TIMEOUT_SECONDS
     limits: Limits = DEFAULT_LIMITS
     trace: Annotated[
-        str | None, Option("File for a timeline of all stages, for ui.perfetto.dev.", path, "Results", "FILE")
+        str | None, Option("File for a timeline of all stages, for ui.perfetto.dev.", "Results", "FILE", check=path)
     ] = None
 
     def __post_init__(self) -> None:
@@ -255,6 +233,9 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
     def from_json(cls, data: bytes) -> Self:
         """Return what `to_json` was given."""
         return msgspec.convert(json.loads(data), cls)
+
+
+rename_in_messages(ScanOptions)
 
 
 class ScanKeywords(TypedDict, total=False):

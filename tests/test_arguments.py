@@ -105,7 +105,7 @@ def test_what_has_the_wrong_kind_is_refused_by_the_name_of_its_keyword(arguments
         scan(**({"paths": NO_FACE} | arguments))
 
 
-@pytest.mark.parametrize("check_", [check.seconds, check.probability, check.whole_number, check.text])
+@pytest.mark.parametrize("check_", [check.whole_number, check.text])
 def test_none_is_no_value(check_: Callable[[str, object], object]) -> None:
     with pytest.raises(UsageError, match=r"--x must be .*, not None"):
         check_("--x", None)

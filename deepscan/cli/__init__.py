@@ -1,1 +1,3 @@
 """The command line: the only place with Typer and Rich."""
+
+INTERRUPTED = 130  # exit code

@@ -16,15 +16,13 @@ from deepscan.arguments import (
     Option,
     detectors,
     path,
-    real_number,
     text,
-    truth,
     whole_number,
 )
+from deepscan.cli import INTERRUPTED
 from deepscan.cli.completion import complete_models
-from deepscan.cli.interrupts import INTERRUPTED
 from deepscan.cli.options import options_from, takes_options
-from deepscan.errors import UsageError
+from deepscan.errors import MachineError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,23 +42,15 @@ EXAMPLES = """Examples:
 PLOTS = (".png", ".svg")
 # By these the files that it writes are known again, so that no others are replaced.
 REPORT_NAMES = ("schema", "machine", "setup", "measurements")
-DIGITS = 20  # of a batch size, more than any that is allowed
 
 
 def batch_sizes(option: str, value: object) -> tuple[int, ...]:
-    """Return the sizes in a text such as 1,2,4, in ascending order.
-
-    Raises:
-        UsageError: the text is not a list of sizes.
-    """
-    sizes = {whole_number(option, _size(option, value, part.strip())) for part in text(option, value).split(",")}
-    return tuple(sorted(sizes))
-
-
-def _size(option: str, value: object, part: str) -> int:
-    if not (part.isascii() and part.isdigit() and len(part) <= DIGITS and int(part) > 0):
-        raise UsageError(f"{option} {value!r} is not a list of sizes: write whole numbers from 1 on, as in 1,2,4.")
-    return int(part)
+    """Return the sizes in a text such as 1,2,4, in ascending order."""
+    try:
+        sizes = {int(part) for part in text(option, value).split(",")}
+    except ValueError as error:
+        raise UsageError(f"{option} {value!r} is not a list of sizes: write whole numbers, as in 1,2,4.") from error
+    return tuple(sorted(whole_number(option, size) for size in sizes))
 
 
 class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,26 +58,27 @@ class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     backend: Annotated[
         str,
-        Option(
-            "Backend: onnxruntime, openvino, torch, tensorrt, ort-tensorrt, a plugin's, or all.", text, metavar="NAME"
-        ),
+        Option("Backend: onnxruntime, openvino, torch, tensorrt, ort-tensorrt, a plugin's, or all.", metavar="NAME"),
     ] = "all"
     precision: Annotated[
         Literal["all", "fp32", "bf16", "fp16", "int8"],
-        Option("Precision of the arithmetic: fp32, bf16, fp16, int8 or all.", text, metavar="TYPE"),
+        Option("Precision of the arithmetic: fp32, bf16, fp16, int8 or all.", metavar="TYPE"),
     ] = "all"
-    device: Annotated[Literal["auto", "cpu", "cuda"], Option("Device: auto, cpu or cuda.", text, metavar="DEVICE")] = (
-        "auto"
-    )
+    device: Annotated[Literal["auto", "cpu", "cuda"], Option("Device: auto, cpu or cuda.", metavar="DEVICE")] = "auto"
     batch: Annotated[
         Sequence[int] | None,
-        Option("Batch sizes to measure.", batch_sizes, MEASURING, "1,2,4", "powers of two up to the backend's largest"),
+        Option(
+            "Batch sizes to measure.",
+            MEASURING,
+            "1,2,4",
+            "powers of two up to the backend's largest",
+            check=batch_sizes,
+        ),
     ] = None
     seconds: Annotated[
         float,
         Option(
             "Approximate time to measure each batch size.",
-            real_number,
             MEASURING,
             "S",
             bounds={"least": 0.001, "most": MOST_SECONDS},
@@ -95,20 +86,15 @@ class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = 3.0
     threads: Annotated[
         int | None,
-        Option(
-            "Threads of a backend on the CPU.",
-            whole_number,
-            MEASURING,
-            "N",
-            "one per processor",
-            bounds={"most": MOST_THREADS},
-        ),
+        Option("Threads of a backend on the CPU.", MEASURING, "N", "one per processor", bounds={"most": MOST_THREADS}),
     ] = None
     save: Annotated[
-        bool, Option("Save the fastest accurate backend and precision for scans with --backend auto.", truth, RESULTS)
+        bool, Option("Save the fastest accurate backend and precision for scans with --backend auto.", RESULTS)
     ] = False
-    json: Annotated[str | None, Option("File for all figures as JSON; - prints them.", path, RESULTS, "FILE")] = None
-    plot: Annotated[str | None, Option("File for a plot: .png or .svg.", path, RESULTS, "FILE")] = None
+    json: Annotated[str | None, Option("File for all figures as JSON; - prints them.", RESULTS, "FILE", check=path)] = (
+        None
+    )
+    plot: Annotated[str | None, Option("File for a plot: .png or .svg.", RESULTS, "FILE", check=path)] = None
 
 
 @takes_options(BenchOptions)
@@ -187,7 +173,6 @@ def _refuse_bad_outputs(json: str | None, plot: Path | None) -> None:
     from importlib.util import find_spec
 
     from deepscan.cli.bench_display import PLOT_MARKER
-    from deepscan.errors import MachineError, OutputError, UsageError
     from deepscan.installing import install_extra
     from deepscan.runtime.system.files import holds, json_with, refuse_other_file
 
@@ -250,9 +235,6 @@ def _save(report: BenchReport, console: Console) -> None:
 
 
 def _write_json(report: BenchReport, target: str) -> None:
-    import msgspec
-
-    from deepscan.errors import OutputError
     from deepscan.runtime.system.files import atomic_write
 
     data = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from deepscan.runtime.artifacts.weights_store import Installed
 
-MANIFEST = ".manifest.json"
-
 
 def complete_models(incomplete: str) -> list[str]:
     """Offer detectors for a list with commas: those that can scan here, and .onnx files."""
@@ -21,14 +19,7 @@ def complete_models(incomplete: str) -> list[str]:
 
 
 def complete_detector(incomplete: str) -> list[str]:
-    """Offer all detectors, with and without weights."""
-    from deepscan.models.registry import detector_names
-
-    return _beginning(incomplete, detector_names())
-
-
-def complete_publication(incomplete: str) -> list[str]:
-    """Offer everything that `deepscan models` knows, face detectors included."""
+    """Offer everything that `deepscan models` knows, with and without weights."""
     from deepscan.models.registry import FACE_DETECTORS, detector_names
 
     return _beginning(incomplete, [*detector_names(), *FACE_DETECTORS])
@@ -47,22 +38,12 @@ def complete_added(incomplete: str) -> list[str]:
     return _beginning(incomplete, [*(name for name in names if names.count(name) == 1), *with_hash])
 
 
-def complete_status(incomplete: str) -> list[str]:
-    """Offer the statuses of results."""
-    from typing import get_args
-
-    from deepscan.results import Status
-
-    return _beginning(incomplete, get_args(Status))
-
-
 def _usable() -> list[str]:
     """Return the detectors that can scan here: those in the package, and those whose weights were added."""
-    from importlib.resources import files
+    from deepscan.runtime.artifacts.artifacts import EMBEDDED
 
-    manifests = [file.name for file in (files("deepscan") / "assets").iterdir() if file.name.endswith(MANIFEST)]
     added = [entry.record.name for entry in _installed() if entry.record.kind == "detector"]
-    return [*sorted(name.removesuffix(MANIFEST) for name in manifests), *added]
+    return [*EMBEDDED, *added]
 
 
 def _installed() -> list[Installed]:

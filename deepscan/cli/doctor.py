@@ -10,8 +10,6 @@ from deepscan.installing import RUNTIME, gpu_runtime, install_extra, replace_pac
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Terminals of fewer columns get no table.
-WIDE = 60
 INDENT = 5
 # Pairs of packages that install the same module and break each other. deepscan needs the second; of ONNX Runtime only
 # where there is a GPU.
@@ -32,26 +30,19 @@ class Finding:
 
 def doctor() -> None:
     """Show what this machine can do, and how to add what is missing."""
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    from deepscan.cli.result_table import line_width
+    from deepscan.cli.result_table import line_width, wrapped
 
     console = Console()
     width = line_width(console)
     findings = _findings()
-    if width is not None and width < WIDE:
-        _show_below_each_other(console, width, findings)
-    else:
-        table = Table(title="This machine", title_justify="left", box=SIMPLE_HEAD)
-        for column in ("what", "", "found"):
-            table.add_column(column, overflow="fold")
-        for finding in findings:
-            mark = Text("yes", "green") if finding.good else Text("no", "yellow")
-            table.add_row(finding.subject, mark, Text(finding.fact))
-        console.print(table)
+    for finding in findings:
+        mark = Text("yes", "green") if finding.good else Text("no ", "yellow")
+        console.print(Text.assemble(mark, f"  {finding.subject}"), soft_wrap=True)
+        for line in wrapped(finding.fact, None if width is None else max(1, width - INDENT)) if finding.fact else ():
+            console.print(Text(" " * INDENT + line), soft_wrap=True)
     _say_remedies(console, findings)
     console.print(f"Scans run on: {_device()}", highlight=False)
 
@@ -65,19 +56,6 @@ def _say_remedies(console: Console, findings: list[Finding]) -> None:
         console.print("To add what is missing:", highlight=False)
     for subject, remedy in remedies:
         console.print(Text(f"  {subject}: {remedy}"), soft_wrap=True)
-
-
-def _show_below_each_other(console: Console, width: int, findings: list[Finding]) -> None:
-    """Print each finding over the whole width of a narrow terminal."""
-    from rich.text import Text
-
-    from deepscan.cli.result_table import wrapped
-
-    for finding in findings:
-        mark = Text("yes", "green") if finding.good else Text("no ", "yellow")
-        console.print(Text.assemble(mark, f"  {finding.subject}"), soft_wrap=True)
-        for line in wrapped(finding.fact, max(1, width - INDENT)) if finding.fact else ():
-            console.print(Text(" " * INDENT + line), soft_wrap=True)
 
 
 def _device() -> str:

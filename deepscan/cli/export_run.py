@@ -21,18 +21,14 @@ from deepscan.spec import DetectorSpec
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from deepscan.cli.export import ExportOptions
+    from deepscan.cli.export_options import ExportOptions
     from deepscan.export.artifact import ExportResult
     from deepscan.export.parity.parity_report import ParityMiss
     from deepscan.runtime.backends.tensorrt.engine_store import Engine
 
 
 def resolve_settings(spec: DetectorSpec, options: ExportOptions) -> ExportSettings:
-    """Resolve options to settings, with crops or clips of the user's videos.
-
-    Raises:
-        UsageError: int8 has nothing to calibrate with; videos or labels cannot be used.
-    """
+    """Resolve options to settings, with crops or clips of the user's videos."""
     labels = read_labels(Path(options.labels)) if options.labels else None
     for_parity: list[Samples] = []
     quantization = None

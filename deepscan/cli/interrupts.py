@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Final
 
-INTERRUPTED: Final = 130  # exit code
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _signals: list[int] = []
 
@@ -21,11 +25,37 @@ def was_interrupted() -> bool:
     return bool(_signals)
 
 
-def refuse_after_interrupt() -> None:
-    """End the command if a signal has come whose KeyboardInterrupt was lost, as in a library's callback.
+@contextmanager
+def interruptible(stop: Callable[[], None], *, quiet: bool) -> Iterator[None]:
+    """Within this, the first signal calls `stop`, and the second one raises KeyboardInterrupt.
+
+    Args:
+        stop: ends the scan when the files in flight are finished; called from a signal's handler.
+        quiet: whether to print nothing.
 
     Raises:
-        KeyboardInterrupt: one has.
+        KeyboardInterrupt: there was a second signal, or one before this that went unnoticed.
     """
-    if _signals:
-        raise KeyboardInterrupt
+    count = 0
+
+    def handle(number: int, _: FrameType | None) -> None:
+        nonlocal count
+        count += 1
+        if count > 1:
+            raise KeyboardInterrupt
+        stop()
+        if not quiet:
+            again = "press Ctrl-C again" if number == signal.SIGINT else "send the signal again"
+            # Not through `sys.stderr`: the signal may have come in the midst of writing to that.
+            line = f"deepscan: Finishing the files in flight; {again} to end at once.\n"
+            with suppress(OSError):
+                os.write(sys.stderr.fileno(), line.encode())
+
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    try:
+        if _signals:  # its KeyboardInterrupt was lost, as in a callback of a library
+            raise KeyboardInterrupt
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

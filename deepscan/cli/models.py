@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deepscan.cli.completion import complete_publication
+from deepscan.cli.completion import complete_detector
 from deepscan.cli.screen import thresholds_in_words
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def models(
     detector: Annotated[
         str | None,
         typer.Argument(
-            metavar="NAME", help="Show only this detector.", show_default=False, autocompletion=complete_publication
+            metavar="NAME", help="Show only this detector.", show_default=False, autocompletion=complete_detector
         ),
     ] = None,
 ) -> None:

@@ -6,13 +6,13 @@ import inspect
 import json
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, get_origin
+from typing import Annotated, Any, Final, TypeAlias, TypeVar, get_origin
 
 import msgspec
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from deepscan.arguments import Option, OptionField, check_options, option_fields, text, texts
+from deepscan.arguments import OptionField, option_fields, texts
 from deepscan.errors import UsageError
 
 # Of `deepscan scan`, in the order of its help; None for what is needed every day.
@@ -22,23 +22,6 @@ NOT_IN_FILES: Final = frozenset(["config", "show-config"])
 C = TypeVar("C", bound=Callable[..., None])
 Options: TypeAlias = type[msgspec.Struct]
 Values: TypeAlias = dict[str, Any]  # by the keys of options
-
-
-class ConversionOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Options of all commands that turn trained weights into artifacts."""
-
-    variant: Annotated[
-        Literal["deepfakebench"] | None,
-        Option("Who trained the weights, if not the authors: deepfakebench.", text, None, "NAME", "the authors"),
-    ] = None
-    form: Annotated[
-        Literal["3d", "2d", "auto"],
-        Option("Convolutions of a clip detector: 3d, 2d, or auto, whichever is faster here.", text, None, "FORM"),
-    ] = "auto"
-
-    def __post_init__(self) -> None:
-        """Check each value by itself."""
-        check_options(self)
 
 
 class _PlainSwitches:
@@ -66,12 +49,7 @@ def takes_options(
     """Return a decorator that adds the fields of Structs to a command's parameters, as options.
 
     The command receives them as keywords, of which `options_from` makes the Structs; None stands for an option that is
-    not given.
-
-    Args:
-        structs: with fields that are annotated with an `Option`.
-        first: keys of the options that the help shows first.
-        complete: completions for the shell, by the keys of options.
+    not given. The help shows those `first`; `complete` has completions for the shell. Both go by the keys of options.
     """
 
     def decorated(command: C) -> C:
@@ -91,11 +69,7 @@ def takes_options(
 
 
 def options_from(given: Mapping[str, Any], *structs: Options) -> list[Any]:
-    """Return the Structs for what the command line and its `--config` file give; the command line wins.
-
-    Args:
-        given: keywords that a command with `takes_options` received.
-        structs: those that it takes.
+    """Return the Structs for what a command with `takes_options` and its `--config` file give; the command line wins.
 
     Raises:
         UsageError: a value is out of range, or the file cannot be read, names an unknown option, or gives a value of
@@ -107,23 +81,19 @@ def options_from(given: Mapping[str, Any], *structs: Options) -> list[Any]:
         for key, value in found.items():
             struct, each = fields[key]
             label = f"{source}: {key}" if source is not None else each.flag
-            values[struct][each.name] = each.option.from_command_line(label, value)
+            values[struct][each.name] = each.from_command_line(label, value)
     return [struct(**values[struct]) for struct in structs]
 
 
 def toml_of(*options: msgspec.Struct) -> str:
-    """Return options as a configuration file, panel by panel; those without a value are comments.
-
-    Raises:
-        UsageError: a value holds bytes that are no text.
-    """
+    """Return options as a configuration file, panel by panel; those without a value are comments."""
     lines = []
     fields = [(each, getattr(struct, each.name)) for struct in options for each in option_fields(type(struct))]
     for panel in PANELS:
         lines += ["", f"# {panel}"] if panel is not None else []
         for each, value in fields:
             if each.option.panel == panel and each.key not in NOT_IN_FILES:
-                shown = each.option.to_command_line(value)
+                shown = each.to_command_line(value)
                 unset = f"# {each.key} =  # {each.option.shown_default or 'none'}"
                 lines.append(unset if shown is None else f"{each.key} = {_toml(each.flag, shown)}")
     return "\n".join(lines) + "\n"

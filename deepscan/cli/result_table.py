@@ -11,9 +11,14 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len, chop_cells
 from rich.text import Text
 
+from deepscan.cli.screen import STYLES, printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from deepscan.results import VideoResult
+
+UNTRAINED = "(untrained)"  # in the name of a detector
 GAP = 2
 INDENT = 2
 # Cells that names keep, if they need them, before columns behind them are taken away.
@@ -40,6 +45,8 @@ class Column:
     below: str | None = None
 
 
+SCORE = Column("score", 9)
+LABEL = Column("label", 8, name_width=10, right=False, below="")
 # Numbers of the notes that several rows have.
 NOTE = Column("note", 5, right=False, below="note ")
 
@@ -60,27 +67,34 @@ class Row:
     note: str = ""
 
 
+def result_row(result: VideoResult, folder: str, *more: tuple[str, str]) -> Row:
+    """Return the row of a result: its path below a folder, the cells of SCORE and LABEL, more cells, its reason."""
+    return Row(
+        printable(result.path[len(folder) :]),
+        [
+            ("" if result.score is None else f"{result.score:.3f}", ""),
+            (result.label or result.status, STYLES.get(result.label or "", "")),
+            *more,
+        ],
+        printable(result.reason),
+    )
+
+
+def model_cell(name: str) -> tuple[str, str]:
+    """Return the cell of a detector's name."""
+    return printable(name), "bold red" if UNTRAINED in name else ""
+
+
 @dataclass(slots=True)
 class ResultTable:
-    """Lays out rows; see `lines`.
-
-    Attributes:
-        columns: behind the names. The first one always stays.
-        name_title: the heading of the names.
-        rows: from top to bottom.
-    """
+    """Lays out rows, from top to bottom, with columns behind the names, of which the first one always stays."""
 
     columns: Sequence[Column]
     name_title: str = "video"
     rows: list[Row] = field(default_factory=list)
 
     def lines(self, width: int | None, *, rule: str = "─") -> Iterator[Text]:
-        """Yield the table line by line.
-
-        Args:
-            width: cells of a line; None for as many as it takes.
-            rule: a character to draw a line with.
-        """
+        """Yield the table in lines of so many cells, or with None as many as it takes; `rule` draws a line."""
         counts = Counter(row.note for row in self.rows if row.note)
         shared = {note: number for number, note in enumerate((note for note in counts if counts[note] > 1), 1)}
         if not shared:

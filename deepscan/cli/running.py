@@ -10,13 +10,15 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from deepscan.cli.interrupts import INTERRUPTED, was_interrupted
+from deepscan.cli import INTERRUPTED
+from deepscan.cli.interrupts import was_interrupted
 from deepscan.cli.screen import printable
 from deepscan.cli.streams import StdoutError, prepare_streams, silence_stdout
 from deepscan.errors import DeepscanError
 
 WRONG_USAGE: Final = 2
 OUTPUT_FAILED: Final = 3
+ISSUES: Final = "https://github.com/deepscan-video/deepscan-video/issues"
 UNEXPECTED: Final = 70  # EX_SOFTWARE of sysexits.h
 READER_LEFT: Final = 141
 DEBUG_OPTION: Final = "--debug"
@@ -31,8 +33,6 @@ TYPERS_WORDS: Final = {
     "Value error, ": "",
     "Input should be a valid integer, unable to parse string as an integer": "it must be a whole number",
     "Input should be a valid number, unable to parse string as a number": "it must be a number",
-    "Input should be greater than or equal to": "it must be at least",
-    "Input should be less than or equal to": "it must be at most",
 }
 
 
@@ -109,20 +109,7 @@ def _unexpected(error: BaseException) -> str:
     else:
         first = next(iter(str(error).strip().splitlines()), "")
         what = f"{type(error).__name__}{f': {first}' if first else ''}"
-    return f"{what}: deepscan did not expect this; {DEBUG_VARIABLE}=1 shows where it comes from. Report it{_where()}."
-
-
-def _where() -> str:
-    """Return where to report bugs, from the package's metadata."""
-    from importlib.metadata import PackageNotFoundError, metadata
-
-    from deepscan.installing import DISTRIBUTION
-
-    try:
-        urls = metadata(DISTRIBUTION).get_all("Project-URL") or []
-    except PackageNotFoundError:
-        return ""
-    return next((f" at {url.partition(', ')[2]}" for url in urls if url.startswith("Issues, ")), "")
+    return f"{what}: deepscan did not expect this; {DEBUG_VARIABLE}=1 shows where it comes from. Report it at {ISSUES}."
 
 
 def _folder_exists() -> bool:

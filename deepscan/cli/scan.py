@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import typer
 from msgspec import structs
 
+from deepscan.cli import INTERRUPTED
 from deepscan.cli.completion import complete_models
-from deepscan.cli.interrupts import INTERRUPTED
 from deepscan.cli.options import options_from, takes_options, toml_of
 from deepscan.cli.scan_options import DEFAULT_OUT, OutputOptions
+from deepscan.errors import UsageError
 from deepscan.limits import Limits
 from deepscan.options import ScanOptions
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 SOME_FAILED = 1
 LABELED = 4
 STDIN = STDOUT = "-"
-MOST_NAME_BYTES = 215  # a file system takes 255, and temporary files and locks have longer names
+MOST_NAME_BYTES = 215  # a file system takes 255, and temporary files have longer names
 # Labels that are found, by the one that --fail-on names.
 FOUND = {"fake": ("fake",), "uncertain": ("fake", "uncertain")}
 EXAMPLES = """Examples:
@@ -81,17 +83,17 @@ def scan(
 def _scan(paths: list[str] | None, options: ScanOptions, output: OutputOptions) -> None:
     import deepscan
     from deepscan.cli.scan_display import ScanDisplay
-    from deepscan.cli.scan_run import Continuing, logging_lines, run_to_files, run_to_stdout, say, show_plan
-    from deepscan.errors import UsageError
+    from deepscan.cli.scan_run import StderrLines, run_to_files, run_to_stdout, say, show_plan
+    from deepscan.cli.screen import handling_logs
     from deepscan.runtime.pipeline.trace import HEAD
-    from deepscan.runtime.store.event_log import EventLog, refuse_bad_log
+    from deepscan.runtime.store.event_log import START, EventLog
     from deepscan.runtime.system.files import refuse_unwritable
 
     quiet = output.quiet
     if STDOUT in (output.log, options.trace):
         raise UsageError("--log and --trace cannot write to stdout: give the path of a file instead of -.")
     if output.log is not None:
-        refuse_bad_log(output.log)
+        refuse_unwritable(output.log, begins=START, kind="log")
     if output.dry_run and options.trace is not None:
         refuse_unwritable(options.trace, begins=HEAD, kind="trace")
         options = structs.replace(options, trace=None)
@@ -102,18 +104,19 @@ def _scan(paths: list[str] | None, options: ScanOptions, output: OutputOptions) 
     running = deepscan.scan(given, options, allow_empty=True)
     for warning in running.plan.warnings:
         say(warning, quiet=quiet)
-    how = Continuing(output.hash, fresh=output.fresh, retry_failed=output.retry_failed, prune=output.prune)
     if output.dry_run:
-        show_plan(running, target if isinstance(target, Path) else None, how)
+        show_plan(running, target if isinstance(target, Path) else None, output)
         return
     events = EventLog(output.log) if output.log is not None else None
     display = ScanDisplay(running, quiet=quiet, verbose=output.verbose)
     written: Path | None = None
-    with logging_lines(quiet=quiet, events=events), _logged(events, running):
+    handlers = [*([] if quiet else [StderrLines(logging.INFO)]), *([] if events is None else [events])]
+    level = logging.INFO if events is None else logging.DEBUG
+    with handling_logs(level, *handlers), _logged(events, running):
         if isinstance(target, Path):
-            written = run_to_files(running, display, target, how, bom=output.csv_bom, quiet=quiet)
+            written = run_to_files(running, display, target, output)
         else:
-            run_to_stdout(running, display, form=target, bom=output.csv_bom, quiet=quiet)
+            run_to_stdout(running, display, target, output)
     display.close(stats=output.stats, interrupted=running.stopped, written=written)
     if running.stopped:
         raise typer.Exit(INTERRUPTED)
@@ -129,8 +132,6 @@ def _logged(events: EventLog | None, running: Scan) -> Iterator[None]:
     if events is None:
         yield
         return
-    import logging
-
     from deepscan import __version__
 
     log = logging.getLogger(__name__)
@@ -152,13 +153,7 @@ def _logged(events: EventLog | None, running: Scan) -> Iterator[None]:
 
 
 def _target(output: OutputOptions) -> Path | Printed:
-    """Return the CSV to write, or what to print on stdout.
-
-    Raises:
-        UsageError: the options contradict each other, or name no file.
-    """
-    from deepscan.errors import UsageError
-
+    """Return the CSV to write, or what to print on stdout."""
     out, jsonl = output.out, output.jsonl
     if jsonl is None:
         return "csv" if out == STDOUT else _checked_out(DEFAULT_OUT if out is None else out, bom=output.csv_bom)
@@ -175,7 +170,6 @@ def _target(output: OutputOptions) -> Path | Printed:
 
 
 def _checked_out(out: str, *, bom: bool) -> Path:
-    from deepscan.errors import UsageError
     from deepscan.runtime.store.writers import writer_for
 
     if not out or out.endswith(os.sep):
@@ -187,31 +181,19 @@ def _checked_out(out: str, *, bom: bool) -> Path:
 
 
 def _given(paths: list[str] | None, from_file: str | None, *, quiet: bool) -> list[str]:
-    """Return what to scan; a list may be empty, but something must be given.
-
-    Raises:
-        UsageError: nothing is given.
-    """
+    """Return what to scan; a list may be empty, but something must be given."""
     from deepscan.cli.scan_run import say
-    from deepscan.errors import UsageError
-
-    if not paths and from_file is None:
-        raise UsageError("There is nothing to scan: give at least one video, folder or list of videos.")
-    listed = _listed(from_file)
-    if from_file is not None and not listed:
-        say(f"{'stdin' if from_file == STDIN else from_file} lists no paths.", quiet=quiet)
-    return [*(paths or []), *listed]
-
-
-def _listed(source: str | None) -> list[str]:
-    """Read the paths of --from-file."""
-    from deepscan.errors import UsageError
     from deepscan.runtime.media.inputs import paths_from_list
 
-    if source is None:
-        return []
+    if from_file is None:
+        if not paths:
+            raise UsageError("There is nothing to scan: give at least one video, folder or list of videos.")
+        return paths
     try:
-        data = sys.stdin.buffer.read() if source == STDIN else Path(source).read_bytes()
+        data = sys.stdin.buffer.read() if from_file == STDIN else Path(from_file).read_bytes()
     except OSError as error:
-        raise UsageError(f"--from-file {source} cannot be read ({error.strerror}): check the path.") from error
-    return paths_from_list(data)
+        raise UsageError(f"--from-file {from_file} cannot be read ({error.strerror}): check the path.") from error
+    listed = paths_from_list(data)
+    if not listed:
+        say(f"{'stdin' if from_file == STDIN else from_file} lists no paths.", quiet=quiet)
+    return [*(paths or []), *listed]

@@ -12,65 +12,24 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from deepscan import Scan, VideoResult
-from deepscan.cli.result_table import Column, ResultTable, Row, common_folder, print_lines
-from deepscan.cli.screen import STYLES, legend, printable, statuses_in_words, stretch
+from deepscan.cli.result_table import (
+    LABEL,
+    SCORE,
+    UNTRAINED,
+    Column,
+    ResultTable,
+    Row,
+    common_folder,
+    model_cell,
+    print_lines,
+    result_row,
+)
+from deepscan.cli.screen import legend, printable, statuses_in_words, stretch
 from deepscan.wording import counted, plural
-
-BAR_WIDTH = 30
-NARROWEST_BAR = 8
-SPINNER_WIDTH = 3
-
-
-class ProgressLine(ProgressColumn):
-    """Share, files, frames per second, faces and the time that is left, read from the running scan."""
-
-    def __init__(self, scan: Scan, started: float, console: Console) -> None:
-        super().__init__()
-        self._scan = scan
-        self._started = started
-        self._console = console
-
-    def render(self, task: Task) -> Text:
-        """Return the line for the terminal as wide as it is now."""
-        progress = self._scan.progress
-        rate = progress.frames / max(time.monotonic() - self._started, 1e-3)
-        remaining = task.time_remaining
-        line = progress_line(
-            task.completed / (task.total or 1.0),
-            [
-                f"{self._scan.finished}/{counted(len(self._scan.plan.inputs), 'file')}",
-                per_second(rate),
-                f"{_clock(remaining)} left" if remaining is not None else "",
-                counted(progress.faces, "face"),
-            ],
-            self._console.width - SPINNER_WIDTH,
-            bar="-" if self._console.options.ascii_only else "━",
-        )
-        return Text(line, no_wrap=True, overflow="crop")
-
-
-def progress_line(share: float, parts: list[str], width: int, *, bar: str = "━") -> str:
-    """Return as many parts as fit, the first ones first, and a bar where there is room for one.
-
-    Args:
-        share: how much is done, 0 to 1.
-        parts: texts to show, the most important first; empty ones are left out.
-        width: cells available for the line.
-        bar: a character to draw the bar with.
-    """
-    share = min(max(share, 0.0), 1.0)
-    line = f"{100 * share:3.0f} %"
-    for part in parts:
-        if part and len(line) + 2 + len(part) <= width:
-            line = f"{line}  {part}"
-    room = min(BAR_WIDTH, width - len(line) - 1)
-    if room < NARROWEST_BAR:
-        return line
-    return f"{bar * int(share * room):<{room}} {line}"
 
 
 def per_second(rate: float) -> str:
@@ -79,18 +38,9 @@ def per_second(rate: float) -> str:
     return f"{number} {plural(float(number), 'frame')}/s"
 
 
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"
-
-
 ROWS_SHOWN = 20
 FAILURES_SHOWN = 5
 REFRESH_SECONDS = 0.25
-UNTRAINED = "untrained"
-SCORE = Column("score", 9)
-LABEL = Column("label", 8, name_width=10, right=False, below="")
 MODEL = Column("model", 7, right=False)
 PEAK = Column("peak", 6)
 FACES = Column("faces", 5)
@@ -131,12 +81,15 @@ class ScanDisplay:
         self._left = threading.Event()
         self._bar = Progress(
             SpinnerColumn(),
-            ProgressLine(scan, self._started, self._console),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
             console=self._console,
             disable=quiet or not self._console.is_terminal,
             transient=True,
         )
-        self._task = self._bar.add_task("scan", total=1.0)
+        self._task = self._bar.add_task("", total=1.0)
         self._refresher = threading.Thread(target=self._refresh, name="deepscan-display", daemon=True)
 
     def __enter__(self) -> Self:
@@ -201,7 +154,10 @@ class ScanDisplay:
 
     def _refresh(self) -> None:
         while not self._left.wait(REFRESH_SECONDS):
-            self._bar.update(self._task, completed=self._scan.share_done())
+            progress, files = self._scan.progress, counted(len(self._scan.plan.inputs), "file")
+            rate = per_second(progress.frames / max(time.monotonic() - self._started, 1e-3))
+            said = f"{self._scan.finished}/{files}  {rate}  {counted(progress.faces, 'face')}"
+            self._bar.update(self._task, completed=self._scan.share_done(), description=said)
 
     def _show_table(self) -> None:
         """Print the results with the highest score first, and what their labels mean."""
@@ -220,9 +176,7 @@ class ScanDisplay:
         table = ResultTable([SCORE, LABEL, *([MODEL, PEAK] if self._names_models else [PEAK, FACES, FRAMES])])
         table.rows += [self._row(row, folder) for row in rows]
         print_lines(self._console, table)
-        labeled = {row.model for row in rows if row.label is not None}
-        bands = zip(self._scan.models, self._scan.bands, strict=True)
-        for line in legend((model, band.real_below, band.fake_from) for model, band in bands if model in labeled):
+        for line in legend(rows):
             self._say(Text(line))
 
     def _row(self, result: VideoResult, folder: str) -> Row:
@@ -230,20 +184,10 @@ class ScanDisplay:
         when = (
             "" if peak is None or result.duration_seconds is None else stretch(peak.start_seconds, peak.end_seconds, 0)
         )
-        return Row(
-            printable(result.path[len(folder) :]),
-            [
-                ("" if result.score is None else f"{result.score:.3f}", ""),
-                (result.label or result.status, STYLES.get(result.label or "", "")),
-                *([self._model(result.model)] if self._names_models else []),
-                ("" if peak is None else f"{peak.score:.3f} at {when}" if when else f"{peak.score:.3f}", ""),
-                *([] if self._names_models else [(str(result.faces), ""), (str(result.frames), "")]),
-            ],
-            printable(result.reason),
-        )
-
-    def _model(self, name: str) -> tuple[str, str]:
-        return printable(name), "bold red" if name in self._untrained else ""
+        seen = "" if peak is None else f"{peak.score:.3f} at {when}" if when else f"{peak.score:.3f}"
+        if self._names_models:
+            return result_row(result, folder, model_cell(result.model), (seen, ""))
+        return result_row(result, folder, (seen, ""), (str(result.faces), ""), (str(result.frames), ""))
 
     def _totals(self) -> str:
         seconds = time.monotonic() - self._started

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.status import Status
+
+    from deepscan.results import VideoResult
 
 
 def printable(text: str) -> str:
@@ -24,20 +26,13 @@ STYLES: dict[str, str] = {"fake": "bold red", "uncertain": "yellow", "real": "gr
 def thresholds_in_words(real_below: float, fake_from: float) -> str:
     """Say which scores mean what: `real below 0.5, fake from 0.85, uncertain between`."""
     between = ", uncertain between" if real_below < fake_from else ""
-    return f"real below {_digits(real_below)}, fake from {_digits(fake_from)}{between}"
+    return f"real below {real_below:g}, fake from {fake_from:g}{between}"
 
 
-def legend(thresholds: Iterable[tuple[str, float | None, float | None]]) -> Iterator[str]:
-    """Yield one line for each detector and each pair of thresholds.
-
-    Args:
-        thresholds: name of the detector, `real` below, `fake` from; None where a record does not hold them.
-    """
-    for model, real_below, fake_from in dict.fromkeys(thresholds):
-        if real_below is None or fake_from is None:
-            name = model.partition("@")[0].partition(" ")[0]
-            yield f"{model}: the thresholds of older results were not recorded, see `deepscan models {name}`."
-        else:
+def legend(results: Iterable[VideoResult]) -> Iterator[str]:
+    """Yield one line for each detector and each pair of thresholds of labeled results."""
+    for model, real_below, fake_from in dict.fromkeys((row.model, row.real_below, row.fake_from) for row in results):
+        if real_below is not None and fake_from is not None:
             yield f"{model}: {thresholds_in_words(real_below, fake_from)}."
 
 
@@ -55,30 +50,30 @@ def stretch(start_seconds: float, end_seconds: float, digits: int) -> str:
     return f"{start} s" if start == end else f"{start}-{end} s"
 
 
-def _digits(threshold: float) -> str:
-    """Write a threshold in full where it is short, and with six digits where it is not."""
-    return f"{threshold:g}"
-
-
-def shown(status: Status, subject: object) -> Callable[[str], None]:
-    """Return a function that shows a line about `subject`."""
-    from rich.markup import escape
-
-    return lambda line: status.update(escape(printable(f"{subject}: {line} ...")))
+@contextmanager
+def handling_logs(level: int, *handlers: logging.Handler) -> Iterator[None]:
+    """Within this, give the records of deepscan's loggers from a level on to handlers."""
+    logger = logging.getLogger("deepscan")
+    before = logger.level
+    logger.setLevel(level)
+    for handler in handlers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 @contextmanager
 def log_shown(status: Status, subject: object) -> Iterator[None]:
     """Show what deepscan logs as the current step of `subject`."""
+    from rich.markup import escape
+
     handler = logging.Handler(logging.INFO)
-    show = shown(status, subject)
-    handler.emit = lambda record: show(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("deepscan")
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
+    handler.emit = lambda record: status.update(  # type: ignore[method-assign]
+        escape(printable(f"{subject}: {record.getMessage()} ..."))
+    )
+    with handling_logs(logging.INFO, handler):
         yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)

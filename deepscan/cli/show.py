@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import msgspec
 import typer
 
-from deepscan.cli.completion import complete_status
+from deepscan.arguments import Option
+from deepscan.cli.options import options_from, takes_options
+from deepscan.results import Label, Status
 
-MOST_ROWS = 50
 EXAMPLES = """Examples:
 
   deepscan show results.jsonl
@@ -19,6 +21,30 @@ EXAMPLES = """Examples:
   deepscan show results.jsonl videos/a.mp4"""
 
 
+class ShowOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of `deepscan show`; the `help` of each field says what it means."""
+
+    label: Annotated[Label | None, Option("Only rows with this label: fake, real or uncertain.", metavar="LABEL")] = (
+        None
+    )
+    status: Annotated[
+        Status | None, Option("Only rows with this status, such as no_face or unreadable.", metavar="STATUS")
+    ] = None
+    find: Annotated[str | None, Option("Only rows whose path contains this text, ignoring case.", metavar="TEXT")] = (
+        None
+    )
+    sort: Annotated[
+        Literal["score", "path", "status", "time", "duration", "elapsed"],
+        Option(
+            "score: highest first; path; status; time: last scanned first; duration: longest video first; elapsed: "
+            "slowest scan first.",
+            metavar="ORDER",
+        ),
+    ] = "score"
+    rows: Annotated[int, Option("Maximum number of rows to show.", metavar="N")] = 50
+
+
+@takes_options(ShowOptions)
 def show(
     results: Annotated[
         str, typer.Argument(metavar="RESULTS", help="The .jsonl that `deepscan scan` wrote, or the .csv beside it.")
@@ -27,36 +53,7 @@ def show(
         str | None,
         typer.Argument(metavar="FILE", help="One video, by its path or the end of it.", show_default=False),
     ] = None,
-    label: Annotated[
-        Literal["fake", "real", "uncertain"] | None,
-        typer.Option(help="Only rows with this label: fake, real or uncertain.", show_default=False, metavar="LABEL"),
-    ] = None,
-    status: Annotated[
-        str | None,
-        typer.Option(
-            metavar="STATUS",
-            help="Only rows with this status, such as no_face or unreadable.",
-            show_default=False,
-            autocompletion=complete_status,
-        ),
-    ] = None,
-    find: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT",
-            help="Only rows whose path contains this text, ignoring case.",
-            show_default=False,
-        ),
-    ] = None,
-    sort: Annotated[
-        Literal["score", "path", "status", "time", "duration", "elapsed"],
-        typer.Option(
-            metavar="ORDER",
-            help="score: highest first; path; status; time: last scanned first; duration: longest video first; "
-            "elapsed: slowest scan first.",
-        ),
-    ] = "score",
-    rows: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of rows to show.")] = MOST_ROWS,
+    **given: Any,
 ) -> None:
     """Show the rows of a scan, highest score first, or everything that is known about one video.
 
@@ -69,41 +66,25 @@ def show(
     from deepscan.cli.screen import printable
     from deepscan.cli.show_display import in_order, show_rows, show_video
     from deepscan.runtime.store.stored_results import jsonl_path, stored_results
-    from deepscan.wording import plural
+    from deepscan.wording import counted
 
-    known_status = _known_status(status)
+    (options,) = options_from(given, ShowOptions)
     results = jsonl_path(results)
     stored = stored_results(results)
     if stored.damaged:
-        said = f"{plural(stored.damaged, 'line')} {plural(stored.damaged, 'is', 'are')} damaged and"
-        was = plural(stored.damaged, "was", "were")
-        print(f"deepscan: {stored.damaged} {said} {was} passed over: {printable(results)}", file=sys.stderr)
+        are, were = ("is", "was") if stored.damaged == 1 else ("are", "were")
+        said = f"{counted(stored.damaged, 'line')} {are} damaged and {were} passed over"
+        print(f"deepscan: {said}: {printable(results)}", file=sys.stderr)
     console = Console()
     matching = [
         (row, offset)
         for row, offset in (stored.rows if video is None else stored.of_video(video))
-        if known_status in (None, row.status)
-        and label in (None, row.label)
-        and (find is None or find.casefold() in row.path.casefold())
+        if options.status in (None, row.status)
+        and options.label in (None, row.label)
+        and (options.find or "").casefold() in row.path.casefold()
     ]
     if video is None or not matching:
-        show_rows([row for row, _ in in_order(matching, sort)], rows, console)
+        show_rows([row for row, _ in in_order(matching, options.sort)], options.rows, console)
         return
     for row, offset in matching:
         show_video(row, stored.tracks_at(offset), console)
-
-
-def _known_status(status: str | None) -> str | None:
-    """Return the status if it exists.
-
-    Raises:
-        UsageError: it does not.
-    """
-    from typing import get_args
-
-    from deepscan.errors import UsageError
-    from deepscan.results import Status
-
-    if status is not None and status not in get_args(Status):
-        raise UsageError(f"--status {status!r} is not known: use one of {', '.join(get_args(Status))}.")
-    return status

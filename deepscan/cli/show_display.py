@@ -10,10 +10,22 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from rich.cells import cell_len
 from rich.text import Text
 
-from deepscan.cli.result_table import Column, ResultTable, Row, common_folder, line_width, print_lines, wrapped
+from deepscan.cli.result_table import (
+    LABEL,
+    SCORE,
+    UNTRAINED,
+    Column,
+    ResultTable,
+    common_folder,
+    line_width,
+    model_cell,
+    print_lines,
+    result_row,
+    wrapped,
+)
 from deepscan.cli.screen import STYLES, legend, printable, statuses_in_words, stretch, thresholds_in_words
 from deepscan.results import SUCCEEDED
-from deepscan.wording import counted
+from deepscan.wording import counted, plural
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,11 +37,8 @@ Order: TypeAlias = Literal["score", "path", "status", "time", "duration", "elaps
 NAME_WIDTH = 12
 BESIDE_NAMES = 20  # cells that score and label take, about
 NARROWEST_VALUE = 30
-UNTRAINED = "(untrained)"
 CAPTIONS = ("probability of fake, ▁ 0 to █ 1", "fake, ▁ 0 to █ 1", "▁ 0 to █ 1")
 NARROWEST_PLOT = 10
-SCORE = Column("score", 9)
-LABEL = Column("label", 8, name_width=10, right=False, below="")
 MODEL = Column("model", 7, right=False, below="model ")
 
 
@@ -62,18 +71,12 @@ def show_video(row: VideoResult, tracks: Sequence[TrackResult], console: Console
         _say(console, f"  {sentence}")
     if row.tracks > len(tracks):
         others = row.tracks - len(tracks)
-        _say(console, f"  {counted(others, 'more track')} {'was' if others == 1 else 'were'} not kept one by one.")
+        _say(console, f"  {counted(others, 'more track')} {plural(others, 'was', 'were')} not kept one by one.")
     console.print()
 
 
 def plot(tracks: Sequence[TrackResult], duration_seconds: float | None, columns: int) -> Iterator[str]:
-    """Yield one line for each track, and one with the times below them.
-
-    Args:
-        tracks: at least one.
-        duration_seconds: of the video, if that is known.
-        columns: that a line may take.
-    """
+    """Yield one line of so many columns for each of at least one track, and one with the times below them."""
     ends = [segment.end_seconds for track in tracks for segment in track.timeline]
     # A stated length may be made up: an axis of years would show a film in one column.
     length = max([*ends, 1e-3])
@@ -116,20 +119,9 @@ def _show_table(rows: Sequence[VideoResult], console: Console) -> None:
     folder = _folder_apart([row.path for row in rows], console)
     if folder:
         _say(console, Text(f"In {printable(folder)}:", style="italic"))
-    table.rows += [
-        Row(
-            printable(row.path[len(folder) :]),
-            [
-                ("" if row.score is None else f"{row.score:.3f}", ""),
-                (row.label or row.status, STYLES.get(row.label or "", "")),
-                *([(printable(row.model), "bold red" if UNTRAINED in row.model else "")] if names_models else []),
-            ],
-            printable(row.reason),
-        )
-        for row in rows
-    ]
+    table.rows += [result_row(row, folder, *([model_cell(row.model)] if names_models else [])) for row in rows]
     print_lines(console, table)
-    for line in legend((row.model, row.real_below, row.fake_from) for row in rows if row.label is not None):
+    for line in legend(rows):
         _say_sentence(console, printable(line))
 
 
@@ -145,8 +137,6 @@ def _facts(row: VideoResult) -> Iterator[tuple[str, Text]]:
     yield "status", Text.assemble(row.status, *(() if row.score is None else (f", {row.score:.4f}, ", label)))
     if row.real_below is not None and row.fake_from is not None:
         yield "label", Text(thresholds_in_words(row.real_below, row.fake_from))
-    elif row.label is not None:
-        yield "label", Text(printable(next(legend([(row.model, None, None)]))))
     if row.reason:
         yield "reason", Text(printable(row.reason))
     if row.peak is not None:
@@ -192,12 +182,7 @@ NUMBERS_SHOWN = 12
 
 
 def track_lines(row: VideoResult, tracks: Sequence[TrackResult]) -> Iterator[str]:
-    """Yield sentences about the tracks of a scored video; none where an earlier version has not recorded enough.
-
-    Args:
-        row: the video.
-        tracks: those that are kept one by one.
-    """
+    """Yield sentences about the tracks of a scored video, of which some are kept one by one."""
     if row.score is None or not tracks or any(track.pooled is None or track.decided is None for track in tracks):
         return
     pooled = [track for track in tracks if track.pooled]
@@ -224,7 +209,7 @@ def _pool_decided(row: VideoResult, tracks: Sequence[TrackResult], pooled: Seque
 
 def _track_decided(deciding: Sequence[TrackResult], pooled: Sequence[TrackResult]) -> Iterator[str]:
     for track in deciding:
-        found = "" if track.sightings is None else f" (its face was found in {_counted(track.sightings, 'frame')})"
+        found = "" if track.sightings is None else f" (its face was found in {counted(track.sightings, 'frame')})"
         yield f"Track {track.track} decided the score{found}."
     if pooled:
         yield f"Too short to decide alone, and pooled: {_named(pooled).lower()}."
@@ -242,21 +227,14 @@ def _named(tracks: Sequence[TrackResult]) -> str:
     numbers = sorted(track.track for track in tracks)
     listed = ", ".join(map(str, numbers[:NUMBERS_SHOWN]))
     more = f" and {len(numbers) - NUMBERS_SHOWN} more" if len(numbers) > NUMBERS_SHOWN else ""
-    return f"Track{'' if len(numbers) == 1 else 's'} {listed}{more}"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    return f"{plural(len(numbers), 'Track')} {listed}{more}"
 
 
 def in_order(rows: Sequence[tuple[VideoResult, int]], order: Order) -> list[tuple[VideoResult, int]]:
-    """Sort rows; equal rows keep their order.
+    """Sort rows, each with the place of its record, which grows with time; equal rows keep their order.
 
-    Args:
-        rows: each with the place of its record, which grows with time.
-        order: `score` puts the highest first, then inputs that were scanned but have no score, then failures by status;
-            `status` is alphabetical, with the highest score first in each; `time`, `duration` and `elapsed` put the
-            latest or longest first.
+    `score` puts the highest first, then inputs that were scanned but have no score, then failures by status; in each
+    `status` the highest score comes first; `time`, `duration` and `elapsed` put the latest or longest first.
     """
     match order:
         case "score":

@@ -6,10 +6,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
+from deepscan.arguments import SEEDS, Option
 from deepscan.cli.completion import complete_added, complete_detector
-from deepscan.cli.options import Command, ConversionOptions, Group, options_from, takes_options
+from deepscan.cli.export_options import ConversionOptions
+from deepscan.cli.options import Command, Group, options_from, takes_options
+from deepscan.errors import UsageError
 from deepscan.installing import needing_torch
 
 if TYPE_CHECKING:
@@ -44,7 +48,14 @@ def add(
         _say_added(console, entry)
 
 
+class RandomOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of `deepscan weights random`."""
+
+    seed: Annotated[int, Option("Seed; equal seeds give equal weights.", metavar="N", bounds=SEEDS)] = 0
+
+
 @app.command(cls=Command)
+@takes_options(RandomOptions)
 def random(
     detector: Annotated[
         str,
@@ -52,19 +63,18 @@ def random(
             metavar="NAME", help="Name of the detector, see `deepscan models`.", autocompletion=complete_detector
         ),
     ],
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed; equal seeds give equal weights.")] = 0,
+    **given: Any,
 ) -> None:
     """Make random weights, to measure speed without trained ones. Their scores mean nothing, and results say so."""
     from rich.console import Console
 
-    from deepscan.arguments import MOST_SEED, whole_number
     from deepscan.cli.screen import log_shown
 
-    whole_number("--seed", seed, least=0, most=MOST_SEED)
+    (options,) = options_from(given, RandomOptions)
     install = _install_module()
     console = Console(stderr=True)
     with console.status(f"Making random weights of {detector} ...") as status, log_shown(status, detector):
-        entry = install.add_random_weights(detector, seed=seed)
+        entry = install.add_random_weights(detector, seed=options.seed)
     _say_added(console, entry)
 
 
@@ -107,7 +117,6 @@ def remove(
     """Delete weights that were added."""
     from rich.console import Console
 
-    from deepscan.errors import UsageError
     from deepscan.runtime.artifacts.artifacts import EMBEDDED
     from deepscan.runtime.artifacts.weights_store import installed, remove_installed
 

@@ -26,9 +26,9 @@ from deepscan.runtime.pipeline.trace import Trace
 from deepscan.runtime.store.identity import DetectorKey
 from deepscan.runtime.system.machine import Device, cpu_count, nvidia_gpus
 from deepscan.runtime.workers.plan import cpu_worker, gpu_workers
-from deepscan.runtime.workers.protocol import Detector, Finished, Job
+from deepscan.runtime.workers.protocol import Detector, Finished, Heartbeat, Job
 from deepscan.runtime.workers.supervisor import KnownFailure, Supervisor
-from deepscan.spec import LabelBand
+from deepscan.runtime.workers.worker_slots import summed_decoders, summed_times
 
 MOST_DEFAULT_JOBS: Final = 8
 
@@ -85,8 +85,7 @@ def scan(
     trace = Trace(options.trace) if options.trace is not None else None
     if trace is not None:
         trace.check()
-    bands = [each.spec.band for each in settings.scoring]
-    return Scan(plan, keys, bands, options=options, devices=used, trace=trace)
+    return Scan(plan, keys, options=options, devices=used, trace=trace)
 
 
 def _resolve_options(options: ScanOptions | None, keywords: ScanKeywords) -> ScanOptions:
@@ -129,14 +128,12 @@ class Scan:
     Attributes:
         plan: inputs; `result.index` is a place in `plan.inputs`.
         detectors: detectors in the order of the results of each input.
-        bands: thresholds of each detector's labels, in the same order.
     """
 
     def __init__(
         self,
         plan: InputPlan,
         detectors: Sequence[DetectorKey],
-        bands: Sequence[LabelBand],
         *,
         options: ScanOptions,
         devices: Devices,
@@ -144,7 +141,6 @@ class Scan:
     ) -> None:
         self.plan = plan
         self.detectors = tuple(detectors)
-        self.bands = tuple(bands)
         self._options = options
         self._devices = devices
         self._trace = trace
@@ -248,13 +244,16 @@ class Scan:
             trace=self._trace,
         )
 
+    def _heartbeats(self) -> list[Heartbeat]:
+        return self._supervisor.heartbeats() if self._supervisor is not None else []
+
     def stage_times(self) -> list[StageTimes]:
         """Return the times of each stage so far, summed over the workers."""
-        return self._supervisor.stage_times() if self._supervisor is not None else []
+        return summed_times(self._heartbeats())
 
     def decoded_by(self) -> tuple[int, dict[str, int]]:
         """Return how many videos NVDEC decoded, and how many fell back to the CPU, by reason."""
-        return self._supervisor.decoded_by() if self._supervisor is not None else (0, {})
+        return summed_decoders(self._heartbeats())
 
     def share_done(self) -> float:
         """Return the share of the work that is done, 0 to 1, estimated by the sizes of the files."""
@@ -268,9 +267,8 @@ class Scan:
 
 def _expected(key: DetectorKey, device: Device) -> Detector:
     """Return what rows say about a detector that no worker has loaded: the computation that would be used."""
-    computations = key.computations or frozenset()
-    computations = frozenset(known for known in computations if known[0].endswith(f"-{device}")) or computations
-    backend, precision = min(computations, default=("", ""))
+    here = [known for known in key.computations if known[0].endswith(f"-{device}")]
+    backend, precision = min(here or key.computations)
     return Detector(
         model=key.model,
         backend=backend,

@@ -70,7 +70,7 @@ def test_a_backend_that_is_missing_says_what_to_install_and_nothing_is_measured(
         (["ftcn"], 3, "deepscan weights add"),
         (["missing.onnx"], 3, "missing.onnx does not exist"),
         (["lite", "--batch", "1,x"], 2, "--batch '1,x'"),
-        (["lite", "--batch", "0"], 2, "--batch '0'"),
+        (["lite", "--batch", "0"], 2, "--batch must be"),
         (["lite", "--plot", "plot.bmp"], 2, ".png or .svg"),
         (["lite", "--json", "nowhere/figures.json"], 3, "a folder that exists"),
         (["lite", "--precision", "int8"], 3, "--precision int8"),

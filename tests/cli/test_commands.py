@@ -87,13 +87,14 @@ def test_models_refuses_an_unknown_name_with_the_known_ones() -> None:
 def test_doctor_names_what_a_scan_can_use_and_how_to_add_what_is_missing() -> None:
     ran = deepscan("doctor")
     assert ran.code == 0
-    found = {line.split("  ")[1].strip(): line for line in ran.text.splitlines() if line.startswith("  ")}
+    lines = ran.text.splitlines()
+    found = {line[5:]: line[:3] + lines[number + 1] for number, line in enumerate(lines) if line[3:5] == "  "}
     assert {"FFmpeg", "ONNX Runtime", "CUDA", "TensorRT", "torch"} <= found.keys()
     assert version("av") in found["FFmpeg"]
     assert version("onnxruntime") in found["ONNX Runtime"]
-    assert " yes " in found["torch"]
-    assert (" yes " in found["CUDA"]) == bool(nvidia_gpus())
-    lacking = [name for name in ("TensorRT", "openvino") if " no " in found[name]]
+    assert "yes" in found["torch"]
+    assert ("yes" in found["CUDA"]) == bool(nvidia_gpus())
+    lacking = [name for name in ("TensorRT", "openvino") if "no " in found[name]]
     assert [name for name in lacking if not re.search(rf"^  {name}: .* -m pip install ", ran.text, re.MULTILINE)] == []
     assert "Scans run on: C" in ran.text
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 import msgspec
 import pytest
@@ -11,11 +10,8 @@ from deepscan.cli.completion import (
     complete_detector,
     complete_exportable,
     complete_models,
-    complete_publication,
-    complete_status,
 )
 from deepscan.models.registry import BUILTIN
-from deepscan.results import Status
 from deepscan.runtime.artifacts.weights_store import RECORD, Record, weights_folder
 from deepscan.runtime.system.files import HOME_VARIABLE
 from tests.cli.console import deepscan
@@ -56,14 +52,10 @@ def test_models_are_those_that_can_scan_here(typed: str, offered: list[str]) -> 
 
 
 def test_detectors_that_are_not_here_are_offered_where_they_can_be_named() -> None:
-    assert complete_detector("") == list(BUILTIN)
-    assert complete_publication("re") == ["recce", "recce-deepfakebench", "retinaface"]
+    assert complete_detector("") == [*BUILTIN, "retinaface"]
+    assert complete_detector("re") == ["recce", "recce-deepfakebench", "retinaface"]
     assert complete_exportable("l") == ["lite", "lean.onnx"]
     assert complete_added("") == ["ftcn", "ftcn@aaaaaaaaaaaa", "hff@bbbbbbbbbbbb", "hff@cccccccccccc"]
-
-
-def test_statuses_are_those_of_the_type() -> None:
-    assert complete_status("") == list(get_args(Status))
 
 
 def test_a_store_that_cannot_be_read_offers_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +64,12 @@ def test_a_store_that_cannot_be_read_offers_nothing(here: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("typed", "offered"), [("deepscan scan --model ft", "ftcn"), ("deepscan models ftcn-", "ftcn-deepfakebench")]
+    ("typed", "offered"),
+    [
+        ("deepscan scan --model ft", "ftcn"),
+        ("deepscan models ftcn-", "ftcn-deepfakebench"),
+        ("deepscan show a --status no", "no_face"),
+    ],
 )
 def test_the_shell_gets_them(typed: str, offered: str) -> None:
     words = {"_DEEPSCAN_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}

@@ -1,23 +1,20 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from deepscan.cli.screen import legend, statuses_in_words, stretch
+from tests.runtime.result_rows import row
 
 
 def test_each_detector_and_pair_of_thresholds_is_explained_once() -> None:
-    known = [("lite", 0.35, 0.8), ("lite", 0.35, 0.8), ("hff", 0.5, 0.5), ("lite", 0.5, 0.95)]
-    assert list(legend(known)) == [
+    bands = [("lite", 0.35, 0.8), ("lite", 0.35, 0.8), ("hff", 0.5, 0.5), ("lite", 0.5, 0.95), ("ftcn", None, None)]
+    rows = [replace(row(), model=model, real_below=below, fake_from=above) for model, below, above in bands]
+    assert list(legend(rows)) == [
         "lite: real below 0.35, fake from 0.8, uncertain between.",
         "hff: real below 0.5, fake from 0.5.",
         "lite: real below 0.5, fake from 0.95, uncertain between.",
     ]
-
-
-def test_what_older_records_do_not_hold_is_not_made_up() -> None:
-    (line,) = legend([("lite@0123 (untrained)", None, None)])
-    assert "not recorded" in line
-    assert "`deepscan models lite`" in line
 
 
 @pytest.mark.parametrize(

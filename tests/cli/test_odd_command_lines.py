@@ -15,8 +15,8 @@ import pytest
 
 from deepscan import scan
 from deepscan.cli import interrupts, running, streams
+from deepscan.cli.interrupts import interruptible
 from deepscan.cli.running import run
-from deepscan.cli.scan_run import interruptible
 from deepscan.errors import UsageError
 from deepscan.limits import OPTIONS, Limits
 from deepscan.runtime.store import outputs
@@ -82,7 +82,7 @@ def test_what_is_wrong_with_a_value_is_said_to_its_user(capsys: pytest.CaptureFi
         said = assert_refused(["scan", str(NO_FACE), option, value], capsys)
         assert said == f"deepscan: Invalid value for '{option}': {says}; see `deepscan scan --help`.\n"
     said = assert_refused(["weights", "random", "lite", "--seed", "-1"], capsys)
-    assert said.startswith("deepscan: Invalid value for '--seed': it must be at least 0; see `")
+    assert said == "deepscan: --seed must be a whole number from 0 to 9,223,372,036,854,775,807, not -1.\n"
 
 
 def test_results_do_not_go_where_a_stream_is_found_by_name(

@@ -15,7 +15,7 @@ import pytest
 from deepscan import scan as scanned_by_api
 from deepscan.cli import scan_run
 from deepscan.cli.scan_display import ScanDisplay
-from deepscan.cli.scan_run import Continuing
+from deepscan.cli.scan_options import OutputOptions
 from deepscan.runtime.media.content import PlannedContent, planned_content
 from deepscan.runtime.workers import transport
 from tests.cli.console import DEEPSCAN, ENVIRONMENT, Ran, assert_one_line, deepscan, deepscan_process, rows_of
@@ -179,8 +179,7 @@ def run_here(*paths: str, **options: Any) -> Rows:
     """Scan two frames of each into r.csv, from this process, and return its rows."""
     running = scanned_by_api(paths, frames=2, **options)
     display = ScanDisplay(running, quiet=True, verbose=False)
-    how = Continuing("fast", fresh=False, retry_failed=False)
-    scan_run.run_to_files(running, display, Path("r.csv"), how, quiet=True)
+    scan_run.run_to_files(running, display, Path("r.csv"), OutputOptions(quiet=True))
     return rows_of(Path("r.csv").read_bytes())
 
 
@@ -193,8 +192,8 @@ def test_only_what_this_scan_may_take_counts(
     write_video(tmp_path / "a.mp4", [flat((0, 99, 0))] * 4)
 
     def plan(**options: Any) -> str:
-        how = Continuing("fast", fresh=False, retry_failed=False)
-        scan_run.show_plan(scanned_by_api("a.mp4", frames=2, **options), Path("r.csv"), how)
+        running = scanned_by_api("a.mp4", frames=2, **options)
+        scan_run.show_plan(running, Path("r.csv"), OutputOptions(dry_run=True))
         return capsys.readouterr().out.split("\t")[1]
 
     onnxruntime: dict[str, Any] = {"backend": "onnxruntime", "precision": "fp32"}

@@ -9,10 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from deepscan import Scan, VideoResult
-from deepscan.cli.scan_display import ROWS_SHOWN, ScanDisplay
+from deepscan.cli.scan_display import ROWS_SHOWN, ScanDisplay, per_second
 from deepscan.results import Segment
 from deepscan.runtime.media.inputs import InputPlan, PlannedInput
-from deepscan.spec import LabelBand
 
 SCORED = VideoResult(
     index=0,
@@ -31,10 +30,22 @@ SCORED = VideoResult(
     weights_sha256="a" * 64,
     settings_sha256="b" * 64,
     elapsed_seconds=1.0,
+    real_below=0.35,
+    fake_from=0.8,
 )
 FAKE = replace(SCORED, row=1, path="v/fake.mp4", score=0.91, label="fake")
 UNSURE = replace(SCORED, row=2, path="v/unsure.mp4", score=0.5, label="uncertain", reason="1 sighting was too small")
-FACELESS = replace(SCORED, row=3, path="v/none.mp4", status="no_face", score=None, label=None, peak=None)
+FACELESS = replace(
+    SCORED,
+    row=3,
+    path="v/none.mp4",
+    status="no_face",
+    score=None,
+    label=None,
+    peak=None,
+    real_below=None,
+    fake_from=None,
+)
 BROKEN = replace(FACELESS, row=4, path="v/bad.mp4", status="unreadable", reason="The file is empty: copy it again.")
 
 
@@ -44,7 +55,6 @@ class Ended:
 
     plan: InputPlan
     models: tuple[str, ...] = ("lite",)
-    bands: tuple[LabelBand, ...] = (LabelBand(real_below=0.35, fake_from=0.8),)
     finished: int = 1
     device: str = "cpu"
     frames: int = 0
@@ -85,7 +95,7 @@ def test_the_highest_score_comes_first_and_the_thresholds_stand_below(
     assert "0.200 at 2 s" in lines[3]
     assert "lite: real below 0.35, fake from 0.8, uncertain between." in lines
     assert "unreadable: v/bad.mp4: The file is empty: copy it again." in lines
-    assert "passed over in folders: 1 other file. 1 frame in 0.0 s" in lines[-1]
+    assert "passed over in folders: 1 other file. 1 frame in 0." in lines[-1]
     assert lines[-1].startswith("5 inputs: 1 no_face, 3 scored (1 fake, 1 uncertain, 1 real), 1 unreadable")
 
 
@@ -137,3 +147,10 @@ def test_a_picture_has_no_time(
 ) -> None:
     lines = closing(replace(SCORED, duration_seconds=None), columns=80, capsys=capsys, monkeypatch=monkeypatch)
     assert " at " not in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("rate", "said"), [(0.0, "0 frames/s"), (0.04, "0.04 frames/s"), (1.0, "1 frame/s"), (63.4, "63 frames/s")]
+)
+def test_a_rate_is_never_rounded_to_nothing(rate: float, said: str) -> None:
+    assert per_second(rate) == said

@@ -24,8 +24,9 @@ TRACK = TrackResult(
     pooled=False,
     decided=True,
 )
-LITE = DetectorKey("lite", "ab", "cd")
-OTHER = DetectorKey("other", "12", "34")
+ORT = ("onnxruntime-cpu", "fp32")
+LITE = DetectorKey("lite", "ab", "cd", frozenset([ORT]))
+OTHER = DetectorKey("other", "12", "34", frozenset([ORT]))
 
 
 def row(index: int = 0, **changes: Any) -> VideoResult:

@@ -14,9 +14,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-import stat
 from contextlib import suppress
 from datetime import UTC, datetime
+from io import FileIO
 from typing import Final
 
 from deepscan.errors import OutputError
@@ -30,9 +30,6 @@ class EventLog(logging.Handler):
     """Log handler that appends the events to a file; each line is written at once, and as a whole.
 
     A full disk, or any other failure after the opening, ends the log but not the scan; see `problem`.
-
-    Args:
-        path: path of the file; an existing file must be a log.
 
     Attributes:
         problem: reason why the log ended early; None if it did not.
@@ -50,7 +47,7 @@ class EventLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write an event; never raise, and do nothing once the log has ended or is closed."""
         event = getattr(record, "event", None)
-        if not isinstance(event, dict) or self._file < 0 or self.problem is not None:
+        if not isinstance(event, dict) or self._file.closed or self.problem is not None:
             return
         try:
             now = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -64,24 +61,9 @@ class EventLog(logging.Handler):
 
     def close(self) -> None:
         """Close the file; may be called again."""
-        self.acquire()
-        try:
-            if self._file >= 0:
-                with suppress(OSError):
-                    os.close(self._file)
-                self._file = -1
-        finally:
-            self.release()
+        with suppress(OSError):
+            self._file.close()
         super().close()
-
-
-def refuse_bad_log(path: str) -> None:
-    """Refuse a path at which no log can be written, without writing anything.
-
-    Raises:
-        OutputError: the file cannot be written or is not a log.
-    """
-    refuse_unwritable(path, begins=START, kind="log")
 
 
 def _line(record: dict[str, object]) -> bytes:
@@ -92,35 +74,26 @@ def _line(record: dict[str, object]) -> bytes:
     return text.encode("ascii") + b"\n"
 
 
-def _append(descriptor: int, line: bytes) -> None:
+def _append(file: FileIO, line: bytes) -> None:
     """Append a whole line or nothing; a part of a line would spoil the first line of the next scan."""
-    end = os.fstat(descriptor).st_size
-    written = 0
+    end = os.fstat(file.fileno()).st_size
     try:
-        while written < len(line):
-            written += os.write(descriptor, line[written:])
+        while line:
+            line = line[file.write(line) :]
     except OSError:
         with suppress(OSError):
-            os.ftruncate(descriptor, end)
+            file.truncate(end)
         raise
 
 
-def _opened(path: str) -> int:
+def _opened(path: str) -> FileIO:
     """Open a file to append to; a line that a kill cut off gets its line break."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK  # opening a pipe must not block
+    refuse_unwritable(path, begins=START, kind="log")
     try:
-        descriptor = os.open(path, flags, 0o666)
-        try:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                raise OutputError(f"{path} is not a regular file: name a file for the log.")
-            if os.pread(descriptor, len(START), 0) not in (b"", START):
-                raise OutputError(f"{path} exists and is not a log: name another file, or delete it.")
-            if found.st_size and os.pread(descriptor, 1, found.st_size - 1) != b"\n":
-                _append(descriptor, b"\n")
-        except BaseException:
-            os.close(descriptor)
-            raise
+        file = open(path, "a+b", buffering=0)  # noqa: SIM115 - closed by `EventLog.close`
+        end = file.seek(0, os.SEEK_END)
+        if end and os.pread(file.fileno(), 1, end - 1) != b"\n":
+            _append(file, b"\n")
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror}): name a file elsewhere.") from error
-    return descriptor
+    return file

@@ -39,31 +39,20 @@ class DetectorId(NamedTuple):
     settings_sha256: str
 
 
-class Computation(NamedTuple):
-    """Backend, including its device, and precision that computed a score."""
-
-    backend: str
-    precision: str
-
-
 class DetectorKey(msgspec.Struct, frozen=True):
     """Detector of a scan, and the results that it accepts from earlier scans.
 
     Attributes:
         model, weights_sha256, settings_sha256: fields of every result of the detector.
-        computations: accepted backends and precisions; None accepts all.
+        computations: accepted backends, including their devices, and precisions.
     """
 
     model: str
     weights_sha256: str
     settings_sha256: str
-    computations: frozenset[tuple[str, str]] | None = None
+    computations: frozenset[tuple[str, str]]
 
     @property
     def id(self) -> DetectorId:
         """Key of its results."""
         return DetectorId(self.model, self.weights_sha256, self.settings_sha256)
-
-    def accepts(self, computation: Computation) -> bool:
-        """Tell whether a result of this computation is accepted."""
-        return self.computations is None or computation in self.computations

@@ -13,13 +13,14 @@ Every line has its own checksum, because a flipped bit in a number is still vali
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Final, NamedTuple
@@ -29,19 +30,14 @@ import msgspec
 
 from deepscan.errors import UsageError
 from deepscan.results import Status, VideoResult
-from deepscan.runtime.store.identity import Computation, DetectorId, RowKey
-from deepscan.runtime.system.files import flush_folder
+from deepscan.runtime.store.identity import DetectorId, RowKey
+from deepscan.runtime.system.files import atomic_write, flush_folder
 
 SYNC_SECONDS: Final = 1.0
+COPIED_BYTES: Final = 1 << 20
 JOURNAL_SUFFIX: Final = ".jsonl"
 DETAILS: Final = b', "track_details": '
 CHECK: Final = b', "check": "%08x"}\n'
-# Earlier versions stored these failures with a content id, although they say nothing about the content.
-UNREACHABLE: Final = (
-    "The file cannot be opened (",
-    "Reading the file failed (",
-    "Decoding it failed in an unforeseen way (OSError(",
-)
 CHECK_BYTES: Final = len(CHECK % 0)
 FIRST_BYTES: Final = b'{"path": "'
 # Matches the beginning of a journal's first line, wherever it was cut off.
@@ -49,13 +45,7 @@ BEGUN: Final = re.compile(rb'\{"path": "(?:[^"\\]|\\.)*(?:\\|"(?:, "status": ".*
 
 
 class Place(NamedTuple):
-    """Place of a line.
-
-    Attributes:
-        offset: position of the line in the journal, in bytes.
-        head: number of bytes before the track details; with a closing brace they are JSON.
-        length: number of bytes of the line, including the newline.
-    """
+    """Place of a line, in bytes: its offset, what comes before its track details, and all of it with the newline."""
 
     offset: int
     head: int
@@ -69,22 +59,13 @@ class Place(NamedTuple):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """The parts of a line that planning a scan needs.
-
-    Attributes:
-        place: place of the line.
-        path: path of the file as given to the scan.
-        content: content id of the scanned file, see `content_of`; None if it could not be read.
-        detector: detector, weights and settings of the result.
-        computation: backend and precision of the result.
-        status: status of the result.
-    """
+    """The parts of a line that planning a scan needs; see `VideoResult`."""
 
     place: Place
     path: str
     content: str | None
     detector: DetectorId
-    computation: Computation
+    computation: tuple[str, str]  # backend and precision
     status: Status
 
     @property
@@ -95,7 +76,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 # Every line has one of the same few values, so each is kept in memory once.
 _detector = cache(DetectorId)
-_computation = cache(Computation)
+_computation = cache(lambda backend, precision: (backend, precision))
 
 
 def line_of(result: VideoResult) -> bytes:
@@ -128,12 +109,7 @@ def decoded_head(head: bytes) -> dict[str, Any]:
 
 
 def entry_of(line: bytes, offset: int) -> Entry | None:
-    """Return the entry of a line, or None if the line is damaged or not a record.
-
-    Args:
-        line: whole line, including the newline.
-        offset: position of the line in the journal, in bytes.
-    """
+    """Return the entry of a whole line at an offset, or None if the line is damaged or not a record."""
     body = line[:-CHECK_BYTES]
     if line != body + CHECK % crc32(body) or DETAILS not in body:
         return None
@@ -143,11 +119,10 @@ def entry_of(line: bytes, offset: int) -> Entry | None:
         result = VideoResult.from_dict(record)
     except (ValueError, TypeError, RecursionError):
         return None
-    unreachable = result.status == "unreadable" and result.reason.startswith(UNREACHABLE)
     return Entry(
         place=place,
         path=result.path,
-        content=None if unreachable else result.content,
+        content=result.content,
         detector=_detector(result.model, result.weights_sha256, result.settings_sha256),
         computation=_computation(result.backend, result.precision),
         status=result.status,
@@ -174,15 +149,7 @@ class JournalContent:
 
 
 def read_journal(path: Path, *, entries: bool = True) -> JournalContent:
-    """Read a journal line by line; a missing one is empty.
-
-    Args:
-        path: path of the journal.
-        entries: whether to read all entries, or only enough to tell whether the file is a journal.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
+    """Read a journal; a missing one is empty. Without `entries`, read only enough to tell whether it is one."""
     found, last = JournalContent(), b""
     try:
         with open(path, "rb") as file:
@@ -217,12 +184,7 @@ def backup_path(journal: Path) -> Path:
 
 
 def refuse_other_journal(path: Path) -> None:
-    """Refuse a file that is not a journal.
-
-    Raises:
-        UsageError: the file exists and is not a journal.
-        OSError: the file cannot be read.
-    """
+    """Raise UsageError for a file that exists and is not a journal."""
     if read_journal(path, entries=False).foreign:
         raise UsageError(
             f"{path}, which goes with the output, exists and is not a journal that this deepscan can continue: choose "
@@ -231,9 +193,9 @@ def refuse_other_journal(path: Path) -> None:
 
 
 class Journal:
-    """A journal to write to; the caller must hold the lock of its path.
+    """A journal to write to, by one scan at a time.
 
-    Opening it cuts off a torn last line. Damaged lines stay where they are and are ignored.
+    Opening it locks it and cuts off a torn last line. Damaged lines stay where they are and are ignored.
 
     Args:
         path: path of the JSONL; a link stays a link.
@@ -247,7 +209,7 @@ class Journal:
         set_aside: path under which the earlier journal is kept, or None.
 
     Raises:
-        UsageError: the file, or the one where the earlier journal would be kept, is not a journal.
+        UsageError: another scan writes to it, or the file, or the one for the earlier journal, is not a journal.
         OSError: the file cannot be read or written.
     """
 
@@ -255,23 +217,39 @@ class Journal:
         self.path = Path(os.path.realpath(path))
         self.set_aside: Path | None = None
         refuse_other_journal(self.path)
-        found = read_journal(self.path)
-        if fresh and found.entries:
-            self.set_aside = backup_path(self.path)
-            refuse_other_journal(self.set_aside)
-            os.replace(self.path, self.set_aside)
-            found = JournalContent()
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            found = self._locked(fresh=fresh)
+        except BaseException:
+            os.close(self._file)
+            raise
         self.damaged = found.damaged
         self.entries: Sequence[Entry] = found.entries
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         self._end = found.end
-        if found.torn:
-            os.ftruncate(self._file, self._end)
         self._error: Exception | None = None
         self._closing, self._unsynced = Event(), Event()
         flush_folder(self.path.parent)
         self._thread = Thread(target=self._sync_when_due, name="deepscan-journal", daemon=True)
         self._thread.start()
+
+    def _locked(self, *, fresh: bool) -> JournalContent:
+        """Lock the journal until it is closed or the process ends, and return what it holds."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                f"{self.path} is being written by another scan: wait for it, or choose another --out."
+            ) from error
+        found = read_journal(self.path)
+        if fresh and found.entries:
+            self.set_aside = backup_path(self.path)
+            refuse_other_journal(self.set_aside)
+            with open(self.path, "rb") as earlier:  # a copy: who waits for the lock has this file open
+                atomic_write({self.set_aside: iter(partial(earlier.read, COPIED_BYTES), b"")})
+            found = JournalContent(torn=True)
+        if found.torn:
+            os.ftruncate(self._file, found.end)
+        return found
 
     def append(self, lines: Sequence[bytes]) -> list[Place]:
         """Append lines in one write, and return their places.
@@ -297,22 +275,10 @@ class Journal:
         return places
 
     def line(self, place: Place) -> bytes:
-        """Return a line, including the newline.
-
-        Raises:
-            OSError: the line cannot be read.
-        """
+        """Return a line, including the newline; raise OSError if it cannot be read."""
         return self._read(place.offset, place.length)
 
-    def head(self, place: Place) -> dict[str, Any]:
-        """Return a record without its track details.
-
-        Raises:
-            OSError: the line cannot be read.
-        """
-        return self.head_at(place.offset, place.head)
-
-    def head_at(self, offset: int, length: int) -> dict[str, Any]:
+    def head(self, offset: int, length: int) -> dict[str, Any]:
         """Return a record without its track details, given the offset of its line and the bytes before the details.
 
         Raises:
@@ -321,22 +287,14 @@ class Journal:
         return decoded_head(self._read(offset, length))
 
     def sync(self) -> None:
-        """Flush everything to the disk.
-
-        Raises:
-            OSError: flushing fails, or failed earlier.
-        """
+        """Flush everything to the disk; raise OSError if that fails, or failed earlier."""
         self._unsynced.clear()
         if self._error is not None:
             raise self._error
         os.fsync(self._file)
 
     def close(self) -> None:
-        """Flush and close the journal; further calls do nothing.
-
-        Raises:
-            OSError: flushing fails, or failed earlier.
-        """
+        """Flush and close the journal, see `sync`; further calls do nothing."""
         if self._closing.is_set():
             return
         self._closing.set()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -22,11 +22,8 @@ from deepscan.results import VideoResult, row_number
 from deepscan.runtime.store.identity import DetectorKey
 from deepscan.runtime.store.journal import Entry, Journal, Place, decoded, encoded, line_of, read_journal
 from deepscan.runtime.store.outputs import (
-    OutputLock,
     checked_jsonl_path,
     keep_orphan,
-    make_folder,
-    refuse_other_files,
     writing_results,
 )
 from deepscan.runtime.store.resume import OtherRows, ResumePlan, plan_resume, rows_of
@@ -47,10 +44,8 @@ class ResultFiles:
         out: path of the output. Its suffix selects the format; the journal has the same name with another suffix. A
             missing folder is created.
         inputs: paths of the inputs, in order; none of them may be overwritten.
-        contents: content ids of the inputs; None for an input that has none.
-        detectors: detectors of the scan, in order.
+        contents, detectors, retry_failed: see `plan_resume`.
         fresh: whether to ignore the results of earlier runs; their journal is kept under another name.
-        retry_failed: whether to scan files again that could not be scanned.
         bom: whether a CSV begins with a byte order mark, which tells Excel that it is UTF-8.
         prune: whether the output has only the rows of this scan.
 
@@ -80,14 +75,13 @@ class ResultFiles:
         self._inputs, self._contents, self._detectors = inputs, contents, len(detectors)
         with ExitStack() as stack, writing_results(out):
             self.jsonl_path = checked_jsonl_path(out, inputs, fresh=fresh)
-            make_folder(out)
-            stack.enter_context(OutputLock([self.out, self.jsonl_path]))
-            refuse_other_files(out, fresh=fresh)  # once more, now that no other scan writes there
-            for path in (self.out, self.jsonl_path):
-                remove_partials(path)
+            with suppress(FileExistsError):  # no folder: writing there says so
+                out.parent.mkdir(parents=True, exist_ok=True)
             check_replaceable(out)
             self._journal = Journal(self.jsonl_path, fresh=fresh)
             stack.callback(self._journal.close)
+            for path in (self.out, self.jsonl_path):
+                remove_partials(path)
             orphan = None if self._journal.entries or fresh else keep_orphan(out)
             entries = self._journal.entries
             self.plan = plan_resume(contents, detectors, entries, retry_failed=retry_failed)
@@ -113,26 +107,19 @@ class ResultFiles:
         return frozenset([*self.plan.done, *copies])
 
     def results_done(self) -> Iterator[VideoResult]:
-        """Yield the results of earlier runs in the order of the inputs, with current paths and without track details.
-
-        Raises:
-            OutputError: the journal cannot be read.
-        """
+        """Yield the results of earlier runs in the order of the inputs, with current paths, without track details."""
         for index in self.plan.done:
             for number in range(self._detectors):
                 row = self._row(index, number)
                 with writing_results(self.out):
-                    head = self._journal.head(self._places[row])
+                    head = self._journal.head(*self._places[row][:2])
                 yield VideoResult.from_dict(head | {"path": self._inputs[index]}, index=index, row=row)
 
     def add(self, *results: VideoResult) -> list[VideoResult]:
-        """Write all results of one input to the journal; inputs may come in any order.
+        """Write all results of one input, one per detector, to the journal; inputs may come in any order.
 
         The results of its copies are written, too, if the bytes that were read are those of the plan; otherwise see
         `take_up`. Now and then the output is rendered.
-
-        Args:
-            results: one result per detector, in order.
 
         Returns:
             The results, followed by those of the copies.
@@ -164,8 +151,6 @@ class ResultFiles:
         Returns:
             The path of the output; None if there are inputs but no results, in which case an earlier output stays.
 
-        Raises:
-            OutputError: the output cannot be written; the journal stays as it was.
         """
         if self._inputs and not self._places and not self._others:
             return None
@@ -244,9 +229,9 @@ class ResultFiles:
 
     def _records(self) -> Iterator[dict[str, Any]]:
         for offset, head in self._others:
-            yield self._journal.head_at(offset, head)
+            yield self._journal.head(offset, head)
         for row in sorted(self._places):
-            yield self._journal.head(self._places[row])
+            yield self._journal.head(*self._places[row][:2])
 
 
 def plan_without_writing(
@@ -258,15 +243,10 @@ def plan_without_writing(
     fresh: bool = False,
     retry_failed: bool = False,
 ) -> tuple[ResumePlan, int]:
-    """Return the plan of a scan with this output, without writing anything; see `ResultFiles`.
+    """Plan a scan with this output, without writing anything; see `ResultFiles`.
 
     Returns:
         The plan, and the number of rows of other inputs and detectors in the journal.
-
-    Raises:
-        UsageError: the suffix of the path belongs to no format, or the path is an input or a file that deepscan has
-            not written.
-        OutputError: the journal cannot be read.
     """
     with writing_results(out):
         jsonl_path = checked_jsonl_path(out, inputs, fresh=fresh)

@@ -44,7 +44,7 @@ def plan_resume(
     without one never count: the file could not be reached, or it changed while it was scanned.
 
     Args:
-        contents: content ids of the inputs, in order.
+        contents: content ids of the inputs, in order; None for an input that has none.
         detectors: detectors of the scan, in order.
         entries: entries of the journal, in the order in which they were written.
         retry_failed: whether to scan files again that could not be scanned.
@@ -56,7 +56,7 @@ def plan_resume(
         number = numbers.get(entry.detector)
         if number is None or entry.content is None or entry.content not in wanted:
             continue
-        if detectors[number].accepts(entry.computation):
+        if entry.computation in detectors[number].computations:
             known.setdefault(entry.content, {})[number] = entry
     done: dict[int, tuple[Place, ...]] = {}
     first: dict[str, int] = {}
@@ -82,12 +82,7 @@ def _again(found: Mapping[int, Entry], *, retry_failed: bool) -> bool:
 
 @dataclass(slots=True)
 class OtherRows:
-    """Places of the records of rows that do not belong to a command; 16 bytes each, as there may be very many.
-
-    Attributes:
-        offsets: offsets of their lines, in the order of the rows.
-        heads: number of bytes before the track details of each.
-    """
+    """Offsets and heads, see `Place`, of rows that do not belong to a command; 16 bytes each, as there may be many."""
 
     offsets: array[int] = field(default_factory=lambda: array("q"))
     heads: array[int] = field(default_factory=lambda: array("q"))
@@ -102,12 +97,7 @@ class OtherRows:
 def rows_of(
     entries: Sequence[Entry], inputs: Sequence[str], models: Sequence[str]
 ) -> tuple[dict[int, Entry], OtherRows]:
-    """Separate the rows of a command from all others.
-
-    Args:
-        entries: entries of the journal, in the order in which they were written.
-        inputs: paths of the command's inputs, in order.
-        models: names of its detectors, in order.
+    """Separate the rows of a command, with these inputs and detectors, from all others in a journal.
 
     Returns:
         The newest record of each row of the command, by `row_number`; and the newest records of all other rows, in the

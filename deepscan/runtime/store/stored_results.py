@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from deepscan.errors import UsageError
 from deepscan.results import TrackResult, VideoResult
@@ -34,14 +34,7 @@ class StoredResults:
     damaged: int
 
     def of_video(self, name: str) -> list[tuple[VideoResult, int]]:
-        """Return the rows of one video, one per detector.
-
-        Args:
-            name: path of the video, or an unambiguous end of it.
-
-        Raises:
-            UsageError: no video matches, or several do.
-        """
+        """Return the rows, one per detector, of the one video whose path is, or ends in, `name`."""
         paths = dict.fromkeys(row.path for row, _ in self.rows)
         found: list[str] = []
         for matches in (str.__eq__, lambda path, end: path.endswith(f"/{end.lstrip('/')}"), str.endswith):
@@ -54,11 +47,7 @@ class StoredResults:
         return [(row, offset) for row, offset in self.rows if row.path == found[0]]
 
     def tracks_at(self, offset: int) -> Sequence[TrackResult]:
-        """Return the tracks of the row whose line begins at an offset; none if the line is gone.
-
-        Raises:
-            UsageError: the file cannot be read any more.
-        """
+        """Return the tracks of the row whose line begins at an offset; none if the line is gone."""
         try:
             with open(self.path, "rb") as file:
                 file.seek(offset)
@@ -76,15 +65,16 @@ def stored_results(path: str) -> StoredResults:
         UsageError: the file cannot be read, or none of its lines is a record.
     """
     rows: dict[RowKey, tuple[VideoResult, int]] = {}
-    damaged = 0
+    damaged = end = 0
     try:
         with open(path, "rb") as file:
-            for line, offset in _lines(file):
+            for line in file:
+                offset, end = end, end + len(line)
                 row = _row_of(line)
-                if row is None:
-                    damaged += 1
-                else:
+                if row is not None:
                     rows[RowKey.of(row.path, row.model)] = row, offset
+                elif line.strip():
+                    damaged += 1
     except OSError as error:
         raise _cannot_read(path, error) from error
     if damaged and not rows:
@@ -93,11 +83,7 @@ def stored_results(path: str) -> StoredResults:
 
 
 def jsonl_path(path: str) -> str:
-    """Return the path of the JSONL; for an output, such as a CSV, that of the JSONL beside it.
-
-    Raises:
-        UsageError: there is no JSONL beside the output.
-    """
+    """Return the path of the JSONL; for an output, such as a CSV, that of the JSONL beside it, which must exist."""
     if not is_output(path):
         return path
     beside = str(journal_path(Path(path)))
@@ -109,15 +95,6 @@ def jsonl_path(path: str) -> str:
         f"{path} does not hold everything, and there is no {os.path.basename(beside)} beside it: give the .jsonl that "
         "`deepscan scan` has written."
     )
-
-
-def _lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Yield each line that is not blank, with its offset."""
-    offset = 0
-    for line in file:
-        if line.strip():
-            yield line, offset
-        offset += len(line)
 
 
 def _row_of(line: bytes) -> VideoResult | None:

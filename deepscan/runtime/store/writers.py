@@ -27,12 +27,6 @@ GROUP: Final = "deepscan.writers"
 CSV_HEADER: Final = ",".join(COLUMNS) + "\n"
 # Byte order mark; at the beginning of a CSV it tells Excel that the text is UTF-8.
 BOM: Final = "\ufeff"
-# First lines of the CSVs of all versions. When the columns change, the old line stays here.
-FIRST_HEADER: Final = (
-    "path,status,reason,score,label,model,faces,tracks,clips,frames,duration_seconds,width,height,codec,"
-    "peak_start_seconds,peak_end_seconds,peak_score,backend,precision,weights_sha256,settings_sha256,elapsed_seconds\n"
-)
-KNOWN_HEADERS: Final = frozenset(header.encode("ascii").rstrip() for header in (FIRST_HEADER, CSV_HEADER))
 # A cell that begins like this is executed as a formula by spreadsheets; an apostrophe in front makes it text.
 # Cells that begin with an apostrophe get one too, so that taking one away always gives back the text.
 NEUTRALIZED: Final = tuple("=+-@\uff1d\uff0b\uff0d\uff20\t\r\n'")
@@ -84,7 +78,7 @@ def _csv(records: Iterable[Mapping[str, Any]], *, bom: bool = False) -> Iterator
 def _is_csv(start: bytes) -> bool:
     """Tell whether a file begins with the columns and no others."""
     line, *_ = start.split(b"\n", 1)
-    return line.removeprefix(BOM.encode("utf-8")).rstrip(b"\r") in KNOWN_HEADERS
+    return line.removeprefix(BOM.encode("utf-8")).rstrip(b"\r") == CSV_HEADER.encode("ascii").rstrip()
 
 
 CSV: Final = Writer(_csv, _is_csv)
@@ -93,11 +87,7 @@ WRITERS: Final = {"": CSV, ".csv": CSV}
 
 
 def writer_for(path: Path, *, bom: bool = False) -> Writer:
-    """Return the writer of an output.
-
-    Args:
-        path: of the output.
-        bom: whether a CSV begins with a byte order mark, which tells Excel that it is UTF-8.
+    """Return the writer of an output; with `bom`, a CSV begins with a byte order mark.
 
     Raises:
         UsageError: no format has this suffix, the format has no byte order mark, or the package that adds it is broken.
@@ -146,11 +136,7 @@ class OrderedLines:
         self._next = 0
 
     def add(self, row: int, line: str) -> None:
-        """Keep a line.
-
-        Raises:
-            OutputError: the temporary folder is full.
-        """
+        """Keep a line; raise OutputError if the temporary folder is full."""
         data = line.encode("utf-8", "surrogateescape")
         try:
             self._places[row] = (self._file.seek(0, os.SEEK_END), len(data))

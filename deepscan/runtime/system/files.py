@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
-import stat
 from collections.abc import Callable, Collection, Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -64,11 +61,7 @@ def atomic_write(contents: Mapping[Path, Iterable[bytes]]) -> None:
 
 
 def check_replaceable(path: Path) -> None:
-    """Find out whether `atomic_write` can write this file, and not only when days of work are to be written.
-
-    Raises:
-        OSError: it cannot, as the folder cannot be written to or the name is too long.
-    """
+    """Raise the OSError of `atomic_write` for a file that it cannot write before there are days of work to write."""
     partial = _partial_of(Path(os.path.realpath(path)))
     partial.unlink(missing_ok=True)
     os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
@@ -76,11 +69,7 @@ def check_replaceable(path: Path) -> None:
 
 
 def flush_folder(path: Path) -> None:
-    """Flush a folder's list of names to the disk.
-
-    Raises:
-        OSError: that fails.
-    """
+    """Flush a folder's list of names to the disk."""
     folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -111,12 +100,9 @@ def refuse_other_file(path: Path, is_ours: Callable[[bytes], bool], *, advice: s
     """Refuse to replace a file unless deepscan has written it; one that is missing or empty is no obstacle.
 
     Args:
-        path: of the file that is to be written.
+        path: path of the file to write.
         is_ours: tells from the content of a file that is not empty.
-        advice: what to do instead.
-
-    Raises:
-        UsageError: it is not deepscan's, or that cannot be found out.
+        advice: what the UsageError says to do instead.
     """
     try:
         data = path.read_bytes() if path.is_file() else b""
@@ -127,68 +113,45 @@ def refuse_other_file(path: Path, is_ours: Callable[[bytes], bool], *, advice: s
 
 
 def holds(marker: bytes) -> Callable[[bytes], bool]:
-    """Return what recognizes files by something that they contain."""
-    return partial(_holds, marker)
+    """Return a function that recognizes files by something that they contain."""
+    return lambda data: marker in data
 
 
 def json_with(names: Collection[str]) -> Callable[[bytes], bool]:
-    """Return what recognizes JSON objects by their names."""
-    return partial(_is_json_with, frozenset(names))
+    """Return a function that recognizes JSON objects by their names."""
 
+    def is_ours(data: bytes) -> bool:
+        try:
+            found = json.loads(data)
+        except (ValueError, RecursionError):
+            return False
+        return isinstance(found, dict) and found.keys() >= set(names)
 
-def _holds(marker: bytes, data: bytes) -> bool:
-    return marker in data
-
-
-def _is_json_with(names: frozenset[str], data: bytes) -> bool:
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(found, dict) and names <= found.keys()
+    return is_ours
 
 
 def refuse_unwritable(path: str | os.PathLike[str], *, begins: bytes, kind: str) -> None:
-    """Look at the place of a log or a trace, and touch nothing.
+    """Refuse a path at which no log or trace can be written; leave nothing there.
 
     Args:
-        path: of the file, which need not exist.
-        begins: how such a file begins, if it is not empty.
+        path: path of the file, which need not exist.
+        begins: beginning of such a file, if it is not empty.
         kind: what it is: "log", "trace".
 
     Raises:
-        OutputError: it cannot be written, or what is there is something else.
+        OutputError: the file cannot be written, or is something else.
     """
     name = os.fspath(path)
     try:
-        found = os.stat(name)
-        if not stat.S_ISREG(found.st_mode):
-            raise OutputError(f"{name} is not a regular file: name a file for the {kind}.")
-        _access(name, os.R_OK | os.W_OK)
-        with open(name, "rb") as file:
-            if file.read(len(begins)) not in (b"", begins):
-                raise OutputError(f"{name} exists and is not a {kind}: name another file, or delete it.")
-    except FileNotFoundError:
-        _refuse_unwritable_folder(name)
+        try:
+            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+            os.unlink(name)
+        except FileExistsError:
+            if not os.path.isfile(name):
+                raise OutputError(f"{name} is not a regular file: name a file for the {kind}.") from None
+            with open(name, "r+b") as file:
+                if file.read(len(begins)) not in (b"", begins):
+                    raise OutputError(f"{name} exists and is not a {kind}: name another file, or delete it.") from None
     except (OSError, ValueError) as error:
-        raise _unwritable(name, error) from error
-
-
-def _refuse_unwritable_folder(name: str) -> None:
-    folder = os.path.dirname(os.path.realpath(name)) if os.path.basename(name) else name
-    try:
-        if not stat.S_ISDIR(os.stat(folder).st_mode):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        _access(folder, os.W_OK | os.X_OK)
-    except OSError as error:
-        raise _unwritable(name, error) from error
-
-
-def _access(path: str, mode: int) -> None:
-    if not os.access(path, mode):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-
-def _unwritable(name: str, error: Exception) -> OutputError:
-    reason = getattr(error, "strerror", None) or error
-    return OutputError(f"{name} cannot be written ({reason}): name a file elsewhere.")
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{name} cannot be written ({reason}): name a file elsewhere.") from error

@@ -18,14 +18,7 @@ CGROUP_LIMITS: Final = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/
 
 
 def die_with_parent(parent: int) -> None:
-    """Ask Linux to kill this process when its parent is gone, however that ended.
-
-    Args:
-        parent: number of the process that started this one.
-
-    Raises:
-        SystemExit: it is gone already.
-    """
+    """Ask Linux to kill this process when its parent is gone, however that ended; leave if it is gone already."""
     with contextlib.suppress(OSError, AttributeError):  # other systems have no such call
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

@@ -48,13 +48,9 @@ class WorkerPlan:
 
 
 def cpu_worker(*, jobs: int | None, cores: int, most: int, inputs: int) -> WorkerPlan:
-    """Return the plan of the one worker that scans on the CPU.
+    """Return the plan of the one worker that scans on the CPU, for so many cores and videos to scan.
 
-    Args:
-        jobs: value of `--jobs`, the number of videos decoded at once.
-        cores: number of CPU cores, at least 1.
-        most: most videos decoded at once if `jobs` is None.
-        inputs: number of videos to scan.
+    It decodes `jobs` videos at once, the value of `--jobs`, or if that is None `most` of them.
     """
     decoders = min(jobs or min(cores, most), max(1, inputs))
     return WorkerPlan("cpu", None, nvdec=False, decoders=decoders, threads=cores)

@@ -6,6 +6,7 @@ File names are sent as bytes, since not all of them are valid text.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import BinaryIO, Final, TypeAlias
 
 import msgspec
@@ -75,13 +76,7 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class LogLine(msgspec.Struct, frozen=True, tag=True):
-    """A log record of a worker.
-
-    Attributes:
-        logger: name of the logger.
-        level: level as in `logging`.
-        line: formatted message.
-    """
+    """A log record of a worker: the logger's name, the level as in `logging`, and the formatted message."""
 
     logger: str
     level: int
@@ -93,23 +88,16 @@ class JobRequest(msgspec.Struct, frozen=True, tag=True):
 
 
 class Finished(msgspec.Struct, frozen=True, tag=True):
-    """All results of one input. A worker sends them without paths, which the supervisor fills in.
-
-    Attributes:
-        index: place of the input among the inputs.
-        results: one result per detector, in order.
-    """
+    """All results of the input with this index, one per detector. The supervisor fills in the paths."""
 
     index: int
     results: tuple[VideoResult, ...]
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Progress of a worker, sent several times a second and at the end.
+    """Progress of a worker, sent several times a second and at the end; see `Progress`, too.
 
     Attributes:
-        frames, faces, videos: counts of this worker, see `Progress`.
-        moved: value that changes whenever the worker makes progress, see `Progress`.
         shares: share of each input in flight that is done, 0 to 1, by the input's index.
         times: times of its stages.
         by_nvdec: number of videos that NVDEC decoded.
@@ -127,12 +115,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """Error for which a worker cannot go on.
-
-    Attributes:
-        kind: name of the error's class.
-        text: message of the error.
-    """
+    """Error for which a worker cannot go on: the name of its class, and its message."""
 
     kind: str
     text: str
@@ -163,13 +146,5 @@ def receive_bytes(stream: BinaryIO) -> bytes | None:
     return data if len(data) == size else None
 
 
-def to_worker(data: bytes) -> ToWorker:
-    """Decode a message to a worker."""
-    message: ToWorker = msgspec.msgpack.decode(data, type=ToWorker)
-    return message
-
-
-def from_worker(data: bytes) -> FromWorker:
-    """Decode a message from a worker."""
-    message: FromWorker = msgspec.msgpack.decode(data, type=FromWorker)
-    return message
+to_worker: Final[Callable[[bytes], ToWorker]] = msgspec.msgpack.Decoder(ToWorker).decode
+from_worker: Final[Callable[[bytes], FromWorker]] = msgspec.msgpack.Decoder(FromWorker).decode

@@ -22,7 +22,7 @@ from deepscan import errors
 from deepscan.errors import DeepscanError, InputError, MachineError
 from deepscan.results import Status, VideoResult, row_number
 from deepscan.runtime.media.content import signature_of
-from deepscan.runtime.pipeline.pipeline import Progress, StageTimes
+from deepscan.runtime.pipeline.pipeline import Progress
 from deepscan.runtime.workers.plan import needed_for
 from deepscan.runtime.workers.protocol import (
     Detector,
@@ -43,9 +43,6 @@ from deepscan.runtime.workers.worker_slots import (
     STALLED_SECONDS,
     AwakeClock,
     WorkerSlot,
-    last_heartbeats,
-    summed_decoders,
-    summed_times,
 )
 from deepscan.wording import plural
 
@@ -60,13 +57,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class KnownFailure:
-    """An input that is known beforehand to fail; no worker gets it.
-
-    Attributes:
-        index: place among the inputs.
-        path: undecodable bytes are surrogate escapes.
-        error: reason of the failure.
-    """
+    """An input that is known beforehand to fail; no worker gets it."""
 
     index: int
     path: str
@@ -364,17 +355,12 @@ class Supervisor:
         for index, share in heartbeat.shares.items():
             if index in self._in_flight:
                 self.shares[index] = max(self.shares.get(index, 0.0), share)
-        known = last_heartbeats(self._all_slots)
-        self.progress.frames = sum(each.frames for each in known)
-        self.progress.faces = sum(each.faces for each in known)
+        self.progress.frames = sum(each.frames for each in self.heartbeats())
+        self.progress.faces = sum(each.faces for each in self.heartbeats())
 
-    def stage_times(self) -> list[StageTimes]:
-        """Return the times of each stage, summed over all workers."""
-        return summed_times(last_heartbeats(self._all_slots))
-
-    def decoded_by(self) -> tuple[int, dict[str, int]]:
-        """Return how many videos NVDEC decoded, and how many fell back to the CPU, by reason."""
-        return summed_decoders(last_heartbeats(self._all_slots))
+    def heartbeats(self) -> list[Heartbeat]:
+        """Return the last heartbeat of every worker, including those that have ended."""
+        return [each for slot in self._all_slots for each in (*slot.past, slot.heartbeat) if each is not None]
 
 
 def _event(name: str, **about: object) -> dict[str, Any]:

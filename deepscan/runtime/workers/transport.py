@@ -43,27 +43,13 @@ class Transport(Protocol):
     """A place to run workers."""
 
     def start(self, plan: WorkerPlan, receive: Receive) -> Worker:
-        """Start a worker, which waits for its first message.
-
-        Args:
-            plan: resources of the worker.
-            receive: takes its messages.
-
-        Raises:
-            OSError: the worker cannot be started.
-        """
+        """Start a worker, which waits for its first message; raise OSError if it cannot be started."""
 
 
 class Listener(threading.Thread):
     """Thread that passes on the messages of a worker, and its end however that comes.
 
-    Args:
-        reading: stream of the messages.
-        receive: takes them.
-        kill: ends the worker; called if a message cannot be read, as from another version of deepscan.
-
-    Attributes:
-        problem: why listening ended early; empty if it did not.
+    It kills a worker of which a message cannot be read, as from another version of deepscan; `problem` says so then.
     """
 
     def __init__(self, reading: BinaryIO, receive: Receive, kill: Callable[[], None]) -> None:
@@ -95,15 +81,7 @@ class LocalTransport:
 
 
 class WorkerProcess:
-    """A worker in a process of this machine.
-
-    Args:
-        receive: takes its messages, in a thread of its own.
-        environment: variables to add to those of this process.
-
-    Raises:
-        OSError: the process cannot be started.
-    """
+    """A worker in a process of this machine, with variables added to this one's; see `Transport.start`."""
 
     def __init__(self, receive: Receive, *, environment: Mapping[str, str]) -> None:
         their_reading, our_writing = os.pipe()

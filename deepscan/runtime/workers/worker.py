@@ -68,12 +68,7 @@ log = logging.getLogger(__name__)
 
 
 class SupervisorLink(logging.Handler):
-    """Connection of a worker to its supervisor, for all threads; also a log handler that sends it the log records.
-
-    Args:
-        reading: stream of the supervisor's messages.
-        writing: stream of the worker's messages.
-    """
+    """Connection of a worker to its supervisor, for all threads; also a log handler that sends it the log records."""
 
     def __init__(self, reading: BinaryIO, writing: BinaryIO) -> None:
         super().__init__(logging.INFO)
@@ -104,12 +99,7 @@ class SupervisorLink(logging.Handler):
 
 @dataclass(slots=True, eq=False)
 class JobsInHand:
-    """Jobs of a worker. Iterating asks the supervisor for one after the other until there are no more.
-
-    Attributes:
-        link: connection to the supervisor.
-        jobs: unfinished jobs by index.
-    """
+    """Jobs of a worker, the unfinished ones by index. Iterating asks the supervisor for one after the other."""
 
     link: SupervisorLink
     jobs: dict[int, VideoJob] = field(default_factory=dict)
@@ -233,13 +223,7 @@ def _heartbeat(scan: PipelineScan, in_hand: JobsInHand, counts: DecoderCounts) -
 
 
 def main(parent: int, reading: int, writing: int) -> None:
-    """Run a worker.
-
-    Args:
-        parent: process ID of the supervisor.
-        reading: file descriptor of the supervisor's messages.
-        writing: file descriptor of the worker's messages.
-    """
+    """Run a worker; the arguments are those of the command line."""
     speak_as_command_line()  # the supervisor's process puts its caller's names of options into the messages
     die_with_parent(parent)
     with open(reading, "rb") as received, open(writing, "wb") as sent:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Final
 
 from deepscan.runtime.pipeline.pipeline import StageTimes
@@ -26,9 +27,6 @@ class AwakeClock:
 
     A process that was stopped, frozen with its container, suspended with its machine, or kept busy by its caller has
     not listened to its workers in the meantime, so that time must not count against them.
-
-    Args:
-        now: clock to measure with.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -118,30 +116,20 @@ class WorkerSlot:
         return [index for index, since in self.in_flight.items() if timeout_seconds and now >= since + timeout_seconds]
 
 
-def last_heartbeats(slots: Iterable[WorkerSlot]) -> list[Heartbeat]:
-    """Return the last heartbeat of every worker, including those that have ended."""
-    return [each for slot in slots for each in (*slot.past, slot.heartbeat) if each is not None]
-
-
 def summed_times(known: Iterable[Heartbeat]) -> list[StageTimes]:
     """Return the times of each stage, summed over all workers."""
     total: dict[str, StageTimes] = {}
     for times in (each for heartbeat in known for each in heartbeat.times):
         stage = total.setdefault(times.name, StageTimes(times.name, 0))
-        stage.threads += times.threads
-        stage.items += times.items
-        stage.busy_seconds += times.busy_seconds
-        stage.waiting_seconds += times.waiting_seconds
-        stage.blocked_seconds += times.blocked_seconds
-        stage.cpu_seconds += times.cpu_seconds
+        for each in fields(times)[1:]:
+            setattr(stage, each.name, getattr(stage, each.name) + getattr(times, each.name))
     return list(total.values())
 
 
 def summed_decoders(known: Iterable[Heartbeat]) -> tuple[int, dict[str, int]]:
     """Return how many videos NVDEC decoded, and how many fell back to the CPU, by reason."""
-    by_nvdec, by_cpu = 0, dict[str, int]()
+    by_nvdec, by_cpu = 0, Counter[str]()
     for heartbeat in known:
         by_nvdec += heartbeat.by_nvdec
-        for reason, count in heartbeat.by_cpu.items():
-            by_cpu[reason] = by_cpu.get(reason, 0) + count
+        by_cpu.update(heartbeat.by_cpu)
     return by_nvdec, by_cpu

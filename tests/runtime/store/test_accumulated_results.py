@@ -160,17 +160,3 @@ def test_a_failure_that_is_tried_in_every_run_has_one_record(tmp_path: Path) -> 
     with files_of(out, ["0.mp4", "1.mp4"]) as files:
         files.add(replace(over, reason="longer"))
     assert len(records_in(tmp_path / "r.jsonl")) == 3
-
-
-@pytest.mark.parametrize(
-    "reason",
-    [
-        "The file cannot be opened (No such file or directory): check that it is still there.",
-        "Reading the file failed (Input/output error): check the disk.",
-        "Decoding it failed in an unforeseen way (OSError(5, 'Input/output error')): please report this file.",
-    ],
-)
-def test_what_earlier_versions_took_for_a_fact_about_a_content_is_tried_again(tmp_path: Path, reason: str) -> None:
-    write(tmp_path / "r.csv", row(0, path="a", status="unreadable", reason=reason, content="fast:1:a"))
-    with files_of(tmp_path / "r.csv", ["done/a"], contents=["fast:1:a"]) as files:
-        assert files.done == set()

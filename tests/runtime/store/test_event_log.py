@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,11 +153,11 @@ def test_another_file_is_refused_and_kept(tmp_path: Path, before: bytes) -> None
 
 def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(OutputError, match="is not a regular file"):
-        within_patience(lambda: EventLog(tmp_path / "pipe"))
-    for path in (tmp_path, tmp_path / "missing" / "scan.log"):
-        with pytest.raises(OutputError, match="cannot be written"):
-            EventLog(path)
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(OutputError, match="is not a regular file"):
+            within_patience(partial(EventLog, path))
+    with pytest.raises(OutputError, match="cannot be written"):
+        EventLog(tmp_path / "missing" / "scan.log")
 
 
 FULL_DISK = """

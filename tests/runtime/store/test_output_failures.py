@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import signal
@@ -13,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from deepscan.errors import OutputError, UsageError
-from deepscan.runtime.store.outputs import OutputLock, lock_path
 from deepscan.runtime.store.result_files import plan_without_writing
 from deepscan.runtime.store.writers import CSV_HEADER
 from deepscan.runtime.system.files import atomic_write
@@ -32,14 +30,13 @@ with files_of(Path(sys.argv[1]), ["a"]):
 """
 
 
-@pytest.mark.parametrize("second", ["r.csv", "r.CSV", "r", "link.csv", "../{0}/r.csv"])
+@pytest.mark.parametrize("second", ["r.csv", "r.CSV", "r", "../{0}/r.csv"])
 def test_a_second_scan_onto_the_same_output_says_so_and_stops(tmp_path: Path, second: str) -> None:
-    (tmp_path / "link.csv").symlink_to("r.csv")
     command = [sys.executable, "-c", HOLD, str(tmp_path / "r.csv")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(UsageError, match=rf"written by another scan \(process {holder.pid}\)"):
+        with pytest.raises(UsageError, match=r"r\.jsonl is being written by another scan: wait"):
             files_of(tmp_path / second.format(tmp_path.name), ["b"])
         with files_of(tmp_path / "free.csv", ["b"]):
             pass
@@ -47,7 +44,6 @@ def test_a_second_scan_onto_the_same_output_says_so_and_stops(tmp_path: Path, se
     for name in (second.format(tmp_path.name), "r.csv"):
         with files_of(tmp_path / name, ["b"]):
             pass  # what the killed process left is no obstacle
-    assert not [name for name in os.listdir(tmp_path) if name.endswith(".lock")]
 
 
 def test_the_lock_is_free_again_when_opening_fails(tmp_path: Path) -> None:
@@ -58,37 +54,6 @@ def test_the_lock_is_free_again_when_opening_fails(tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").unlink()
     with files_of(tmp_path / "r.csv", ["a"]):
         pass
-
-
-def test_a_lock_that_cannot_be_written_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(file: int, data: bytes, offset: int) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "pwrite", fail)
-        with pytest.raises(OutputError, match="No space left"):
-            files_of(tmp_path / "r.csv", ["a"])
-    assert os.listdir(tmp_path) == []
-    with files_of(tmp_path / "r.csv", ["a"]):
-        pass
-
-
-def test_a_lock_that_its_holder_removes_before_it_is_taken_is_made_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lock, taking = lock_path(tmp_path / "r.csv"), fcntl.flock
-
-    def removed_first(file: int, operation: int) -> None:
-        monkeypatch.setattr(fcntl, "flock", taking)
-        lock.unlink()
-        taking(file, operation)
-
-    monkeypatch.setattr(fcntl, "flock", removed_first)
-    with OutputLock([tmp_path / "r.csv"]):
-        with pytest.raises(UsageError, match=rf"another scan \(process {os.getpid()}\)"):
-            OutputLock([tmp_path / "r.csv"])
-        assert lock.exists()
-    assert not lock.exists()
 
 
 FILL = """
@@ -220,7 +185,7 @@ def test_a_link_stays_a_link_to_the_new_results(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "taken",
-    ["r.csv", "r.jsonl", "link", "folder/../r.csv", ".r.csv.lock", ".r.jsonl.lock", ".r.csv.123.partial"],
+    ["r.csv", "r.jsonl", "link", "folder/../r.csv", ".r.csv.123.partial"],
 )
 def test_an_input_is_never_written_to(tmp_path: Path, taken: str) -> None:
     (tmp_path / "folder").mkdir()
@@ -266,15 +231,15 @@ def test_a_failed_flush_at_the_end_hides_nothing_that_went_wrong_before(
 
     with pytest.raises(first or OutputError):
         scan()
-    assert not (tmp_path / ".r.csv.lock").exists()
+    monkeypatch.undo()
+    with files_of(tmp_path / "r.csv", paths(2)):
+        pass  # what failed holds no lock any more
 
 
 OTHERS = {
     "r.csv": "name,amount\nrent,700\n",
     "r.jsonl": '{"name": "rent"}\n',
     "r.old.jsonl": '{"name": "rent"}\n',
-    ".r.csv.lock": "[lock]\n",
-    ".r.jsonl.lock": "123 456",
 }
 
 
@@ -307,10 +272,3 @@ def test_a_csv_with_other_columns_is_not(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match="was not written by deepscan"):
         plan_without_writing(tmp_path / "r.csv", inputs=["a"], contents=[None], detectors=[LITE])
     assert (tmp_path / "r.csv").read_text() == text
-
-
-def test_a_pipe_in_the_place_of_a_lock_is_not_removed(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / ".r.csv.lock")
-    with pytest.raises(UsageError, match="is not a lock of deepscan"):
-        files_of(tmp_path / "r.csv", ["a"])
-    assert os.listdir(tmp_path) == [".r.csv.lock"]

@@ -5,13 +5,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from deepscan.results import Status
-from deepscan.runtime.store.identity import Computation, DetectorKey
+from deepscan.runtime.store.identity import DetectorKey
 from deepscan.runtime.store.journal import Entry, Place
 from deepscan.runtime.store.resume import plan_resume
-from tests.runtime.result_rows import LITE, OTHER
+from tests.runtime.result_rows import LITE, ORT, OTHER
 
 keys = st.sampled_from([LITE, OTHER, replace(LITE, settings_sha256="x"), replace(LITE, weights_sha256="x")])
-ORT, OPENVINO = Computation("onnxruntime-cpu", "fp32"), Computation("openvino-cpu", "bf16")
+OPENVINO = ("openvino-cpu", "bf16")
 contents = st.one_of(st.none(), st.sampled_from(["a", "b", "c", "d"]))
 
 
