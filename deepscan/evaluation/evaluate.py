@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from deepscan import arguments as check
 from deepscan.errors import UsageError
 from deepscan.evaluation.bootstrap import RESAMPLES, SMALL, Clusters, clusters_of, interval, resamples
 from deepscan.evaluation.factors import parts_of
@@ -24,6 +25,7 @@ from deepscan.runtime.store.stored_results import jsonl_path, stored_results
 from deepscan.wording import counted, plural
 
 WORST: Final = 20
+MOST_RESAMPLES: Final = 100_000
 MACRO: Final = ("dataset", "method")
 UNBOUNDED: Final = frozenset({"log_loss"})
 
@@ -47,8 +49,11 @@ def evaluate(
         seed: seed of the bootstrap.
 
     Raises:
-        UsageError: results or labels cannot be read, contradict each other, or have nothing in common.
+        UsageError: results or labels cannot be read, contradict each other, or have nothing in common, or a number is
+            out of range.
     """
+    check.whole_number("resamples", resamples, least=2, most=MOST_RESAMPLES)
+    check.whole_number("seed", seed, least=0)
     notes: list[str] = []
     if isinstance(results, (str, os.PathLike)):
         stored = stored_results(jsonl_path(os.fspath(results)))

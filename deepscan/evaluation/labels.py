@@ -108,6 +108,10 @@ def match_labels(results: Iterable[VideoResult], truth: Truth, *, split: str | N
         if result.path in found and (split is None or found[result.path][0].split == split)
         for row, how in [found[result.path]]
     )
+    if not labeled:
+        raise UsageError(
+            f"No result is about a video of the split {split} of {truth.source}: use one of {', '.join(splits)}."
+        )
     used = {id(row) for row, _ in found.values()}
     unlabeled = [path for path in matcher.paths if path not in found and path not in matcher.ambiguous]
     without = [row.path for row in truth.rows if id(row) not in used]

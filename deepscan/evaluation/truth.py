@@ -9,6 +9,7 @@ from typing import Final, Literal
 import msgspec
 
 from deepscan.errors import UsageError
+from deepscan.runtime.media.inputs import normalized_path
 from deepscan.wording import counted
 
 TrueLabel = Literal["fake", "real"]
@@ -72,8 +73,8 @@ def truth_from_csv(path: str) -> Truth:
     twice = 0
     for line, cells in lines:
         row = _row(path, line, dict(zip(header, cells, strict=True)))
-        known = rows.setdefault(row.path, row)
-        if msgspec.structs.replace(known, line=line) != row:
+        known = rows.setdefault(normalized_path(row.path), row)
+        if msgspec.structs.replace(known, line=line, path=row.path) != row:
             raise UsageError(f"{path}, lines {known.line} and {line}, say different things about {row.path}: keep one.")
         twice += known is not row
     unused = [name for name in header if name not in COLUMNS]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -86,6 +87,7 @@ def test_figures_come_with_intervals_coverage_and_the_hashes_they_hold_for() -> 
     assert (lite.weights_sha256, lite.settings_sha256, lite.parts, lite.notes) == (("ab",), ("cd",), (), ())
     assert str(lite.overall.figures["auc"]).count(",") == 1
     assert run(results(), truth()) == found
+    assert msgspec.json.decode(msgspec.json.encode(found), type=Evaluation) == found
     assert run(results(), truth(), seed=1) != found
 
 
@@ -275,6 +277,12 @@ def test_a_finished_scan_is_read_with_its_damage(tmp_path: Path) -> None:
         evaluate(tmp_path / "other.jsonl", tmp_path / "truth.csv")
     with pytest.raises(UsageError, match="There are no results to evaluate"):
         evaluate([], tmp_path / "truth.csv")
+
+
+@pytest.mark.parametrize("number", [{"resamples": 1}, {"resamples": 2.5}, {"seed": -1}])
+def test_numbers_out_of_range_are_refused(number: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="must be a whole number from"):
+        run(results(), truth(), **number)
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

@@ -50,6 +50,7 @@ def test_columns_come_in_any_order_and_empty_cells_mean_nothing(tmp_path: Path) 
         ("path,label\na,fake\nb,c,real\n", "line 3, has 3 cells instead of 2"),
         ("path,label\n,fake\n", "line 2, has no path"),
         ("path,label\na,fake\na,real\n", "lines 2 and 3, say different things about a"),
+        ("path,label\na,fake\n./a,real\n", "lines 2 and 3, say different things about ./a"),
         ('path,label\n"a,fake\n', "is no CSV file"),
     ],
 )
@@ -149,6 +150,8 @@ def test_leaks_between_splits_are_found_in_contents_and_groups() -> None:
 def test_a_split_that_is_not_there_is_refused_with_those_that_are() -> None:
     with pytest.raises(UsageError, match="no split 'tset': use one of test, train"):
         match_labels([row(path="a")], truth_of(label("a", split="test"), label("b", split="train")), split="tset")
+    with pytest.raises(UsageError, match="No result is about a video of the split train"):
+        match_labels([row(path="a")], truth_of(label("a", split="test"), label("b", split="train")), split="train")
 
 
 def test_clusters_are_groups_or_contents_or_paths() -> None:
