@@ -156,6 +156,11 @@ class CudaQueue:
         self.upload(table.address, jobs)
         self._device.kernels().begin(kernel, table.address, jobs, self.stream)
 
+    def follow_default_stream(self) -> None:
+        """Let later work of this queue begin after what was begun on the default stream, see `Queue`."""
+        called("cudaEventRecord", self._event, 0)
+        called("cudaStreamWaitEvent", self.stream, self._event, 0)
+
     def wait(self) -> None:
         """Wait until all begun work is done; other threads of this process run meanwhile."""
         called("cudaEventRecord", self._event, self.stream)

@@ -96,6 +96,12 @@ class Queue(Protocol):
     def run(self, kernel: KernelName, jobs: NDArray[Any]) -> None:
         """Begin to run a kernel over a table of jobs, see `jobs`; each pixel of each job once."""
 
+    def follow_default_stream(self) -> None:
+        """Let later work begin after what others in this process began on the device's default queue.
+
+        FFmpeg (libavcodec/nvdec.c) copies decoded pictures there and does not wait; otherwise queues run concurrently.
+        """
+
     def wait(self) -> None:
         """Wait until all is done that was begun; other threads of this process run meanwhile."""
 

@@ -9,22 +9,16 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from types import MappingProxyType
 from typing import Final
 
-from deepscan.errors import MachineError
-
 CUVID_LIBRARY: Final = "libnvcuvid.so.1"
-CUDA_LIBRARY: Final = "libcuda.so.1"
 # FFmpeg's names of the codecs that `deepscan.runtime.media.decoder_choice` may give to NVDEC.
 CODECS: Final[Mapping[str, int]] = MappingProxyType({"h264": 4, "hevc": 8, "vp8": 9, "vp9": 10})
 CHROMAS: Final[Mapping[str, int]] = MappingProxyType({"420": 1})
 DEPTHS: Final = (8, 10)
 SURFACES: Final = ("nv12", "p016", "yuv444", "yuv444p16", "nv16", "p216")
 MACROBLOCK: Final = 16
-# CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING: waiting leaves the processor to others, who decode on it.
-SLEEPING_EVENT: Final = 1 | 2
 
 # FFmpeg's name of the codec, chroma subsampling as "420", bits of a sample.
 Mode = tuple[str, str, int]
@@ -117,28 +111,6 @@ def nvdec(library: str = CUVID_LIBRARY) -> Nvdec:
     return Nvdec(modes)
 
 
-def wait_for_default_stream(library: str = CUDA_LIBRARY) -> None:
-    """Wait for the work on the default stream of the CUDA context that is current in this thread.
-
-    FFmpeg (libavcodec/nvdec.c) copies decoded pictures there and does not wait. The device's queues run concurrently
-    with that stream and would read incomplete pictures.
-
-    Args:
-        library: the driver, by name or path.
-
-    Raises:
-        MachineError: the driver cannot be loaded, or reports an error, which may be an earlier one.
-    """
-    driver = _driver(library)
-    event = ctypes.c_void_p()
-    _check(driver.cuEventCreate(ctypes.byref(event), SLEEPING_EVENT))
-    try:
-        _check(driver.cuEventRecord(event, None))
-        _check(driver.cuEventSynchronize(event))
-    finally:
-        driver.cuEventDestroy_v2(event)
-
-
 def _caps_from_struct(answer: DecodeCapsStruct) -> DecodeCaps:
     return DecodeCaps(
         engines=answer.engines,
@@ -149,23 +121,3 @@ def _caps_from_struct(answer: DecodeCapsStruct) -> DecodeCaps:
         max_macroblocks=answer.max_macroblocks,
         surfaces=frozenset(name for number, name in enumerate(SURFACES) if answer.surface_mask >> number & 1),
     )
-
-
-def _check(error_code: int) -> None:
-    if error_code:
-        raise MachineError(
-            f"Waiting for the GPU's video decoder failed (CUDA error {error_code}): check the GPU with nvidia-smi."
-        )
-
-
-@cache
-def _driver(library: str) -> ctypes.CDLL:
-    try:
-        driver = ctypes.CDLL(library)
-    except OSError as error:
-        raise MachineError(f"NVIDIA's driver cannot be loaded ({error}): install it, or use --decoder cpu.") from error
-    # Handles are pointers, which ctypes would cut to 32 bits.
-    driver.cuEventCreate.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_uint]
-    driver.cuEventRecord.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
-    driver.cuEventSynchronize.argtypes = driver.cuEventDestroy_v2.argtypes = [ctypes.c_void_p]
-    return driver

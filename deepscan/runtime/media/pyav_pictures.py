@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from deepscan.runtime.cuda.device import DeviceArray, Queue
 from deepscan.runtime.cuda.kernel_jobs import BLOCKS, SUM_LUMA
-from deepscan.runtime.cuda.nvdec import wait_for_default_stream
 from deepscan.runtime.media.color import BT709, Color, declared_color
 from deepscan.runtime.media.decoder_choice import HDR_ON_CPU, DecoderLost
 from deepscan.runtime.media.device_work import DeviceWork
@@ -173,7 +172,7 @@ def picture_on_device(native: av.VideoFrame, *, left_chroma: bool, queue: Queue,
         raise DecoderLost(HDR_ON_CPU)
     bits = SEMI_PLANAR[layout]
     if native.sw_format is not None:
-        wait_for_default_stream()
+        queue.follow_default_stream()
     planes = _copied_planes(native, bits, queue)
     sums = luma_sums(queue, planes[0])
     # The decoder may write to its memory again as soon as it is called again: `download` waits for the copies, too.

@@ -39,7 +39,8 @@ class CudaOnHost:
         self._of_thread = threading.local()
         self._handles = 1 << 20
         self.memory: dict[str, dict[int, Any]] = {"device": {}, "host": {}}  # by address
-        self._streams: dict[int, list[Callable[[], object]]] = {}
+        self.default_stream: list[Callable[[], object]] = []
+        self._streams: dict[int, list[Callable[[], object]]] = {0: self.default_stream}
         self._events: dict[int, tuple[int, int] | None] = {}  # the stream and how much of its work is waited for
         self._libraries: dict[int, dict[int, str]] = {}
         for module, kind in ((self.runtime, "cuda"), (self.driver, "cu")):
@@ -146,6 +147,16 @@ class CudaOnHost:
         del begun[:count]
         self._events[int(event)] = stream, 0
 
+    def cudaStreamWaitEvent(self, stream: Any, event: Any, flags: int) -> None:  # noqa: N802
+        assert flags == 0
+        recorded = self._events[int(event)]
+        assert recorded is not None, "nothing was recorded"
+        before, count = recorded
+        works = self._streams[before][:count]
+        del self._streams[before][:count]
+        for work in works:
+            self._begin(stream, work)
+
     def cudaEventDestroy(self, event: Any) -> None:  # noqa: N802
         del self._events[int(event)]
 
@@ -232,6 +243,6 @@ class CudaDeviceOnHost(CudaDevice):
         try:
             super().close()
             fake = self.fake
-            assert (fake._streams, fake._events, fake._libraries) == ({}, {}, {})
+            assert (fake._streams, fake._events, fake._libraries) == ({0: []}, {}, {})
         finally:
             self.fake.undo()

@@ -48,30 +48,3 @@ int cuvidGetDecoderCaps(struct caps *caps)
     }
     return 0;
 }
-
-int failing = 0, events = 0, recorded = 0, waited = 0;
-
-int cuEventCreate(void **event, unsigned int flags)
-{
-    *event = &events;
-    events++;
-    return flags == 3 ? 0 : INVALID_VALUE;
-}
-
-int cuEventRecord(void *event, void *stream)
-{
-    recorded += event == &events && stream == NULL;
-    return 0;
-}
-
-int cuEventSynchronize(void *event)
-{
-    waited += event == &events && recorded > waited;
-    return failing;
-}
-
-int cuEventDestroy_v2(void *event)
-{
-    events -= event == &events;
-    return 0;
-}

@@ -136,6 +136,9 @@ class HostQueue:
         # The table goes along, so that it is there when the kernel reads it.
         self._begun.append(lambda: function(ctypes.c_void_p(table.ctypes.data), len(table)))
 
+    def follow_default_stream(self) -> None:
+        """Nobody else works on this device."""
+
     def wait(self) -> None:
         """Do all that was begun."""
         begun, self._begun = self._begun, []

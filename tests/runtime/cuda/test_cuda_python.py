@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -57,6 +58,17 @@ def test_what_a_gpu_would_not_take_fails(device: CudaDeviceOnHost) -> None:
     called("cudaFree", address)
     with pytest.raises(MachineError, match=r"^cudaFree failed"):
         called("cudaFree", address)
+
+
+def test_what_ffmpeg_begins_on_the_default_stream_comes_first(device: CudaDeviceOnHost) -> None:
+    queue = device.queue()
+    place = queue.empty((4,), BYTES)
+    for followed in (False, True):
+        device.fake.default_stream.append(lambda: ctypes.memset(place.address, 7, 4))
+        if followed:
+            queue.follow_default_stream()
+        assert (queue.download(place).tolist() == [7] * 4) == followed
+    device.fake.default_stream.clear()
 
 
 def test_a_table_of_more_jobs_than_a_launch_may_have_is_done_to_its_end(device: CudaDeviceOnHost) -> None:

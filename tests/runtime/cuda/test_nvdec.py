@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from deepscan.errors import MachineError
 from deepscan.runtime.cuda.cuda_device import CudaDevice
-from deepscan.runtime.cuda.nvdec import DecodeCaps, DecodeCapsStruct, Nvdec, nvdec, wait_for_default_stream
+from deepscan.runtime.cuda.nvdec import DecodeCaps, DecodeCapsStruct, Nvdec, nvdec
 
 C_SOURCE = Path(__file__).with_name("driver_on_cpu.c")
 FULL_HD_MACROBLOCKS = 120 * 68
@@ -93,29 +92,6 @@ def test_a_library_without_the_function_has_no_decoders() -> None:
 
 def test_no_decoders_by_default() -> None:
     assert Nvdec() == Nvdec({}, None)
-
-
-def test_the_default_stream_is_waited_for(library: str, driver: ctypes.CDLL) -> None:
-    before = number(driver, "waited").value
-    wait_for_default_stream(library)
-    assert number(driver, "waited").value == before + 1
-    assert number(driver, "events").value == 0
-
-
-def test_an_error_while_waiting_is_reported_and_leaves_nothing(library: str, driver: ctypes.CDLL) -> None:
-    failing = number(driver, "failing")
-    failing.value = 700
-    try:
-        with pytest.raises(MachineError, match="700"):
-            wait_for_default_stream(library)
-    finally:
-        failing.value = 0
-    assert number(driver, "events").value == 0
-
-
-def test_a_missing_driver_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(MachineError, match='decoder="cpu"'):
-        wait_for_default_stream(str(tmp_path / "libcuda.so.1"))
 
 
 @pytest.mark.gpu
