@@ -39,7 +39,8 @@ MOST_SCORE_DIFFERENCE: Final = 0.01
 TAIL_CHARACTERS: Final = 4000
 ROOT: Final = Path(__file__).parent.parent
 DOCTOR: Final = ("-c", "from deepscan.cli.main import main; main()", "doctor")
-GPU_TESTS: Final = ("-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider")
+# What other versions of packages warn about is no failure here.
+GPU_TESTS: Final = ("-m", "pytest", "-m", "gpu", "-q", "-W", "default", "-p", "no:cacheprovider")
 NVDEC_TESTS: Final = ("tests/runtime/cuda/test_nvdec.py", "tests/runtime/cuda/test_nvdec_frames.py")
 KERNEL_TESTS: Final = ("tests/runtime/cuda/test_kernels.py",)
 SANITIZER: Final = "compute-sanitizer"
