@@ -30,7 +30,6 @@ FILES: Final = 32
 DECODE_SECONDS: Final = 5.0
 PART_SECONDS: Final = 2.0
 BACKEND_SECONDS: Final = 3.0
-BATCHES: Final = (1, 8)  # compiled torch takes long for each size
 # A run that was too short is followed by one of at most so many times its work.
 MOST_GROWTH: Final = 8.0
 MARGIN: Final = 1.2
@@ -182,7 +181,7 @@ def references(footage: Footage, model: Model, device: Device) -> Iterator[Job]:
 def backends(footage: Footage, model: Model, device: Device, effort: Effort) -> Iterator[Figure | str]:
     """Measure a detector on every backend as `deepscan bench` does; yield figures, and what failed in words."""
     seconds = min(BACKEND_SECONDS, effort.part_seconds)
-    setup = BenchSettings(device=device, threads=cpu_count(), batches=BATCHES, seconds=seconds)
+    setup = BenchSettings(device=device, threads=cpu_count(), batches=None, seconds=seconds)
     for answer in benchmarked(subjects_of([model.name], setup, backend="all", precision="all"), setup):
         if time.monotonic() > effort.ends:
             yield f"backends of {model.title}: the time was up"
