@@ -10,9 +10,9 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from deepscan.errors import DeviceMemoryError, MachineError
+from deepscan.errors import MachineError
 from deepscan.installing import install_packages
-from deepscan.runtime.cuda.cuda_runtime import bindings
+from deepscan.runtime.cuda.cuda_runtime import bindings, called
 from deepscan.runtime.cuda.device import KernelName
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def cubin(capability: tuple[int, int]) -> tuple[bytes, str]:
     nvrtc = bindings("nvrtc")
     source = files(__package__).joinpath(SOURCE).read_bytes()
     try:
-        program = _compiled("nvrtcCreateProgram", source, SOURCE.encode(), 0, [], [])
+        program = called("nvrtcCreateProgram", source, SOURCE.encode(), 0, [], [])
     except (OSError, RuntimeError) as error:
         raise MachineError(
             f"Using a GPU needs NVRTC, which cannot be loaded ({error}): "
@@ -54,8 +54,8 @@ def cubin(capability: tuple[int, int]) -> tuple[bytes, str]:
         architecture = "--gpu-architecture=sm_{}{}".format(*capability)
         options = [option.encode() for option in (architecture, *OPTIONS)]
         (result,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
-        log = bytearray(_compiled("nvrtcGetProgramLogSize", program))
-        _compiled("nvrtcGetProgramLog", program, log)
+        log = bytearray(called("nvrtcGetProgramLogSize", program))
+        called("nvrtcGetProgramLog", program, log)
         remarks = log.rstrip(bytes(1)).decode(errors="replace").strip()
         if result != nvrtc.nvrtcResult.NVRTC_SUCCESS:
             raise MachineError(
@@ -63,32 +63,11 @@ def cubin(capability: tuple[int, int]) -> tuple[bytes, str]:
                 f"({remarks or result.name}): "
                 f"run `{install_packages('--upgrade', 'nvidia-cuda-nvrtc')}`, or use --device cpu."
             )
-        code = bytearray(_compiled("nvrtcGetCUBINSize", program))
-        _compiled("nvrtcGetCUBIN", program, code)
+        code = bytearray(called("nvrtcGetCUBINSize", program))
+        called("nvrtcGetCUBIN", program, code)
     finally:
         nvrtc.nvrtcDestroyProgram(program)
     return bytes(code), remarks
-
-
-def _compiled(name: str, *arguments: Any) -> Any:
-    """Call a function of NVRTC, whose errors here are ours or those of an installation."""
-    nvrtc = bindings("nvrtc")
-    error, *results = getattr(nvrtc, name)(*arguments)
-    if error != nvrtc.nvrtcResult.NVRTC_SUCCESS:
-        raise MachineError(f"{name} failed ({error.name}): reinstall nvidia-cuda-nvrtc, or use --device cpu.")
-    return results[0] if results else None
-
-
-def _driven(name: str, *arguments: Any) -> Any:
-    """Call a function of CUDA's driver: the runtime that cuda-python offers cannot begin kernels."""
-    driver = bindings("driver")
-    error, *results = getattr(driver, name)(*arguments)
-    if error != driver.CUresult.CUDA_SUCCESS:
-        # Kernels may be loaded as late as they first run, and then take memory.
-        full = error == driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY
-        kind = DeviceMemoryError if full else MachineError
-        raise kind(f"{name} failed ({error.name}): check the GPU with nvidia-smi, or use --device cpu.")
-    return results[0] if results else None
 
 
 class Kernels:
@@ -105,10 +84,10 @@ class Kernels:
     def __init__(self, capability: tuple[int, int]) -> None:
         driver = bindings("driver")
         self._code, _ = cubin(capability)  # kept, as the driver may read it as late as a kernel's first run
-        self._library = _driven("cuLibraryLoadData", self._code, [], [], 0, [], [], 0)
+        self._library = called("cuLibraryLoadData", self._code, [], [], 0, [], [], 0)
         # A kernel of a library stands in for a function, whatever the context.
         self._functions = {
-            name: driver.CUfunction(int(_driven("cuLibraryGetKernel", self._library, name.encode()))) for name in NAMES
+            name: driver.CUfunction(int(called("cuLibraryGetKernel", self._library, name.encode()))) for name in NAMES
         }
 
     def begin(self, name: KernelName, table: int, jobs: NDArray[Any], stream: Any) -> None:
@@ -125,8 +104,8 @@ class Kernels:
         for first in range(0, len(jobs) if width and height else 0, MOST_JOBS):
             arguments = ((table + first * jobs.itemsize,), (ctypes.c_void_p,))
             count = min(MOST_JOBS, len(jobs) - first)
-            _driven("cuLaunchKernel", self._functions[name], *blocks, count, *block, 0, int(stream), arguments, 0)
+            called("cuLaunchKernel", self._functions[name], *blocks, count, *block, 0, int(stream), arguments, 0)
 
     def close(self) -> None:
         """Give the library back; nothing may run any more."""
-        _driven("cuLibraryUnload", self._library)
+        called("cuLibraryUnload", self._library)

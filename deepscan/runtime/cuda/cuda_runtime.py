@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from deepscan.errors import DeviceMemoryError, MachineError
 from deepscan.installing import install_packages
+
+# Kernels may be loaded as late as they first run, and then take memory, too.
+OUT_OF_MEMORY: Final = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY")
 
 
 def cuda_is_installed() -> bool:
@@ -37,21 +40,25 @@ def cuda_runtime() -> Any:
 
 
 def called(name: str, *arguments: Any) -> Any:
-    """Call a function of CUDA's runtime and return its result, without the error code.
+    """Call a function of CUDA's runtime, its driver or NVRTC, and return its result without the error code.
 
     Raises:
         DeviceMemoryError: the GPU has no memory left.
         MachineError: the call failed; the message names the function and the error.
     """
-    runtime = cuda_runtime()
-    error, *results = getattr(runtime, name)(*arguments)
-    if error != runtime.cudaError_t.cudaSuccess:
-        _, text = runtime.cudaGetErrorString(error)
-        reason = f"{error.name}: {text.decode(errors='replace')}"
-        if error == runtime.cudaError_t.cudaErrorMemoryAllocation:
-            raise DeviceMemoryError(
-                f"{name} failed ({reason}): end what else uses the GPU, build engines with a smaller --max-batch, "
-                "or use --device cpu."
-            )
-        raise MachineError(f"{name} failed ({reason}): check the GPU with nvidia-smi, or use --device cpu.")
-    return results[0] if results else None
+    module = "nvrtc" if name.startswith("nvrtc") else "runtime" if name.startswith("cuda") else "driver"
+    error, *results = getattr(bindings(module), name)(*arguments)
+    if int(error) == 0:
+        return results[0] if results else None
+    reason, remedy = error.name, "check the GPU with nvidia-smi"
+    if module == "nvrtc":
+        remedy = "reinstall nvidia-cuda-nvrtc"
+    if module == "runtime":
+        _, text = cuda_runtime().cudaGetErrorString(error)
+        reason += f": {text.decode(errors='replace')}"
+    if error.name in OUT_OF_MEMORY:
+        raise DeviceMemoryError(
+            f"{name} failed ({reason}): end what else uses the GPU, build engines with a smaller --max-batch, "
+            "or use --device cpu."
+        )
+    raise MachineError(f"{name} failed ({reason}): {remedy}, or use --device cpu.")
