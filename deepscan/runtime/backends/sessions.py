@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 PROVIDERS: dict[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 TENSORRT_PROVIDER = "TensorrtExecutionProvider"
 ERRORS_ONLY = 3
+# What ONNX Runtime computes on the CPU on purpose beside a GPU: shapes, which are a few whole numbers.
+SHAPE_OPS = frozenset(
+    "Add Cast Concat Constant ConstantOfShape Div Equal Expand Gather Identity Mod Mul Range Reshape Shape Size Slice "
+    "Squeeze Sub Unsqueeze Where".split()
+)
 # What its allocator says, and CUDA, cuBLAS and cuDNN behind it.
 OUT_OF_MEMORY = re.compile(r"Failed to allocate memory|out of memory|CUDA error 2\b|ALLOC_FAILED", re.IGNORECASE)
 
@@ -108,10 +113,16 @@ class Session:
                 f"{source} should run on {provider}, but runs on {self._session.get_providers()[0]}: "
                 "run `deepscan doctor` to see which CUDA or cuDNN library is missing."
             )
-        ran_by = {part.ep_name for part in self._session.get_provider_graph_assignment_info()}
-        if ran_by and provider not in ran_by:
+        parts = self._session.get_provider_graph_assignment_info()
+        if parts and provider not in {part.ep_name for part in parts}:
             raise MachineError(
                 f"{source} should run on {provider}, which is loaded but runs no part of it: use --device cpu."
+            )
+        elsewhere = computed_elsewhere(parts, [name for name, _ in providers])
+        if elsewhere:
+            raise ModelError(
+                f"{source} is not a model that ONNX Runtime can run on {device} (it would compute "
+                f"{', '.join(elsewhere)} on the CPU): use another --backend."
             )
 
     def run(self, outputs: Sequence[str] | None, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
@@ -189,6 +200,12 @@ class Bound:
         with _translated_errors(self._source):
             self._session.run_with_iobinding(self._binding)
             return {name: value.numpy() for name, value in zip(self._names, self._binding.get_outputs(), strict=True)}
+
+
+def computed_elsewhere(parts: Sequence[Any], providers: Sequence[str]) -> list[str]:
+    """Return the operators, except those of shapes, in parts of a graph that none of these providers runs."""
+    alien = [node.op_type for part in parts if part.ep_name not in providers for node in part.get_nodes()]
+    return sorted({operator for operator in alien if operator not in SHAPE_OPS})
 
 
 @contextmanager

@@ -15,11 +15,11 @@ from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends import onnxruntime_backend
 from deepscan.runtime.backends.artifact_graph import CLIPS_AT_ONCE_CUDA, CROPS_AT_ONCE_CUDA, MEMORY_SHARE, most_on_cuda
 from deepscan.runtime.backends.onnxruntime_backend import FixedBatches, OnnxRuntimeBackend, OrtTensorRtBackend
-from deepscan.runtime.backends.sessions import PROVIDERS, Session, available_providers
+from deepscan.runtime.backends.sessions import PROVIDERS, Session, available_providers, computed_elsewhere
 from deepscan.runtime.system.files import HOME_VARIABLE
 from deepscan.runtime.system.machine import Gpu
 from tests.runtime.backends.manifests import manifest_in
-from tests.runtime.graphs import small_clip_artifact
+from tests.runtime.graphs import determinant_artifact, small_clip_artifact
 from tests.runtime.tiny_detectors import TINY_CLIP, tiny_artifact
 
 GIB = 1 << 30
@@ -86,6 +86,13 @@ def test_a_provider_that_computes_nothing_is_noticed(monkeypatch: pytest.MonkeyP
     with pytest.raises(MachineError, match=f"run on {IDLE_PROVIDER}, which is loaded but runs no part") as error:
         Session(load_artifact("lite").model, source="lite.onnx", device="cpu", threads=1)
     assert str(error.value).endswith(".")
+
+
+def test_operators_that_no_chosen_provider_computes_are_found_but_for_those_of_shapes() -> None:
+    session = Session(determinant_artifact().model, source="x.onnx", device="cpu", threads=1)
+    parts = session._session.get_provider_graph_assignment_info()
+    assert computed_elsewhere(parts, [PROVIDERS["cuda"]]) == ["Det", "ReduceMean"]
+    assert computed_elsewhere(parts, [PROVIDERS["cuda"], PROVIDERS["cpu"]]) == []
 
 
 def test_what_onnx_runtime_raises_while_it_runs_is_one_sentence(session: Session) -> None:
