@@ -79,6 +79,12 @@ class LabelBand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     real_below: float
     fake_from: float
 
+    def with_threshold(self, threshold: float | None) -> LabelBand:
+        """Return the band with `fake_from` at a threshold, if there is one, and `real_below` at most there."""
+        if threshold is None:
+            return self
+        return LabelBand(real_below=min(self.real_below, threshold), fake_from=threshold)
+
 
 class PaperProtocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the authors scan a video: what `--sampling paper` does.

@@ -6,11 +6,9 @@ a model that was fitted without it; there is one for each set of detectors.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from itertools import chain, combinations
-from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -19,25 +17,12 @@ from deepscan.errors import UsageError
 from deepscan.evaluation.bootstrap import clusters_of, interval, resamples
 from deepscan.evaluation.figures import Figure
 from deepscan.evaluation.metrics import PLACE, Booleans, Floats, Integers, Sample
-from deepscan.evaluation.profiles import FEWEST, Isotonic, Platt, Profile, fit, folds_by_group, logit, sigmoid
+from deepscan.evaluation.profiles import FEWEST, fit, folds_by_group
 from deepscan.evaluation.thresholds import needing_sklearn
+from deepscan.profiles import FusedSubset, Fusion, Isotonic, Platt, Profile, logit, sigmoid
 
 MOST: Final = 6  # detectors; there are 2^n models
 PENALTY: Final = 1.0  # C of the logistic regression: detectors that agree share their weight
-
-
-class FusedSubset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The model for videos that these detectors, and no others, have scored.
-
-    Attributes:
-        detectors: their names, in the order of the fusion.
-        weights: of the calibrated log-odds of each.
-        offset: added to them.
-    """
-
-    detectors: tuple[str, ...]
-    weights: tuple[float, ...]
-    offset: float
 
 
 class FusionEvidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,39 +53,14 @@ class FusionEvidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         return f"{what} {self.best} alone: its AUC is {self.auc}, a gain of {self.gain}."
 
 
-class Fusion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A fusion of several detectors.
+class FittedFusion(Fusion, frozen=True, kw_only=True):
+    """A fusion with the evidence for it.
 
     Attributes:
-        schema: version of this record's format.
-        profiles: calibration of each detector; it holds for their weights and settings alone.
-        subsets: models, for each set of detectors.
-        trained_prevalence: share of fakes among the videos.
-        evidence: whether it is better than the best of them.
+        evidence: whether it is better than the best of its detectors.
     """
 
-    schema: Literal[1] = 1
-    profiles: tuple[Profile, ...]
-    subsets: tuple[FusedSubset, ...]
-    trained_prevalence: float
     evidence: FusionEvidence
-
-    def probability(self, scores: Mapping[str, float | None]) -> float | None:
-        """Return the probability of *fake* of one video; None if no detector has scored it.
-
-        Args:
-            scores: score by the name of the detector; None, or nothing, where there is none.
-        """
-        known = {
-            profile.detector: float(profile.calibration.probability(np.array([score]))[0])
-            for profile in self.profiles
-            if (score := scores.get(profile.detector)) is not None
-        }
-        subset = next((subset for subset in self.subsets if set(subset.detectors) == set(known)), None)
-        if subset is None:
-            return None
-        odds = logit(np.array([known[name] for name in subset.detectors]))
-        return float(sigmoid(odds @ np.array(subset.weights) + subset.offset))
 
 
 def fit_fusion(
@@ -110,7 +70,7 @@ def fit_fusion(
     scores: Mapping[str, Floats],
     groups: Sequence[str],
     seed: int = 0,
-) -> Fusion:
+) -> FittedFusion:
     """Fit a fusion, and find out whether it is better than the best single detector.
 
     Args:
@@ -141,26 +101,12 @@ def fit_fusion(
     odds = _odds(calibrations, raw)
     sets = chain.from_iterable(combinations(range(len(names)), size) for size in range(1, len(names) + 1))
     subsets = tuple(_subset(names, chosen, *_fit(odds[:, chosen], fake)) for chosen in map(list, sets))
-    return Fusion(
+    return FittedFusion(
         profiles=tuple(profiles),
         subsets=subsets,
         trained_prevalence=float(fake.mean()),
         evidence=_evidence(names, calibrations, raw, fake, groups, seed),
     )
-
-
-def read_fusion(path: str | os.PathLike[str]) -> Fusion:
-    """Return a fusion from its JSON file; `write_profile` writes it.
-
-    Raises:
-        UsageError: the file cannot be read, or is no fusion.
-    """
-    try:
-        return msgspec.json.decode(Path(path).read_bytes(), type=Fusion)
-    except OSError as error:
-        raise UsageError(f"{os.fspath(path)} cannot be read ({error.strerror}): give a fusion of detectors.") from error
-    except msgspec.MsgspecError as error:
-        raise UsageError(f"{os.fspath(path)} is no fusion of detectors ({error}): make it anew.") from error
 
 
 def _subset(names: Sequence[str], chosen: Sequence[int], weights: Floats, offset: float) -> FusedSubset:

@@ -1,7 +1,7 @@
-"""Calibration profiles: what a score means on footage like one's own, and a threshold with a promised error rate.
+"""Calibration: what a score means on footage like one's own, and a threshold with a promised error rate.
 
-A profile is fitted to scores of a detector on labeled videos, and holds for that detector, its weights and its settings
-alone. Every probability with which it is judged comes from a fit that has not seen the video's group (cross-fitting).
+A profile, see `deepscan.profiles`, is fitted to scores of a detector on labeled videos. Every probability with which it
+is judged comes from a fit that has not seen the video's group (cross-fitting).
 """
 
 from __future__ import annotations
@@ -18,48 +18,14 @@ from deepscan.errors import UsageError
 from deepscan.evaluation.bootstrap import clusters_of, interval, resamples
 from deepscan.evaluation.figures import Figure
 from deepscan.evaluation.metrics import PLACE, Booleans, Floats, Integers, Sample
-from deepscan.evaluation.thresholds import Threshold, needing_sklearn, threshold_at
+from deepscan.evaluation.thresholds import needing_sklearn, threshold_at
+from deepscan.profiles import CLIP, Fusion, Isotonic, Platt, Profile, at_prevalence, logit
 from deepscan.runtime.system.files import atomic_write
 
 FOLDS: Final = 5
 FEWEST: Final = 10  # videos of either class, below which nothing is fitted
 ISOTONIC_FROM: Final = 1000  # videos: with fewer, isotonic regression follows chance
-CLIP: Final = 1e-6  # scores are kept this far from 0 and 1 before their logit is taken
 Method = Literal["platt", "isotonic"]
-
-
-class Platt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="method", tag="platt"):
-    """Logistic calibration: `1 / (1 + exp(-(scale * logit(score) + offset)))` (Platt, 1999)."""
-
-    scale: float
-    offset: float
-
-    def probability(self, score: Floats) -> Floats:
-        """Return the calibrated probabilities of *fake* of scores in [0, 1]."""
-        return sigmoid(self.scale * logit(score) + self.offset)
-
-
-class Isotonic(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="method", tag="isotonic"
-):
-    """Isotonic calibration: linear between knots that never fall (Zadrozny and Elkan, 2002).
-
-    Attributes:
-        scores, probabilities: the knots.
-    """
-
-    scores: tuple[float, ...]
-    probabilities: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        """Refuse knots that do not rise."""
-        rising = list(self.scores) == sorted(self.scores) and list(self.probabilities) == sorted(self.probabilities)
-        if not self.scores or len(self.scores) != len(self.probabilities) or not rising:
-            raise ValueError("the knots of an isotonic calibration are pairs that do not fall")
-
-    def probability(self, score: Floats) -> Floats:
-        """Return the calibrated probabilities of *fake* of scores in [0, 1]."""
-        return np.interp(score, self.scores, self.probabilities)
 
 
 class Reliability(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,57 +42,15 @@ class Reliability(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     bins: tuple[tuple[float, float, int], ...]
 
 
-class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The calibration of one detector.
+class FittedProfile(Profile, frozen=True, kw_only=True):
+    """A profile with the evidence for it.
 
     Attributes:
-        schema: version of this record's format.
-        detector, weights_sha256, settings_sha256: what it holds for.
-        labels: where the labels came from.
-        fakes, genuine, groups: what it was fitted to.
-        calibration: the map from score to probability.
-        trained_prevalence: share of fakes among the videos.
-        prevalence: share of fakes among the videos that it is meant for; None if it is that of the videos.
-        threshold: threshold with a promised rate of false alarms, if one was asked for.
         before, after: reliability without and with it, cross-fitted by group, at the prevalence of the videos.
     """
 
-    schema: Literal[1] = 1
-    detector: str
-    weights_sha256: str
-    settings_sha256: str
-    labels: str = ""
-    fakes: int
-    genuine: int
-    groups: int
-    calibration: Platt | Isotonic
-    trained_prevalence: float
-    prevalence: float | None = None
-    threshold: Threshold | None = None
     before: Reliability
     after: Reliability
-
-    def probability(self, score: Floats) -> Floats:
-        """Return the probability of *fake* of scores, at the prevalence that the profile is meant for."""
-        calibrated = self.calibration.probability(np.asarray(score, dtype=np.float64))
-        return at_prevalence(calibrated, self.trained_prevalence, self.prevalence)
-
-    def refuse_other(self, detector: str, weights_sha256: str, settings_sha256: str) -> None:
-        """Refuse a detector that the profile was not fitted to.
-
-        Raises:
-            UsageError: detector, weights or settings differ.
-        """
-        for what, mine, other in (
-            ("detector", self.detector, detector),
-            ("weights", self.weights_sha256, weights_sha256),
-            ("settings", self.settings_sha256, settings_sha256),
-        ):
-            if mine != other:
-                raise UsageError(
-                    f"The profile was made for the {what} {mine[:12]}, not for {other[:12]}: calibrate with results of "
-                    "the same detector, weights and settings."
-                )
 
 
 def fit_profile(
@@ -142,7 +66,7 @@ def fit_profile(
     prevalence: float | None = None,
     max_fpr: float | None = None,
     seed: int = 0,
-) -> Profile:
+) -> FittedProfile:
     """Fit a profile to the scores of one detector.
 
     Args:
@@ -180,12 +104,17 @@ def fit_profile(
     crossed = {each: cross_fitted(fake, score, folds, each) for each in methods}
     chosen = min(methods, key=lambda each: _log_loss(fake, crossed[each]))
     calibration = fit(fake, score, chosen)
+    if not calibration.rises:
+        raise UsageError(
+            f"The scores of {detector} are no higher for fakes than for genuine videos here, so they cannot be "
+            "calibrated: look for swapped labels, or use another detector."
+        )
     share = fakes / len(fake)
     threshold = None
     if max_fpr is not None:
         probability = at_prevalence(calibration.probability(score), share, prevalence)
         threshold = threshold_at(probability[~fake], _chosen(groups, ~fake), max_fpr)
-    return Profile(
+    return FittedProfile(
         detector=detector,
         weights_sha256=weights_sha256,
         settings_sha256=settings_sha256,
@@ -202,21 +131,7 @@ def fit_profile(
     )
 
 
-def read_profile(path: str | os.PathLike[str]) -> Profile:
-    """Return a profile from its JSON file.
-
-    Raises:
-        UsageError: the file cannot be read, or is no profile.
-    """
-    try:
-        return msgspec.json.decode(Path(path).read_bytes(), type=Profile)
-    except OSError as error:
-        raise UsageError(f"{os.fspath(path)} cannot be read ({error.strerror}): give a calibration profile.") from error
-    except msgspec.MsgspecError as error:
-        raise UsageError(f"{os.fspath(path)} is no calibration profile ({error}): make it anew.") from error
-
-
-def write_profile(profile: msgspec.Struct, path: str | os.PathLike[str]) -> None:
+def write_profile(profile: Profile | Fusion, path: str | os.PathLike[str]) -> None:
     """Write a profile as JSON, whole or not at all.
 
     Raises:
@@ -264,14 +179,6 @@ def folds_by_group(fake: Booleans, groups: Sequence[str], seed: int = 0) -> Inte
     return of_group[numbers]
 
 
-def at_prevalence(probability: Floats, trained: float, prevalence: float | None) -> Floats:
-    """Return probabilities where another share of the videos is fake (Saerens et al., 2002, equation 4)."""
-    if prevalence is None:
-        return probability
-    fake = probability * prevalence / trained
-    return fake / (fake + (1 - probability) * (1 - prevalence) / (1 - trained))
-
-
 def reliability(fake: Booleans, probability: Floats, groups: Sequence[str], seed: int = 0) -> Reliability:
     """Return how well probabilities agree with what is true, with intervals over groups."""
     clusters = clusters_of(groups, fake)
@@ -291,17 +198,6 @@ def reliability(fake: Booleans, probability: Floats, groups: Sequence[str], seed
         for tenth in np.unique(tenths)
     )
     return Reliability(brier=figures["brier"], log_loss=figures["log_loss"], ece=figures["ece"], bins=bins)
-
-
-def logit(score: Floats) -> Floats:
-    """Return log-odds, finite at 0 and 1."""
-    kept = np.clip(score, CLIP, 1 - CLIP)
-    return np.log(kept / (1 - kept))
-
-
-def sigmoid(value: Floats) -> Floats:
-    """Return the probabilities of log-odds."""
-    return np.asarray(np.exp(-np.logaddexp(0.0, -value)))
 
 
 def _log_loss(fake: Booleans, probability: Floats) -> float:

@@ -6,34 +6,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-import msgspec
 import numpy as np
 
 from deepscan.errors import MachineError, UsageError
 from deepscan.evaluation.metrics import Floats
 from deepscan.installing import install_extra
+from deepscan.profiles import Threshold
 from deepscan.wording import counted
 
 CONFIDENCE: Final = 0.95
-
-
-class Threshold(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A threshold with a promised rate of false alarms.
-
-    Attributes:
-        fake_from: calibrated probability from which a video is called fake.
-        max_fpr: the promised rate.
-        false_alarms, genuine: how many of the genuine videos were called fake.
-        upper: upper Clopper-Pearson bound of the rate, one-sided, at 95 %.
-        groups: number of groups of genuine videos; if it is smaller than their number, the bound is that of the groups.
-    """
-
-    fake_from: float
-    max_fpr: float
-    false_alarms: int
-    genuine: int
-    upper: float
-    groups: int
 
 
 def genuine_needed(max_fpr: float, false_alarms: int = 0) -> int:

@@ -7,28 +7,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn.metrics import brier_score_loss
 
 from deepscan.errors import UsageError
-from deepscan.evaluation.fusion import Fusion, fit_fusion, read_fusion
+from deepscan.evaluation.fusion import FittedFusion, fit_fusion
 from deepscan.evaluation.metrics import Booleans, Floats
-from deepscan.evaluation.profiles import (
-    Isotonic,
-    Platt,
-    Profile,
-    at_prevalence,
-    cross_fitted,
-    fit_profile,
-    folds_by_group,
-    logit,
-    read_profile,
-    sigmoid,
-    write_profile,
-)
+from deepscan.evaluation.profiles import FittedProfile, cross_fitted, fit_profile, folds_by_group, write_profile
 from deepscan.evaluation.thresholds import genuine_needed, threshold_at, upper_bound
+from deepscan.profiles import Isotonic, Platt, at_prevalence, logit, read_fusion, read_profile, sigmoid
 
 Videos = tuple[Booleans, Floats, list[str]]
 
@@ -41,7 +31,7 @@ def videos(count: int = 400, seed: int = 0, scale: float = 2.0, offset: float = 
     return fake, sigmoid(scale * honest + offset), [f"g{number % groups}" for number in range(count)]
 
 
-def profile_of(found: Videos, **options: Any) -> Profile:
+def profile_of(found: Videos, **options: Any) -> FittedProfile:
     fake, score, groups = found
     names = {"detector": "lite", "weights_sha256": "ab" * 32, "settings_sha256": "cd" * 32}
     return fit_profile(fake=fake, score=score, groups=groups, **{**names, **options})
@@ -124,6 +114,12 @@ def test_too_few_videos_of_a_class_are_refused() -> None:
         profile_of((fake[kept], score[kept], [groups[number] for number in kept]))
 
 
+def test_scores_that_say_the_opposite_are_not_calibrated() -> None:
+    fake, score, groups = videos(400)
+    with pytest.raises(UsageError, match="are no higher for fakes than for genuine videos here"):
+        profile_of((~fake, score, groups))
+
+
 def test_a_prevalence_moves_probabilities_as_bayes_says() -> None:
     probability = np.array([0.0, 0.5, 0.9, 1.0])
     rare = at_prevalence(probability, 0.5, 0.01)
@@ -191,11 +187,13 @@ def test_profiles_are_kept_as_json_and_bound_to_what_they_were_made_for(tmp_path
     profile = profile_of(videos(400), prevalence=0.1, labels="truth.csv")
     path = tmp_path / "profile.json"
     write_profile(profile, path)
-    assert read_profile(path) == profile
+    assert msgspec.json.decode(path.read_bytes(), type=FittedProfile) == profile
+    assert read_profile(path).sha256 == profile.sha256
+    assert read_profile(path).sha256 != profile_of(videos(400), prevalence=0.2, labels="truth.csv").sha256
     assert json.loads(path.read_text())["detector"] == "lite"
     profile.refuse_other("lite", "ab" * 32, "cd" * 32)
     for other in (("recce", "ab" * 32, "cd" * 32), ("lite", "00", "cd" * 32), ("lite", "ab" * 32, "00")):
-        with pytest.raises(UsageError, match="calibrate with results of the same detector"):
+        with pytest.raises(UsageError, match=r"calibrate (anew )?with results of .* or leave it out"):
             profile.refuse_other(*other)
     with pytest.raises(UsageError, match="No such file"):
         read_profile(tmp_path / "none.json")
@@ -215,7 +213,7 @@ def detectors(count: int, *, independent: bool, seed: int = 0) -> tuple[Booleans
     return fake, {"one": sigmoid(one), "other": sigmoid(other)}, [str(number // 2) for number in range(count)]
 
 
-def fused(count: int, *, independent: bool) -> Fusion:
+def fused(count: int, *, independent: bool) -> FittedFusion:
     fake, scores, groups = detectors(count, independent=independent)
     profiles = [profile_of((fake, scores[name], groups), detector=name) for name in scores]
     return fit_fusion(profiles, fake=fake, scores=scores, groups=groups)
@@ -227,7 +225,9 @@ def test_detectors_that_see_different_things_are_better_together(tmp_path: Path)
     assert fusion.evidence.sentence.startswith("The fusion is better than ")
     assert [subset.detectors for subset in fusion.subsets] == [("one",), ("other",), ("one", "other")]
     write_profile(fusion, tmp_path / "fusion.json")
-    assert read_fusion(tmp_path / "fusion.json") == fusion
+    again = msgspec.json.decode((tmp_path / "fusion.json").read_bytes(), type=FittedFusion)
+    assert (again.subsets, again.evidence) == (fusion.subsets, fusion.evidence)
+    assert read_fusion(tmp_path / "fusion.json").sha256 == fusion.sha256
     (tmp_path / "fusion.json").write_text("{}")
     with pytest.raises(UsageError, match="is no fusion"):
         read_fusion(tmp_path / "fusion.json")

@@ -306,10 +306,3 @@ def label_of(score: float, band: LabelBand) -> Label:
     if score >= band.fake_from:
         return "fake"
     return "real" if score < band.real_below else "uncertain"
-
-
-def band_with_threshold(band: LabelBand, threshold: float | None) -> LabelBand:
-    """Return the band with `fake_from` at `threshold`, and `real_below` at most there."""
-    if threshold is None:
-        return band
-    return LabelBand(real_below=min(band.real_below, threshold), fake_from=threshold)

@@ -18,7 +18,7 @@ from deepscan.runtime.artifacts.weights_store import HASH_DIGITS
 from deepscan.runtime.faces.detections import FaceDetector
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE, face_detector, face_detector_identity
 from deepscan.runtime.media.sampling import Sampling
-from deepscan.runtime.pipeline.scoring import MIN_SIGHTINGS, ScoringSettings, band_with_threshold
+from deepscan.runtime.pipeline.scoring import MIN_SIGHTINGS, ScoringSettings
 from deepscan.runtime.system.machine import Device
 from deepscan.spec import DetectorSpec
 
@@ -170,7 +170,7 @@ def _in_force(spec: DetectorSpec, options: ScanOptions) -> DetectorSpec:
         smallest, shortest = spec.paper.min_face_pixels, spec.paper.min_frames
     return msgspec.structs.replace(
         spec,
-        band=band_with_threshold(spec.band, options.threshold),
+        band=spec.band.with_threshold(options.threshold),
         min_face_pixels=options.min_face or smallest,
         min_frames=shortest,
     )

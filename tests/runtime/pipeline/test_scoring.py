@@ -17,7 +17,6 @@ from deepscan.runtime.pipeline.scoring import (
     TRACKS_DETAILED,
     ScoreAggregator,
     VideoScore,
-    band_with_threshold,
     label_of,
     peak_segment,
 )
@@ -279,12 +278,12 @@ def test_the_peak_of_a_video_is_where_the_face_looks_most_forged() -> None:
 def test_labels_follow_the_band_and_fake_begins_where_the_caller_says(
     score: float, threshold: float | None, label: str
 ) -> None:
-    assert label_of(score, band_with_threshold(BAND, threshold)) == label
+    assert label_of(score, BAND.with_threshold(threshold)) == label
 
 
 @given(st.one_of(st.none(), st.floats(0, 1)), st.floats(0, 1), st.floats(0, 1))
 def test_a_higher_score_never_has_a_milder_label(threshold: float | None, one: float, other: float) -> None:
-    band = band_with_threshold(BAND, threshold)
+    band = BAND.with_threshold(threshold)
     severity = ["real", "uncertain", "fake"]
     labels = [severity.index(label_of(score, band)) for score in sorted((one, other))]
     assert labels == sorted(labels)
