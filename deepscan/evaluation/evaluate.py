@@ -6,22 +6,24 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import Final
 
 import numpy as np
 
 from deepscan import arguments as check
-from deepscan.errors import UsageError
 from deepscan.evaluation.bootstrap import RESAMPLES, SMALL, Clusters, clusters_of, interval, resamples
-from deepscan.evaluation.factors import parts_of
+from deepscan.evaluation.factors import NAMES as NAMES_OF_FACTORS
+from deepscan.evaluation.factors import check_factors, parts_of
 from deepscan.evaluation.figures import DetectorFigures, Difference, Evaluation, Figure, Figures, Part, WorstError
-from deepscan.evaluation.labels import LabeledResult, match_labels, read_truth
+from deepscan.evaluation.labels import LabeledResult, LabelMatch, labeled_results
 from deepscan.evaluation.metrics import CALLED, NAMES, PLACE, Booleans, Floats, Integers, Sample
 from deepscan.evaluation.truth import Truth
 from deepscan.results import VideoResult
-from deepscan.runtime.store.stored_results import jsonl_path, stored_results
+from deepscan.runtime.system.machine import cpu_count
 from deepscan.wording import counted, plural
 
 WORST: Final = 20
@@ -35,6 +37,8 @@ def evaluate(
     labels: str | os.PathLike[str] | Truth,
     *,
     split: str | None = None,
+    by: Sequence[str] | None = None,
+    worst: int = WORST,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Evaluation:
@@ -45,6 +49,8 @@ def evaluate(
         labels: CSV file with `path,label[,method,dataset,group,split]`, folder with the layout of a known data set, or
             labels from `read_truth`.
         split: only videos of this split.
+        by: factors that the videos are divided by, names of `factors.NAMES`; all of them without it.
+        worst: number of the worst errors each way.
         resamples: number of resamples of the bootstrap.
         seed: seed of the bootstrap.
 
@@ -52,30 +58,32 @@ def evaluate(
         UsageError: results or labels cannot be read, contradict each other, or have nothing in common, or a number is
             out of range.
     """
+    match = labeled_results(results, labels, split=split)
+    return evaluate_labeled(match, by=by, worst=worst, resamples=resamples, seed=seed)
+
+
+def evaluate_labeled(
+    match: LabelMatch,
+    *,
+    by: Sequence[str] | None = None,
+    worst: int = WORST,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Evaluation:
+    """Return the same of results with labels from `labeled_results`; see `evaluate`."""
+    check.whole_number("worst", worst, least=0)
     check.whole_number("resamples", resamples, least=2, most=MOST_RESAMPLES)
     check.whole_number("seed", seed, least=0)
-    notes: list[str] = []
-    if isinstance(results, (str, os.PathLike)):
-        stored = stored_results(jsonl_path(os.fspath(results)))
-        rows: Sequence[VideoResult] = [row for row, _ in stored.rows]
-        if stored.damaged:
-            notes.append(f"{counted(stored.damaged, 'damaged line')} of {stored.path} left out.")
-    else:
-        rows = list({(row.model, row.path): row for row in results}.values())
-    if not rows:
-        raise UsageError("There are no results to evaluate: scan at least one video.")
-    truth = labels if isinstance(labels, Truth) else read_truth(labels)
-    match = match_labels(rows, truth, split=split)
+    chosen = check_factors("by", NAMES_OF_FACTORS if by is None else by)
     by_detector: dict[str, list[LabeledResult]] = {}
     for each in match.labeled:
         by_detector.setdefault(each.result.model, []).append(each)
-    detectors, differences = _Bootstrap(by_detector, resamples, seed).run()
-    notes += match.notes
+    detectors, differences = _Bootstrap(by_detector, chosen, worst, resamples, seed).run()
     return Evaluation(
-        labels=f"{truth.source} ({truth.layout})",
+        labels=match.source,
         detectors=detectors,
         differences=differences,
-        notes=tuple(notes),
+        notes=match.notes,
         resamples=resamples,
         seed=seed,
     )
@@ -126,25 +134,32 @@ class _Bootstrap:
 
     Args:
         by_detector: results with labels, by the name of the detector.
+        by: factors that the videos are divided by.
+        worst: number of the worst errors each way.
         count, seed: of the resamples.
     """
 
-    def __init__(self, by_detector: dict[str, list[LabeledResult]], count: int, seed: int) -> None:
+    def __init__(
+        self, by_detector: dict[str, list[LabeledResult]], by: Sequence[str], worst: int, count: int, seed: int
+    ) -> None:
         videos = {each.result.path: each for labeled in by_detector.values() for each in labeled}
         numbers = {path: number for number, path in enumerate(videos)}
         fake = np.array([each.truth.label == "fake" for each in videos.values()])
         self._clusters: Clusters = clusters_of([each.cluster for each in videos.values()], fake)
         self._columns = {name: _Columns.of(labeled, numbers) for name, labeled in by_detector.items()}
-        self._videos, self._count, self._seed = len(videos), count, seed
+        self._videos, self._by, self._worst, self._count, self._seed = len(videos), by, worst, count, seed
         self._draws: dict[tuple[int, bytes], _Draws] = {}
 
     def run(self) -> tuple[tuple[DetectorFigures, ...], tuple[Difference, ...]]:
         """Return the figures of each detector and the differences of each pair."""
         prepared = {name: self._prepare(columns) for name, columns in self._columns.items()}
         pairs = {pair: self._pair(*pair) for pair in combinations(self._columns, 2)}
-        for weights in resamples(self._clusters, self._count, self._seed):
-            for draws in self._draws.values():
-                draws.drawn.append(draws.sample.figures(weights))
+        every = list(self._draws.values())
+        with ThreadPoolExecutor(cpu_count()) as pool:  # NumPy computes without Python's lock
+            for weights in resamples(self._clusters, self._count, self._seed):
+                of_these = partial(Sample.figures, weights=weights)
+                for draws, found in zip(every, pool.map(of_these, [each.sample for each in every]), strict=True):
+                    draws.drawn.append(found)
         detectors = tuple(self._detector(name, parts) for name, parts in prepared.items())
         return detectors, tuple(_difference(*pair, *both) for pair, both in pairs.items())
 
@@ -162,7 +177,7 @@ class _Bootstrap:
     def _prepare(self, columns: _Columns) -> list[_Prepared]:
         everything = ("", "", "", list(range(len(columns.fake))))
         prepared = []
-        for factor, value, against, numbers in [everything, *parts_of(columns.labeled)]:
+        for factor, value, against, numbers in [everything, *parts_of(columns.labeled, self._by)]:
             chosen = np.array(numbers, dtype=np.int64)
             scored = chosen[~np.isnan(columns.score[chosen])]
             left_out = self._draw(columns, scored)
@@ -196,8 +211,8 @@ class _Bootstrap:
                 for factor in MACRO
                 if any(part.factor == factor for part in parts)
             },
-            worst_fakes=_worst(columns, kind=True),
-            worst_genuine=_worst(columns, kind=False),
+            worst_fakes=_worst(columns, self._worst, kind=True),
+            worst_genuine=_worst(columns, self._worst, kind=False),
             unscored=dict(Counter(row.status for row in results if math.isnan(_score(row)))),
             notes=tuple(_notes(results, self._videos - len(results), len(weights), len(settings))),
         )
@@ -283,11 +298,11 @@ def _score(result: VideoResult) -> float:
     return float(result.score or 0.0) if known else math.nan
 
 
-def _worst(columns: _Columns, *, kind: bool) -> tuple[WorstError, ...]:
+def _worst(columns: _Columns, count: int, *, kind: bool) -> tuple[WorstError, ...]:
     numbers = np.flatnonzero((columns.fake == kind) & ~np.isnan(columns.score)).tolist()
     numbers.sort(key=lambda number: columns.score[number] * (1 if kind else -1))
     found = []
-    for each in (columns.labeled[number] for number in numbers[:WORST]):
+    for each in (columns.labeled[number] for number in numbers[:count]):
         peak = each.result.peak
         found.append(
             WorstError(

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from deepscan import arguments as check
 from deepscan.evaluation.labels import LabeledResult
 from deepscan.results import VideoResult
 
@@ -61,19 +62,35 @@ FACTORS: Final[dict[str, Callable[[LabeledResult], str]]] = {
 }
 
 
-def parts_of(labeled: Sequence[LabeledResult]) -> list[tuple[str, str, str, list[int]]]:
+NAMES: Final = ("dataset", "method", *(name for name in FACTORS if name != "dataset"))
+
+
+def check_factors(option: str, value: object) -> tuple[str, ...]:
+    """Return names of factors, given as one text with commas or as several texts.
+
+    Raises:
+        UsageError: there is no such factor.
+    """
+    return tuple(check.one_of(option, name, accepted=NAMES) for name in check.detectors(option, value))
+
+
+def parts_of(labeled: Sequence[LabeledResult], factors: Sequence[str] = NAMES) -> list[tuple[str, str, str, list[int]]]:
     """Return factor, value, what genuine videos fakes are compared with, and the numbers of the videos, of each part.
 
     A factor that is the same for all videos divides nothing and is left out, but for the data set.
     """
     parts = []
-    for factor, value_of in FACTORS.items():
+    for factor in factors:
+        if factor == "method":
+            parts += _methods(labeled)
+            continue
+        value_of = FACTORS[factor]
         members: dict[str, list[int]] = {}
         for number, each in enumerate(labeled):
             members.setdefault(value_of(each), []).append(number)
         if len(members) > 1 or (factor == "dataset" and set(members) != {UNKNOWN}):
             parts += [(factor, value, "", members[value]) for value in sorted(members)]
-    return parts + _methods(labeled)
+    return parts
 
 
 def _methods(labeled: Sequence[LabeledResult]) -> list[tuple[str, str, str, list[int]]]:

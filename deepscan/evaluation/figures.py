@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from deepscan.results import Label
+
+# Figures in words, in the order in which they are shown; the confusion matrix stands for itself.
+TITLES: Final = {
+    "auc": "AUC",
+    "average_precision": "average precision",
+    "eer": "equal error rate",
+    "tpr_at_fpr_0.1%": "fakes found at 0.1 % false alarms",
+    "tpr_at_fpr_1%": "fakes found at 1 % false alarms",
+    "tpr_at_fpr_5%": "fakes found at 5 % false alarms",
+    "tpr_at_fpr_10%": "fakes found at 10 % false alarms",
+    "brier": "Brier score",
+    "log_loss": "log loss",
+    "ece": "calibration error (ECE)",
+    "balanced_accuracy": "balanced accuracy",
+    "real_called_fake": "the rate of false alarms",
+}
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,9 +155,9 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
     def sentence(self, name: str = "auc") -> str:
         """Return which of the two is better by how much, or that it is not known."""
-        found = self.figures[name]
+        found, title = self.figures[name], TITLES.get(name, name)
         if found.value is None or found.low is None or found.high is None:
-            return f"{self.first} and {self.second} cannot be compared in {name}: {found.reason}."
+            return f"{self.first} and {self.second} cannot be compared in {title}: {found.reason}."
         lower_is_better = name in ("eer", "brier", "log_loss", "ece") or name in (
             "real_called_fake",
             "fake_called_real",
@@ -152,7 +170,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
             first, second = second, first
         if value < 0:
             value, low, high = -value, -high, -low
-        by = f"{value:.3f} [{low:.3f}, {high:.3f}] in {name}"
+        by = f"{value:.3f} [{low:.3f}, {high:.3f}] in {title}"
         if low <= 0 <= high:
             return f"Whether {first} is better than {second} is not known: {by}."
         return f"{first} is better than {second} by {by}."

@@ -16,6 +16,7 @@ from deepscan.evaluation.truth import Truth, TruthRow, truth_from_csv
 from deepscan.results import VideoResult
 from deepscan.runtime.media.content import content_id
 from deepscan.runtime.media.inputs import normalized_path
+from deepscan.runtime.store.stored_results import jsonl_path, stored_results
 from deepscan.wording import counted
 
 NAMES_SHOWN: Final = 3
@@ -41,6 +42,7 @@ class LabelMatch(msgspec.Struct, frozen=True, kw_only=True):
     """Results with labels, and what has none.
 
     Attributes:
+        source: where the labels come from, and the name of their layout.
         labeled: results with labels, in the order of the results.
         unlabeled: paths of results that no row of the truth is about.
         ambiguous: paths of results that several rows may be about, or that share a row with another.
@@ -49,6 +51,7 @@ class LabelMatch(msgspec.Struct, frozen=True, kw_only=True):
         notes: sentences about all of this, and about the truth.
     """
 
+    source: str
     labeled: tuple[LabeledResult, ...]
     unlabeled: tuple[str, ...] = ()
     ambiguous: tuple[str, ...] = ()
@@ -67,6 +70,39 @@ def read_truth(path: str | os.PathLike[str]) -> Truth:
     if os.path.isdir(path):
         return truth_from_folder(path)
     return truth_from_json(path) if path.lower().endswith(".json") else truth_from_csv(path)
+
+
+def labeled_results(
+    results: str | os.PathLike[str] | Iterable[VideoResult],
+    labels: str | os.PathLike[str] | Truth,
+    *,
+    split: str | None = None,
+) -> LabelMatch:
+    """Read results and labels, and find those that belong together; see `evaluate` for what may be given.
+
+    Raises:
+        UsageError: results or labels cannot be read, contradict each other, or have nothing in common.
+    """
+    notes: list[str] = []
+    if isinstance(results, (str, os.PathLike)):
+        if isinstance(labels, (str, os.PathLike)) and _same_file(results, labels):
+            raise UsageError(f"{os.fspath(labels)} holds the results: give another file for the labels.")
+        stored = stored_results(jsonl_path(os.fspath(results)))
+        rows: Sequence[VideoResult] = [row for row, _ in stored.rows]
+        if stored.damaged:
+            notes.append(f"{counted(stored.damaged, 'damaged line')} of {stored.path} left out.")
+    else:
+        rows = list({(row.model, row.path): row for row in results}.values())
+    if not rows:
+        raise UsageError("There are no results to evaluate: scan at least one video.")
+    match = match_labels(rows, labels if isinstance(labels, Truth) else read_truth(labels), split=split)
+    return msgspec.structs.replace(match, notes=(*notes, *match.notes))
+
+
+def _same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    with suppress(OSError, ValueError, UsageError):
+        return any(os.path.samefile(place, other) for place in (one, jsonl_path(os.fspath(one))))
+    return False
 
 
 def match_labels(results: Iterable[VideoResult], truth: Truth, *, split: str | None = None) -> LabelMatch:
@@ -135,6 +171,7 @@ def match_labels(results: Iterable[VideoResult], truth: Truth, *, split: str | N
         ),
     ]
     return LabelMatch(
+        source=f"{truth.source} ({truth.layout})",
         labeled=labeled,
         unlabeled=tuple(unlabeled),
         ambiguous=tuple(ambiguous),

@@ -207,7 +207,22 @@ def test_differences_are_paired_on_the_videos_that_both_have_scored() -> None:
 def test_detectors_that_are_the_same_are_not_told_apart() -> None:
     (difference,) = run(results() + results(model="twin"), truth()).differences
     assert difference.figures["auc"].value == 0.0
-    assert difference.sentence() == "Whether lite is better than twin is not known: 0.000 [0.000, 0.000] in auc."
+    assert difference.sentence() == "Whether lite is better than twin is not known: 0.000 [0.000, 0.000] in AUC."
+
+
+def test_only_the_factors_asked_for_divide_the_videos() -> None:
+    labels = truth(method=lambda _: "swap", dataset=lambda number: "a" if number < 30 else "b")
+    assert {part.factor for part in run(results(), labels).detectors[0].parts} == {"dataset", "method"}
+    (lite,) = run(results(), labels, by=["method"]).detectors
+    assert {part.factor for part in lite.parts} == set(lite.macro) == {"method"}
+    with pytest.raises(UsageError, match="by 'color' is not known: use one of dataset, method, codec, "):
+        run(results(), labels, by="color")
+
+
+def test_as_many_of_the_worst_errors_are_kept_as_asked_for() -> None:
+    (lite,) = run(results(), truth(), worst=3).detectors
+    assert lite.worst_fakes == run(results(), truth()).detectors[0].worst_fakes[:3]
+    assert len(lite.worst_genuine) == 3
 
 
 def test_the_worst_errors_can_be_looked_at() -> None:
@@ -277,6 +292,9 @@ def test_a_finished_scan_is_read_with_its_damage(tmp_path: Path) -> None:
         evaluate(tmp_path / "other.jsonl", tmp_path / "truth.csv")
     with pytest.raises(UsageError, match="There are no results to evaluate"):
         evaluate([], tmp_path / "truth.csv")
+    for both in ("r.csv", "r.jsonl"):
+        with pytest.raises(UsageError, match=f"{both} holds the results: give another file for the labels"):
+            evaluate(tmp_path / "r.csv", tmp_path / both)
 
 
 @pytest.mark.parametrize("number", [{"resamples": 1}, {"resamples": 2.5}, {"seed": -1}])
