@@ -91,7 +91,8 @@ def test_what_pip_is_to_install_exists() -> None:
     for path, (name, *words) in COMMANDS:
         if name != "pip" or words[:1] != ["install"]:
             continue
-        for word in (word for word in words[1:] if not word.startswith("-") and not BLANK.fullmatch(word)):
+        # Options, what a reader fills in, and paths (of wheels, of --target) name no package.
+        for word in (word for word in words[1:] if word[0] not in "-/" and not BLANK.fullmatch(word)):
             local = re.fullmatch(r"\.(?:\[(.*)\])?", word)
             extras = set((local[1] or "").split(",")) - {""} if local else Requirement(word).extras
             ours = bool(local) or Requirement(word).name == "deepscan-video"
