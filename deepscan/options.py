@@ -24,6 +24,7 @@ from deepscan.arguments import (
     check_options,
     detectors,
     path,
+    paths,
     rename_in_messages,
     texts,
 )
@@ -102,6 +103,16 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Score from which a video is labeled fake.", "What is scored", "P", "the detector's", bounds=PROBABILITY
         ),
     ] = None
+    calibration: Annotated[
+        Sequence[str],
+        Option(
+            "Calibration profile of a detector; none: not even an installed one. May be repeated.",
+            "What is scored",
+            "FILE",
+            "installed ones",
+            check=paths,
+        ),
+    ] = ()
     frames: Annotated[
         int | None,
         Option(
@@ -248,6 +259,7 @@ class ScanKeywords(TypedDict, total=False):
     exclude: str | Sequence[str]
     follow_links: bool
     threshold: float | None
+    calibration: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
     frames: int | None
     clips: int | None
     aggregate: Aggregate | None

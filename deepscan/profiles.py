@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from deepscan.errors import UsageError
 from deepscan.spec import LabelBand
+from deepscan.wording import counted
 
 CLIP: Final = 1e-6  # scores are kept this far from 0 and 1 before their logit is taken
 SHOWN: Final = 12  # digits of a hash, in messages
@@ -122,6 +123,22 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("a higher score means a higher probability")
         if self.threshold is not None and not 0 <= self.threshold.fake_from <= 1:
             raise ValueError("a threshold lies between 0 and 1")
+
+    def __str__(self) -> str:
+        """Return what it was fitted to, the promised rate of false alarms, and what it holds for, in words."""
+        where = f" ({self.labels})" if self.labels else ""
+        share = f", where {100 * self.prevalence:.3g} % are fake" if self.prevalence is not None else ""
+        groups = counted(self.groups, "group")
+        promise = "thresholds of the detector"
+        if (held := self.threshold) is not None:
+            promise = (
+                f"fake from {held.fake_from:.4g}, at most {100 * held.max_fpr:.3g} % false alarms promised "
+                f"({held.false_alarms} of {counted(held.genuine, 'genuine video')} in {counted(held.groups, 'group')})"
+            )
+        return (
+            f"by {self.fakes} fakes and {counted(self.genuine, 'genuine video')} in {groups}{where}"
+            f"{share}; {promise}; weights {self.weights_sha256[:SHOWN]}, settings {self.settings_sha256[:SHOWN]}"
+        )
 
     @property
     def sha256(self) -> str:

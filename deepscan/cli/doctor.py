@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,6 +80,7 @@ def _findings() -> list[Finding]:
         _package("torch", "for `deepscan weights add`, `deepscan export`, --backend torch", "export"),
         _package("openvino", "for --backend openvino, on the CPU", "openvino"),
         *_saved_choices(),
+        *_profiles(),
         *_rivals(),
     ]
 
@@ -155,6 +157,22 @@ def _saved_choices() -> list[Finding]:
         fact = f"{choice.backend} {choice.precision}, {choice.items_per_second:.3g}/s, saved by bench in {path}{reason}"
         findings.append(Finding(f"auto for {choice.file} on {choice.device}", holds, fact))
     return findings
+
+
+def _profiles() -> list[Finding]:
+    """Return the calibration profiles that scans apply by themselves."""
+    from deepscan.cli.screen import printable
+    from deepscan.runtime.artifacts.profile_store import damaged_profiles, installed_profiles
+
+    found = [
+        Finding(f"calibration of {printable(each.detector)}", True, printable(str(each)))
+        for each in installed_profiles()
+    ]
+    damaged = [
+        Finding("calibration", False, f"{path} cannot be read", f"rm {shlex.quote(str(path))}")
+        for path in damaged_profiles()
+    ]
+    return found + damaged
 
 
 def _rivals() -> list[Finding]:

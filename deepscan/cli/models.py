@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deepscan.cli.completion import complete_detector
-from deepscan.cli.screen import thresholds_in_words
+from deepscan.cli.screen import printable, thresholds_in_words
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -43,7 +43,8 @@ def models(
     for model in shown:
         spec = model.spec if isinstance(model, Detector) else None
         facts = [("weights here", _weights_here(model.name))]
-        facts += [(what, Text(value)) for what, value in [*_input(spec), *_facts(model.publication)]]
+        facts += [(what, Text(value)) for what, value in [*_input(spec), *_calibrations(model.name)]]
+        facts += [(what, Text(value)) for what, value in _facts(model.publication)]
         console.print(Text.assemble((model.name, "bold"), f"  {model.title}"), soft_wrap=True)
         for what, value in facts:  # not folded: addresses stay whole
             console.print(Text.assemble(f"  {what:<{NAME_WIDTH}}", value), soft_wrap=True)
@@ -77,6 +78,16 @@ def _input(spec: DetectorSpec | None) -> Iterator[tuple[str, str]]:
     pictures = f"{spec.frames} frames of " if spec.kind == "clip" else ""
     yield "input", f"{pictures}{spec.size} x {spec.size}, {spec.channel_order}"
     yield "label", thresholds_in_words(spec.band.real_below, spec.band.fake_from)
+
+
+def _calibrations(name: str) -> Iterator[tuple[str, str]]:
+    """Yield the lines about the installed profiles of a detector."""
+    from deepscan.runtime.artifacts.profile_store import installed_profiles
+    from deepscan.runtime.pipeline.calibrations import bare_name
+
+    for profile in installed_profiles():
+        if bare_name(profile.detector) == name:
+            yield "calibrated", printable(str(profile))
 
 
 def _facts(publication: Publication) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ import msgspec
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from deepscan.arguments import OptionField, option_fields, texts
+from deepscan.arguments import OptionField, option_fields, paths, texts
 from deepscan.errors import UsageError
 
 # Of `deepscan scan`, in the order of its help; None for what is needed every day.
@@ -102,7 +102,7 @@ def toml_of(*options: msgspec.Struct) -> str:
 def _parameters(field: OptionField, complete: Callable[[str], list[str]] | None) -> Iterator[inspect.Parameter]:
     """Yield the parameters of one option; a switch that is off by default has a hidden one to take it back."""
     option, kind = field.option, field.kind
-    if get_origin(kind) is not None and option.check is texts:
+    if get_origin(kind) is not None and option.check in (texts, paths):
         kind = list[str]
     elif get_origin(kind) is Sequence:
         kind = str

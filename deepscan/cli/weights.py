@@ -1,4 +1,4 @@
-"""`deepscan weights`: add what detectors' authors publish, list it, remove it."""
+"""`deepscan weights`: add what detectors' authors publish, list it, remove it, install calibrations for it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from deepscan.arguments import SEEDS, Option
 from deepscan.cli.completion import complete_added, complete_detector
 from deepscan.cli.export_options import ConversionOptions
 from deepscan.cli.options import Command, Group, options_from, takes_options
+from deepscan.cli.screen import printable
 from deepscan.errors import UsageError
 from deepscan.installing import needing_torch
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
     from deepscan.runtime.artifacts.weights_store import Installed
 
-app = typer.Typer(cls=Group, no_args_is_help=True, help="Add, list and remove the weights of detectors.")
+app = typer.Typer(
+    cls=Group, no_args_is_help=True, help="Add, list and remove the weights of detectors, and install calibrations."
+)
 
 
 @app.command(cls=Command)
@@ -84,7 +87,6 @@ def list_() -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from deepscan.cli.screen import printable
     from deepscan.runtime.artifacts.weights_store import damaged_folders, installed
     from deepscan.runtime.system.files import data_folder
 
@@ -114,10 +116,11 @@ def remove(
         ),
     ],
 ) -> None:
-    """Delete weights that were added."""
+    """Delete weights that were added, with the profiles that were installed for them."""
     from rich.console import Console
 
     from deepscan.runtime.artifacts.artifacts import EMBEDDED
+    from deepscan.runtime.artifacts.profile_store import installed_profiles, remove_profile
     from deepscan.runtime.artifacts.weights_store import installed, remove_installed
 
     for name in names:
@@ -133,9 +136,61 @@ def remove(
             raise UsageError(f"{few} here match {name}: {use}.")
         [entry] = fitting
         remove_installed(entry)
+        for profile in installed_profiles():
+            if profile.weights_sha256 == entry.record.sha256:
+                remove_profile(profile)
         Console(stderr=True).print(
             f"Removed {entry.record.name}@{entry.record.short_hash} ({entry.record.file}).", highlight=False
         )
+
+
+class CalibrateOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of `deepscan weights calibrate`."""
+
+    remove: Annotated[bool, Option("Remove the installed profiles of the detector.")] = False
+
+
+@app.command(cls=Command)
+@takes_options(CalibrateOptions)
+def calibrate(
+    detector: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="Name of the detector, see `deepscan models`.", autocompletion=complete_detector
+        ),
+    ],
+    file: Annotated[str | None, typer.Argument(metavar="[FILE]", help="Calibration profile of the detector.")] = None,
+    **given: Any,
+) -> None:
+    """Apply a calibration profile to every scan with its detector, weights and settings; --remove undoes it."""
+    from deepscan.profiles import read_profile
+    from deepscan.runtime.artifacts.profile_store import install_profile, installed_profiles, remove_profile
+    from deepscan.runtime.artifacts.weights_store import HASH_DIGITS
+    from deepscan.runtime.pipeline.calibrations import bare_name
+
+    (options,) = options_from(given, CalibrateOptions)
+    if options.remove == (file is not None):
+        raise UsageError("deepscan weights calibrate NAME takes either the file of a profile or --remove.")
+    if file is not None:
+        profile = read_profile(file)
+        if detector not in (profile.detector, bare_name(profile.detector)):
+            raise UsageError(f"{file} is a profile of {profile.detector}, not of {detector}: give that name.")
+        install_profile(profile)
+        _say(f"Scans with {profile.detector} and the settings of {file} are calibrated by it from now on.")
+        return
+    found = [each for each in installed_profiles() if detector in (each.detector, bare_name(each.detector))]
+    if not found:
+        raise UsageError(f"No profile of {detector} is installed: see `deepscan models` for those that are.")
+    for profile in found:
+        remove_profile(profile)
+        _say(f"Removed the profile of {profile.detector} for the settings {profile.settings_sha256[:HASH_DIGITS]}.")
+
+
+def _say(sentence: str) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(stderr=True).print(Text(printable(sentence)), soft_wrap=True)
 
 
 def _say_added(console: Console, entry: Installed) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import deque
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
@@ -72,6 +73,7 @@ def scan(
     if options.decoder == "nvdec" and used.kind == "cpu":
         raise MachineError("--decoder nvdec needs an NVIDIA GPU, and the scan is to run on the CPU: use --device cuda.")
     settings = resolve_settings(options)
+    plan = dataclasses.replace(plan, warnings=(*plan.warnings, *settings.notes))
     backend = options.backend or "auto"
     keys = [
         DetectorKey(

@@ -21,7 +21,7 @@ from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.media.sampling import Sampling
 from deepscan.runtime.pipeline.messages import Restarted, ToInfer, VideoDecoded, VideoFollowed, VideoScored
 from deepscan.runtime.pipeline.pipeline import Progress
-from deepscan.runtime.pipeline.scoring import MIN_SIGHTINGS, ScoreAggregator, ScoringSettings, label_of
+from deepscan.runtime.pipeline.scoring import MIN_SIGHTINGS, ScoreAggregator, ScoringSettings, calibrated, label_of
 from deepscan.spec import DetectorSpec
 from deepscan.wording import counted, plural
 
@@ -99,7 +99,7 @@ class InferStage:
     def _result(self, number: int, end: VideoFollowed) -> VideoResult:
         backend, settings = self._detectors[number]
         job, decoded, info = end.job, end.decoded, end.decoded.info
-        score = self._aggregator(job, number).finish()
+        score = calibrated(self._aggregator(job, number).finish(), settings.profile)
         del self._aggregators[job.index, number]
         skipped = end.skipped[number]
         common = VideoResult(

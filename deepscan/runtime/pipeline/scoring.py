@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 import statistics
 from collections.abc import Callable, Collection, Iterable
@@ -12,6 +13,7 @@ from typing import Final
 import msgspec
 
 from deepscan.options import Aggregate
+from deepscan.profiles import Profile
 from deepscan.results import Label, Segment, TrackResult
 from deepscan.runtime.media.sampling import Sampling
 from deepscan.spec import DetectorSpec, LabelBand
@@ -31,7 +33,7 @@ class ScoringSettings:
     """Settings of one detector for all videos of a scan; the spec has the label band in force.
 
     Tracks of `decisive_frames` frames or more can decide the score. With `mirror`, a crop's logit is averaged with that
-    of its mirror image.
+    of its mirror image. With a profile, see `calibrated`, all scores are those that it makes of the detector's.
     """
 
     model: str
@@ -42,6 +44,7 @@ class ScoringSettings:
     mirror: bool
     weights_sha256: str
     settings_sha256: str
+    profile: Profile | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,6 +302,27 @@ def peak_segment(segments: tuple[Segment, ...]) -> Segment:
     """Return the segment with the highest score among those with at least half as many crops as the median one."""
     enough = statistics.median(segment.clips for segment in segments) / 2
     return max((segment for segment in segments if segment.clips >= enough), key=lambda segment: segment.score)
+
+
+def calibrated(found: VideoScore | None, profile: Profile | None) -> VideoScore | None:
+    """Return a score, and those of its tracks and segments, as a profile calibrates them; their order stays."""
+    if found is None or profile is None:
+        return found
+    replace = msgspec.structs.replace
+
+    def segment(each: Segment) -> Segment:
+        return replace(each, score=profile.calibrated(each.score))
+
+    def track(each: TrackResult) -> TrackResult:
+        timeline = tuple(map(segment, each.timeline))
+        return replace(each, score=profile.calibrated(each.score), timeline=timeline)
+
+    return dataclasses.replace(
+        found,
+        score=profile.calibrated(found.score),
+        peak=segment(found.peak),
+        details=tuple(map(track, found.details)),
+    )
 
 
 def label_of(score: float, band: LabelBand) -> Label:

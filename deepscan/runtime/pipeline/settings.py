@@ -13,11 +13,13 @@ import msgspec
 from deepscan.errors import UsageError
 from deepscan.limits import Limits
 from deepscan.options import Aggregate, FaceDetectorChoice, ScanOptions
+from deepscan.profiles import Profile
 from deepscan.runtime.artifacts.artifacts import Manifest, Precision, read_manifest
 from deepscan.runtime.artifacts.weights_store import HASH_DIGITS
 from deepscan.runtime.faces.detections import FaceDetector
 from deepscan.runtime.faces.face_detectors import DETECTION_SIDE, face_detector, face_detector_identity
 from deepscan.runtime.media.sampling import Sampling
+from deepscan.runtime.pipeline.calibrations import UNTRAINED, Uncalibrated, resolve_profiles, unused_profiles
 from deepscan.runtime.pipeline.scoring import MIN_SIGHTINGS, ScoringSettings
 from deepscan.runtime.system.machine import Device
 from deepscan.spec import DetectorSpec
@@ -33,7 +35,6 @@ DECISIVE_CROPS_DENSE: Final = 12
 DECISIVE_CROPS_SPARSE: Final = 3
 # Larger than any picture, so that faces are searched for at the video's own size.
 FULL_SIDE: Final = 1 << 20
-UNTRAINED: Final = " (untrained)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,7 @@ class ScanSettings:
         stride: number of frames between the starts of two clips, for unbroken tracks.
         largest_face: whether only the largest face of each frame counts.
         whole_pictures: whether every picture is already the crop of a face.
+        notes: sentences about profiles that are not applied.
     """
 
     manifests: tuple[Manifest, ...]
@@ -58,6 +60,7 @@ class ScanSettings:
     largest_face: bool
     whole_pictures: bool
     limits: Limits
+    notes: tuple[str, ...] = ()
 
     def load_face_detector(self, device: Device) -> FaceDetector:
         """Load the face detector; see `face_detector`."""
@@ -95,7 +98,15 @@ def resolve_settings(options: ScanOptions) -> ScanSettings:
         limits=options.limits,
     )
     pairs = zip(_models(manifests), manifests, strict=True)
-    return replace(partial, scoring=tuple(_scoring(model, manifest, partial, options) for model, manifest in pairs))
+    plain = [_scoring(model, manifest, partial, options) for model, manifest in pairs]
+    keys = [Uncalibrated(each.model, each.weights_sha256, each.settings_sha256) for each in plain]
+    profiles = resolve_profiles(keys, options)
+    notes = () if options.calibration else tuple(unused_profiles(keys, profiles))
+    scoring = [
+        _labeled(each, manifest.precision, partial, profile, options.threshold)
+        for each, manifest, profile in zip(plain, manifests, profiles, strict=True)
+    ]
+    return replace(partial, scoring=tuple(scoring), notes=notes)
 
 
 def _refuse_contradictions(specs: Sequence[DetectorSpec], options: ScanOptions) -> None:
@@ -163,21 +174,46 @@ def _scoring(model: str, manifest: Manifest, settings: ScanSettings, options: Sc
     )
 
 
+def _labeled(
+    plain: ScoringSettings,
+    precision: Precision,
+    settings: ScanSettings,
+    profile: Profile | None,
+    threshold: float | None,
+) -> ScoringSettings:
+    """Return scoring settings with a profile and the thresholds in force."""
+    band = plain.spec.band if profile is None else profile.band(plain.spec.band)
+    spec = msgspec.structs.replace(plain.spec, band=band.with_threshold(threshold))
+    return replace(
+        plain,
+        spec=spec,
+        profile=profile,
+        settings_sha256=_settings_sha256(
+            spec, settings, precision=precision, mirror=plain.mirror, aggregate=plain.aggregate, profile=profile
+        ),
+    )
+
+
 def _in_force(spec: DetectorSpec, options: ScanOptions) -> DetectorSpec:
-    """Return the spec with the values that the sampling mode and the options override."""
+    """Return the spec with the values that the sampling mode and the options override, but for thresholds."""
     smallest, shortest = spec.min_face_pixels, spec.min_frames
     if options.mode == "paper":
         smallest, shortest = spec.paper.min_face_pixels, spec.paper.min_frames
     return msgspec.structs.replace(
         spec,
-        band=spec.band.with_threshold(options.threshold),
         min_face_pixels=options.min_face or smallest,
         min_frames=shortest,
     )
 
 
 def _settings_sha256(
-    spec: DetectorSpec, settings: ScanSettings, *, precision: Precision, mirror: bool, aggregate: Aggregate
+    spec: DetectorSpec,
+    settings: ScanSettings,
+    *,
+    precision: Precision,
+    mirror: bool,
+    aggregate: Aggregate,
+    profile: Profile | None = None,
 ) -> str:
     """Hash everything that a score and its label depend on besides the video and the weights."""
     counted = {
@@ -193,4 +229,6 @@ def _settings_sha256(
         "limits": settings.limits.scoring(),
         "min_sightings": MIN_SIGHTINGS,
     }
+    if profile is not None:
+        counted["profile"] = profile.sha256
     return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()
