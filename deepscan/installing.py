@@ -120,8 +120,15 @@ def needing_torch(doing: str) -> Iterator[None]:
         os.getcwd()
     except OSError as error:  # torch's libraries would end the process
         raise MachineError(f"{doing} needs a working folder, and this one was deleted: change to another.") from error
+    with needing_packages(doing, "export"):
+        yield
+
+
+@contextmanager
+def needing_packages(doing: str, extra: str) -> Iterator[None]:
+    """Within this, a missing package of an extra raises a MachineError that names it."""
     try:
         yield
     except ModuleNotFoundError as error:
-        message = f"{doing} needs the package {error.name}: run `{install_extra('export')}`."
+        message = f"{doing} needs the package {error.name}: run `{install_extra(extra)}`."
         raise MachineError(message) from error

@@ -1,4 +1,4 @@
-"""Counts in sentences: 1 frame, 2 frames."""
+"""Counts in sentences, 1 frame and 2 frames, and names of files that are safe to show."""
 
 from __future__ import annotations
 
@@ -17,3 +17,10 @@ def plural(number: float, noun: str, many: str = "") -> str:
 def counted(number: float, noun: str, many: str = "") -> str:
     """Return a number with its noun: `1 frame`, `2 frames`; see `plural`."""
     return f"{number} {plural(number, noun, many)}"
+
+
+def printable(text: str) -> str:
+    """Escape what could move the cursor, recolor the terminal break the line or reorder it."""
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode() for sign in text
+    )

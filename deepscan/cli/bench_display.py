@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from deepscan.cli.result_table import Column, ResultTable, Row, print_lines
-from deepscan.cli.screen import printable
-from deepscan.wording import counted
+from deepscan.wording import counted, printable
 
 if TYPE_CHECKING:
     from rich.console import Console

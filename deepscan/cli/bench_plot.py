@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 from deepscan.cli.bench_display import PLOT_MARKER
-from deepscan.cli.screen import printable
 from deepscan.errors import OutputError
 from deepscan.runtime.system.files import atomic_write
-from deepscan.wording import counted
+from deepscan.wording import counted, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -161,8 +161,8 @@ def _saved_choices() -> list[Finding]:
 
 def _profiles() -> list[Finding]:
     """Return the calibration profiles that scans apply by themselves."""
-    from deepscan.cli.screen import printable
     from deepscan.runtime.artifacts.profile_store import damaged_profiles, installed_profiles
+    from deepscan.wording import printable
 
     found = [
         Finding(f"calibration of {printable(each.detector)}", True, printable(str(each)))

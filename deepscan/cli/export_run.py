@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from deepscan.calibration.quantize import quantized
-from deepscan.cli.screen import printable
 from deepscan.export.artifact import ExportSettings, Quantization
 from deepscan.export.parity.parity_report import readable
 from deepscan.export.parity.samples import Samples, gather_samples, joined, read_labels
 from deepscan.export.real_data import PARITY_CLIPS, PARITY_CROPS, calibration_data
 from deepscan.runtime.artifacts.artifacts import Activations, CalibrationRecord
 from deepscan.spec import DetectorSpec
+from deepscan.wording import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deepscan.cli.completion import complete_detector
-from deepscan.cli.screen import printable, thresholds_in_words
+from deepscan.cli.screen import thresholds_in_words
+from deepscan.wording import printable
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len, chop_cells
 from rich.text import Text
 
-from deepscan.cli.screen import STYLES, printable
+from deepscan.cli.screen import STYLES
+from deepscan.wording import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

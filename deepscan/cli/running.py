@@ -12,9 +12,9 @@ from typing import Final
 
 from deepscan.cli import INTERRUPTED
 from deepscan.cli.interrupts import was_interrupted
-from deepscan.cli.screen import printable
 from deepscan.cli.streams import StdoutError, prepare_streams, silence_stdout
 from deepscan.errors import DeepscanError
+from deepscan.wording import printable
 
 WRONG_USAGE: Final = 2
 OUTPUT_FAILED: Final = 3

@@ -28,8 +28,8 @@ from deepscan.cli.result_table import (
     print_lines,
     result_row,
 )
-from deepscan.cli.screen import legend, printable, statuses_in_words, stretch
-from deepscan.wording import counted, plural
+from deepscan.cli.screen import legend, statuses_in_words, stretch
+from deepscan.wording import counted, plural, printable
 
 
 def per_second(rate: float) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from deepscan.cli.interrupts import interruptible
-from deepscan.cli.screen import printable
+from deepscan.wording import printable
 
 if TYPE_CHECKING:
     from deepscan import Scan

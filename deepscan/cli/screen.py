@@ -7,17 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from deepscan.wording import printable
+
 if TYPE_CHECKING:
     from rich.status import Status
 
     from deepscan.results import VideoResult
-
-
-def printable(text: str) -> str:
-    """Escape what could move the cursor, recolor the terminal or break the line."""
-    return "".join(
-        sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode() for sign in text
-    )
 
 
 STYLES: dict[str, str] = {"fake": "bold red", "uncertain": "yellow", "real": "green"}

@@ -63,10 +63,9 @@ def show(
     """
     from rich.console import Console
 
-    from deepscan.cli.screen import printable
     from deepscan.cli.show_display import in_order, show_rows, show_video
     from deepscan.runtime.store.stored_results import jsonl_path, stored_results
-    from deepscan.wording import counted
+    from deepscan.wording import counted, printable
 
     (options,) = options_from(given, ShowOptions)
     results = jsonl_path(results)

@@ -23,9 +23,9 @@ from deepscan.cli.result_table import (
     result_row,
     wrapped,
 )
-from deepscan.cli.screen import STYLES, legend, printable, statuses_in_words, stretch, thresholds_in_words
+from deepscan.cli.screen import STYLES, legend, statuses_in_words, stretch, thresholds_in_words
 from deepscan.results import SUCCEEDED
-from deepscan.wording import counted, plural
+from deepscan.wording import counted, plural, printable
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -13,9 +13,9 @@ from deepscan.arguments import SEEDS, Option
 from deepscan.cli.completion import complete_added, complete_detector
 from deepscan.cli.export_options import ConversionOptions
 from deepscan.cli.options import Command, Group, options_from, takes_options
-from deepscan.cli.screen import printable
 from deepscan.errors import UsageError
 from deepscan.installing import needing_torch
+from deepscan.wording import printable
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -98,13 +98,18 @@ def interval(
         return None
     tail = (1 - COVERAGE) / 2
     if share and known.min() == known.max() and known[0] in (0.0, 1.0):
-        bound = tail ** (1 / clusters)
+        bound = bound_of_all(clusters)
         return (bound, 1.0) if known[0] == 1.0 else (0.0, 1 - bound)
     wider = NormalDist().cdf(-_t_quantile(1 - tail, clusters - 1) * sqrt(clusters / (clusters - 1)))
     low, high = np.quantile(known, [wider, 1 - wider])
     if biased is not None:
         low, high = max(2 * biased - high, 0.0), max(2 * biased - low, 0.0)
     return float(low), float(high)
+
+
+def bound_of_all(clusters: int) -> float:
+    """Return the Clopper-Pearson bound, at the level of one end of an interval, of groups all of which are so."""
+    return float(((1 - COVERAGE) / 2) ** (1 / clusters))
 
 
 def _t_quantile(probability: float, freedom: int) -> float:

@@ -105,7 +105,7 @@ class _Columns:
             labeled,
             np.array([numbers[each.result.path] for each in labeled]),
             np.array([each.truth.label == "fake" for each in labeled]),
-            np.array([_score(each.result) for each in labeled]),
+            np.array([score_of(each.result) for each in labeled]),
             np.array([CALLED.index(each.result.label or "uncertain") for each in labeled]),
         )
 
@@ -213,7 +213,7 @@ class _Bootstrap:
             },
             worst_fakes=_worst(columns, self._worst, kind=True),
             worst_genuine=_worst(columns, self._worst, kind=False),
-            unscored=dict(Counter(row.status for row in results if math.isnan(_score(row)))),
+            unscored=dict(Counter(row.status for row in results if math.isnan(score_of(row)))),
             notes=tuple(_notes(results, self._videos - len(results), len(weights), len(settings))),
         )
 
@@ -292,7 +292,7 @@ def _difference(first: str, second: str, one: _Draws, other: _Draws) -> Differen
     return Difference(first=first, second=second, fakes=one.sample.fakes, genuine=one.sample.genuine, figures=figures)
 
 
-def _score(result: VideoResult) -> float:
+def score_of(result: VideoResult) -> float:
     """Return the score, or NaN if there is none or it is no probability."""
     known = result.status == "scored" and result.score is not None and 0.0 <= result.score <= 1.0
     return float(result.score or 0.0) if known else math.nan
@@ -307,7 +307,7 @@ def _worst(columns: _Columns, count: int, *, kind: bool) -> tuple[WorstError, ..
         found.append(
             WorstError(
                 path=each.result.path,
-                score=_score(each.result),
+                score=score_of(each.result),
                 label=each.result.label,
                 method=each.truth.method,
                 peak_start_seconds=None if peak is None else peak.start_seconds,
@@ -319,7 +319,7 @@ def _worst(columns: _Columns, count: int, *, kind: bool) -> tuple[WorstError, ..
 
 def _notes(results: Sequence[VideoResult], missing: int, weights: int, settings: int) -> list[str]:
     notes = []
-    broken = sum(row.status == "scored" and math.isnan(_score(row)) for row in results)
+    broken = sum(row.status == "scored" and math.isnan(score_of(row)) for row in results)
     if broken:
         notes.append(f"{counted(broken, 'score')} {plural(broken, 'is', 'are')} no number from 0 to 1 and left out.")
     if missing:

@@ -18,7 +18,7 @@ from deepscan.evaluation.bootstrap import clusters_of, interval, resamples
 from deepscan.evaluation.figures import Figure
 from deepscan.evaluation.metrics import PLACE, Booleans, Floats, Integers, Sample
 from deepscan.evaluation.profiles import FEWEST, fit, folds_by_group
-from deepscan.evaluation.thresholds import needing_sklearn
+from deepscan.installing import needing_packages
 from deepscan.profiles import FusedSubset, Fusion, Isotonic, Platt, Profile, logit, sigmoid
 
 MOST: Final = 6  # detectors; there are 2^n models
@@ -121,7 +121,7 @@ def _odds(calibrations: Sequence[Platt | Isotonic], raw: Floats) -> Floats:
 
 
 def _fit(odds: Floats, fake: Booleans) -> tuple[Floats, float]:
-    with needing_sklearn():
+    with needing_packages("Calibrating", "evaluate"):
         from sklearn.linear_model import LogisticRegression
     fitted = LogisticRegression(C=PENALTY).fit(odds, fake)
     return fitted.coef_[0], float(fitted.intercept_[0])

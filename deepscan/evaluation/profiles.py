@@ -18,7 +18,8 @@ from deepscan.errors import UsageError
 from deepscan.evaluation.bootstrap import clusters_of, interval, resamples
 from deepscan.evaluation.figures import Figure
 from deepscan.evaluation.metrics import PLACE, Booleans, Floats, Integers, Sample
-from deepscan.evaluation.thresholds import needing_sklearn, threshold_at
+from deepscan.evaluation.thresholds import threshold_at
+from deepscan.installing import needing_packages
 from deepscan.profiles import CLIP, Fusion, Isotonic, Platt, Profile, at_prevalence, logit
 from deepscan.runtime.system.files import atomic_write
 
@@ -142,7 +143,7 @@ def write_profile(profile: Profile | Fusion, path: str | os.PathLike[str]) -> No
 
 def fit(fake: Booleans, score: Floats, method: Method) -> Platt | Isotonic:
     """Fit a calibration to scores; Platt's without regularization, to the targets of the data."""
-    with needing_sklearn():
+    with needing_packages("Calibrating", "evaluate"):
         from sklearn.isotonic import IsotonicRegression
         from sklearn.linear_model import LogisticRegression
     if method == "platt":

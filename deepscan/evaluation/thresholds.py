@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
-from deepscan.errors import MachineError, UsageError
+from deepscan.errors import UsageError
 from deepscan.evaluation.metrics import Floats
-from deepscan.installing import install_extra
+from deepscan.installing import needing_packages
 from deepscan.profiles import Threshold
 from deepscan.wording import counted
 
@@ -32,7 +31,7 @@ def upper_bound(false_alarms: int, genuine: int) -> float:
     """Return the upper Clopper-Pearson bound of a rate, one-sided, at 95 %."""
     if false_alarms >= genuine:
         return 1.0
-    with needing_sklearn():
+    with needing_packages("Calibrating", "evaluate"):
         from scipy.stats import beta
     return float(beta.ppf(CONFIDENCE, false_alarms + 1, genuine - false_alarms))
 
@@ -85,17 +84,3 @@ def threshold_at(probability: Floats, groups: Sequence[str], max_fpr: float) -> 
         upper=upper_bound(alarms, count),
         groups=count,
     )
-
-
-@contextmanager
-def needing_sklearn() -> Iterator[None]:
-    """Within this, an import of scikit-learn where it is missing raises one sentence.
-
-    Raises:
-        MachineError: it is not installed.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        message = f"Calibrating needs the package {error.name}: run `{install_extra('evaluate')}`."
-        raise MachineError(message) from error
