@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,7 +21,8 @@ from deepscan.arguments import (
 from deepscan.cli import INTERRUPTED
 from deepscan.cli.completion import complete_models
 from deepscan.cli.options import options_from, takes_options
-from deepscan.errors import MachineError, OutputError, UsageError
+from deepscan.cli.streams import refuse_output, write_to
+from deepscan.errors import MachineError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -133,7 +133,7 @@ def bench(
     report = _run(subjects, setup, Console(stderr=True))
     show_report(report, Console(stderr=json == STDOUT))
     if json is not None:
-        _write_json(report, json)
+        write_to(json, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n", "--json FILE")
     if plot is not None and report.measurements:
         with matplotlib_files_removed():
             from deepscan.cli.bench_plot import write_plot
@@ -174,19 +174,15 @@ def _refuse_bad_outputs(json: str | None, plot: Path | None) -> None:
 
     from deepscan.cli.bench_display import PLOT_MARKER
     from deepscan.installing import install_extra
-    from deepscan.runtime.system.files import holds, json_with, refuse_other_file
+    from deepscan.runtime.system.files import holds, json_with
 
-    files = [*([Path(json)] if json not in (None, STDOUT) else []), *([plot] if plot else [])]
-    for file in files:
-        if not file.parent.is_dir() or file.is_dir():
-            raise OutputError(f"{file} cannot be written: name a file in a folder that exists.")
-    if json not in (None, STDOUT):
-        refuse_other_file(Path(json), json_with(REPORT_NAMES), advice="choose another file for --json")
+    if json is not None:
+        refuse_output(json, json_with(REPORT_NAMES), "--json")
     if plot is None:
         return
     if plot.suffix.lower() not in PLOTS:
         raise UsageError(f"--plot {plot} has an unknown format: use a name that ends in {' or '.join(PLOTS)}.")
-    refuse_other_file(plot, holds(PLOT_MARKER.encode("ascii")), advice="choose another file for --plot")
+    refuse_output(str(plot), holds(PLOT_MARKER.encode("ascii")), "--plot")
     if find_spec("matplotlib") is None:
         command = install_extra("plot")
         raise MachineError(f"--plot needs the package matplotlib: run `{command}`, or use --json.")
@@ -232,20 +228,3 @@ def _save(report: BenchReport, console: Console) -> None:
     for file, choice in save_fastest(report):
         what = f"{choice.file} on {choice.device}: --backend auto now takes {choice.backend} {choice.precision}"
         console.print(Text(f"{what}; delete {file} to undo this."), soft_wrap=True)
-
-
-def _write_json(report: BenchReport, target: str) -> None:
-    from deepscan.runtime.system.files import atomic_write
-
-    data = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
-    try:
-        if target == STDOUT:
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
-        else:
-            atomic_write({Path(target): [data]})
-    except BrokenPipeError:  # the reader has seen enough
-        raise
-    except OSError as error:
-        where = "stdout" if target == STDOUT else target
-        raise OutputError(f"The figures cannot be written to {where} ({error.strerror}): use --json FILE.") from error

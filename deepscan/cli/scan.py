@@ -156,7 +156,7 @@ def _target(output: OutputOptions) -> Path | Printed:
     """Return the CSV to write, or what to print on stdout."""
     out, jsonl = output.out, output.jsonl
     if jsonl is None:
-        return "csv" if out == STDOUT else _checked_out(DEFAULT_OUT if out is None else out, bom=output.csv_bom)
+        return "csv" if out == STDOUT else checked_out(DEFAULT_OUT if out is None else out, bom=output.csv_bom)
     if jsonl != STDOUT:
         raise UsageError(
             f"--jsonl {jsonl!r} is not -, which prints the records: for a file, use --out FILE.csv, which writes a "
@@ -169,7 +169,8 @@ def _target(output: OutputOptions) -> Path | Printed:
     return "jsonl"
 
 
-def _checked_out(out: str, *, bom: bool) -> Path:
+def checked_out(out: str, *, bom: bool) -> Path:
+    """Return the path of the results; refuse one that names no file, or belongs to no format."""
     from deepscan.runtime.store.writers import writer_for
 
     if not out or out.endswith(os.sep):

@@ -7,7 +7,11 @@ import io
 import os
 import re
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Final
+
+from deepscan.errors import OutputError
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 WIDTH: Final = "COLUMNS"
@@ -63,6 +67,54 @@ def silence_stdout() -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, STDOUT)
         os.close(nowhere)
+
+
+def refuse_output(target: str, is_ours: Callable[[bytes], bool], option: str) -> None:
+    """Refuse a file that cannot be written, or that deepscan has not written; `-` is stdout.
+
+    Args:
+        target: what the option gives.
+        is_ours: tells from the content of a file that is not empty whether it may be replaced.
+        option: name of the option.
+
+    Raises:
+        OutputError: there is no such folder, or the file is a folder.
+        UsageError: the file is something else.
+    """
+    from deepscan.runtime.system.files import refuse_other_file
+
+    if target == "-":
+        return
+    file = Path(target)
+    if not file.parent.is_dir() or file.is_dir():
+        raise OutputError(f"{target} cannot be written: name a file in a folder that exists.")
+    refuse_other_file(file, is_ours, advice=f"choose another file for {option}")
+
+
+def write_to(target: str, data: bytes, option: str) -> None:
+    """Write to a file, whole or not at all, or to stdout, if the target is `-`.
+
+    Args:
+        target: what the option gives.
+        data: what to write.
+        option: option and placeholder for the message, such as `--json FILE`.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    from deepscan.runtime.system.files import atomic_write
+
+    try:
+        if target == "-":
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        else:
+            atomic_write({Path(target): [data]})
+    except BrokenPipeError:  # the reader has seen enough
+        raise
+    except OSError as error:
+        where = "stdout" if target == "-" else target
+        raise OutputError(f"The figures cannot be written to {where} ({error.strerror}): use {option}.") from error
 
 
 def _occupied(number: int, mode: int) -> None:

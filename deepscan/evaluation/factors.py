@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -11,6 +13,7 @@ from deepscan.evaluation.labels import LabeledResult
 from deepscan.results import VideoResult
 
 UNKNOWN: Final = "unknown"
+QUALITIES: Final = ("low", "fair", "good")
 
 
 def _binned(value: float | None, edges: Sequence[float], unit: str) -> str:
@@ -23,6 +26,21 @@ def _binned(value: float | None, edges: Sequence[float], unit: str) -> str:
     if place == len(edges):
         return f"from {edges[-1]:g} {unit}"
     return f"{edges[place - 1]:g} to {edges[place]:g} {unit}"
+
+
+def _order(value: str) -> tuple[float, str]:
+    """Return where a value stands among the others: ranges and qualities rise, then come names, then the unknown."""
+    if value in QUALITIES:
+        return QUALITIES.index(value), value
+    if value == UNKNOWN:
+        return math.inf, value
+    first, _, rest = value.partition(" ")
+    if first == "below":
+        return -1.0, value
+    try:
+        return float(rest.partition(" ")[0] if first == "from" else first), value
+    except ValueError:
+        return sys.float_info.max, value
 
 
 def _resolution(result: VideoResult) -> str:
@@ -89,7 +107,7 @@ def parts_of(labeled: Sequence[LabeledResult], factors: Sequence[str] = NAMES) -
         for number, each in enumerate(labeled):
             members.setdefault(value_of(each), []).append(number)
         if len(members) > 1 or (factor == "dataset" and set(members) != {UNKNOWN}):
-            parts += [(factor, value, "", members[value]) for value in sorted(members)]
+            parts += [(factor, value, "", members[value]) for value in sorted(members, key=_order)]
     return parts
 
 

@@ -43,8 +43,8 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
         """Return `0.71 [0.57, 0.83]`, or what is missing."""
         if self.value is None:
             return f"none ({self.reason})"
-        ends = f"[{self.low:.3f}, {self.high:.3f}]" if self.low is not None else f"({self.reason})"
-        return f"{self.value:.3f} {ends}"
+        ends = f"[{self.low:z.3f}, {self.high:z.3f}]" if self.low is not None else f"({self.reason})"
+        return f"{self.value:z.3f} {ends}"
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,7 +170,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
             first, second = second, first
         if value < 0:
             value, low, high = -value, -high, -low
-        by = f"{value:.3f} [{low:.3f}, {high:.3f}] in {title}"
+        by = f"{value:z.3f} [{low:z.3f}, {high:z.3f}] in {title}"
         if low <= 0 <= high:
             return f"Whether {first} is better than {second} is not known: {by}."
         return f"{first} is better than {second} by {by}."

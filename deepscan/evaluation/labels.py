@@ -85,8 +85,8 @@ def labeled_results(
     """
     notes: list[str] = []
     if isinstance(results, (str, os.PathLike)):
-        if isinstance(labels, (str, os.PathLike)) and _same_file(results, labels):
-            raise UsageError(f"{os.fspath(labels)} holds the results: give another file for the labels.")
+        if isinstance(labels, (str, os.PathLike)):
+            refuse_same_file(results, labels)
         stored = stored_results(jsonl_path(os.fspath(results)))
         rows: Sequence[VideoResult] = [row for row, _ in stored.rows]
         if stored.damaged:
@@ -99,10 +99,17 @@ def labeled_results(
     return msgspec.structs.replace(match, notes=(*notes, *match.notes))
 
 
-def _same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+def refuse_same_file(results: str | os.PathLike[str], labels: str | os.PathLike[str]) -> None:
+    """Refuse labels that are the results, or the output beside them.
+
+    Raises:
+        UsageError: they are.
+    """
+    same = False
     with suppress(OSError, ValueError, UsageError):
-        return any(os.path.samefile(place, other) for place in (one, jsonl_path(os.fspath(one))))
-    return False
+        same = any(os.path.samefile(place, labels) for place in (results, jsonl_path(os.fspath(results))))
+    if same:
+        raise UsageError(f"{os.fspath(labels)} holds the results: give another file for the labels.")
 
 
 def match_labels(results: Iterable[VideoResult], truth: Truth, *, split: str | None = None) -> LabelMatch:

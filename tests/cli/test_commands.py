@@ -17,7 +17,7 @@ from deepscan.runtime.system.machine import nvidia_gpus
 from tests.cli.console import ENVIRONMENT, assert_one_line, deepscan
 
 HEAVY = {"av", "cv2", "numpy", "onnx", "onnxruntime", "torch", "PIL", "safetensors", "matplotlib", "openvino"}
-COMMANDS = ("scan", "models", "doctor", "export", "weights", "bench")
+COMMANDS = ("scan", "evaluate", "models", "doctor", "export", "weights", "bench")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], []])
@@ -45,7 +45,15 @@ def test_the_version_is_that_of_the_package() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["scan", "--help"], ["weights", "--help"], ["weights", "add", "--help"], ["--version"]]
+    "arguments",
+    [
+        ["--help"],
+        ["scan", "--help"],
+        ["evaluate", "--help"],
+        ["weights", "--help"],
+        ["weights", "add", "--help"],
+        ["--version"],
+    ],
 )
 def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
     script = (
