@@ -11,7 +11,7 @@ from typing import Any
 from deepscan.options import BACKEND_VARIABLE, PrecisionChoice, ScanOptions
 from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.backends.selection import open_backend, resolve_backend
-from deepscan.runtime.faces.cropping import Timed, crop_specs_for, face_input, piece_of
+from deepscan.runtime.faces.cropping import Timed, crop_specs_for, face_input
 from deepscan.runtime.faces.detections import Detection, Faces
 from deepscan.runtime.media.decoder_choice import DecoderCounts, DeviceDecoding
 from deepscan.runtime.media.device_work import DeviceWork
@@ -77,7 +77,7 @@ class StagesAlone:
             assert faces is not None
             for face in range(len(faces)):
                 at = Detection(faces.boxes[face], faces.landmarks[face])
-                waiting.append(Timed(look.frame.pts_seconds, piece_of(look.frame, at, self._cut), look.position))
+                waiting.append(Timed.of(look.frame, at, self._cut, look.position))
             if self._cut.frames > 1 and len(waiting) >= self._cut.frames:
                 face_input(look.job, self._cut, 0, waiting[: self._cut.frames])
                 del waiting[: self._cut.frames]

@@ -213,6 +213,15 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = TIMEOUT_SECONDS
     limits: Limits = DEFAULT_LIMITS
+    per_frame: Annotated[
+        str | None,
+        Option(
+            "File for the score of every crop or clip, .parquet or .csv, with a folder of parts beside it.",
+            "Results",
+            "FILE",
+            check=path,
+        ),
+    ] = None
     trace: Annotated[
         str | None, Option("File for a timeline of all stages, for ui.perfetto.dev.", "Results", "FILE", check=path)
     ] = None
@@ -275,4 +284,5 @@ class ScanKeywords(TypedDict, total=False):
     memory: int | None
     timeout: float | None
     limits: Limits
+    per_frame: str | os.PathLike[str] | None
     trace: str | os.PathLike[str] | None

@@ -160,6 +160,57 @@ class VideoResult(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.convert(fields, cls)  # its ValidationError is a ValueError
 
 
+class FrameScore(msgspec.Struct, frozen=True, kw_only=True):
+    """One scored crop of a frame detector, or one scored clip: a row of a per-frame file.
+
+    The fields are its columns. Times are in seconds from the start of the video; coordinates are in pixels of the
+    upright picture and may lie outside it; eyes and corners of the mouth are right and left *of the person*.
+
+    Attributes:
+        path: path of the video, as in its row of the results.
+        model: name of the detector.
+        track: number of the face within the video.
+        pts_seconds: time of the frame; of a clip, of its middle frame.
+        frame: number of that frame among those that were decoded, from 0; with `full` sampling,
+            its number in the video.
+        found: whether the face was found in it; otherwise box and landmarks are interpolated.
+        x, y, width, height: box of the face in it.
+        right_eye_x, ..., left_mouth_y: landmarks; None where the whole picture is a face.
+        start_seconds, end_seconds, frames: times of the first and last frame of the crop or clip, and their number.
+        logit: output of the network; with mirror images, the mean of both.
+        score: calibrated probability of *fake*, in [0, 1].
+    """
+
+    path: str
+    model: str
+    track: int
+    pts_seconds: float
+    frame: int
+    found: bool
+    x: float
+    y: float
+    width: float
+    height: float
+    right_eye_x: float | None = None
+    right_eye_y: float | None = None
+    left_eye_x: float | None = None
+    left_eye_y: float | None = None
+    nose_x: float | None = None
+    nose_y: float | None = None
+    right_mouth_x: float | None = None
+    right_mouth_y: float | None = None
+    left_mouth_x: float | None = None
+    left_mouth_y: float | None = None
+    start_seconds: float
+    end_seconds: float
+    frames: int
+    logit: float
+    score: float
+
+
+FRAME_COLUMNS: Final = FrameScore.__struct_fields__
+
+
 def row_number(index: int, detector: int, detectors: int) -> int:
     """Return the `row` of a result: the rows of an input follow each other, in the order of the detectors.
 

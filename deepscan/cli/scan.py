@@ -90,8 +90,8 @@ def _scan(paths: list[str] | None, options: ScanOptions, output: OutputOptions) 
     from deepscan.runtime.system.files import refuse_unwritable
 
     quiet = output.quiet
-    if STDOUT in (output.log, options.trace):
-        raise UsageError("--log and --trace cannot write to stdout: give the path of a file instead of -.")
+    if STDOUT in (output.log, options.trace, options.per_frame):
+        raise UsageError("--log, --trace and --per-frame cannot write to stdout: give the path of a file instead of -.")
     if output.log is not None:
         refuse_unwritable(output.log, begins=START, kind="log")
     if output.dry_run and options.trace is not None:
@@ -100,6 +100,8 @@ def _scan(paths: list[str] | None, options: ScanOptions, output: OutputOptions) 
     target = _target(output)
     if output.prune and not isinstance(target, Path):
         raise UsageError("--prune applies to the CSV of --out FILE: stdout has only this scan's rows anyway.")
+    if options.per_frame is not None:
+        _refuse_same_file(options.per_frame, target, output.log, options.trace)
     given = _given(paths, output.from_file, quiet=quiet)
     running = deepscan.scan(given, options, allow_empty=True)
     for warning in running.plan.warnings:
@@ -179,6 +181,14 @@ def checked_out(out: str, *, bom: bool) -> Path:
         raise UsageError(f"--out {out} has too long a name: give one of at most {MOST_NAME_BYTES} bytes.")
     writer_for(Path(out), bom=bom)
     return Path(out)
+
+
+def _refuse_same_file(per_frame: str, target: Path | Printed, *others: str | None) -> None:
+    from deepscan.runtime.store.journal import journal_path
+
+    outputs = [str(target), str(journal_path(target))] if isinstance(target, Path) else []
+    if os.path.realpath(per_frame) in {os.path.realpath(each) for each in (*outputs, *filter(None, others))}:
+        raise UsageError(f"--per-frame {per_frame} names a file that this scan writes already: choose another.")
 
 
 def _given(paths: list[str] | None, from_file: str | None, *, quiet: bool) -> list[str]:

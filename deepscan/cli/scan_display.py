@@ -145,8 +145,8 @@ class ScanDisplay:
             self._show_stages()
             self._say_decoders()
         if written is not None:
-            files = f"{written} and {written.with_suffix('.jsonl').name}"
-            self._say(Text(f"Written: {printable(files)}"))
+            files = [str(written), written.with_suffix(".jsonl").name, *filter(None, [self._scan.per_frame])]
+            self._say(Text(f"Written: {printable(', '.join(files[:-1]))} and {printable(files[-1])}"))
 
     def _say(self, line: Text) -> None:
         """Print a line, folded on a terminal only: elsewhere programs read it."""

@@ -42,12 +42,15 @@ def run_to_files(running: Scan, display: ScanDisplay, out: Path, output: OutputO
             retry_failed=output.retry_failed,
             bom=output.csv_bom,
             prune=output.prune,
+            per_frame=running.per_frame,
         ) as files,
         display,
     ):
         for note in files.notes:
             say(note, quiet=output.quiet)
         running.skip(files.done)
+        if files.frames is not None:
+            running.keep_frames(files.frames)
         for result in files.results_done():
             display.show(result)
             display.known += 1
@@ -86,6 +89,7 @@ def show_plan(running: Scan, out: Path | None, output: OutputOptions) -> None:
             detectors=running.detectors,
             fresh=output.fresh,
             retry_failed=output.retry_failed,
+            per_frame=running.per_frame,
         )
     originals = {copy: index for index, copies in plan.copies.items() for copy in copies}
     for index, planned in enumerate(inputs):

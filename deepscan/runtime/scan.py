@@ -24,6 +24,7 @@ from deepscan.runtime.media.inputs import InputPlan, plan_inputs
 from deepscan.runtime.pipeline.pipeline import Progress, StageTimes
 from deepscan.runtime.pipeline.settings import resolve_settings
 from deepscan.runtime.pipeline.trace import Trace
+from deepscan.runtime.store.frame_files import FrameRows, FrameStore, check_frame_file
 from deepscan.runtime.store.identity import DetectorKey
 from deepscan.runtime.system.machine import Device, cpu_count, nvidia_gpus
 from deepscan.runtime.workers.plan import cpu_worker, gpu_workers
@@ -84,6 +85,8 @@ def scan(
         )
         for manifest, each in zip(settings.manifests, settings.scoring, strict=True)
     ]
+    if options.per_frame is not None:
+        check_frame_file(options.per_frame, [planned.path for planned in plan.inputs])
     trace = Trace(options.trace) if options.trace is not None else None
     if trace is not None:
         trace.check()
@@ -150,6 +153,7 @@ class Scan:
         self._skipped: set[int] = set()
         self._finished: set[int] = set()
         self._supervisor: Supervisor | None = None
+        self._frames: FrameStore | None = None
         self._stopped = False
 
     @property
@@ -161,6 +165,11 @@ class Scan:
     def device(self) -> str:
         """Device or devices that run the detectors."""
         return str(self._devices)
+
+    @property
+    def per_frame(self) -> str | None:
+        """Path of the per-frame file; None if there is to be none."""
+        return self._options.per_frame
 
     @property
     def progress(self) -> Progress:
@@ -190,6 +199,14 @@ class Scan:
         """
         self._jobs.contents = contents
 
+    def keep_frames(self, frames: FrameStore) -> None:
+        """Leave the parts of the per-frame file in this store, whose owner writes the file.
+
+        Must be called before the scan runs. Otherwise the scan writes the file when it has ended, with what it
+        scanned.
+        """
+        self._frames = frames
+
     def unskip(self, index: int) -> None:
         """Scan a skipped input after all others. May be called while the scan runs, between two results."""
         if index not in self._skipped:
@@ -215,19 +232,29 @@ class Scan:
         if self._supervisor is not None:
             raise UsageError("A scan runs once: call scan() again.")
         self._jobs.waiting.extend(index for index in range(len(self.plan.inputs)) if index not in self._skipped)
-        self._supervisor = self._make_supervisor()
-        if self._stopped:
-            self._supervisor.stop()
         with ExitStack() as stack:
+            frames, own = self._frames, None
+            if self._options.per_frame is not None and frames is None:
+                frames = own = stack.enter_context(FrameStore(self._options.per_frame, temporary=True))
+            rows: dict[int, list[FrameRows]] = {}
+            self._supervisor = self._make_supervisor(frames.folder if frames is not None else None)
+            if self._stopped:
+                self._supervisor.stop()
             if self._trace is not None:
                 stack.callback(self._trace.finish)
             for finished in stack.enter_context(closing(cast("Generator[Finished]", iter(self._supervisor)))):
                 self._finished.add(finished.index)
+                adopted = frames.adopt(finished.results) if frames is not None else []
+                if own is not None:
+                    rows[finished.index] = adopted
                 yield tuple(
                     structs.replace(result, reason=in_callers_words(result.reason)) for result in finished.results
                 )
 
-    def _make_supervisor(self) -> Supervisor:
+            if own is not None:
+                own.write(each for index in sorted(rows) for each in rows[index])
+
+    def _make_supervisor(self, frames: str | None) -> Supervisor:
         cores = cpu_count()
         inputs = sum(self.plan.inputs[index].problem is None for index in self._jobs.waiting)
         if self._devices.kind == "cpu":
@@ -244,6 +271,7 @@ class Scan:
             options=self._options,
             detectors=[_expected(key, self._devices.kind) for key in self.detectors],
             trace=self._trace,
+            frames=frames,
         )
 
     def _heartbeats(self) -> list[Heartbeat]:

@@ -58,6 +58,7 @@ class Ended:
     finished: int = 1
     device: str = "cpu"
     frames: int = 0
+    per_frame: str | None = None
 
     @property
     def progress(self) -> Any:

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from deepscan.runtime.cuda.pixels import Pixels, stacked
 from deepscan.runtime.faces.alignment import FaceRegion, aligned_clip, face_region, similarity_crop
 from deepscan.runtime.faces.clips import ClipAssembler
@@ -36,6 +39,25 @@ class CropSpec:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class FaceInFrame:
+    """A face of a track in one frame.
+
+    Attributes:
+        pts_seconds: time of the frame.
+        frame: number of the frame among those that were decoded, from 0.
+        box: float32 [4], corners (x0, y0, x1, y1) in pixels of the upright picture.
+        landmarks: float32 [5, 2], see `Faces`; None where the whole picture is a face, as nothing looked for them.
+        found: whether the face was found there, not interpolated.
+    """
+
+    pts_seconds: float
+    frame: int
+    box: NDArray[np.float32]
+    landmarks: NDArray[np.float32] | None
+    found: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class FaceInput:
     """One face of a track as detectors get it: a crop of one frame, or a clip.
 
@@ -45,6 +67,7 @@ class FaceInput:
         pixels: RGB uint8 [size, size, 3] or [T, size, size, 3].
         sightings: positions of those of its frames in which the face was found, ascending; not of those in which it
             was interpolated.
+        middle: the face in its only frame, or in the middle one of a clip.
     """
 
     job: VideoJob
@@ -55,6 +78,7 @@ class FaceInput:
     frames: int
     pixels: Pixels
     sightings: tuple[int, ...]
+    middle: FaceInFrame
 
     @property
     def nbytes(self) -> int:
@@ -78,11 +102,18 @@ Piece: TypeAlias = Pixels | FaceRegion
 
 
 class Timed(NamedTuple):
-    """A piece, the time of its frame, and the frame's position if the face was found in it, not interpolated."""
+    """A piece, the face that it shows, and the frame's position if the face was found in it, not interpolated."""
 
-    seconds: float
+    at: FaceInFrame
     piece: Piece
     sighting: int | None
+
+    @classmethod
+    def of(cls, frame: Frame, face: Detection, spec: CropSpec, position: int | None) -> Timed:
+        """Crop a face out of a frame; `position` is None if it was interpolated."""
+        landmarks = face.landmarks if spec.crop is not None else None
+        at = FaceInFrame(frame.pts_seconds, frame.index, face.box, landmarks, found=position is not None)
+        return cls(at, piece_of(frame, face, spec), position)
 
 
 def piece_of(frame: Frame, face: Detection, spec: CropSpec) -> Piece:
@@ -98,7 +129,7 @@ def piece_of(frame: Frame, face: Detection, spec: CropSpec) -> Piece:
 
 def face_input(job: VideoJob, spec: CropSpec, track: int, pieces: Sequence[Timed]) -> FaceInput:
     """Return what the detectors get for the pieces of consecutive frames: of one, or of those of a clip."""
-    seconds = [timed.seconds for timed in pieces]
+    seen = sorted({timed.at.pts_seconds: timed.at for timed in pieces}.values(), key=lambda at: at.pts_seconds)
     sightings = sorted({timed.sighting for timed in pieces if timed.sighting is not None})
     regions = [timed.piece for timed in pieces if isinstance(timed.piece, FaceRegion)]
     crops = [timed.piece for timed in pieces if not isinstance(timed.piece, FaceRegion)]
@@ -106,8 +137,17 @@ def face_input(job: VideoJob, spec: CropSpec, track: int, pieces: Sequence[Timed
         pixels = aligned_clip(regions, spec.crop.target, spec.size)
     else:
         pixels = crops[0] if spec.frames == 1 else stacked(crops)
-    frames = len(set(seconds))
-    return FaceInput(job, spec.detectors, track, min(seconds), max(seconds), frames, pixels, tuple(sightings))
+    return FaceInput(
+        job,
+        spec.detectors,
+        track,
+        seen[0].pts_seconds,
+        seen[-1].pts_seconds,
+        len(seen),
+        pixels,
+        tuple(sightings),
+        seen[len(seen) // 2],
+    )
 
 
 class Cropper:
@@ -122,7 +162,7 @@ class Cropper:
     def take(self, frame: Frame, position: int, track: int, face: Detection, *, found: bool) -> Iterator[FaceInput]:
         """Crop a face that was found there or interpolated; yield the crop, or the clips that are complete with it."""
         sighting = position if found or self._spec.crop is None else None
-        timed = Timed(frame.pts_seconds, piece_of(frame, face, self._spec), sighting)
+        timed = Timed.of(frame, face, self._spec, sighting)
         if self._spec.frames == 1:
             yield face_input(self._job, self._spec, track, [timed])
             return

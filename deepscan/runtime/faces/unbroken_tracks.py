@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.faces.clips import paper_windows
-from deepscan.runtime.faces.cropping import CropSpec, FaceInput, Timed, face_input, piece_of
+from deepscan.runtime.faces.cropping import CropSpec, FaceInput, Timed, face_input
 from deepscan.runtime.faces.detections import Detection, Faces, iou
 from deepscan.runtime.faces.face_selection import SkipSummary
 from deepscan.runtime.faces.following import Follower, TracksEnded
@@ -177,8 +177,8 @@ class UnbrokenFollower(Follower):
     def _crop_face(self, task: FrameTask, number: int, windows: _Windows, place: int) -> Iterator[FaceInput]:
         faces = self._faces[self._frame]
         chosen = windows.track.faces[place]
-        piece = piece_of(task.frame, Detection(faces.boxes[chosen], faces.landmarks[chosen]), self._spec)
-        for pieces in windows.add(place, Timed(task.frame.pts_seconds, piece, self._frame)):
+        face = Detection(faces.boxes[chosen], faces.landmarks[chosen])
+        for pieces in windows.add(place, Timed.of(task.frame, face, self._spec, self._frame)):
             yield face_input(self._job, self._spec, number, pieces)
 
 

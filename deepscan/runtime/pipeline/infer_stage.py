@@ -19,6 +19,7 @@ from deepscan.runtime.faces.face_selection import SkipSummary
 from deepscan.runtime.faces.following import TracksEnded
 from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.media.sampling import Sampling
+from deepscan.runtime.pipeline.frame_parts import FrameRecorder
 from deepscan.runtime.pipeline.messages import Restarted, ToInfer, VideoDecoded, VideoFollowed, VideoScored
 from deepscan.runtime.pipeline.pipeline import Progress
 from deepscan.runtime.pipeline.scoring import MIN_SIGHTINGS, ScoreAggregator, ScoringSettings, calibrated, label_of
@@ -32,8 +33,16 @@ if TYPE_CHECKING:
 class InferStage:
     """Scores crops and clips with every detector; batches mix videos, scores are aggregated per video and detector."""
 
-    def __init__(self, detectors: Sequence[tuple[Backend, ScoringSettings]], *, progress: Progress) -> None:
+    def __init__(
+        self,
+        detectors: Sequence[tuple[Backend, ScoringSettings]],
+        *,
+        progress: Progress,
+        recorder: FrameRecorder | None = None,
+    ) -> None:
+        """Begin; the recorder, if there is one, gets the score of each crop and clip."""
         self._detectors = detectors
+        self._recorder = recorder
         self._progress = progress
         self._aggregators: dict[tuple[int, int], ScoreAggregator] = {}
         self._most: dict[int, int] = {}
@@ -44,7 +53,11 @@ class InferStage:
             self._score(number, messages)
         for message in messages:
             if isinstance(message, VideoFollowed):
-                yield VideoScored(tuple(self._result(number, message) for number in range(len(self._detectors))))
+                results = tuple(self._result(number, message) for number in range(len(self._detectors)))
+                if self._recorder is not None:
+                    for number, result in enumerate(results):
+                        self._recorder.end(message.job.index, number, keep=result.status == "scored")
+                yield VideoScored(results)
                 self._progress.videos += 1
                 message.job.share_done = 1.0
 
@@ -55,17 +68,23 @@ class InferStage:
         for message in messages:
             if isinstance(message, Restarted):
                 self._aggregators.pop((message.job.index, number), None)
+                if self._recorder is not None:
+                    self._recorder.end(message.job.index, number, keep=False)
             elif isinstance(message, TracksEnded) and number in message.detectors:
                 self._aggregator(message.job, number).end(message.tracks, glimpses=message.glimpses)
             elif isinstance(message, FaceInput) and number in message.detectors:
+                logit = next(logits)
                 self._aggregator(message.job, number).add(
                     message.track,
                     message.start_seconds,
                     message.end_seconds,
-                    next(logits),
+                    logit,
                     frames=message.frames,
                     sightings=message.sightings,
                 )
+                if self._recorder is not None:
+                    score = self._detectors[number][1].spec.calibration.score(logit)
+                    self._recorder.add(number, message, logit, score)
 
     def _aggregator(self, job: VideoJob, number: int) -> ScoreAggregator:
         key = job.index, number

@@ -18,6 +18,7 @@ from deepscan.runtime.faces.unbroken_tracks import UnbrokenFollower
 from deepscan.runtime.media.decoder_choice import DeviceDecoding
 from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.media.open_input import open_input
+from deepscan.runtime.pipeline.frame_parts import FrameRecorder
 from deepscan.runtime.pipeline.infer_stage import InferStage
 from deepscan.runtime.pipeline.pipeline import (
     UNOBSERVED,
@@ -83,6 +84,7 @@ class PipelineScan:
         decoders: Decoders,
         bounds: Bounds,
         observer: PipelineObserver = UNOBSERVED,
+        recorder: FrameRecorder | None = None,
     ) -> None:
         self.progress = Progress()
         self._backends = backends
@@ -93,7 +95,9 @@ class PipelineScan:
             work=decoders.on_gpu.work if decoders.on_gpu is not None else None,
             batch=bounds.detection_batch,
         )
-        infer = InferStage(list(zip(backends, settings.scoring, strict=True)), progress=self.progress)
+        infer = InferStage(
+            list(zip(backends, settings.scoring, strict=True)), progress=self.progress, recorder=recorder
+        )
         opened = partial(open_input, threads=decoders.threads, limits=settings.limits, moved=self.progress.move)
         decode = DecodeStage(
             partial(opened, decoding=decoders.on_gpu),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -19,6 +20,7 @@ import msgspec
 
 from deepscan.errors import DeepscanError, OutputError
 from deepscan.results import VideoResult, row_number
+from deepscan.runtime.store.frame_files import FrameStore, frame_rows_of, has_frames
 from deepscan.runtime.store.identity import DetectorKey
 from deepscan.runtime.store.journal import Entry, Journal, Place, decoded, encoded, line_of, read_journal
 from deepscan.runtime.store.outputs import (
@@ -48,10 +50,13 @@ class ResultFiles:
         fresh: whether to ignore the results of earlier runs; their journal is kept under another name.
         bom: whether a CSV begins with a byte order mark, which tells Excel that it is UTF-8.
         prune: whether the output has only the rows of this scan.
+        per_frame: path of a per-frame file for the rows of the output; files whose frames are missing are
+            scanned again.
 
     Attributes:
         plan: inputs that are done, and inputs to scan.
         notes: sentences about a damaged or set-aside journal, and about rows that were left out.
+        frames: parts of the per-frame file; None if there is none.
 
     Raises:
         UsageError: the suffix of the path belongs to no format, the path is an input or a file that deepscan has not
@@ -70,6 +75,7 @@ class ResultFiles:
         retry_failed: bool = False,
         bom: bool = False,
         prune: bool = False,
+        per_frame: str | None = None,
     ) -> None:
         self.out, self._writer = out, writer_for(out, bom=bom)
         self._inputs, self._contents, self._detectors = inputs, contents, len(detectors)
@@ -80,11 +86,15 @@ class ResultFiles:
             check_replaceable(out)
             self._journal = Journal(self.jsonl_path, fresh=fresh)
             stack.callback(self._journal.close)
+            self.frames: FrameStore | None = None
+            if per_frame is not None:
+                self.frames = stack.enter_context(FrameStore(per_frame, temporary=False, fresh=fresh))
             for path in (self.out, self.jsonl_path):
                 remove_partials(path)
             orphan = None if self._journal.entries or fresh else keep_orphan(out)
             entries = self._journal.entries
-            self.plan = plan_resume(contents, detectors, entries, retry_failed=retry_failed)
+            counts = partial(has_frames, per_frame) if per_frame is not None else None
+            self.plan = plan_resume(contents, detectors, entries, retry_failed=retry_failed, counts=counts)
             newest, others = rows_of(entries, inputs, [key.model for key in detectors])
             self._journal.entries = ()  # only planning needs them, and there may be many
             self._others = OtherRows() if prune else others
@@ -157,6 +167,9 @@ class ResultFiles:
         with writing_results(self.out):
             self._journal.sync()
             self._render()
+        if self.frames is not None:
+            with writing_results(self.out):  # reading the journal
+                self.frames.write(map(frame_rows_of, self._records()))
         return self.out
 
     def __enter__(self) -> Self:
@@ -242,6 +255,7 @@ def plan_without_writing(
     detectors: Sequence[DetectorKey],
     fresh: bool = False,
     retry_failed: bool = False,
+    per_frame: str | None = None,
 ) -> tuple[ResumePlan, int]:
     """Plan a scan with this output, without writing anything; see `ResultFiles`.
 
@@ -252,7 +266,8 @@ def plan_without_writing(
         jsonl_path = checked_jsonl_path(out, inputs, fresh=fresh)
         entries = [] if fresh else read_journal(jsonl_path).entries
     _, others = rows_of(entries, inputs, [key.model for key in detectors])
-    return plan_resume(contents, detectors, entries, retry_failed=retry_failed), len(others)
+    counts = partial(has_frames, per_frame) if per_frame is not None else None
+    return plan_resume(contents, detectors, entries, retry_failed=retry_failed, counts=counts), len(others)
 
 
 def pruning_note(others: int, out: Path, jsonl_path: Path) -> list[str]:

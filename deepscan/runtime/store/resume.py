@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from deepscan.results import SUCCEEDED, row_number
@@ -32,6 +32,7 @@ def plan_resume(
     entries: Sequence[Entry],
     *,
     retry_failed: bool = False,
+    counts: Callable[[Entry], bool] | None = None,
 ) -> ResumePlan:
     """Plan a scan.
 
@@ -48,6 +49,7 @@ def plan_resume(
         detectors: detectors of the scan, in order.
         entries: entries of the journal, in the order in which they were written.
         retry_failed: whether to scan files again that could not be scanned.
+        counts: tells whether all that goes with an entry is still there; otherwise it does not count.
     """
     numbers = {detector.id: number for number, detector in enumerate(detectors)}
     wanted = set(contents) - {None}
@@ -56,7 +58,7 @@ def plan_resume(
         number = numbers.get(entry.detector)
         if number is None or entry.content is None or entry.content not in wanted:
             continue
-        if entry.computation in detectors[number].computations:
+        if entry.computation in detectors[number].computations and (counts is None or counts(entry)):
             known.setdefault(entry.content, {})[number] = entry
     done: dict[int, tuple[Place, ...]] = {}
     first: dict[str, int] = {}

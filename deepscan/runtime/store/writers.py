@@ -52,7 +52,7 @@ def csv_line(record: Mapping[str, Any]) -> str:
     """Return a record's line of the CSV, newline included."""
     text = io.StringIO()
     # With this terminator the writer quotes both kinds of line break, which it would not do for a bare newline.
-    csv.writer(text, lineterminator="\r\n").writerow([_cell(record[column]) for column in COLUMNS])
+    csv.writer(text, lineterminator="\r\n").writerow([csv_cell(record[column]) for column in COLUMNS])
     return text.getvalue()[:-2] + "\n"
 
 
@@ -61,7 +61,8 @@ def jsonl_line(record: Mapping[str, Any]) -> str:
     return json.dumps({name: value for name, value in record.items() if name != "peak_clips"}, allow_nan=False) + "\n"
 
 
-def _cell(value: Any) -> str:
+def csv_cell(value: Any) -> str:
+    """Return the text of a cell; None is empty, and what a spreadsheet would take for a formula is not."""
     if value is None:
         return ""
     text = str(value)

@@ -27,12 +27,14 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         plan: resources of the worker.
         name: name of the worker for messages.
         trace: path of this worker's part of the trace; None for no trace.
+        frames: folder for the parts of a per-frame file; None for no such file.
     """
 
     options: bytes
     plan: WorkerPlan
     name: str
     trace: bytes | None
+    frames: bytes | None = None
 
 
 class Job(msgspec.Struct, frozen=True, tag=True):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec import structs
 
 from deepscan import errors
-from deepscan.errors import DeepscanError, InputError, MachineError
+from deepscan.errors import DeepscanError, InputError, MachineError, OutputError
 from deepscan.results import Status, VideoResult, row_number
 from deepscan.runtime.media.content import signature_of
 from deepscan.runtime.pipeline.pipeline import Progress
@@ -76,6 +76,7 @@ class Supervisor:
         detectors: what rows say about the detectors until a worker has loaded them.
         transport: place to run workers; by default, processes of this machine.
         trace: trace of the scan, of which each worker writes a part.
+        frames: folder in which workers leave parts of a per-frame file, if there is to be one.
         clock: returns the seconds by which workers time out.
 
     Attributes:
@@ -94,6 +95,7 @@ class Supervisor:
         detectors: Sequence[Detector],
         transport: Transport | None = None,
         trace: Trace | None = None,
+        frames: str | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.progress = Progress()
@@ -112,6 +114,7 @@ class Supervisor:
         self._detectors = tuple(detectors)
         self._transport = transport or LocalTransport()
         self._trace = trace
+        self._frames = os.fsencode(frames) if frames is not None else None
         self._clock = clock or AwakeClock()
         self._messages: queue.SimpleQueue[tuple[WorkerSlot, int, FromWorker | None]] = queue.SimpleQueue()
         self._was_ready = False
@@ -168,7 +171,7 @@ class Supervisor:
         if slot.plan.device != self._asked_for:  # the options were meant for the GPU that this worker replaces
             options = structs.replace(options, backend="auto", precision="auto")
         trace = os.fsencode(self._trace.part()) if self._trace is not None else None
-        worker.send(Start(options=options.to_json(), plan=slot.plan, name=slot.name, trace=trace))
+        worker.send(Start(options=options.to_json(), plan=slot.plan, name=slot.name, trace=trace, frames=self._frames))
         about = {"worker": slot.name, "device": slot.plan.device, "gpu": slot.plan.gpu}
         log.debug("%s starts", slot.name, extra=_event("worker_started", **about))
 
@@ -212,6 +215,8 @@ class Supervisor:
                 slot.beat(message, self._clock())
                 self._sum_up(message)
             case Failed():
+                if message.kind == OutputError.__name__:  # no other worker could write there, either
+                    raise _error_of(message)
                 slot.failure = message
                 if slot.worker is not None:
                     slot.worker.kill()

@@ -32,6 +32,7 @@ from deepscan.runtime.faces.detections import DeviceFaceDetector
 from deepscan.runtime.media.decoder_choice import DecoderCounts, DeviceDecoding
 from deepscan.runtime.media.device_work import DeviceWork
 from deepscan.runtime.media.frame_tasks import VideoJob
+from deepscan.runtime.pipeline.frame_parts import FrameRecorder
 from deepscan.runtime.pipeline.pipeline import UNOBSERVED, PipelineObserver
 from deepscan.runtime.pipeline.pipeline_scan import ON_CPU, ON_GPU, Decoders, PipelineScan
 from deepscan.runtime.pipeline.settings import resolve_settings
@@ -151,6 +152,7 @@ def work(link: SupervisorLink) -> None:
             decoders=Decoders(plan.decoders, max(1, plan.threads // plan.decoders), on_gpu),
             bounds=ON_CPU if plan.device == "cpu" else ON_GPU,
             observer=observer,
+            recorder=FrameRecorder(os.fsdecode(start.frames)) if start.frames is not None else None,
         )
         detectors = tuple(
             Detector(

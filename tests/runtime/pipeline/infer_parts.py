@@ -13,7 +13,7 @@ from deepscan.results import VideoResult
 from deepscan.runtime.backends.contract import Items
 from deepscan.runtime.cuda.device import DeviceArray
 from deepscan.runtime.cuda.pixels import Pixels
-from deepscan.runtime.faces.cropping import FaceInput
+from deepscan.runtime.faces.cropping import FaceInFrame, FaceInput
 from deepscan.runtime.faces.face_selection import SkipSummary
 from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.media.frames import VideoInfo
@@ -75,7 +75,12 @@ def crop(job: VideoJob, track: int, seconds: float, left: int, right: int) -> Fa
 
 def face_input(job: VideoJob, track: int, seconds: float, pixels: Pixels, *, sightings: int = 3) -> FaceInput:
     several = range(round(100 * seconds), round(100 * seconds) + sightings)
-    return FaceInput(job, (0,), track, seconds, seconds, 1, pixels, tuple(several))
+    return FaceInput(job, (0,), track, seconds, seconds, 1, pixels, tuple(several), seen_at(seconds))
+
+
+def seen_at(seconds: float) -> FaceInFrame:
+    box, landmarks = np.array([10, 20, 110, 140], np.float32), np.arange(10, dtype=np.float32).reshape(5, 2)
+    return FaceInFrame(seconds, round(100 * seconds), box, landmarks, found=True)
 
 
 def logit_of(left: int, right: int) -> float:

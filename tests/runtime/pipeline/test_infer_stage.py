@@ -32,6 +32,7 @@ from tests.runtime.pipeline.infer_parts import (
     logit_of,
     moved_to_device,
     results_of,
+    seen_at,
     settings_of,
     sigmoid,
     stage_of,
@@ -142,7 +143,7 @@ def test_each_detector_scores_what_it_wants_and_has_rows_of_its_own(batch: int) 
     jobs = [VideoJob(index, f"video{index}") for index in range(2)]
     halves = {(0,): (200, 20), (1,): (30, 90), (0, 1): (140, 150)}
     messages: list[ToInfer] = [
-        FaceInput(job, detectors, 0, job.index, job.index, 1, crop(job, 0, 0.0, *sides).pixels, (1, 2, 3))
+        FaceInput(job, detectors, 0, job.index, job.index, 1, crop(job, 0, 0.0, *sides).pixels, (1, 2, 3), seen_at(0))
         for job in jobs
         for detectors, sides in halves.items()
     ]
