@@ -89,12 +89,17 @@ def write_page(
         MachineError: Jinja or matplotlib is not installed.
     """
     path = Path(path)
-    refuse_other_file(path, holds(f'<meta name="generator" content="{MARK}">'.encode()), advice="choose another path")
+    refuse_other_page(path)
     page = page_of(evaluation, labeled, profiles=profiles)
     try:
         atomic_write({path: [page.encode()]})
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror}): choose another place.") from error
+
+
+def refuse_other_page(path: Path) -> None:
+    """Raise a UsageError if the page would replace a file that deepscan did not write."""
+    refuse_other_file(path, holds(f'<meta name="generator" content="{MARK}">'.encode()), advice="choose another path")
 
 
 def page_of(evaluation: Evaluation, labeled: Sequence[LabeledResult], *, profiles: Sequence[FittedProfile] = ()) -> str:

@@ -25,6 +25,7 @@ from deepscan.evaluation.profiles import FittedProfile, Reliability
 from deepscan.evaluation.svg import GRID, INK, PAINTS, SVG_MARK, clean_svg
 from deepscan.installing import needing_packages
 from deepscan.runtime.system.files import atomic_write, holds, refuse_other_file
+from deepscan.runtime.system.library_files import matplotlib_files_removed
 from deepscan.wording import counted, printable
 
 if TYPE_CHECKING:
@@ -80,9 +81,7 @@ def write_plots(
         MachineError: matplotlib is not installed.
     """
     place = Path(folder)
-    every = {name: place / f"{name}.svg" for name in TITLES}
-    for path in every.values():
-        refuse_other_file(path, holds(SVG_MARK), advice="choose another folder for the plots")
+    every = refuse_other_plots(place)
     drawn = draw_plots(evaluation, labeled, profiles=profiles)
     written = {every[name]: [f'<?xml version="1.0" encoding="utf-8"?>\n{svg}'.encode()] for name, svg in drawn.items()}
     try:
@@ -94,6 +93,18 @@ def write_plots(
     except OSError as error:
         raise OutputError(f"{place} cannot be written to ({error.strerror}): choose another folder.") from error
     return tuple(written)
+
+
+def refuse_other_plots(folder: Path) -> dict[str, Path]:
+    """Return the path of each plot in a folder, by the names of `TITLES`.
+
+    Raises:
+        UsageError: a file in the way was not written by deepscan.
+    """
+    every = {name: folder / f"{name}.svg" for name in TITLES}
+    for path in every.values():
+        refuse_other_file(path, holds(SVG_MARK), advice="choose another folder for the plots")
+    return every
 
 
 def draw_plots(
@@ -127,9 +138,9 @@ def short(name: str) -> str:
 
 @contextmanager
 def _drawing() -> Iterator[None]:
-    """Within this, matplotlib draws text as it is, and everything alike each time."""
-    with needing_packages("Drawing plots", "evaluate"):
-        import matplotlib
+    """Within this, matplotlib draws text as it is, everything alike each time, and leaves no files behind."""
+    with needing_packages("Drawing plots", "evaluate"), matplotlib_files_removed():
+        import matplotlib.figure
     settings: dict[Any, Any] = {
         "axes.edgecolor": INK,
         "axes.labelcolor": INK,
@@ -154,7 +165,7 @@ def _drawing() -> Iterator[None]:
 
 def _svg(name: str, figure: Figure) -> str:
     picture = BytesIO()
-    figure.savefig(picture, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    figure.savefig(picture, format="svg", metadata={"Date": None, "Creator": None})
     return clean_svg(picture.getvalue(), name=name, title=TITLES[name])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -28,8 +29,8 @@ def labels(count: int = COUNT) -> Truth:
     return truth(count, method=lambda number: NAMES[number // 2 % len(NAMES)], group=lambda number: f"g{number // 4}")
 
 
-def evaluated(rows: list[VideoResult], known: Truth) -> tuple[Evaluation, tuple[LabeledResult, ...]]:
-    return run(rows, known), match_labels(rows, known).labeled
+def evaluated(rows: list[VideoResult], known: Truth, **options: Any) -> tuple[Evaluation, tuple[LabeledResult, ...]]:
+    return run(rows, known, **options), match_labels(rows, known).labeled
 
 
 def texts(svg: str) -> list[str]:
