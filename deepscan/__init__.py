@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from deepscan.evaluation.figures import Evaluation
     from deepscan.limits import Limits
     from deepscan.options import ScanOptions
-    from deepscan.results import Segment, TrackResult, VideoResult
+    from deepscan.results import FrameScore, Segment, TrackResult, VideoResult
     from deepscan.runtime.scan import Scan, scan
+    from deepscan.runtime.store.reading import read_frames, read_results
 
 # Here and not in the package's metadata, so that a plain checkout knows it, too.
 __version__ = "0.1.0"
@@ -48,6 +49,7 @@ __all__ = [
     "DeepscanError",
     "DeviceMemoryError",
     "Evaluation",
+    "FrameScore",
     "InputError",
     "Limits",
     "MachineError",
@@ -65,6 +67,8 @@ __all__ = [
     "VideoResult",
     "__version__",
     "evaluate",
+    "read_frames",
+    "read_results",
     "scan",
 ]
 
@@ -72,9 +76,12 @@ __all__ = [
 _HOMES = {
     "Evaluation": "deepscan.evaluation.figures",
     "evaluate": "deepscan.evaluation.evaluate",
+    "FrameScore": "deepscan.results",
     "Limits": "deepscan.limits",
     "Scan": "deepscan.runtime.scan",
     "scan": "deepscan.runtime.scan",
+    "read_frames": "deepscan.runtime.store.reading",
+    "read_results": "deepscan.runtime.store.reading",
     "ScanOptions": "deepscan.options",
     "Segment": "deepscan.results",
     "TrackResult": "deepscan.results",

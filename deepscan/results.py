@@ -178,7 +178,7 @@ class FrameScore(msgspec.Struct, frozen=True, kw_only=True):
         right_eye_x, ..., left_mouth_y: landmarks; None where the whole picture is a face.
         start_seconds, end_seconds, frames: times of the first and last frame of the crop or clip, and their number.
         logit: output of the network; with mirror images, the mean of both.
-        score: calibrated probability of *fake*, in [0, 1].
+        score: probability of *fake* in [0, 1] that the logit alone gives.
     """
 
     path: str

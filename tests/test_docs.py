@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from deepscan.arguments import option_fields
 from deepscan.limits import Limits
 from deepscan.naming import in_callers_words
 from deepscan.options import ScanOptions
-from tests.footage import NO_FACE
+from tests.cli.console import deepscan
+from tests.footage import NO_FACE, SWAPPED
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted(path for folder in (".", "docs", "benchmarks", "examples") for path in (ROOT / folder).glob("*.md"))
@@ -75,6 +77,21 @@ def test_the_sandbox_of_the_security_page_works_as_printed() -> None:
         assert "no_face" in (folder / "results" / "results.csv").read_text()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_the_recipe_for_pandas_runs_as_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (recipe,) = re.findall(
+        r"^## pandas\n\n((?:    .*\n|\n)+)", (ROOT / "docs" / "recipes.md").read_text(), re.MULTILINE
+    )
+    arguments = ("--frames", "5", "--out", "results.csv", "--per-frame", "frames.parquet")
+    assert deepscan("scan", SWAPPED, NO_FACE, *arguments, cwd=tmp_path).code == 0
+    monkeypatch.chdir(tmp_path)
+    exec(textwrap.dedent(recipe), {})
+    printed = capsys.readouterr().out
+    assert printed.count(str(NO_FACE)) == 1
+    assert len(re.findall(rf"^\d+ +.*{SWAPPED.name[-8:]}.* 0\.[89]\d+$", printed, re.MULTILINE)) == 3
 
 
 def test_the_keywords_of_the_api_page_are_those_of_the_options() -> None:

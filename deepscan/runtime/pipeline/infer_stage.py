@@ -83,8 +83,7 @@ class InferStage:
                     sightings=message.sightings,
                 )
                 if self._recorder is not None:
-                    score = self._detectors[number][1].spec.calibration.score(logit)
-                    self._recorder.add(number, message, logit, score)
+                    self._recorder.add(number, message, logit, self._detectors[number][1].score_of(logit))
 
     def _aggregator(self, job: VideoJob, number: int) -> ScoreAggregator:
         key = job.index, number

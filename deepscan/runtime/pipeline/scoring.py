@@ -46,6 +46,11 @@ class ScoringSettings:
     settings_sha256: str
     profile: Profile | None = None
 
+    def score_of(self, logit: float) -> float:
+        """Return the score of a logit that stands alone."""
+        score = self.spec.calibration.score(logit)
+        return score if self.profile is None else self.profile.calibrated(score)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoScore:

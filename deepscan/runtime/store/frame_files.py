@@ -135,10 +135,11 @@ def _is_own(path: str, suffix: str) -> bool:
     import pyarrow
     import pyarrow.parquet
 
-    try:
-        return MARK in (pyarrow.parquet.read_schema(path).metadata or {})
-    except pyarrow.ArrowInvalid:
-        return False
+    with open(path, "rb") as file:
+        try:
+            return MARK in (pyarrow.parquet.read_schema(file).metadata or {})
+        except pyarrow.ArrowInvalid:
+            return False
 
 
 class FrameStore:

@@ -69,6 +69,11 @@ def csv_cell(value: Any) -> str:
     return f"'{text}" if isinstance(value, str) and text.startswith(NEUTRALIZED) else text
 
 
+def csv_text(cell: str) -> str:
+    """Return the text that `csv_cell` made a cell of."""
+    return cell.removeprefix("'")
+
+
 def _csv(records: Iterable[Mapping[str, Any]], *, bom: bool = False) -> Iterator[bytes]:
     yield ((BOM if bom else "") + CSV_HEADER).encode("utf-8")
     for record in records:
