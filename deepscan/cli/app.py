@@ -8,6 +8,8 @@ import typer
 
 from deepscan.cli.bench import EXAMPLES as BENCH_EXAMPLES
 from deepscan.cli.bench import bench
+from deepscan.cli.calibrate import EXAMPLES as CALIBRATE_EXAMPLES
+from deepscan.cli.calibrate import calibrate
 from deepscan.cli.doctor import doctor
 from deepscan.cli.evaluate import EXAMPLES as EVALUATE_EXAMPLES
 from deepscan.cli.evaluate import evaluate
@@ -32,6 +34,7 @@ app = typer.Typer(
 app.command(cls=Command, epilog=SCAN_EXAMPLES)(scan)
 app.command(cls=Command, epilog=SHOW_EXAMPLES)(show)
 app.command(cls=Command, epilog=EVALUATE_EXAMPLES)(evaluate)
+app.command(cls=Command, epilog=CALIBRATE_EXAMPLES)(calibrate)
 app.command(cls=Command)(models)
 app.command(cls=Command)(doctor)
 app.command(cls=Command, epilog=EXPORT_EXAMPLES)(export)

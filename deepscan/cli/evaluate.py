@@ -16,11 +16,13 @@ from deepscan.cli.completion import complete_models
 from deepscan.cli.options import options_from, takes_options
 from deepscan.cli.scan import SOME_FAILED, checked_out
 from deepscan.cli.scan_options import DEFAULT_OUT, OutputOptions
-from deepscan.errors import UsageError
+from deepscan.errors import MachineError, UsageError
 from deepscan.limits import Limits
 from deepscan.options import ScanOptions
 
 if TYPE_CHECKING:
+    from deepscan.evaluation.figures import Evaluation
+    from deepscan.evaluation.labels import LabelMatch
     from deepscan.evaluation.truth import Truth
     from deepscan.results import VideoResult
 
@@ -76,6 +78,10 @@ class EvaluateOptions(msgspec.Struct, frozen=True, kw_only=True):
     )
     csv: Annotated[
         str | None, Option("File for all figures, one per row; - prints them.", OUTPUT, "FILE", check=path)
+    ] = None
+    plots: Annotated[str | None, Option("Folder for plots, as SVG.", OUTPUT, "DIR", check=path)] = None
+    html: Annotated[
+        str | None, Option("File for one HTML page with all figures and plots.", OUTPUT, "FILE", check=path)
     ] = None
     resamples: Annotated[
         int, Option("Number of resamples for the intervals.", OUTPUT, "N", bounds={"least": 2, "most": MOST_RESAMPLES})
@@ -145,7 +151,23 @@ def _evaluate(results: str | None, options: EvaluateOptions, scanning: ScanOptio
         write_to(options.json, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n", "--json FILE")
     if options.csv is not None:
         write_to(options.csv, figures_csv(found), "--csv FILE")
+    if options.plots is not None or options.html is not None:
+        _draw(found, match, options)
     return SOME_FAILED if failed else 0
+
+
+def _draw(found: Evaluation, match: LabelMatch, options: EvaluateOptions) -> None:
+    """Write the plots and the page."""
+    from deepscan.runtime.system.library_files import matplotlib_files_removed
+
+    with matplotlib_files_removed():
+        from deepscan.evaluation.page import write_page
+        from deepscan.evaluation.plots import write_plots
+
+        if options.plots is not None:
+            write_plots(found, match.labeled, options.plots)
+        if options.html is not None:
+            write_page(found, match.labeled, options.html)
 
 
 def _truth_and_results(
@@ -225,8 +247,12 @@ def _scanned(videos: list[str], options: EvaluateOptions, scanning: ScanOptions)
 
 def _refuse_bad_outputs(options: EvaluateOptions) -> None:
     """Refuse outputs that cannot be written, or would replace something else, before anything is computed."""
+    from importlib.util import find_spec
+
     from deepscan.cli.streams import refuse_output
     from deepscan.evaluation.figure_rows import COLUMNS
+    from deepscan.evaluation.page import MARK
+    from deepscan.installing import install_extra
     from deepscan.runtime.system.files import holds, json_with
 
     if options.json == options.csv == STDOUT:
@@ -235,3 +261,12 @@ def _refuse_bad_outputs(options: EvaluateOptions) -> None:
         refuse_output(options.json, json_with(("labels", "detectors", "resamples")), "--json")
     if options.csv is not None:
         refuse_output(options.csv, holds(",".join(COLUMNS).encode()), "--csv")
+    if options.html is not None:
+        refuse_output(options.html, holds(f'content="{MARK}"'.encode()), "--html")
+    for option, given, packages in (
+        ("--plots", options.plots, ["matplotlib"]),
+        ("--html", options.html, ["matplotlib", "jinja2"]),
+    ):
+        missing = [name for name in packages if given is not None and find_spec(name) is None]
+        if missing:
+            raise MachineError(f"{option} needs the package {missing[0]}: run `{install_extra('evaluate')}`.")

@@ -45,9 +45,9 @@ LEFT, RIGHT = Column("", 9, right=False), Column("unscored as errors", 8, right=
 
 def show_evaluation(evaluation: Evaluation, match: LabelMatch, console: Console) -> None:
     """Print an evaluation."""
-    _say(console, f"Labels: {evaluation.labels}", "bold")
+    say(console, f"Labels: {evaluation.labels}", "bold")
     for note in evaluation.notes:
-        _say(console, note, "yellow")
+        say(console, note, "yellow")
     for found in evaluation.detectors:
         console.print()
         _show_detector(found, [each.result for each in match.labeled if each.result.model == found.detector], console)
@@ -55,9 +55,9 @@ def show_evaluation(evaluation: Evaluation, match: LabelMatch, console: Console)
         console.print()
     for difference in evaluation.differences:
         for line in _difference_lines(difference):
-            _say(console, line)
+            say(console, line)
     console.print()
-    _say(
+    say(
         console,
         f"In brackets: 95 % intervals of {evaluation.resamples} resamples of whole groups, seed {evaluation.seed}. "
         "[-]: too few groups for one. False alarms are genuine videos called fake.",
@@ -65,7 +65,8 @@ def show_evaluation(evaluation: Evaluation, match: LabelMatch, console: Console)
     )
 
 
-def _say(console: Console, line: str, style: str = "") -> None:
+def say(console: Console, line: str, style: str = "") -> None:
+    """Print a line, folded on a terminal only."""
     console.print(Text(printable(line), style), soft_wrap=not console.is_terminal)
 
 
@@ -77,17 +78,17 @@ def _show_detector(found: DetectorFigures, results: Sequence[object], console: C
         for status, count in found.unscored.items()
     )
     without = f"; the others: {unscored}" if unscored else ""
-    _say(
+    say(
         console,
         f"{found.detector}: {counted(overall.fakes, 'fake')} and {counted(overall.genuine, 'genuine video')}, "
         f"{scored} of {videos} scored ({overall.coverage:.0%}){without}.",
         "bold",
     )
     for line in legend(results):  # type: ignore[arg-type]
-        _say(console, line)
+        say(console, line)
     for note in (*found.notes, overall.caution):
         if note:
-            _say(console, note, "yellow")
+            say(console, note, "yellow")
     print_lines(console, _overall_table(overall))
     console.print()
     print_lines(console, _confusion_table(overall))
@@ -96,7 +97,7 @@ def _show_detector(found: DetectorFigures, results: Sequence[object], console: C
         parts = [part for part in found.parts if part.factor == factor]
         if parts:
             console.print()
-            _say(console, f"By {title}:", "italic")
+            say(console, f"By {title}:", "italic")
             table = ResultTable(_part_columns(), name_title="")
             for part in parts:
                 small = small or bool(part.figures.caution)
@@ -108,11 +109,9 @@ def _show_detector(found: DetectorFigures, results: Sequence[object], console: C
             fewer = [part.against for part in parts if part.against and part.figures.genuine < overall.genuine]
             for against in dict.fromkeys(fewer):
                 values = [part.value for part in parts if part.against == against]
-                _say(console, f"Against {against}: {', '.join(values)}.", "dim")
+                say(console, f"Against {against}: {', '.join(values)}.", "dim")
     if small:
-        _say(
-            console, f"* A small sample: fewer than {SMALL} groups of either class. Its intervals are rough.", "yellow"
-        )
+        say(console, f"* A small sample: fewer than {SMALL} groups of either class. Its intervals are rough.", "yellow")
     _show_worst("Fakes with the lowest scores, not called fake:", found.worst_fakes, "fake", console)
     _show_worst("Genuine videos with the highest scores, not called real:", found.worst_genuine, "real", console)
 
@@ -126,7 +125,7 @@ def _overall_table(overall: Figures) -> ResultTable:
         if name in CONFUSION:
             continue
         figure = overall.figures[name]
-        cells = [_cell(figure), *([_cell(overall.as_errors[name])] if both else [])]
+        cells = [figure_cell(figure), *([figure_cell(overall.as_errors[name])] if both else [])]
         table.rows.append(Row(TITLES[name], cells, figure.reason))
     return table
 
@@ -140,7 +139,7 @@ def _confusion_table(overall: Figures) -> ResultTable:
         ("real", "genuine", overall.scored_genuine, overall.genuine),
     ):
         if total:
-            shares = [_cell(overall.figures[f"{kind}_called_{label}"], 2) for label in CALLED]
+            shares = [figure_cell(overall.figures[f"{kind}_called_{label}"], 2) for label in CALLED]
             table.rows.append(Row(title, [(f"{scored}/{total}", ""), *shares]))
     return table
 
@@ -156,14 +155,14 @@ def _part_row(value: str, figures: Figures) -> Row:
         for scored, total in ((figures.scored_fakes, figures.fakes), (figures.scored_genuine, figures.genuine))
     ]
     name = f"{printable(value)}{' *' if figures.caution else ''}"
-    return Row(name, [*counts, *(_cell(figures.figures[figure], 2) for figure, *_ in OF_PARTS)])
+    return Row(name, [*counts, *(figure_cell(figures.figures[figure], 2) for figure, *_ in OF_PARTS)])
 
 
 def _summary_row(title: str, figures: dict[str, Figure]) -> Row:
-    return Row(title, [("", ""), ("", ""), *(_cell(figures[figure], 2) for figure, *_ in OF_PARTS)])
+    return Row(title, [("", ""), ("", ""), *(figure_cell(figures[figure], 2) for figure, *_ in OF_PARTS)])
 
 
-def _cell(figure: Figure, digits: int = 3) -> tuple[str, str]:
+def figure_cell(figure: Figure, digits: int = 3) -> tuple[str, str]:
     """Return a figure with its interval and its style."""
     if figure.value is None:
         return ABSENT, "dim"
@@ -186,9 +185,9 @@ def _show_worst(title: str, worst: Sequence[WorstError], right: str, console: Co
         return
     folder = common_folder([each.path for each in wrong])
     console.print()
-    _say(console, title, "italic")
+    say(console, title, "italic")
     if folder:
-        _say(console, f"In {folder}:", "italic")
+        say(console, f"In {folder}:", "italic")
     methods = any(each.method for each in wrong)
     columns = [Column("score", 9), Column("label", 8, right=False), Column("peak", 7)]
     table = ResultTable([*columns, *([Column("method", 5, right=False)] if methods else [])])

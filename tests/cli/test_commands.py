@@ -17,7 +17,7 @@ from deepscan.runtime.system.machine import nvidia_gpus
 from tests.cli.console import ENVIRONMENT, assert_one_line, deepscan
 
 HEAVY = {"av", "cv2", "numpy", "onnx", "onnxruntime", "torch", "PIL", "safetensors", "matplotlib", "openvino"}
-COMMANDS = ("scan", "evaluate", "models", "doctor", "export", "weights", "bench")
+COMMANDS = ("scan", "evaluate", "calibrate", "models", "doctor", "export", "weights", "bench")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], []])

@@ -133,12 +133,28 @@ def test_json_and_csv_hold_every_figure(folder: Path) -> None:
     assert "AUC" in printed.err
 
 
+def test_plots_and_the_page_are_written_where_asked(folder: Path) -> None:
+    for _ in range(2):  # its own files are replaced
+        ran = evaluated(folder, "--by", "method", "--worst", "1", "--plots", "plots", "--html", "e.html")
+        assert ran.code == 0, ran.err
+    assert {"roc.svg", "det.svg", "reliability.svg", "auc.svg"} <= {path.name for path in folder.glob("plots/*")}
+    assert "is better than weak by" in (folder / "e.html").read_text()
+
+
+def test_a_missing_package_is_named_before_anything_is_computed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    ran = evaluated(folder, "--html", "e.html")
+    assert_one_line(ran, 3)
+    assert "--html needs the package matplotlib: run `" in ran.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--json", "-", "--csv", "-"], "exclude each other"),
         (["--json", "truth.csv"], "was not written by deepscan"),
         (["--csv", "r.jsonl"], "was not written by deepscan"),
+        (["--html", "truth.csv"], "was not written by deepscan"),
         (["--resamples", "1"], "whole number from 2"),
         (["--split", "test"], "has no split 'test'"),
         (["--real", "."], "--labels excludes --real"),

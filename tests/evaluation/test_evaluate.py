@@ -313,7 +313,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 def test_the_examples_of_the_page_work_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
     examples = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    assert len(examples) == 2
+    assert len(examples) == 3
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "results.csv", *results())
     lines = ["path,label", *(f"{number}.mp4,{'real' if number % 2 else 'fake'}" for number in range(COUNT))]
