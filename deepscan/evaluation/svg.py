@@ -11,13 +11,13 @@ INK: Final = "#1b1f24"
 GRID: Final = "#c9ced6"
 # Colors of detectors, for white paper: those of Okabe and Ito (2008), darkened to a contrast of 4.5 where they are
 # light. Lines and markers tell the detectors apart as well.
-PAINTS: Final = ("#0072b2", "#c44f00", "#007d5b", "#a8487f", "#7a5f00", "#5b5b5b")
+PAINTS: Final = ("#0072b2", "#b84a00", "#007d5b", "#a8487f", "#7a5f00", "#5b5b5b")
 # The same for dark paper.
 DARK: Final = {
     INK: "#e6e9ee",
     GRID: "#444c56",
     "#0072b2": "#56b4e9",
-    "#c44f00": "#ff9a4d",
+    "#b84a00": "#ff9a4d",
     "#007d5b": "#2fc79a",
     "#a8487f": "#e89ac7",
     "#7a5f00": "#e6c84f",

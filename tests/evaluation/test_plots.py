@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,6 +18,7 @@ from deepscan.evaluation.figures import Evaluation
 from deepscan.evaluation.labels import LabeledResult, match_labels
 from deepscan.evaluation.plots import TITLES, draw_plots, write_plots
 from deepscan.evaluation.profiles import fit_profile
+from deepscan.evaluation.svg import DARK, INK, PAINTS
 from deepscan.evaluation.truth import Truth
 from deepscan.results import VideoResult
 from tests.evaluation.test_evaluate import COUNT, results, run, scored, scores, truth
@@ -146,3 +148,18 @@ def test_a_profile_shows_reliability_before_and_after() -> None:
     )
     shown = texts(draw_plots(found, labeled, profiles=[profile])["reliability"])
     assert {"before calibration", "after calibration"} <= set(shown)
+
+
+def luminance(color: str) -> float:
+    parts = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_colors_stand_out_from_white_and_from_dark_paper() -> None:
+    """WCAG's contrast of at least 4.5."""
+    style = (files("deepscan.evaluation") / "page.css").read_text("utf-8")
+    paper, dark = re.findall(r"--card: (#\w+)", style)[:2]
+    for color in (INK, *PAINTS):
+        assert (luminance(paper) + 0.05) / (luminance(color) + 0.05) > 4.5, color
+        assert (luminance(DARK[color]) + 0.05) / (luminance(dark) + 0.05) > 4.5, color
