@@ -27,8 +27,8 @@ from deepscan.runtime.artifacts.artifacts import load_artifact
 from deepscan.runtime.cuda.device import DeviceArray
 from deepscan.runtime.faces.cropping import crop_specs_for, piece_of
 from deepscan.runtime.faces.detections import Detection
+from deepscan.runtime.media.device_work import DevicePicture
 from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
-from deepscan.runtime.media.frames import DevicePicture
 from deepscan.runtime.pipeline.stages import FacesStage
 from deepscan.runtime.system.machine import Device
 

@@ -14,9 +14,8 @@ from deepscan.runtime.backends.selection import open_backend, resolve_backend
 from deepscan.runtime.faces.cropping import Timed, crop_specs_for, face_input
 from deepscan.runtime.faces.detections import Detection, Faces
 from deepscan.runtime.media.decoder_choice import DecoderCounts, DeviceDecoding
-from deepscan.runtime.media.device_work import DeviceWork
+from deepscan.runtime.media.device_work import DevicePicture, DeviceWork
 from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
-from deepscan.runtime.media.frames import DevicePicture
 from deepscan.runtime.pipeline.pipeline import Pipeline
 from deepscan.runtime.pipeline.pipeline_scan import ON_CPU, ON_GPU, Decoders, PipelineScan
 from deepscan.runtime.pipeline.settings import resolve_settings

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from deepscan.runtime.system.machine import cpu_count, installed_version
+from deepscan.installing import installed_version
+from deepscan.runtime.system.machine import cpu_count
 
 PACKAGES = ("av", "onnxruntime", "numpy", "opencv-python-headless", "pillow")
 

@@ -163,7 +163,7 @@ def _print_speed(name: str, costs: dict[str, list[Cost]], scanned: int) -> None:
 def _print_yardstick(infer_seconds: float) -> None:
     artifact = load_artifact("lite")
     passes = 2 if artifact.manifest.spec.mirror else 1
-    work = passes * flop_of(artifact.model, source="lite") / 1e9
+    work = passes * (flop_of(artifact.model) or 0) / 1e9
     rate = 1e-9 * matmul_rate(device="cpu", precision="fp32", threads=cpu_count(), seconds=2.0, side=SIDES["cpu"])
     milliseconds, reached = 1000 * infer_seconds, work / infer_seconds
     print(f"infer alone, wall: {milliseconds:.1f} ms per face for {work:.2f} GFLOP, {reached:.0f} GFLOP/s")

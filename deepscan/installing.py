@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from deepscan.errors import MachineError
@@ -34,16 +34,14 @@ def install_extra(extra: str) -> str:
 
     Beside `onnxruntime-gpu` the extra's own packages are named: pip would see that this distribution lacks
     `onnxruntime`, install that as well, and so break both.
-
-    Args:
-        extra: as pyproject.toml names it.
     """
     try:
         installed = distribution(DISTRIBUTION)
     except PackageNotFoundError:  # a copy of the package without its metadata
         return install_packages(f"{DISTRIBUTION}[{extra}]")
-    if _has(GPU_RUNTIME) and not _has(RUNTIME):
-        return install_packages(*requirements_of(extra, installed))
+    if installed_version(GPU_RUNTIME) and not installed_version(RUNTIME):
+        found = (OF_EXTRA.match(line) for line in installed.requires or ())
+        return install_packages(*(match["requirement"].strip() for match in found if match and match["extra"] == extra))
     return install_packages(*_with_extra(extra, installed))
 
 
@@ -63,12 +61,6 @@ def gpu_runtime() -> str:
     return f"{install_extra('cuda')} && {replace_packages((RUNTIME,), GPU_RUNTIME)}"
 
 
-def requirements_of(extra: str, installed: Distribution) -> list[str]:
-    """Return the requirements that an extra adds to a distribution."""
-    found = (OF_EXTRA.match(line) for line in installed.requires or ())
-    return [match["requirement"].strip() for match in found if match is not None and match["extra"] == extra]
-
-
 def _pip(verb: str) -> str:
     """Return what calls pip for this interpreter; uv's environments have none of their own."""
     python = shlex.quote(sys.executable or "python3")
@@ -82,35 +74,25 @@ def _pip(verb: str) -> str:
 
 def _with_extra(extra: str, installed: Distribution) -> list[str]:
     """Return the arguments of `pip install` for this distribution with an extra, from where it came."""
-    origin = _origin(installed)
-    url = str(origin.get("url", ""))
+    origin = json.loads(installed.read_text("direct_url.json") or "{}")  # there is none for a package of an index
+    url = origin.get("url", "")
     parts = urlsplit(url)
     local = Path(unquote(parts.path)) if parts.scheme == "file" else None
-    if not url or (local is not None and not local.exists()):
+    if not url or (local and not local.exists()):
         return [f"{DISTRIBUTION}[{extra}]=={installed.version}"]
-    if local is not None and origin.get("dir_info", {}).get("editable"):
+    if local and origin.get("dir_info", {}).get("editable"):
         return ["-e", f"{local}[{extra}]"]
-    repository = origin.get("vcs_info")
-    if repository:
+    if repository := origin.get("vcs_info"):
         url = f"{repository['vcs']}+{url}@{repository['commit_id']}"
     return [f"{DISTRIBUTION}[{extra}] @ {url}"]
 
 
-def _origin(installed: Distribution) -> dict[str, Any]:
-    """Return the record of where a distribution came from; empty where it came from an index."""
+def installed_version(package: str) -> str | None:
+    """Return the version of an installed package, without importing it."""
     try:
-        origin = json.loads(installed.read_text("direct_url.json") or "{}")
-    except ValueError:
-        return {}
-    return origin if isinstance(origin, dict) else {}
-
-
-def _has(package: str) -> bool:
-    try:
-        version(package)
+        return version(package)
     except PackageNotFoundError:
-        return False
-    return True
+        return None
 
 
 @contextmanager

@@ -37,7 +37,8 @@ def installed_as(
     if origin is not None:
         (info / "direct_url.json").write_text(json.dumps(origin))
     monkeypatch.setattr(installing, "distribution", lambda _: PathDistribution(info))
-    monkeypatch.setattr(installing, "_has", lambda package: package in (others or {"onnxruntime"}))
+    there = others or {"onnxruntime"}
+    monkeypatch.setattr(installing, "installed_version", lambda package: "1.0" if package in there else None)
 
 
 def arguments_of(command: str) -> list[str]:

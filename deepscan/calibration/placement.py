@@ -65,11 +65,6 @@ def placed(index: GraphIndex, nodes: Collection[str], activations: Activations) 
     that reads it must not be: only between quantizations does ONNX Runtime take integer kernels, and OpenVINO fuses
     them all the same. For TensorRT (`symmetric`), an addition leaves one convolution's output as it is, to be added
     before rounding; see "Q/DQ layer-placement recommendations" in its documentation.
-
-    Args:
-        index: of the graph.
-        nodes: names from `quantizable`.
-        activations: `affine` or `symmetric`.
     """
     possible = quantizable(index, activations)
     fp32_nodes = {*possible, *(node.name for node in index.nodes if _has_weights(index, node))}.difference(nodes)

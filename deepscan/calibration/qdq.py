@@ -39,11 +39,9 @@ class Scale:
 
 
 def scale_of(seen: Range, activations: Activations) -> Scale:
-    """Return the finest scale whose integers cover a range.
+    """Return the finest scale whose integers cover a range and 0, which padding and ReLU put into almost every tensor.
 
-    Args:
-        seen: is widened to contain 0, which is always exact: padding and ReLU put it into almost every tensor.
-        activations: `affine` gives uint8, with zero point 0 where nothing is negative; `symmetric` int8 around 0.
+    `affine` gives uint8, with zero point 0 where nothing is negative; `symmetric` int8 around 0.
     """
     low, high = min(seen.low, 0.0), max(seen.high, 0.0)
     if activations == "symmetric":
@@ -60,14 +58,10 @@ def _step(size: float) -> np.float32:
 def quantized_weights(
     weights: NDArray[np.float32], *, axis: int, bias: NDArray[np.float32] | None, input_step: np.float32
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Round weights to int8 around 0, with a step for each output channel.
+    """Round weights to int8 around 0, with a step for each output channel, which are on `axis`.
 
-    Args:
-        weights: of any shape.
-        axis: axis of the output channels.
-        bias: [channels], or None. Where it is so large beside a channel's weights that int32 cannot hold it in units
-            of `input_step` x the channel's step, that step becomes larger; such a channel is its bias and little else.
-        input_step: step of the tensor that the weights are multiplied with.
+    Where a bias [channels] is so large beside a channel's weights that int32 cannot hold it in units of `input_step` x
+    the channel's step, that step becomes larger; such a channel is its bias and little else.
 
     Returns:
         The integers, in -127..127, and the steps [channels].

@@ -46,15 +46,9 @@ def quantized(
     8 bits stay in float32, as few as the budget allows; see `nodes_for_fp32`. No node is special by its place: the
     first and the last layer are measured like all others.
 
-    The same arguments give the same graph, bit for bit, on the same machine.
-
-    Args:
-        model: a float32 graph that keeps the artifact contract, with batch normalization folded; not changed.
-        check: compares a graph with the original over real crops.
-        items: real crops [M, H, W, 3] or clips [M, T, H, W, 3], RGB uint8, to find the ranges with.
-        method: how a range is chosen from the values of a tensor.
-        activations: `affine` for CPUs, `symmetric` for TensorRT.
-        seed: of the order of the items.
+    The same arguments give the same graph, bit for bit, on the same machine. Batch normalization must be folded. The
+    ranges are found with real crops [M, H, W, 3] or clips [M, T, H, W, 3], RGB uint8, in an order given by the seed.
+    Activations are `affine` for CPUs, and `symmetric` for TensorRT.
 
     Raises:
         UsageError: there are no items.

@@ -105,12 +105,9 @@ def observe(
 
 
 def resolve_range(seen: TensorValues, method: CalibrationMethod, activations: Activations) -> Range:
-    """Return the range of a tensor.
+    """Return the range of a tensor: `minmax` keeps everything, `percentile` 99.99 %, `entropy` what loses least.
 
-    Args:
-        seen: its values.
-        method: `minmax` keeps everything, `percentile` 99.99 % of the values, `entropy` what loses least.
-        activations: kind of integers, which decides how many there are on either side of zero.
+    The activations decide how many integers there are on either side of zero.
     """
     largest = max(-seen.low, seen.high)
     if method == "minmax" or not seen.magnitudes.any():

@@ -33,12 +33,8 @@ def nodes_for_fp32(nodes: Sequence[str], effect: Effect, holds: Holds) -> tuple[
     """Find a small set of nodes with which, in float32, the budget holds.
 
     Twice as many of the most sensitive nodes go to float32 each time until the budget holds; then as many as possible
-    return to 8 bits, the least sensitive first. There are at most MOST_CHECKS parity checks.
-
-    Args:
-        nodes: all nodes that can compute in 8 bits.
-        effect: called at most MOST_RUNS times, see `most_sensitive_first`.
-        holds: parity check.
+    return to 8 bits, the least sensitive first. There are at most MOST_CHECKS parity checks (`holds`), and MOST_RUNS
+    calls of `effect`.
 
     Returns:
         The nodes to keep in float32, the most sensitive first; empty if the budget holds without any; None if it does

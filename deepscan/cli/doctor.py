@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deepscan.installing import RUNTIME, gpu_runtime, install_extra, replace_packages
+from deepscan.installing import RUNTIME, gpu_runtime, install_extra, installed_version, replace_packages
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -95,7 +95,7 @@ def _onnxruntime() -> Finding:
 def _gpu() -> list[Finding]:
     from deepscan.runtime.backends.sessions import PROVIDERS, available_providers
     from deepscan.runtime.media.pyav_container import has_nvdec
-    from deepscan.runtime.system.machine import NVDEC_LIBRARY, has_library, installed_version, mps_runs, nvidia_gpus
+    from deepscan.runtime.system.machine import NVDEC_LIBRARY, has_library, mps_runs, nvidia_gpus
 
     gpus = nvidia_gpus()
     if not gpus:
@@ -129,8 +129,6 @@ def _gpu() -> list[Finding]:
 
 
 def _tensorrt() -> Finding:
-    from deepscan.runtime.system.machine import installed_version
-
     names = ("tensorrt", "tensorrt-rtx", "cuda-python")
     found = [f"{name} {number}" for name in names if (number := installed_version(name))]
     fact = f"{', '.join(found) or 'not installed'}, for `deepscan export --engine` and --backend tensorrt"
@@ -138,8 +136,6 @@ def _tensorrt() -> Finding:
 
 
 def _package(name: str, purpose: str, extra: str) -> Finding:
-    from deepscan.runtime.system.machine import installed_version
-
     number = installed_version(name)
     fact = f"{number}, {purpose}" if number else f"not installed; {purpose}"
     return Finding(name, number is not None, fact, "" if number else install_extra(extra))
@@ -176,7 +172,7 @@ def _profiles() -> list[Finding]:
 
 
 def _rivals() -> list[Finding]:
-    from deepscan.runtime.system.machine import installed_version, nvidia_gpus
+    from deepscan.runtime.system.machine import nvidia_gpus
 
     return [
         Finding(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from deepscan.calibration.quantize import quantized
+from deepscan.evaluation.truth import truth_from_csv
 from deepscan.export.artifact import ExportSettings, Quantization
 from deepscan.export.parity.parity_report import readable
-from deepscan.export.parity.samples import Samples, gather_samples, joined, read_labels
+from deepscan.export.parity.samples import Samples, gather_samples, joined
 from deepscan.export.real_data import PARITY_CLIPS, PARITY_CROPS, calibration_data
 from deepscan.runtime.artifacts.artifacts import Activations, CalibrationRecord
 from deepscan.spec import DetectorSpec
@@ -29,7 +31,10 @@ if TYPE_CHECKING:
 
 def resolve_settings(spec: DetectorSpec, options: ExportOptions) -> ExportSettings:
     """Resolve options to settings, with crops or clips of the user's videos."""
-    labels = read_labels(Path(options.labels)) if options.labels else None
+    labels = None
+    if options.labels:
+        truth = truth_from_csv(options.labels)
+        labels = {os.path.join(truth.folder, row.path): row.label == "fake" for row in truth.rows}
     for_parity: list[Samples] = []
     quantization = None
     if options.precision == "int8":

@@ -106,13 +106,8 @@ def export_artifact(
 ) -> ExportResult:
     """Export a detector as `folder`/`name`.onnx, with its manifest and its parity report beside it.
 
-    Args:
-        name: of the detector.
-        weights: its checkpoint, in a format that `deepscan.models.checkpoints` reads. None takes the weights that were
-            added on this machine, or come with the package.
-        folder: created if it is missing; the files of an earlier export are replaced.
-        variant: publisher of the weights, if not the authors.
-        settings: float32 if not given.
+    `weights` is a checkpoint in a format that `deepscan.models.checkpoints` reads; None takes the weights that were
+    added on this machine, or come with the package. The files of an earlier export in the folder are replaced.
 
     Raises:
         UsageError: there is no such detector, or it has only one form, or a file that deepscan did not write would be
@@ -151,14 +146,9 @@ def make_artifact(
     *,
     kept: WeightsFile | None = None,
 ) -> ExportResult:
-    """Export a network with its weights, and compare the result with it; see `export_artifact`.
+    """Export a network with its weights, in evaluation mode, and compare the result with it; see `export_artifact`.
 
-    Args:
-        network: with its weights, in evaluation mode.
-        spec: of the detector.
-        origin: of the weights.
-        settings: of the export.
-        kept: the file beside the artifact that holds the network's weights.
+    `kept` is the file beside the artifact that holds the network's weights.
 
     Raises:
         ModelError: the weights are not trained, or the graph would not be valid.

@@ -44,11 +44,8 @@ class Exported:
 def exported(network: nn.Module, spec: DetectorSpec, choice: FormChoice, *, for_engine: bool = False) -> Exported:
     """Export a network in the given form, or in the faster one.
 
-    Args:
-        network: with its weights.
-        spec: of the detector.
-        choice: `auto` measures both forms in float32 and, if available, bfloat16.
-        for_engine: a TensorRT engine will be built from it; there is nothing to measure yet, so `auto` is 2-D.
+    `auto` measures both forms in float32 and, if available, bfloat16. There is nothing to measure yet if a TensorRT
+    engine will be built from it: then `auto` is 2-D.
 
     Raises:
         UsageError: a form was given, and the network has no 3-D convolutions.

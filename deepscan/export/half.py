@@ -67,11 +67,8 @@ def halved(index: GraphIndex, fp32_nodes: Collection[str]) -> onnx.ModelProto:
 
     The graph is strongly typed: all floating-point inputs of a node have one type, with a Cast wherever types meet. A
     tensor is cast once, however many nodes read it. Weights are stored in the type in which they are used. Inputs and
-    operators that ONNX defines only for float32, such as the scales of a Resize, stay in float32.
-
-    Args:
-        index: of a float32 graph, whose inputs and outputs keep their names and types.
-        fp32_nodes: names of the nodes that compute in float32.
+    operators that ONNX defines only for float32, such as the scales of a Resize, stay in float32, as do the nodes named
+    `fp32_nodes`. The inputs and outputs of the graph keep their names and types.
     """
     return _Writer(index, fp32_nodes, emulate=False).written()
 

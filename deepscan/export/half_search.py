@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
@@ -35,17 +36,15 @@ SEARCH_SHARE: Final = 0.5
 
 
 def half_precision(model: onnx.ModelProto, check: ParityFunction, items: NDArray[np.uint8]) -> ConversionResult:
-    """Convert a graph to float16, with float32 nodes where float16 overflows or rounds too coarsely.
+    """Convert a float32 graph to float16, with float32 nodes where float16 overflows or rounds too coarsely.
 
     First, every node whose values come near the limit of float16 stays in float32, see `overflowing`. If that graph
     exceeds the budget for fp16, the other nodes are divided, in order, into eight parts. Each part is checked alone in
     float16, and the parts with the largest differences go to float32 until half the budget holds. Of these, whole
     parts, then ever smaller halves, return to float16 if half the budget still holds. Forty checks are the limit.
 
-    Args:
-        model: a float32 graph that keeps the artifact contract; not changed.
-        check: compares a graph with the original. It gets float32 graphs that round as float16 would, see `emulated`.
-        items: real crops or clips, uint8 [M, *item_shape], to measure the values inside the graph.
+    The check gets float32 graphs that round as float16 would, see `emulated`; the values inside the graph are measured
+    on real crops or clips, uint8 [M, *item_shape].
 
     Returns:
         The float16 graph, with its emulation as the stand-in. If no graph keeps the budget, it is the best of those
@@ -97,18 +96,15 @@ class _Search:
             for number, part in enumerate(parts, 1)
         ]
         parts = [parts[place] for place in sorted(range(len(parts)), key=lambda place: -alone[place])]
-        fewest, most = 1, len(parts)
-        while fewest < most:
-            middle = (fewest + most) // 2
-            if self.holds(_union(parts[:middle]), f"the {middle} worst of {len(parts)} parts in float32"):
-                most = middle
-            else:
-                fewest = middle + 1
-        chosen = parts[:fewest]
-        if not self.holds(_union(chosen), f"the {fewest} worst of {len(parts)} parts in float32"):
+
+        def enough(count: int) -> bool:
+            return self.holds(_union(parts[:count]), f"the {count} worst of {len(parts)} parts in float32")
+
+        fewest = 1 + bisect_left(range(1, len(parts)), True, key=enough)
+        if not enough(fewest):
             return self.best_of_failures(every)
         # The least harmful parts return first, and so use what the budget allows.
-        return self.shrunk(chosen[::-1])
+        return self.shrunk(parts[:fewest][::-1])
 
     def shrunk(self, parts: Sequence[Sequence[str]]) -> dict[str, str]:
         """Return as few nodes of these parts as possible, with the reasons: first whole parts return, then halves."""
@@ -206,11 +202,7 @@ def overflowing(graph: GraphIndex, largest: Mapping[str, float]) -> dict[str, st
     """Return the nodes that read or write values near the limit of float16, with the values.
 
     Weights may use the whole range of float16, other values a quarter. For means, which some kernels compute from a sum
-    in float16, the sum counts.
-
-    Args:
-        graph: in float32.
-        largest: largest absolute value of each of its tensors on real crops.
+    in float16, the sum counts. `largest` holds the largest absolute value of each tensor on real crops.
     """
     found = {}
     for node, places in zip(graph.nodes, half_places(graph), strict=True):

@@ -37,12 +37,7 @@ NOISE_ITEMS: Final = 2
 
 
 def add_weights(path: Path, *, variant: str | None = None, form: FormChoice = "auto") -> Installed:
-    """Add a checkpoint to the store.
-
-    Args:
-        path: of the file, as its authors publish it.
-        variant: publisher of the weights, if not the authors.
-        form: of a clip detector's convolutions; `auto` takes the faster one.
+    """Add a checkpoint to the store, as its authors, or the publisher of a `variant`, publish it.
 
     Raises:
         UsageError: the detector needs no weights, or has no such variant, or has only one form.

@@ -61,12 +61,7 @@ def traced_onnx(
     The graph is simplified, but batch normalization stays, so that it holds the trained weights; runtimes fold them
     into the convolutions when they load the model.
 
-    Args:
-        module: what to trace.
-        example: input without a 1 in a free axis.
-        input_name: in the graph.
-        output_names: in the graph.
-        free_axes: names of the input's first axes, whose sizes stay free.
+    `free_axes` are the names of the first axes of the input, whose sizes stay free and are not 1 in the example.
 
     Raises:
         ModelError: the graph fixes the size of a free axis.

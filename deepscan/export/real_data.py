@@ -32,12 +32,8 @@ def calibration_data(
 ) -> tuple[Samples, Samples]:
     """Gather crops or clips, and split them.
 
-    Args:
-        spec: of the detector.
-        paths: videos and folders.
-        items: how many to calibrate with; None takes 256 crops or 16 clips.
-        seed: of the choice and of the split.
-        labels: whether videos are forgeries, by their paths.
+    `items` is the number to calibrate with; None takes 256 crops or 16 clips. `labels` tell whether videos are
+    forgeries, by their paths.
 
     Returns:
         Samples to calibrate with, and samples held out: of other videos, if there are at least four.

@@ -70,13 +70,10 @@ def simplify(model: ir.Model) -> None:
 
 
 def folded_batch_norm(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the graph with its batch normalization in the convolutions before it, computed in float64.
+    """Return a float32 graph with its batch normalization in the convolutions before it, computed in float64.
 
     Normalization of anything but a convolution's only use becomes a multiplication and an addition: there is one in
     HFF, `srm_sa_post.0`.
-
-    Args:
-        model: a float32 graph; not changed.
     """
     index = GraphIndex(model)
     outputs = {output.name for output in model.graph.output}

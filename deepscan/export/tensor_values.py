@@ -52,11 +52,8 @@ class SlicedGraph:
     ) -> None:
         """Divide and load a graph.
 
-        Args:
-            index: of the graph.
-            watched: names of the float32 tensors to return.
-            batch: largest batch size.
-            slice_bytes: limit of the total size of one slice's watched tensors, unless a single one is larger.
+        `watched` are the float32 tensors to return; their total size in a slice is at most `slice_bytes` in the largest
+        batch, unless a single one is larger.
         """
         self._input = index.model.graph.input[0].name
         groups = _groups(index, set(watched), max(1, slice_bytes // batch))

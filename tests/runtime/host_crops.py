@@ -11,7 +11,8 @@ from deepscan.runtime.cuda.pixels import host_array
 from deepscan.runtime.faces import alignment, crops
 from deepscan.runtime.faces.alignment import FaceRegion
 from deepscan.runtime.faces.crops import IntBox
-from deepscan.runtime.media.frames import Box, Frame
+from deepscan.runtime.media.frames import Frame
+from deepscan.runtime.media.geometry import Box
 from deepscan.spec import Landmarks
 
 

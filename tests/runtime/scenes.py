@@ -14,7 +14,8 @@ from deepscan.runtime.faces.crops import crop_square
 from deepscan.runtime.faces.detections import Faces
 from deepscan.runtime.media.color import Color
 from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob, frame_tasks
-from deepscan.runtime.media.frames import Box, Frame, Geometry, Picture
+from deepscan.runtime.media.frames import Frame, Picture
+from deepscan.runtime.media.geometry import Box, Geometry
 from deepscan.runtime.media.sampling import Sampling
 from deepscan.spec import Calibration, CropPolicy, DetectorSpec, SquareCrop
 

@@ -95,11 +95,9 @@ def measurements(task: BackendTask) -> Iterator[Measurement]:
 
 
 def batch_sizes(wanted: tuple[int, ...] | None, largest: int) -> list[int]:
-    """Return the sizes that are measured, ascending, so that the peak of memory belongs to the largest so far.
+    """Return the sizes, ascending, up to the largest that the backend takes; by default powers of two.
 
-    Args:
-        wanted: ascending; None takes powers of two.
-        largest: that the backend takes; larger ones are left out.
+    In this order the peak of memory belongs to the largest so far.
     """
     if wanted is None:
         return [2**power for power in range(largest.bit_length())]

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from deepscan.arguments import one_of
-from deepscan.errors import DeepscanError, MachineError, ModelError, OutputError, UsageError
+from deepscan.errors import DeepscanError, MachineError, OutputError, UsageError
 from deepscan.export.bench.bench_records import (
     MATRIX_PRODUCTS,
     Answer,
@@ -114,7 +114,9 @@ def benchmarked(subjects: Sequence[Subject], setup: BenchSettings) -> Iterator[E
             try:
                 benched = _benched(subject, inputs)
             except DeepscanError as error:  # such as no face that is large enough for this detector
-                yield _without_inputs(subject, error)
+                form = subject.artifact.manifest.precision
+                reason, code = str(error), error.exit_code
+                yield Failure(model=subject.model, backend=None, precision=form, reason=reason, exit_code=code)
                 continue
             yield benched
             yield from _measured(subject, setup, str(inputs), benched.flop_per_item, rates)
@@ -140,22 +142,10 @@ def _benched(subject: Subject, inputs: Path) -> BenchResult:
         precision=manifest.precision,
         form=manifest.form,
         kind="clip" if spec.kind == "clip" else "crop",
-        flop_per_item=_flop(subject.artifact),
+        flop_per_item=flop_of(subject.artifact.model),
         inputs=len(samples.items),
         inputs_sha256=samples.sha256,
     )
-
-
-def _without_inputs(subject: Subject, error: DeepscanError) -> Failure:
-    precision = subject.artifact.manifest.precision
-    return Failure(model=subject.model, backend=None, precision=precision, reason=str(error), exit_code=error.exit_code)
-
-
-def _flop(artifact: Artifact) -> int | None:
-    try:
-        return flop_of(artifact.model, source=artifact.manifest.file)
-    except ModelError:  # it can be measured even if its shapes cannot be inferred
-        return None
 
 
 def _measured(
@@ -163,13 +153,8 @@ def _measured(
 ) -> Iterator[Answer]:
     for candidate in subject.candidates:
         log.info("%s: %s", subject.model, candidate)
-        task = BackendTask(
-            model=subject.model,
-            backend=candidate.backend,
-            precision=candidate.precision,
-            inputs=inputs,
-            setup=setup,
-        )
+        backend, precision = candidate.backend, candidate.precision
+        task = BackendTask(model=subject.model, backend=backend, precision=precision, inputs=inputs, setup=setup)
         for answer in answers_of(task):
             if not isinstance(answer, Measurement):
                 yield answer

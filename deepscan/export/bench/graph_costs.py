@@ -7,39 +7,27 @@ Activations, pools, normalization, softmax, dequantization and subgraphs do not.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import Final
 
 import onnx
 
-from deepscan.errors import ModelError
-from deepscan.runtime.artifacts.graph_index import GraphIndex, attribute, parsed_model
+from deepscan.runtime.artifacts.graph_index import GraphIndex, attribute
 
 PER_MULTIPLY_ADD: Final = 2
 
 
-def flop_of(model: bytes, *, source: str) -> int:
-    """Count the floating-point operations that a graph needs for a batch of one.
+def flop_of(model: bytes) -> int | None:
+    """Count the multiplications and additions of a graph for a batch of one.
 
-    Args:
-        model: bytes of the ONNX file; free axes of its inputs count as 1. Quantized graphs must be in Q/DQ form.
-        source: name of the file, for messages.
-
-    Returns:
-        Multiplications plus additions.
-
-    Raises:
-        ModelError: it is not an ONNX file, or a shape cannot be inferred.
+    Free axes of its inputs count as 1. Quantized graphs must be in Q/DQ form. None if a shape cannot be inferred.
     """
-    try:
-        index = GraphIndex(parsed_model(model, source=source), batch=1)
-    except onnx.shape_inference.InferenceError as error:
-        raise ModelError(f"The shapes of {source} cannot be inferred ({error}): export the detector again.") from error
-    shapes = {name: tuple(tensor.dims) for name, tensor in index.initializers.items()}
-    shapes |= {name: index.sizes(name) for name in index.shapes if index.is_known(name)}
-    try:
+    with suppress(onnx.shape_inference.InferenceError, KeyError):
+        index = GraphIndex(onnx.load_model_from_string(model), batch=1)
+        shapes = {name: tuple(tensor.dims) for name, tensor in index.initializers.items()}
+        shapes |= {name: index.sizes(name) for name in index.shapes if index.is_known(name)}
         return PER_MULTIPLY_ADD * sum(_multiply_adds(node, shapes) for node in index.nodes)
-    except KeyError as error:
-        raise ModelError(f"{source} does not tell the shape of {error}: export the detector again.") from error
+    return None
 
 
 def _multiply_adds(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:

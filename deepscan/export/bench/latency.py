@@ -30,11 +30,9 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measured_latency(work: Callable[[], object], *, seconds: float) -> Latency:
-    """Run a function repeatedly, first to warm up, then measured.
+    """Run a function repeatedly, at least twice to warm up, then for so many seconds and at least three times.
 
-    Args:
-        work: returns when all work is done, on any device.
-        seconds: time to measure; there are at least three runs, and two to warm up.
+    It must return when all work is done, on any device.
     """
     _repeated(work, seconds=WARM_UP_SHARE * seconds, least=LEAST_WARM_UPS)
     return latency_of(_repeated(work, seconds=seconds, least=LEAST_RUNS))

@@ -22,19 +22,9 @@ SEED: Final = 0
 
 
 def matmul_rate(*, device: Device, precision: RatePrecision, threads: int, seconds: float, side: int) -> float:
-    """Measure matrix products of `side` x `side` with ONNX Runtime.
+    """Return the multiplications plus additions per second of matrix products of `side` x `side`, by the median run.
 
-    Only one number is copied to the device and one from it.
-
-    Args:
-        device: where to run.
-        precision: of the matrices; on a CPU, ONNX Runtime widens fp16 to float32.
-        threads: on a CPU.
-        seconds: approximate time to measure.
-        side: of the matrices; see `SIDES`.
-
-    Returns:
-        Multiplications plus additions per second, by the median run.
+    Only one number is copied to the device and one from it. On a CPU, ONNX Runtime widens fp16 to float32.
 
     Raises:
         MachineError: the device cannot be used.

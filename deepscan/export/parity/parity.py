@@ -50,7 +50,7 @@ class Parity:
     In JSON, as `msgspec` writes it, a number that is none is null.
 
     Attributes:
-        items: how many crops or clips were compared.
+        items: number of crops or clips that were compared.
         max_difference: the largest absolute difference of two scores; not a number where a score is none.
         mean_difference: the mean absolute difference.
         max_logit_difference: the largest absolute difference of two logits; not finite where a logit is not.
@@ -100,13 +100,7 @@ BUDGETS: Final[dict[Arithmetic, Budget]] = {
 def compared(
     reference: NDArray[np.float32], logits: NDArray[np.float32], spec: DetectorSpec, samples: Samples
 ) -> Parity:
-    """Compare the logits of a converted detector with the original's.
-
-    Args:
-        reference: the original's logits, [M].
-        logits: the converted detector's, [M].
-        spec: how logits become scores and labels.
-        samples: the M crops or clips that both saw.
+    """Compare the logits [M] of a converted detector with the original's, for the M crops or clips that both saw.
 
     Raises:
         ValueError: the three are not of one length, or there is no item.
@@ -167,11 +161,9 @@ def rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64]) ->
 
 
 def auc(scores: NDArray[np.float64], fakes: Sequence[bool | None]) -> float | None:
-    """Return how often a fake scores higher than a real one, ties counted half; see `Parity` for when there is none.
+    """Return how often a fake's score [M] is higher than a real one's, ties counted half; see `Parity` for None.
 
-    Args:
-        scores: [M].
-        fakes: for each whether it is a fake; None is left out.
+    Items of which it is not known whether they are fakes are left out.
     """
     known = np.array([fake is not None for fake in fakes], dtype=bool)
     is_fake = np.array([bool(fake) for fake in fakes], dtype=bool)[known]

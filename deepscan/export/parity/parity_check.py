@@ -40,13 +40,7 @@ class ParityCheck:
 
 
 def parity_check(network: nn.Module, spec: DetectorSpec, samples: Samples) -> ParityCheck:
-    """Run the original network on the samples.
-
-    Args:
-        network: with its weights, as its authors define it: not lowered, not folded.
-        spec: of the detector.
-        samples: real crops or clips, at least one.
-    """
+    """Run the original network on the samples; with its weights, as its authors define it: not lowered, not folded."""
     graph = ArtifactGraph(network, spec).eval()
     with torch.inference_mode():
         logits = [graph(torch.from_numpy(batch))[0].numpy() for batch in _batches(spec, samples)]

@@ -111,13 +111,9 @@ class StratifiedSampler(Generic[T]):
 
 
 def turns(places: int, shift: float) -> list[int]:
-    """Return the turn, from 0, of each of `places` equal parts of a video.
+    """Return the turn, from 0, of each of `places` equal parts of a video; the first is at `shift`, in [0, 1).
 
     The turns follow van der Corput's sequence: any number of first turns are spread evenly over the video.
-
-    Args:
-        places: at least 1.
-        shift: position of the first turn, in [0, 1).
     """
     order: dict[int, None] = {}
     number = 0

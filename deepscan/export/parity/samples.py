@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import itertools
 import os
@@ -30,7 +29,6 @@ PACKAGED_SEED: Final = 0
 CROPS_TO_MEASURE: Final = 16
 CLIPS_TO_MEASURE: Final = 4
 FAILURES_NAMED: Final = 5
-LABELS: Final = {"fake": True, "1": True, "real": False, "0": False}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,16 +90,9 @@ def gather_samples(
 ) -> Samples:
     """Cut crops or clips out of videos as a scan does, at places spread over them; see `sample_collector`.
 
-    The videos share `count` evenly; what a short one, or one with few faces, cannot give goes to the others. The result
-    depends on the set of paths and on the seed, not on the order of the paths.
-
-    Args:
-        paths: files and folders, as for `deepscan.scan`.
-        spec: of the detector.
-        count: largest number of samples; twice as many are in memory for a moment.
-        seed: of the choice of places, and of the videos that give one more than others, or anything at all if
-            there are more than `count`.
-        labels: whether videos are forgeries, by their paths.
+    The videos share `count` evenly; what a short one, or one with few faces, cannot give goes to the others. Twice as
+    many are in memory for a moment. The result depends on the set of paths and on the seed, not on the order of the
+    paths. `labels` tell whether videos are forgeries, by their paths.
 
     Raises:
         UsageError: there is no path, no usable video, or labels for none of them.
@@ -119,7 +110,9 @@ def gather_samples(
     taken = gathering.run(jobs)
     skipped = tuple(f"{jobs[number].path}: {reason}" for number, reason in sorted(gathering.failures.items()))
     if not taken:
-        raise UsageError(_nothing(skipped, spec))
+        named = "; ".join(line.rstrip(".") for line in skipped[:FAILURES_NAMED])
+        others = f"; and {counted(len(skipped) - FAILURES_NAMED, 'other')}" if len(skipped) > FAILURES_NAMED else ""
+        raise UsageError(f"No video gave a face for {spec.name} ({named}{others}): give videos with faces.")
     return Samples(
         items=np.stack([host_array(face.pixels) for face in taken]),
         sources=tuple(f"{os.path.basename(face.job.path)} at {face.start_seconds:.1f} s" for face in taken),
@@ -140,48 +133,6 @@ def samples_to_measure(spec: DetectorSpec) -> Samples:
     return packaged_samples(spec, count=CLIPS_TO_MEASURE if spec.kind == "clip" else CROPS_TO_MEASURE)
 
 
-def read_labels(path: str | os.PathLike[str]) -> dict[str, bool]:
-    """Read which videos are forgeries from a CSV file with the columns `path` and `label`.
-
-    Args:
-        path: path of the file. Relative paths in it are relative to its folder; its labels are real or 0, fake or 1.
-
-    Returns:
-        Whether each video is a forgery, by its absolute path.
-
-    Raises:
-        UsageError: the file cannot be read, lacks a column, has another label, contradicts itself, or has no rows.
-    """
-    name = os.fspath(path)
-    try:
-        with open(name, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            rows = csv.DictReader(file, strict=True)
-            if not {"path", "label"} <= set(rows.fieldnames or ()):
-                raise UsageError(f"{name} has no columns `path` and `label`: write them into its first line.")
-            return _labels(name, rows)
-    except OSError as error:
-        raise UsageError(f"The labels in {name} cannot be read ({error.strerror}): check the path.") from error
-    except csv.Error as error:
-        raise UsageError(f"{name} is not a CSV file ({error}): save the labels as CSV.") from error
-
-
-def _labels(name: str, rows: csv.DictReader[str]) -> dict[str, bool]:
-    found: dict[str, bool] = {}
-    for row in rows:
-        where = f"{name}, line {rows.line_num}"
-        if not row["path"]:
-            raise UsageError(f"{where} names no video: write its path into the column `path`.")
-        label = LABELS.get((row["label"] or "").strip().lower())
-        if label is None:
-            raise UsageError(f"{where} has the label {row['label']!r}: use one of {', '.join(LABELS)}.")
-        video = _absolute(os.path.join(os.path.dirname(name), row["path"]))
-        if found.setdefault(video, label) != label:
-            raise UsageError(f"{where} calls {row['path']} both real and fake: leave one of the lines out.")
-    if not found:
-        raise UsageError(f"{name} has no line below its first: write one for each video.")
-    return found
-
-
 def _absolute(path: str) -> str:
     try:
         return os.path.realpath(path)
@@ -196,9 +147,3 @@ def _labels_of(jobs: Iterable[VideoJob], labels: Mapping[str, bool] | None) -> d
     if labels and not known:
         raise UsageError(f"No label is for one of the videos ({counted(len(labels), 'label')}): compare the paths.")
     return known
-
-
-def _nothing(skipped: tuple[str, ...], spec: DetectorSpec) -> str:
-    named = "; ".join(line.rstrip(".") for line in skipped[:FAILURES_NAMED])
-    others = f"; and {counted(len(skipped) - FAILURES_NAMED, 'other')}" if len(skipped) > FAILURES_NAMED else ""
-    return f"No video gave a face for {spec.name} ({named}{others}): give videos with faces."

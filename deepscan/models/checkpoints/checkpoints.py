@@ -86,12 +86,9 @@ def read_tensors(path: Path) -> Checkpoint:
 
 
 def load_weights(module: nn.Module, path: Path, *, name: str) -> LoadedWeights:
-    """Load a file of weights into a network, every tensor into its place.
+    """Load a file of weights into a detector's network, every tensor into its place, and set evaluation mode.
 
-    Args:
-        module: takes the weights, in place, and is put in evaluation mode; unchanged if the file is refused.
-        path: of the file.
-        name: of the detector.
+    The network is unchanged if the file is refused.
 
     Raises:
         ModelError: the file cannot be read safely, or its tensors are not the network's.
@@ -102,10 +99,7 @@ def load_weights(module: nn.Module, path: Path, *, name: str) -> LoadedWeights:
 def load_state(module: nn.Module, path: Path, *, sha256: str) -> None:
     """Load safetensors that were saved from `module` itself, name by name, and set evaluation mode.
 
-    Args:
-        module: takes the tensors of the file as its own; unchanged if the file is refused.
-        path: of the file.
-        sha256: of the file that was written.
+    The network takes the tensors of the file as its own, and is unchanged if the file is refused.
 
     Raises:
         ModelError: the file cannot be read, was changed, or is another network's.

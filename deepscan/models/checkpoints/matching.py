@@ -52,11 +52,7 @@ class Comparison:
 
     def differences(self) -> str:
         """Return the number and the first few of each kind of difference, for a message."""
-        kinds = (
-            ("missing", self.missing),
-            ("unknown", self.unknown),
-            ("of another shape or type", self.misfits),
-        )
+        kinds = (("missing", self.missing), ("unknown", self.unknown), ("of another shape or type", self.misfits))
         return "; ".join(f"{len(names)} {kind} ({_first(names)})" for kind, names in kinds if names)
 
 
@@ -66,12 +62,8 @@ def compare(
     """Compare a file with a network, under the one change of prefix that makes most names agree.
 
     The change is the same for all names: a leading path that most names of the file share, such as `module.network.`,
-    is left out or not, and one that all parameters share, such as `resnet.`, is put in front or not.
-
-    Args:
-        tensors: of the file, by name.
-        places: the network's tensors by name; only shapes and types count, so they may be on the meta device.
-        rename: from the file's names, without a prefix, to the network's.
+    is left out or not, and one that all parameters share, such as `resnet.`, is put in front or not. `rename` leads
+    from the file's names, without a prefix, to the network's. Only shapes and types count.
     """
     surpluses = leading_paths(tensors, least=len(tensors) // 2 + 1)
     lacks = leading_paths(places, least=len(places))

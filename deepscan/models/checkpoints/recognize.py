@@ -54,14 +54,9 @@ def places(build: Callable[[], nn.Module]) -> Mapping[str, torch.Tensor]:
 
 
 def recognize(tensors: Mapping[str, torch.Tensor], path: Path, *, variant: str | None = None) -> str:
-    """Return the name of the detector, or face detector, whose network these tensors fit.
+    """Return the name of the detector, or face detector, whose network these tensors fit in shape and type.
 
     The authors' and DeepfakeBench's ftcn, and altfreezing, have the same names and shapes: only `variant` tells.
-
-    Args:
-        tensors: of a file, by name; only shapes and types count.
-        path: of the file, for messages.
-        variant: `deepfakebench` if the weights are that project's.
 
     Raises:
         UsageError: there is no such variant.
@@ -86,12 +81,7 @@ def recognize(tensors: Mapping[str, torch.Tensor], path: Path, *, variant: str |
 
 
 def likeness(tensors: Mapping[str, torch.Tensor], asked: str | None = None) -> str:
-    """Return a clause that says what the tensors seem to be, and what to give instead.
-
-    Args:
-        tensors: of a file, by name; only shapes and types count.
-        asked: the detector that they were taken for.
-    """
+    """Return a clause that says what the tensors seem to be, and what to give for the detector that was `asked` for."""
     instead = f"give those of {asked}" if asked else "give the weights of a detector that `deepscan models` lists"
     comparisons = _comparisons(tensors)
     for name, comparison in comparisons.items():

@@ -32,9 +32,7 @@ class CalibrationRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     Attributes:
         method: how a range was chosen from what was seen.
         activations: `affine` is uint8 with a zero point, `symmetric` int8 around zero, which TensorRT wants.
-        items: how many crops or clips were looked at.
-        sha256: of their pixels.
-        seed: of their choice.
+        items, sha256, seed: number of crops or clips that were looked at, hash of their pixels, seed of their choice.
         kept: names of the layers that were left in higher precision because they hurt most.
     """
 
@@ -63,12 +61,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     Attributes:
         schema: version of this record's format.
-        spec: the detector.
-        file: name of the ONNX file.
-        sha256: of the ONNX file.
-        size_bytes: of the ONNX file.
-        weights_file: name of the file the weights came from.
-        weights_sha256: of that file.
+        file, sha256, size_bytes: name, hash and size of the ONNX file.
+        weights_file, weights_sha256: name and hash of the file the weights came from.
         network_weights: the file beside this one that the torch backend takes the weights from; None where there is
             none.
         trained: False where the weights are random, so that scores mean nothing.
@@ -78,7 +72,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         calibration: where the ranges of an int8 artifact come from; None for others.
         parity_loss: differences above the budget that were accepted, in words; empty within the budget.
         opset: version of the ONNX operator set.
-        tools: name and version of everything that took part in the export.
+        tools: version of everything that took part in the export, by name.
     """
 
     schema: Literal[3] = 3
@@ -125,9 +119,8 @@ def embedded_manifest(name: str) -> Manifest:
 def load_artifact(name: str) -> Artifact:
     """Load an embedded detector by name, an artifact by the path of its .onnx file, or one from the weights store.
 
-    Args:
-        name: `lite`; a path that ends in .onnx; or the name of a detector whose weights were added, with the first
-            digits of their hash behind an @ to take others than the latest.
+    The name of a detector whose weights were added may have the first digits of their hash behind an @, to take others
+    than the latest.
 
     Raises:
         UsageError: no detector has that name.
@@ -155,12 +148,7 @@ def load_artifact(name: str) -> Artifact:
 def read_manifest(name: str) -> Manifest:
     """Read the record of an artifact, and make sure that the artifact is the one it describes, without loading it.
 
-    Args:
-        name: see `load_artifact`.
-
-    Raises:
-        UsageError: no detector has that name.
-        ModelError: there is none of that name, it has no record, or the file is another one.
+    Names and errors are those of `load_artifact`.
     """
     manifest, file, source = _found(name)
     with _named_when_unreadable(), file.open("rb") as opened:

@@ -68,15 +68,10 @@ class GraphIndex:
     """
 
     def __init__(self, model: onnx.ModelProto, *, batch: int | None = None, strict: bool = False) -> None:
-        """Index a graph.
-
-        Args:
-            model: the graph.
-            batch: size that every free axis of the inputs takes; None leaves them free.
-            strict: refuse a graph whose shapes contradict each other.
+        """Index a graph; every free axis of its inputs takes the size `batch`, unless that is None.
 
         Raises:
-            onnx.shape_inference.InferenceError: shapes or types contradict each other.
+            onnx.shape_inference.InferenceError: shapes or types contradict each other, and `strict` is set.
         """
         self.model = model
         held = {tensor.name: tensor for tensor in model.graph.initializer}

@@ -91,11 +91,9 @@ def damaged_folders() -> list[Path]:
 
 
 def find_installed(name: str, kind: Kind = "detector") -> Installed:
-    """Return the weights of a detector: trained ones before random ones, then the latest; or those of a hash.
+    """Return the weights of a detector: trained ones before random ones, then the latest.
 
-    Args:
-        name: `detector`, or `detector@hash` with the first digits of the hash.
-        kind: detector or face detector.
+    As `detector@hash`, with the first digits of a hash, the name means the weights with that hash.
 
     Raises:
         UsageError: no detector has that name.

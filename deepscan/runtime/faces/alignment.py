@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from deepscan.runtime.cuda.pixels import Pixels, item, warped
 from deepscan.runtime.faces.crops import IntBox, region_rgb
 from deepscan.runtime.media.device_work import inverted
-from deepscan.runtime.media.frames import Box, Frame
+from deepscan.runtime.media.frames import Frame
+from deepscan.runtime.media.geometry import Box
 from deepscan.spec import Landmarks
 
 SMALLEST = 1e-6

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deepscan.runtime.cuda.pixels import Pixels
-from deepscan.runtime.media.frames import Box, DevicePicture, Frame, Geometry, Picture
+from deepscan.runtime.media.device_work import DevicePicture
+from deepscan.runtime.media.frames import Frame, Picture
+from deepscan.runtime.media.geometry import Box, Geometry
 from deepscan.spec import SquareCrop
 
 IntBox: TypeAlias = tuple[int, int, int, int]

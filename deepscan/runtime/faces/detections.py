@@ -9,7 +9,8 @@ from typing import Final, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from deepscan.runtime.media.frames import Box, DeviceFrame
+from deepscan.runtime.media.frames import DeviceFrame
+from deepscan.runtime.media.geometry import Box
 
 # Faces with less confidence are dropped, unless another threshold is asked for.
 SCORE_THRESHOLD: Final = 0.8

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import Final, NamedTuple
 
 # Takes an offset and a count; returns at most that many bytes, fewer or none at the end.
@@ -35,11 +34,9 @@ class Box(NamedTuple):
 
 def boxes(read: ReadAt, begin: int, end: int) -> Iterator[Box]:
     """Yield the boxes from `begin` to `end`, one after the other, up to the first that is damaged."""
-    return islice(_boxes(read, begin, end), MOST_BOXES)
-
-
-def _boxes(read: ReadAt, begin: int, end: int) -> Iterator[Box]:
-    while begin + SMALLEST_BOX <= end:
+    for _ in range(MOST_BOXES):
+        if begin + SMALLEST_BOX > end:
+            return
         head = read(begin, LARGE_HEAD)
         size, before = int.from_bytes(head[:4]), SMALLEST_BOX
         if size == LARGE:

@@ -55,20 +55,13 @@ class Color:
         if self.matrix == IDENTITY:
             linear, zero = luma_gain * np.array(RGB_FROM_GBR), np.full(3, luma_offset)
         else:
-            linear = self._rgb_from_luma_and_chroma() * np.array([luma_gain, chroma_gain, chroma_gain])
+            red, blue = LUMA_WEIGHTS[self.matrix]
+            green = 1.0 - red - blue
+            g_row = [1.0, -2 * (1 - blue) * blue / green, -2 * (1 - red) * red / green]
+            from_luma = np.array([[1.0, 0.0, 2 * (1 - red)], g_row, [1.0, 2 * (1 - blue), 0.0]])
+            linear = from_luma * np.array([luma_gain, chroma_gain, chroma_gain])
             zero = np.array([luma_offset, 128.0, 128.0])
         return np.column_stack([linear, -linear @ zero]).astype(np.float32)
-
-    def _rgb_from_luma_and_chroma(self) -> NDArray[np.float64]:
-        red, blue = LUMA_WEIGHTS[self.matrix]
-        green = 1.0 - red - blue
-        return np.array(
-            [
-                [1.0, 0.0, 2 * (1 - red)],
-                [1.0, -2 * (1 - blue) * blue / green, -2 * (1 - red) * red / green],
-                [1.0, 2 * (1 - blue), 0.0],
-            ]
-        )
 
 
 def declared_color(

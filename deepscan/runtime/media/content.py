@@ -96,12 +96,8 @@ def content_of(descriptor: int, *, full: bool, moved: Callable[[], None]) -> str
 
     The fast id covers the first, the middle and the last MiB, or all of a file of up to 3 MiB. In a larger file it
     misses changes elsewhere that keep the size, such as bytes damaged on a disk or edited in place. Encoding a video
-    again changes its head or tail, where containers keep their tables, and nearly always its size.
-
-    Args:
-        descriptor: descriptor of the file, at any position.
-        full: whether to read all bytes.
-        moved: called for every MiB that is read.
+    again changes its head or tail, where containers keep their tables, and nearly always its size. `moved` is called
+    for every MiB that is read.
 
     Raises:
         UnreachableInput: the file cannot be read.

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 from deepscan.options import DecoderChoice
 from deepscan.runtime.cuda.device import Device, Queue
@@ -56,22 +56,16 @@ class StreamFacts:
     hdr: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The decoder of a video, and the reason in words."""
-
-    decoder: Literal["nvdec", "cpu"]
-    reason: str
-
-
-def resolve_decoder(facts: StreamFacts, nvdec: Nvdec, requested: DecoderChoice) -> Choice:
-    """Return the decoder of a video: the requested one if it can decode it, in `auto` the faster one."""
-    obstacle = "the CPU was asked for" if requested == "cpu" else _obstacle(facts, nvdec)
-    if obstacle is None and requested == "auto":
-        obstacle = _better_on_cpu(facts)
-    if obstacle is not None:
-        return Choice("cpu", obstacle)
-    return Choice("nvdec", "NVDEC was asked for" if requested == "nvdec" else "NVDEC is faster")
+def reason_for_cpu(facts: StreamFacts, nvdec: Nvdec, requested: DecoderChoice) -> str | None:
+    """Return why the CPU decodes a video; None if NVDEC does: if it can, and in `auto` where it is faster."""
+    if requested == "cpu":
+        return "the CPU was asked for"
+    obstacle = _obstacle(facts, nvdec)
+    if obstacle is not None or requested == "nvdec":
+        return obstacle
+    if facts.interlaced:
+        return "interlaced, for which NVDEC was not compared with the CPU"
+    return "small videos decode faster on the CPU" if facts.width * facts.height <= SMALL_PIXELS else None
 
 
 def _obstacle(facts: StreamFacts, nvdec: Nvdec) -> str | None:
@@ -103,15 +97,6 @@ def _obstacle(facts: StreamFacts, nvdec: Nvdec) -> str | None:
     return f"{codec} larger than {caps.max_width} x {caps.max_height} pixels" if too_large else None
 
 
-def _better_on_cpu(facts: StreamFacts) -> str | None:
-    """Return why the CPU decodes a video that NVDEC could decode, or None."""
-    if facts.interlaced:
-        return "interlaced, for which NVDEC was not compared with the CPU"
-    if facts.width * facts.height <= SMALL_PIXELS:
-        return "small videos decode faster on the CPU"
-    return None
-
-
 class DecoderCounts:
     """Numbers of videos decoded by NVDEC, and by the CPU for each reason; for any number of threads."""
 
@@ -120,13 +105,13 @@ class DecoderCounts:
         self.nvdec = 0
         self.cpu: Counter[str] = Counter()
 
-    def count(self, choice: Choice) -> None:
-        """Count a video."""
+    def count(self, reason_for_cpu: str | None) -> None:
+        """Count a video for the CPU, or for NVDEC without a reason."""
         with self._lock:
-            if choice.decoder == "nvdec":
+            if reason_for_cpu is None:
                 self.nvdec += 1
             else:
-                self.cpu[choice.reason] += 1
+                self.cpu[reason_for_cpu] += 1
 
     def move_to_cpu(self, reason: str) -> None:
         """Count a video for the CPU that was counted for NVDEC."""

@@ -8,18 +8,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.runtime.cuda.device import DeviceArray, KernelName, Queue
 from deepscan.runtime.cuda.kernel_jobs import COPY, RESAMPLE, WARP
-from deepscan.runtime.media.frames import Box, DevicePicture, Orientation
+from deepscan.runtime.media.geometry import Box, Orientation
+
+if TYPE_CHECKING:  # it loads OpenCV, which the supervisor's process does not need
+    from deepscan.runtime.media.color import Color
 
 BYTES: Final = np.dtype(np.uint8)
 CHANNELS: Final = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DevicePicture:
+    """A `frames.Picture`, never HDR, whose planes lie in a device's memory; `work` makes crops of it.
+
+    `luma_sums` are sums of the samples that `luma_signature` uses, uint32 [16, 16].
+    """
+
+    planes: tuple[DeviceArray, ...]
+    bit_depth: int
+    color: Color
+    left_chroma: bool
+    work: DeviceWork
+    luma_sums: NDArray[np.uint32]
+
+    @property
+    def nbytes(self) -> int:
+        """Device memory of the planes, in bytes."""
+        return sum(plane.nbytes for plane in self.planes)
 
 
 class DeviceWork:

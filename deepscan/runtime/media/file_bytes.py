@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from deepscan.runtime.system.regular_files import remember_failure
 
@@ -37,34 +36,14 @@ def masked(file: BinaryIO, hidden: tuple[tuple[int, bytes], ...]) -> BinaryIO:
     return cast("BinaryIO", _MaskedFile(file, hidden))
 
 
-class _MaskedFile(io.RawIOBase):
+class _MaskedFile:
     def __init__(self, file: BinaryIO, hidden: tuple[tuple[int, bytes], ...]) -> None:
         self._file, self._hidden = file, hidden
-        self.name = getattr(file, "name", "")
-        self.raw = getattr(file, "raw", file)  # records failures, as with any buffered file
 
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def fileno(self) -> int:
-        """Return the descriptor of the underlying file."""
-        return self._file.fileno()
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Seek in the underlying file."""
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        """Return the position in the underlying file."""
-        return self._file.tell()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
     def read(self, size: int = -1) -> bytes:
-        """Read from the underlying file, with masked bytes replaced."""
         start = self._file.tell()
         data = self._file.read(size)
         for at, instead in self._hidden:
@@ -72,8 +51,3 @@ class _MaskedFile(io.RawIOBase):
             if first < last:
                 data = data[: first - start] + instead[first - at : last - at] + data[last - start :]
         return data
-
-    def close(self) -> None:
-        """Close the underlying file."""
-        self._file.close()
-        super().close()

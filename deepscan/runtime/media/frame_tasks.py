@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from deepscan.errors import InputError
 from deepscan.runtime.cuda.kernel_jobs import BLOCKS, SAMPLES_PER_BLOCK
 from deepscan.runtime.media.content import PlannedContent
-from deepscan.runtime.media.frames import DeviceFrame, DevicePicture, Frame, Picture
+from deepscan.runtime.media.device_work import DevicePicture
+from deepscan.runtime.media.frames import DeviceFrame, Frame, Picture
 from deepscan.runtime.media.sampling import Sampling
 
 # Mean difference of block luma, in 8-bit levels. On real footage neighboring frames of a shot, hand-held and moving
@@ -112,12 +113,8 @@ def frame_tasks(
             search = ends or due or sampling.sparse
             # One frame between two boundaries.
             lone = boundary and after_boundary and not joined
-            resumes = (
-                lone
-                and before_shot is not None
-                and signature is not None
-                and not is_shot_boundary(before_shot, signature)
-            )
+            same = before_shot is not None and signature is not None and not is_shot_boundary(before_shot, signature)
+            resumes = lone and same
             small = shrink(before) if search else None
             yield FrameTask(job, before, small, in_shot == 0, position, continues=continues or resumes)
             if search:

@@ -9,75 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from deepscan.runtime.cuda.device import DeviceArray
+from deepscan.runtime.media.device_work import DevicePicture
+from deepscan.runtime.media.geometry import Geometry
+
+if TYPE_CHECKING:  # it loads OpenCV, which the supervisor's process does not need
     from deepscan.runtime.media.color import Color
-    from deepscan.runtime.media.device_work import DeviceWork
-
-Box = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Orientation:
-    """How a decoded picture is turned upright: transpose first, then flip. Covers all eight cases."""
-
-    transpose: bool = False
-    flip_x: bool = False
-    flip_y: bool = False
-
-    def apply(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Turn a picture [H, W, ...] upright; a view where nothing moves."""
-        if self.transpose:
-            picture = picture.swapaxes(0, 1)
-        if self.flip_x:
-            picture = picture[:, ::-1]
-        if self.flip_y:
-            picture = picture[::-1]
-        return np.ascontiguousarray(picture)
-
-
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """From decoded pixels to the picture that a viewer sees.
-
-    `pixel_aspect` is the width of a decoded pixel in units of its height; `orientation` then turns the picture upright.
-    """
-
-    coded_width: int
-    coded_height: int
-    pixel_aspect: float = 1.0
-    orientation: Orientation = Orientation()
-
-    @property
-    def width(self) -> int:
-        """Width of the upright picture, in square pixels."""
-        return self.coded_height if self.orientation.transpose else self._stretched_width
-
-    @property
-    def height(self) -> int:
-        """Height of the upright picture, in square pixels."""
-        return self._stretched_width if self.orientation.transpose else self.coded_height
-
-    @property
-    def _stretched_width(self) -> int:
-        return max(1, round(self.coded_width * self.pixel_aspect))
-
-    def shrunk(self, longest_side: int) -> tuple[int, int]:
-        """Return width and height of the upright picture, scaled down so that its longer side fits."""
-        scale = min(1.0, longest_side / max(self.width, self.height))
-        return max(1, round(self.width * scale)), max(1, round(self.height * scale))
-
-    def coded_box(self, box: Box) -> Box:
-        """Map a box (x0, y0, x1, y1) of the upright picture to decoded pixels."""
-        x0, y0, x1, y1 = box
-        if self.orientation.flip_x:
-            x0, x1 = self.width - x1, self.width - x0
-        if self.orientation.flip_y:
-            y0, y1 = self.height - y1, self.height - y0
-        if self.orientation.transpose:
-            x0, y0, x1, y1 = y0, x0, y1, x1
-        squeeze = self.coded_width / self._stretched_width
-        return x0 * squeeze, y0, x1 * squeeze, y1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,26 +36,6 @@ class Picture:
     @property
     def nbytes(self) -> int:
         """Memory of the planes, in bytes."""
-        return sum(plane.nbytes for plane in self.planes)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class DevicePicture:
-    """A `Picture`, never HDR, whose planes lie in a device's memory; `work` makes crops of it.
-
-    `luma_sums` are sums of the samples that `luma_signature` uses, uint32 [16, 16].
-    """
-
-    planes: tuple[DeviceArray, ...]
-    bit_depth: int
-    color: Color
-    left_chroma: bool
-    work: DeviceWork
-    luma_sums: NDArray[np.uint32]
-
-    @property
-    def nbytes(self) -> int:
-        """Device memory of the planes, in bytes."""
         return sum(plane.nbytes for plane in self.planes)
 
 
@@ -170,7 +86,7 @@ class VideoInfo:
     """Facts about a file's video stream.
 
     Attributes:
-        codec: FFmpeg's name of the codec, or the format of a picture: a key of `picture_reader.DECODERS`, heif, avif.
+        codec: FFmpeg's name of the codec, or the format of a picture: a key of `picture_reader.FORMATS`, heif, avif.
         width, height: size of the upright picture, in square pixels.
         duration_seconds: length as stated by the file, until it is measured; None if not stated.
         frame_seconds: nominal distance of two frames.

@@ -92,7 +92,7 @@ def heif_facts(file: BinaryIO) -> HeifFacts:
         elif box.kind == b"meta" and b"pict" in read(box.begin, min(box.end - box.begin, HANDLER_BYTES)):
             others.append(box.kind_at)
             if not meta.types and min(box.end, size) - box.begin <= MOST_META_BYTES:
-                meta = _Meta.parsed(read(box.begin, box.end - box.begin))
+                meta = _Meta(read(box.begin, box.end - box.begin))
         elif box.kind == b"moov":
             movies.append(box.kind_at)
             tracks = (track for track in boxes(read, box.begin, box.end) if track.kind == b"trak")
@@ -104,22 +104,17 @@ def heif_facts(file: BinaryIO) -> HeifFacts:
 
 
 class _Meta:
-    """The items of one meta box."""
+    """The items of one meta box, of which a damaged one gives those before the damage."""
 
-    def __init__(self) -> None:
+    def __init__(self, data: bytes = b"") -> None:
         self.primary = 0
         self.types: dict[int, bytes] = {}
         self.protected: set[int] = set()
         self.parts: dict[int, tuple[int, ...]] = {}  # the items that a derived picture is composed of
         self.properties: dict[int, list[tuple[bytes, bytes]]] = {}
         self.ends: dict[int, int] = {}  # offsets in the file
-
-    @classmethod
-    def parsed(cls, data: bytes) -> _Meta:
-        meta = cls()
-        with suppress(IndexError, ValueError):  # damaged: keep what was read so far
-            meta._read_boxes(data)
-        return meta
+        with suppress(IndexError, ValueError):
+            self._read_boxes(data)
 
     def facts(self, file_bytes: int) -> HeifFacts:
         """Return the facts about the primary picture of a file of `file_bytes` bytes."""

@@ -12,7 +12,7 @@ from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.media.decoder_choice import DeviceDecoding
 from deepscan.runtime.media.file_bytes import without_boxes
 from deepscan.runtime.media.frames import Reader, ignore_progress
-from deepscan.runtime.media.heif_facts import HeifFacts, heif_facts
+from deepscan.runtime.media.heif_facts import heif_facts
 from deepscan.runtime.media.picture_reader import is_animated_webp, open_animation, open_picture, picture_kind
 from deepscan.runtime.media.pyav_reader import PyAVReader
 from deepscan.runtime.system.regular_files import open_regular_file, reading_failed
@@ -48,12 +48,12 @@ def open_input(
     file = open_regular_file(path)
     try:
         limits.check_file(os.fstat(file.fileno()).st_size)
-        head = _read(file, HEAD_BYTES)
+        head = file.read(HEAD_BYTES)
         kind = picture_kind(head)
         if kind == "webp" and is_animated_webp(head) and (animation := open_animation(file, limits=limits)):
             file.close()
             return animation
-        facts = _heif_facts(file) if kind is None else None
+        facts = heif_facts(file) if kind is None else None
         kind = facts.kind if facts is not None else kind
         moves = kind is not None and _seems_to_move(kind, head, file)
         if kind is None or moves:
@@ -68,6 +68,9 @@ def open_input(
                     raise
         damage = "what follows its first picture was not scanned" if moves else None
         reader = open_picture(file, kind, damage=damage, limits=limits)
+    except OSError as error:
+        file.close()
+        raise reading_failed(error) from error
     except BaseException:
         file.close()
         raise
@@ -83,22 +86,8 @@ def _seems_to_move(kind: str, head: bytes, file: BinaryIO) -> bool:
         return False
     file.seek(0)
     tail = b""
-    while chunk := _read(file, CHUNK_BYTES):
+    while chunk := file.read(CHUNK_BYTES):
         if NEXT_JPEG.search(tail + chunk):
             return True
         tail = chunk[-LONGEST_MATCH:]
     return False
-
-
-def _heif_facts(file: BinaryIO) -> HeifFacts:
-    try:
-        return heif_facts(file)
-    except OSError as error:
-        raise reading_failed(error) from error
-
-
-def _read(file: BinaryIO, count: int) -> bytes:
-    try:
-        return file.read(count)
-    except OSError as error:
-        raise reading_failed(error) from error

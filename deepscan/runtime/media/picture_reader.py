@@ -29,7 +29,8 @@ from PIL.WebPImagePlugin import WebPImageFile
 from deepscan.errors import InputError, UnreadableInput, UnsupportedInput
 from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.media.color import BT709, IDENTITY, Color
-from deepscan.runtime.media.frames import Frame, Geometry, Orientation, Picture, Reader, VideoInfo, host_picture
+from deepscan.runtime.media.frames import Frame, Picture, Reader, VideoInfo, host_picture
+from deepscan.runtime.media.geometry import Geometry, Orientation
 from deepscan.runtime.media.hdr import Hdr, declared_hdr, hdr_of_picture
 from deepscan.runtime.media.heif_facts import heif_facts
 from deepscan.runtime.media.heif_pictures import heif_image
@@ -37,23 +38,15 @@ from deepscan.runtime.system.regular_files import reading_failed
 
 # The classes are named, as `Image.open` would warn of large pictures and make a stereo pair of some JPEG files; see
 # `heif_pictures.py` too.
-DECODERS: Final[dict[str, type[ImageFile]]] = {
-    "jpeg": JpegImageFile,
-    "png": PngImageFile,
-    "webp": WebPImageFile,
-    "tiff": TiffImageFile,
-    "bmp": BmpImageFile,
-    "ppm": PpmImageFile,
+FORMATS: Final[dict[str, tuple[type[ImageFile], bytes]]] = {
+    "jpeg": (JpegImageFile, rb"\xff\xd8\xff"),
+    "png": (PngImageFile, rb"\x89PNG\r\n\x1a\n"),
+    "webp": (WebPImageFile, rb"RIFF.{4}WEBPVP8[ LX]"),
+    "tiff": (TiffImageFile, rb"II[*+]\0|MM\0[*+]"),
+    "bmp": (BmpImageFile, rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0"),  # then the size of its header
+    "ppm": (PpmImageFile, rb"P[1-6][\s#]"),
 }
 HEIF_KINDS: Final = frozenset(["heif", "avif"])
-MAGIC: Final = {
-    "jpeg": re.compile(rb"\xff\xd8\xff"),
-    "png": re.compile(rb"\x89PNG\r\n\x1a\n"),
-    "webp": re.compile(rb"RIFF.{4}WEBPVP8[ LX]", re.DOTALL),
-    "tiff": re.compile(rb"II[*+]\0|MM\0[*+]"),
-    "bmp": re.compile(rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL),  # then the size of its header
-    "ppm": re.compile(rb"P[1-6][\s#]"),
-}
 # Pillow treats larger pictures as decompression bombs.
 MOST_PIXELS: Final = 178_956_970
 # A nominal value: callers divide by the length of a video and the distance of its frames.
@@ -83,11 +76,11 @@ REDUCED_SIZE: Final = 1
 
 
 def picture_kind(head: bytes) -> str | None:
-    """Return the format of a picture, a key of `DECODERS`, by the first bytes of its file; None if it is no picture.
+    """Return the format of a picture, a key of `FORMATS`, by the first bytes of its file; None if it is no picture.
 
     GIF is left to FFmpeg, as most GIF files are videos. HEIC and AVIF are recognized by their boxes.
     """
-    return next((kind for kind, magic in MAGIC.items() if magic.match(head)), None)
+    return next((kind for kind, (_, magic) in FORMATS.items() if re.match(magic, head, re.DOTALL)), None)
 
 
 def open_picture(
@@ -95,11 +88,8 @@ def open_picture(
 ) -> PictureReader:
     """Decode the first picture of an open file, at any position; the file is not needed afterwards.
 
-    Args:
-        file: the open file.
-        kind: its format, as `picture_kind` or `HeifFacts.kind` gives it.
-        damage: remark on the file, unless there is another one.
-        limits: the limit on pixels.
+    `kind` is its format, as `picture_kind` or `HeifFacts.kind` gives it; `damage` a remark on it, unless there is
+    another one.
 
     Raises:
         OverLimit: the picture has too many pixels.
@@ -117,7 +107,7 @@ def open_picture(
             remarks += ["the video or sequence that comes with the picture was not scanned"] if motion else []
         else:
             file.seek(0)
-            image = DECODERS[kind](file)
+            image = FORMATS[kind][0](file)
             check_size(image, limits)
             if isinstance(image, TiffImageFile) and int(image.tag_v2.get(TIFF_SUBFILE_TYPE, 0)) & REDUCED_SIZE:
                 raise UnsupportedInput(

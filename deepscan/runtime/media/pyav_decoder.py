@@ -15,10 +15,12 @@ from av.video.stream import VideoStream
 from deepscan.errors import InputError, MachineError
 from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.cuda.device import Queue
-from deepscan.runtime.media.decoder_choice import DecoderLost, DeviceDecoding, resolve_decoder
+from deepscan.runtime.media.decoder_choice import DecoderLost, DeviceDecoding, reason_for_cpu
+from deepscan.runtime.media.device_work import DevicePicture
 from deepscan.runtime.media.encryption import refuse_encrypted
 from deepscan.runtime.media.file_end import file_end
-from deepscan.runtime.media.frames import DevicePicture, Frame, Geometry, Orientation, Picture, ignore_progress
+from deepscan.runtime.media.frames import Frame, Picture, ignore_progress
+from deepscan.runtime.media.geometry import Geometry, Orientation
 from deepscan.runtime.media.hdr import Hdr
 from deepscan.runtime.media.pyav_container import (
     counted_pictures,
@@ -60,13 +62,8 @@ class PyAVDecoder:
     even where the file is damaged: a new reader without `decoding` gives what the CPU makes of the damage. With
     `decoding`, all methods must be called by one thread.
 
-    Args:
-        path: path of the file.
-        file: the open file; closed with the decoder.
-        threads: number of decoding threads on the CPU.
-        decoding: how to decode on a GPU what it can decode; None decodes on the CPU.
-        limits: limits on pixels and streams; the size of each frame is checked again.
-        moved: called for every packet that is read.
+    The open file is closed with the decoder; `threads` of the CPU decode; `moved` is called for every packet that is
+    read. Limits on pixels hold for each frame anew.
     """
 
     def __init__(
@@ -160,19 +157,15 @@ class PyAVDecoder:
 
     def _choose(self, decoding: DeviceDecoding) -> None:
         """Reopen the file for NVDEC if it is chosen and available."""
-        choice = resolve_decoder(stream_facts(self._stream), decoding.nvdec, decoding.requested)
-        decoding.counts.count(choice)
-        if choice.decoder == "cpu":
+        reason = reason_for_cpu(stream_facts(self._stream), decoding.nvdec, decoding.requested)
+        decoding.counts.count(reason)
+        if reason is not None:
             return
         self._container.close()
         try:
             self._queue = decoding.queue()  # makes the GPU's context current, as FFmpeg expects
-            accelerated = reopen_accelerated(
-                self._file,
-                nvdec_acceleration(decoding.ordinal),
-                index=self._index,
-                most_pixels=self._limits.pixels,
-            )
+            acceleration, pixels = nvdec_acceleration(decoding.ordinal), self._limits.pixels
+            accelerated = reopen_accelerated(self._file, acceleration, index=self._index, most_pixels=pixels)
             self._use(accelerated, threads=1)  # More threads would only use more surfaces.
         except (DecoderLost, MachineError) as error:
             self._continue_on_cpu(decoding, str(error))
@@ -286,7 +279,7 @@ class PyAVDecoder:
         return frame
 
     def _shown_seconds(self, ticks: int | None) -> float:
-        """Return how long a picture is shown; the nominal duration if its packet does not say."""
+        """Return how long a picture is shown, by its packet if that says it."""
         return self.info.frame_seconds if self._clock is None else self._clock.duration_seconds(ticks)
 
     def _picture(self, native: av.VideoFrame) -> tuple[Picture | DevicePicture, av.VideoFrame | None]:

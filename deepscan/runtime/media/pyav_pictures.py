@@ -19,9 +19,10 @@ from deepscan.runtime.cuda.device import DeviceArray, Queue
 from deepscan.runtime.cuda.kernel_jobs import BLOCKS, SUM_LUMA
 from deepscan.runtime.media.color import BT709, Color, declared_color
 from deepscan.runtime.media.decoder_choice import HDR_ON_CPU, DecoderLost
-from deepscan.runtime.media.device_work import DeviceWork
+from deepscan.runtime.media.device_work import DevicePicture, DeviceWork
 from deepscan.runtime.media.frame_tasks import sample_places
-from deepscan.runtime.media.frames import DevicePicture, Frame, Orientation, Picture
+from deepscan.runtime.media.frames import Frame, Picture
+from deepscan.runtime.media.geometry import Orientation
 
 PLANAR_YUV = re.compile(r"yuv(?P<jpeg>j?)a?(?P<subsampling>4\d\d)p(?P<bits>\d+)?(le)?")
 GRAY = re.compile(r"gray(?P<bits>\d+)?(le)?")
@@ -176,14 +177,7 @@ def picture_on_device(native: av.VideoFrame, *, left_chroma: bool, queue: Queue,
     planes = _copied_planes(native, bits, queue)
     sums = luma_sums(queue, planes[0])
     # The decoder may write to its memory again as soon as it is called again: `download` waits for the copies, too.
-    return DevicePicture(
-        planes=planes,
-        bit_depth=bits,
-        luma_sums=queue.download(sums),
-        color=color,
-        left_chroma=left_chroma,
-        work=work,
-    )
+    return DevicePicture(planes, bits, color, left_chroma, work, queue.download(sums))
 
 
 def _copied_planes(native: av.VideoFrame, bits: int, queue: Queue) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
@@ -201,14 +195,9 @@ def _copied_planes(native: av.VideoFrame, bits: int, queue: Queue) -> tuple[Devi
     memory = queue.empty((height + chroma_height, row // size), kind)
     chroma_address = memory.address + height * row
     queue.copy(memory.address, row, DeviceArray(native, luma.buffer_ptr, (height, width), kind, (luma.line_size, size)))
-    queue.copy(
-        chroma_address,
-        row,
-        DeviceArray(
-            native, chroma.buffer_ptr, (chroma_height, chroma_width, 2), kind, (chroma.line_size, 2 * size, size)
-        ),
-    )
     shape, strides = (chroma_height, chroma_width), (row, 2 * size)
+    pairs = DeviceArray(native, chroma.buffer_ptr, (*shape, 2), kind, (chroma.line_size, 2 * size, size))
+    queue.copy(chroma_address, row, pairs)
     return (
         DeviceArray(memory.owner, memory.address, (height, width), kind, (row, size)),
         DeviceArray(memory.owner, chroma_address, shape, kind, strides),

@@ -68,13 +68,8 @@ class PyAVReader(PyAVDecoder, Reader):
     def frames_at(self, seconds: Sequence[float], *, tolerance_seconds: float) -> Iterator[Frame]:
         """See `Reader.frames_at`."""
         self._prepare()
-        yield from frames_near(
-            self,
-            seconds,
-            tolerance_seconds=tolerance_seconds,
-            frame_seconds=self.info.frame_seconds,
-            end_seconds=self._measured_seconds or 0.0,
-        )
+        frame, end = self.info.frame_seconds, self._measured_seconds or 0.0
+        yield from frames_near(self, seconds, tolerance_seconds=tolerance_seconds, frame_seconds=frame, end_seconds=end)
         self._refuse_if_nothing_decoded()
 
     def windows(
@@ -82,13 +77,8 @@ class PyAVReader(PyAVDecoder, Reader):
     ) -> Iterator[tuple[int, Frame]]:
         """See `Reader.windows`."""
         self._prepare()
-        yield from windows_near(
-            self,
-            starts,
-            frames_each,
-            tolerance_seconds=tolerance_seconds,
-            frame_seconds=self.info.frame_seconds,
-        )
+        frame = self.info.frame_seconds
+        yield from windows_near(self, starts, frames_each, tolerance_seconds=tolerance_seconds, frame_seconds=frame)
         self._refuse_if_nothing_decoded()
 
     def duration_seconds(self) -> float:

@@ -16,9 +16,9 @@ from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.faces.detections import DeviceFaceDetector, FaceDetector, Faces
 from deepscan.runtime.faces.following import Follower
 from deepscan.runtime.media.decoder_choice import DecoderLost
-from deepscan.runtime.media.device_work import DeviceWork
+from deepscan.runtime.media.device_work import DevicePicture, DeviceWork
 from deepscan.runtime.media.frame_tasks import FrameTask, Searchable, VideoJob, frame_tasks
-from deepscan.runtime.media.frames import DeviceFrame, DevicePicture, Frame, Reader, VideoInfo, ignore_progress
+from deepscan.runtime.media.frames import DeviceFrame, Frame, Reader, VideoInfo, ignore_progress
 from deepscan.runtime.media.sampling import LengthLimit, Sampling, sampled_frames, shortfall
 from deepscan.runtime.pipeline.file_watch import CHANGED, FileWatch
 from deepscan.runtime.pipeline.messages import (

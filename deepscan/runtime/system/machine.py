@@ -8,13 +8,13 @@ import os
 import platform
 import socket
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 from deepscan import __version__
+from deepscan.installing import installed_version
 from deepscan.runtime.system.files import data_folder
 from deepscan.wording import counted
 
@@ -92,14 +92,6 @@ def has_library(name: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def installed_version(package: str) -> str | None:
-    """Return the version of an installed package, without importing it."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def gpu_driver_version() -> str | None:

@@ -12,7 +12,7 @@ SIDE = 64
 
 def test_the_graph_has_the_arithmetic_that_the_rate_is_reckoned_with() -> None:
     graph = _chain("fp32", SIDE, 3)
-    assert flop_of(graph, source="chain") == 3 * 2 * SIDE**3
+    assert flop_of(graph) == 3 * 2 * SIDE**3
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", np.float32), ("fp16", np.float16)])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import deepscan
 from deepscan.errors import UsageError
 from deepscan.export.parity import sample_collector
-from deepscan.export.parity.samples import PACKAGED_SEED, PACKAGED_VIDEO, gather_samples, packaged_samples, read_labels
+from deepscan.export.parity.samples import PACKAGED_SEED, PACKAGED_VIDEO, gather_samples, packaged_samples
 from deepscan.models.lite import LITE
 from deepscan.models.registry import BUILTIN, find_detector
 from deepscan.options import DETECT_EVERY
@@ -280,52 +280,3 @@ def test_a_few_packaged_samples_are_of_both_people_wherever_the_package_lies(tmp
     shots = [int(float(source.split(" ")[-2]) / 1.28) for source in gathered.sources]
     collins = {0, 3, 5, 6, 9, 10, 12, 15}
     assert len({shot in collins for shot in shots}) == 2
-
-
-def labels_in(folder: Path, text: str) -> Path:
-    path = folder / "labels.csv"
-    path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    return path
-
-
-def test_labels_are_read(tmp_path: Path) -> None:
-    text = '\ufeffpath,label,note\r\na.mp4,fake,x\nsub/b.mp4, REAL \n/c.mp4,1\n"d,\udcff.mp4",0\na.mp4,1\n'
-    assert read_labels(labels_in(tmp_path, text)) == {
-        f"{tmp_path}/a.mp4": True,
-        f"{tmp_path}/sub/b.mp4": False,
-        "/c.mp4": True,
-        f"{tmp_path}/d,\udcff.mp4": False,
-    }
-
-
-def test_labels_beside_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    labels_in(tmp_path, "path,label\na.mp4,fake\n")
-    monkeypatch.chdir(tmp_path)
-    assert read_labels("labels.csv") == {f"{tmp_path}/a.mp4": True}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "labels.csv has no columns `path` and `label`"),
-        ("video,label\na.mp4,fake\n", "labels.csv has no columns `path` and `label`"),
-        ("path,label\n", "labels.csv has no line below its first"),
-        (
-            "path,label\na.mp4,fake\nb.mp4,uncertain\n",
-            "labels.csv, line 3 has the label 'uncertain': use one of fake, 1",
-        ),
-        ("path,label\na.mp4\n", "labels.csv, line 2 has the label None"),
-        ("path,label\n,fake\n", "labels.csv, line 2 names no video"),
-        ("path,label\na.mp4,1\nb.mp4,1\n./a.mp4,0\n", "labels.csv, line 4 calls ./a.mp4 both real and fake"),
-        ('path,label\n"a"b,fake\n', "labels.csv is not a CSV file"),
-    ],
-)
-def test_labels_that_cannot_be_meant_are_refused(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        read_labels(labels_in(tmp_path, text))
-    assert message in str(caught.value)
-
-
-def test_labels_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be read"):
-        read_labels(tmp_path / "none.csv")

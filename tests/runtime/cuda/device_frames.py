@@ -11,7 +11,8 @@ import pytest
 from deepscan.runtime.cuda.cuda_device import CudaDevice
 from deepscan.runtime.cuda.device import DeviceArray, packed_strides
 from deepscan.runtime.cuda.pixels import is_on_device
-from deepscan.runtime.media.frames import DeviceFrame, DevicePicture, host_picture
+from deepscan.runtime.media.device_work import DevicePicture
+from deepscan.runtime.media.frames import DeviceFrame, host_picture
 from deepscan.runtime.media.pyav_pictures import luma_sums
 from tests.footage import quadrants, write_video
 from tests.runtime.cuda.host_device import HostDevice

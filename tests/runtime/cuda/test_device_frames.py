@@ -16,9 +16,9 @@ from deepscan.errors import DeviceMemoryError
 from deepscan.options import DecoderChoice
 from deepscan.runtime.cuda.device import DeviceArray
 from deepscan.runtime.cuda.nvdec import DecodeCaps, Nvdec
-from deepscan.runtime.media.decoder_choice import Choice, DecoderCounts, DecoderLost, DeviceDecoding
-from deepscan.runtime.media.device_work import DeviceWork
-from deepscan.runtime.media.frames import DevicePicture, Frame, Picture, host_picture
+from deepscan.runtime.media.decoder_choice import DecoderCounts, DecoderLost, DeviceDecoding
+from deepscan.runtime.media.device_work import DevicePicture, DeviceWork
+from deepscan.runtime.media.frames import Frame, Picture, host_picture
 from deepscan.runtime.media.open_input import open_input
 from deepscan.runtime.media.picture_reader import PictureReader
 from deepscan.runtime.media.pyav_pictures import picture_on_device
@@ -46,7 +46,7 @@ class SoftwareNvdec(PyAVReader):
     """Decodes on the CPU, hands the frames out as NVDEC does, in NV12 and P010, and then does as with NVDEC."""
 
     def _choose(self, decoding: DeviceDecoding) -> None:
-        decoding.counts.count(Choice("nvdec", "its stand-in"))
+        decoding.counts.count(None)
         self._queue = decoding.queue()
 
     def _picture(self, native: av.VideoFrame) -> tuple[Picture | DevicePicture, av.VideoFrame | None]:

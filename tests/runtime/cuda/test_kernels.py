@@ -22,9 +22,10 @@ from deepscan.runtime.cuda.kernel_jobs import COPY, RESAMPLE, SUM_LUMA, WARP
 from deepscan.runtime.cuda.pixels import host_array
 from deepscan.runtime.faces.crops import crop_rgb, region_rgb
 from deepscan.runtime.media.color import BT601, BT709, IDENTITY, Color
-from deepscan.runtime.media.device_work import DeviceWork
+from deepscan.runtime.media.device_work import DevicePicture, DeviceWork
 from deepscan.runtime.media.frame_tasks import luma_signature, sample_places
-from deepscan.runtime.media.frames import Box, DevicePicture, Frame, Geometry, Orientation, Picture, host_picture
+from deepscan.runtime.media.frames import Frame, Picture, host_picture
+from deepscan.runtime.media.geometry import Box, Geometry, Orientation
 from deepscan.runtime.media.pyav_pictures import luma_sums
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES, open_video
 from tests.runtime.cuda.device_frames import DEVICES, downloaded, frame_on_device, on_device

@@ -13,8 +13,8 @@ from deepscan.runtime.cuda.cuda_device import CudaDevice
 from deepscan.runtime.cuda.device import DeviceArray
 from deepscan.runtime.cuda.nvdec import nvdec
 from deepscan.runtime.media.decoder_choice import DecoderCounts, DeviceDecoding
-from deepscan.runtime.media.device_work import DeviceWork
-from deepscan.runtime.media.frames import DevicePicture, host_picture
+from deepscan.runtime.media.device_work import DevicePicture, DeviceWork
+from deepscan.runtime.media.frames import host_picture
 from deepscan.runtime.media.open_input import open_input
 from tests.footage import ASTRONAUT, PHONE, open_video, quadrants, write_video
 from tests.runtime.cuda.device_frames import high_bits, turned_video

@@ -21,7 +21,7 @@ from deepscan.runtime.faces.alignment import (
     source_box,
     target_landmarks,
 )
-from deepscan.runtime.media.frames import Box
+from deepscan.runtime.media.geometry import Box
 from deepscan.spec import ClipCrop, SimilarityCrop
 
 SIZE = 224

@@ -23,7 +23,8 @@ from deepscan.runtime.faces.following import FaceFollower, TracksEnded, interpol
 from deepscan.runtime.faces.tracking import LargestFace, Tracker
 from deepscan.runtime.media.color import BT709, Color
 from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
-from deepscan.runtime.media.frames import Frame, Geometry, Picture
+from deepscan.runtime.media.frames import Frame, Picture
+from deepscan.runtime.media.geometry import Geometry
 from deepscan.spec import ClipCrop, SimilarityCrop, SquareCrop
 from tests.footage import portrait
 from tests.runtime.host_crops import aligned_clip, crop_rgb, similarity_crop

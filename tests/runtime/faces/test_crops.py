@@ -15,7 +15,8 @@ from PIL import Image
 
 from deepscan.runtime.faces.crops import crop_square
 from deepscan.runtime.media.color import BT709, Color
-from deepscan.runtime.media.frames import Box, Frame, Geometry, Orientation, Picture
+from deepscan.runtime.media.frames import Frame, Picture
+from deepscan.runtime.media.geometry import Box, Geometry, Orientation
 from deepscan.spec import SquareCrop
 from tests.footage import ACCURATE, open_video, portrait, write_video
 from tests.runtime.host_crops import crop_rgb

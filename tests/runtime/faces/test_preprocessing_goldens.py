@@ -23,7 +23,8 @@ from deepscan.runtime.faces.clips import paper_windows
 from deepscan.runtime.faces.detections import Faces
 from deepscan.runtime.faces.unbroken_tracks import unbroken_tracks
 from deepscan.runtime.media.color import IDENTITY, Color
-from deepscan.runtime.media.frames import Frame, Geometry, Picture
+from deepscan.runtime.media.frames import Frame, Picture
+from deepscan.runtime.media.geometry import Geometry
 from deepscan.spec import Landmarks
 from tests.goldens import golden_inputs
 from tests.models.goldens import FOLDER

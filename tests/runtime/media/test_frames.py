@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepscan.runtime.media.frames import Box, Geometry, Orientation
+from deepscan.runtime.media.geometry import Box, Geometry, Orientation
 
 ORIENTATIONS = [Orientation(t, x, y) for t in (False, True) for x in (False, True) for y in (False, True)]
 orientations = st.sampled_from(ORIENTATIONS)

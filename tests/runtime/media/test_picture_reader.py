@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from deepscan.errors import UnsupportedInput
 from deepscan.runtime.media.frames import Reader, host_picture
-from deepscan.runtime.media.picture_reader import DECODERS, HEIF_KINDS, picture_kind
+from deepscan.runtime.media.picture_reader import FORMATS, HEIF_KINDS, picture_kind
 from deepscan.runtime.media.sampling import Choice, Sampling, sampled_frames
 from tests.footage import quadrants
 from tests.runtime.host_crops import crop_rgb
@@ -235,7 +235,7 @@ def test_an_orientation_that_does_not_exist_is_none(code: int) -> None:
 def test_pictures_are_known_by_their_first_bytes(name: str) -> None:
     file_format, options, kind = ENCODINGS[name]
     assert kind_of(encoded(photo(), file_format, **options)) == kind
-    assert kind in {*DECODERS, *HEIF_KINDS}
+    assert kind in {*FORMATS, *HEIF_KINDS}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from deepscan.runtime.media.color import BT709, Color
 from deepscan.runtime.media.frame_tasks import FrameTask
-from deepscan.runtime.media.frames import Frame, Geometry, Picture
+from deepscan.runtime.media.frames import Frame, Picture
+from deepscan.runtime.media.geometry import Geometry
 from deepscan.runtime.media.sampling import Choice, Sampling, sampled_frames
 from tests.footage import counting, number_of, open_video, write_video
 from tests.runtime.scenes import tasks_of

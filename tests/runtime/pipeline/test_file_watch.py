@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -246,7 +247,7 @@ def failing_pread(_descriptor: int, _count: int, _place: int) -> bytes:
 
 def test_a_masked_file_remembers_too(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "pread", failing_pread)
-    with opened_files() as opened, masked(open_regular_file(str(video)), ()) as file:
+    with opened_files() as opened, closing(masked(open_regular_file(str(video)), ())) as file:
         assert FileBytes(file).at(0, 4) == b""
     opened[0].close()
     assert opened[0].file.failure is not None

@@ -14,9 +14,9 @@ from functools import cache
 from typing import Any, Final
 
 from deepscan.errors import MachineError
-from deepscan.installing import install_extra
+from deepscan.installing import install_extra, installed_version
 from deepscan.runtime.backends.tensorrt.engine_store import FLAVORS, TITLES, Flavor, Target
-from deepscan.runtime.system.machine import CUDA_DRIVER, gpu_driver_version, installed_version, nvidia_gpus
+from deepscan.runtime.system.machine import CUDA_DRIVER, gpu_driver_version, nvidia_gpus
 
 MODULES: Final[dict[Flavor, str]] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 # Suffixes of the distributions that may hold a package: the general one, and those for one version of CUDA.

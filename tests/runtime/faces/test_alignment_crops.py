@@ -19,7 +19,8 @@ from deepscan.models.ftcn import TARGET as VIDEO_TARGET
 from deepscan.runtime.cuda.pixels import host_array
 from deepscan.runtime.faces.alignment import clip_similarity, enlarged_box, face_region, similarity, target_landmarks
 from deepscan.runtime.media.color import BT709, IDENTITY, Color
-from deepscan.runtime.media.frames import Box, Frame, Geometry, Orientation, Picture
+from deepscan.runtime.media.frames import Frame, Picture
+from deepscan.runtime.media.geometry import Box, Geometry, Orientation
 from deepscan.spec import Landmarks
 from tests.footage import ACCURATE, open_video, portrait, write_video
 from tests.runtime.host_crops import aligned_clip, similarity_crop

@@ -17,7 +17,8 @@ from deepscan.runtime.cuda.pixels import Pixels, host_array, is_on_device, stack
 from deepscan.runtime.faces.alignment import aligned_clip, face_region, similarity_crop
 from deepscan.runtime.faces.crops import crop_rgb, plane_boxes
 from deepscan.runtime.media.device_work import DeviceWork, inverted
-from deepscan.runtime.media.frames import Frame, Orientation
+from deepscan.runtime.media.frames import Frame
+from deepscan.runtime.media.geometry import Orientation
 from tests.footage import ASTRONAUT, PHONE, open_video
 from tests.runtime.cuda.device_frames import DEVICES, device_picture, downloaded, frame_on_device, on_device
 from tests.runtime.cuda.host_device import HostDevice, HostQueue

@@ -11,15 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepscan.options import DecoderChoice
 from deepscan.runtime.cuda.nvdec import CHROMAS, CODECS, DEPTHS, SURFACES, DecodeCaps, Nvdec
 from deepscan.runtime.media.decoder_choice import (
     SMALL_PIXELS,
-    Choice,
     DecoderCounts,
     DeviceDecoding,
     StreamFacts,
-    resolve_decoder,
+    reason_for_cpu,
 )
 from deepscan.runtime.media.device_work import DeviceWork
 from deepscan.runtime.media.pyav_container import open_container, stream_facts
@@ -36,82 +34,80 @@ FULL_HD = StreamFacts("h264", "High", "yuv420p", 1920, 1080, interlaced=False, n
 
 
 @pytest.mark.parametrize(
-    ("change", "in_auto", "if_asked"),
+    ("change", "reason", "in_auto_alone"),
     [
-        ({}, "NVDEC is faster", "NVDEC was asked for"),
-        ({"pixel_format": "yuvj420p"}, "NVDEC is faster", "NVDEC was asked for"),
-        ({"width": 1280, "height": 720}, "small videos decode faster on the CPU", "NVDEC was asked for"),
-        ({"width": 1281, "height": 720}, "NVDEC is faster", "NVDEC was asked for"),
-        ({"interlaced": True}, "interlaced, for which NVDEC was not compared with the CPU", "NVDEC was asked for"),
-        ({"hdr": True}, "HDR, which is tone-mapped on the CPU", None),
-        ({"codec": "mpeg4", "profile": "Simple Profile"}, "mpeg4 is always decoded by the CPU", None),
-        ({"codec": "av1", "profile": "Main"}, "av1 is always decoded by the CPU", None),
+        ({}, None, False),
+        ({"pixel_format": "yuvj420p"}, None, False),
+        ({"width": 1280, "height": 720}, "small videos decode faster on the CPU", True),
+        ({"width": 1281, "height": 720}, None, False),
+        ({"interlaced": True}, "interlaced, for which NVDEC was not compared with the CPU", True),
+        ({"hdr": True}, "HDR, which is tone-mapped on the CPU", False),
+        ({"codec": "mpeg4", "profile": "Simple Profile"}, "mpeg4 is always decoded by the CPU", False),
+        ({"codec": "av1", "profile": "Main"}, "av1 is always decoded by the CPU", False),
         (
             {"codec": "hevc", "profile": "Main", "nvdec_in_ffmpeg": False},
             "FFmpeg's decoder for hevc does not use NVDEC",
-            None,
+            False,
         ),
-        ({"profile": "Baseline"}, "h264 of profile Baseline", None),
-        ({"codec": "hevc", "profile": "Rext", "pixel_format": "yuv420p12le"}, "hevc of profile Rext", None),
-        ({"codec": "vp9", "profile": "Profile 0", "height": 1081}, VP9_ODD, None),
-        ({"codec": "vp9", "profile": "Profile 2", "pixel_format": "yuv420p10le", "height": 1081}, VP9_ODD, None),
-        ({"codec": "vp9", "profile": "Profile 0", "width": 1921}, "NVDEC is faster", "NVDEC was asked for"),
+        ({"profile": "Baseline"}, "h264 of profile Baseline", False),
+        ({"codec": "hevc", "profile": "Rext", "pixel_format": "yuv420p12le"}, "hevc of profile Rext", False),
+        ({"codec": "vp9", "profile": "Profile 0", "height": 1081}, VP9_ODD, False),
+        ({"codec": "vp9", "profile": "Profile 2", "pixel_format": "yuv420p10le", "height": 1081}, VP9_ODD, False),
+        ({"codec": "vp9", "profile": "Profile 0", "width": 1921}, None, False),
         (
             {"codec": "vp9", "profile": "Profile 2", "pixel_format": "yuv420p12le"},
             "vp9 with pixels as yuv420p12le",
-            None,
+            False,
         ),
-        ({"height": 1081}, "NVDEC is faster", "NVDEC was asked for"),
-        ({"profile": "Stereo High"}, "h264 of profile Stereo High", None),
-        ({"profile": None}, "h264 of profile unknown", None),
-        ({"pixel_format": "yuv422p"}, "h264 with pixels as yuv422p", None),
-        ({"pixel_format": "gray"}, "h264 with pixels as gray", None),
-        ({"pixel_format": "yuva420p"}, "h264 with pixels as yuva420p", None),
-        ({"pixel_format": None}, "h264 with pixels as unknown", None),
+        ({"height": 1081}, None, False),
+        ({"profile": "Stereo High"}, "h264 of profile Stereo High", False),
+        ({"profile": None}, "h264 of profile unknown", False),
+        ({"pixel_format": "yuv422p"}, "h264 with pixels as yuv422p", False),
+        ({"pixel_format": "gray"}, "h264 with pixels as gray", False),
+        ({"pixel_format": "yuva420p"}, "h264 with pixels as yuva420p", False),
+        ({"pixel_format": None}, "h264 with pixels as unknown", False),
         (
             {"codec": "vp8", "profile": None, "pixel_format": "yuv420p"},
             "this GPU does not decode vp8 with 8 bits",
-            None,
+            False,
         ),
         (
             {"codec": "hevc", "profile": "Main 10", "pixel_format": "yuv420p10le"},
-            "NVDEC is faster",
-            "NVDEC was asked for",
+            None,
+            False,
         ),
-        ({"profile": "High 10", "pixel_format": "yuv420p10le"}, "h264 of profile High 10", None),
-        ({"width": 48, "height": 16}, "small videos decode faster on the CPU", "NVDEC was asked for"),
-        ({"width": 4096, "height": 4096}, "NVDEC is faster", "NVDEC was asked for"),
-        ({"width": 47, "height": 1080}, "h264 smaller than 48 x 16 pixels", None),
-        ({"width": 48, "height": 15}, "h264 smaller than 48 x 16 pixels", None),
-        ({"width": 4097}, "h264 larger than 4096 x 4096 pixels", None),
-        ({"height": 4097}, "h264 larger than 4096 x 4096 pixels", None),
+        ({"profile": "High 10", "pixel_format": "yuv420p10le"}, "h264 of profile High 10", False),
+        ({"width": 48, "height": 16}, "small videos decode faster on the CPU", True),
+        ({"width": 4096, "height": 4096}, None, False),
+        ({"width": 47, "height": 1080}, "h264 smaller than 48 x 16 pixels", False),
+        ({"width": 48, "height": 15}, "h264 smaller than 48 x 16 pixels", False),
+        ({"width": 4097}, "h264 larger than 4096 x 4096 pixels", False),
+        ({"height": 4097}, "h264 larger than 4096 x 4096 pixels", False),
     ],
     ids=lambda value: "-".join(f"{key}={each}" for key, each in value.items()) if isinstance(value, dict) else None,
 )
-def test_every_choice_has_its_reason(change: dict[str, Any], in_auto: str, if_asked: str | None) -> None:
+def test_every_choice_has_its_reason(change: dict[str, Any], reason: str | None, in_auto_alone: bool) -> None:
     facts = replace(FULL_HD, **change)
-    by_gpu = {"NVDEC is faster", "NVDEC was asked for"}
-    for asked_for, reason in [("auto", in_auto), ("nvdec", if_asked or in_auto)]:
-        decoder: Any = "nvdec" if reason in by_gpu else "cpu"
-        assert resolve_decoder(facts, HOPPER, "auto" if asked_for == "auto" else "nvdec") == Choice(decoder, reason)
-    assert resolve_decoder(facts, HOPPER, "cpu") == Choice("cpu", "the CPU was asked for")
+    assert reason_for_cpu(facts, HOPPER, "auto") == reason
+    assert reason_for_cpu(facts, HOPPER, "nvdec") == (None if in_auto_alone else reason)
+    assert reason_for_cpu(facts, HOPPER, "cpu") == "the CPU was asked for"
 
 
 def test_pictures_of_too_many_macroblocks_are_too_large() -> None:
     few = Nvdec({("h264", "420", 8): replace(H264, max_macroblocks=120 * 68)})
-    assert resolve_decoder(FULL_HD, few, "auto").decoder == "nvdec"
-    assert resolve_decoder(replace(FULL_HD, height=1089), few, "auto").decoder == "cpu"
+    assert reason_for_cpu(FULL_HD, few, "auto") is None
+    assert reason_for_cpu(replace(FULL_HD, height=1089), few, "auto") is not None
 
 
 def test_more_than_8_bits_need_surfaces_of_16() -> None:
     facts = replace(FULL_HD, codec="hevc", profile="Main 10", pixel_format="yuv420p10le")
     narrow = Nvdec({("hevc", "420", 10): replace(HEVC, surfaces=frozenset(["nv12"]))})
-    assert resolve_decoder(facts, narrow, "nvdec").decoder == "cpu"
+    assert reason_for_cpu(facts, narrow, "nvdec") is not None
 
 
 def test_without_decoders_the_problem_is_the_reason() -> None:
-    assert resolve_decoder(FULL_HD, Nvdec(problem="no driver"), "nvdec") == Choice("cpu", "no driver")
-    assert resolve_decoder(FULL_HD, Nvdec(), "auto") == Choice("cpu", "this GPU decodes no video")
+    assert reason_for_cpu(FULL_HD, Nvdec(problem="no driver"), "nvdec") == "no driver"
+    assert reason_for_cpu(FULL_HD, Nvdec(), "auto") == "this GPU decodes no video"
 
 
 side = st.integers(1, 9000)
@@ -149,13 +145,12 @@ streams = st.builds(
 
 @given(facts=streams, gpu=gpus)
 def test_nvdec_gets_only_what_the_gpu_can(facts: StreamFacts, gpu: Nvdec) -> None:
-    choices: list[DecoderChoice] = ["auto", "cpu", "nvdec"]
-    auto, cpu, asked = (resolve_decoder(facts, gpu, asked_for) for asked_for in choices)
-    assert cpu.decoder == "cpu"
-    if auto.decoder == "nvdec":
-        assert asked.decoder == "nvdec"
+    auto, asked = reason_for_cpu(facts, gpu, "auto"), reason_for_cpu(facts, gpu, "nvdec")
+    assert reason_for_cpu(facts, gpu, "cpu")
+    if auto is None:
+        assert asked is None
         assert facts.width * facts.height > SMALL_PIXELS
-    if asked.decoder == "nvdec":
+    if asked is None:
         bits = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10}[facts.pixel_format or ""]
         caps = gpu.modes[facts.codec, "420", bits]
         assert facts.nvdec_in_ffmpeg
@@ -163,15 +158,14 @@ def test_nvdec_gets_only_what_the_gpu_can(facts: StreamFacts, gpu: Nvdec) -> Non
         assert caps.min_width <= facts.width <= caps.max_width
         assert caps.min_height <= facts.height <= caps.max_height
         assert facts.width * facts.height <= 256 * caps.max_macroblocks
-    assert all(choice.reason for choice in (auto, cpu, asked))
 
 
 @given(facts=streams, gpu=gpus)
 def test_a_gpu_that_can_more_gets_no_fewer_videos(facts: StreamFacts, gpu: Nvdec) -> None:
     everything = DecodeCaps(1, 1, 1, 1 << 20, 1 << 20, 1 << 31, frozenset(SURFACES))
     better = Nvdec(dict.fromkeys(gpu.modes, everything))
-    if resolve_decoder(facts, gpu, "auto").decoder == "nvdec":
-        assert resolve_decoder(facts, better, "auto").decoder == "nvdec"
+    if reason_for_cpu(facts, gpu, "auto") is None:
+        assert reason_for_cpu(facts, better, "auto") is None
 
 
 @pytest.mark.parametrize(
@@ -198,9 +192,9 @@ def test_an_interlaced_file_is_known(tmp_path: Path) -> None:
 @pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
 def test_a_file_of_odd_height_goes_to_the_cpu(codec: str, tmp_path: Path) -> None:
     everything = Nvdec({(name, "420", 8): H264 for name in CODECS})
-    for height, decoder in ((240, "nvdec"), (241, "cpu")):
+    for height, by_nvdec in ((240, True), (241, False)):
         path = write_video(tmp_path / f"{height}.webm", [quadrants(321, height)] * 2, codec=codec)
-        assert resolve_decoder(facts_of(path), everything, "nvdec").decoder == decoder
+        assert (reason_for_cpu(facts_of(path), everything, "nvdec") is None) is by_nvdec
 
 
 def facts_of(path: Path) -> StreamFacts:
@@ -212,7 +206,7 @@ def test_videos_are_counted_from_many_threads() -> None:
     counts = DecoderCounts()
 
     def count(number: int) -> None:
-        counts.count(Choice("nvdec", "faster") if number % 2 else Choice("cpu", "small"))
+        counts.count(None if number % 2 else "small")
         if number % 10 == 1:
             counts.move_to_cpu("lost")
 

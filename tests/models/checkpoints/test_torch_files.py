@@ -89,7 +89,7 @@ def test_files_that_would_run_code_are_refused_and_run_nothing(
 @pytest.mark.parametrize("write", WRITERS)
 def test_objects_of_foreign_classes_are_refused_by_name(tmp_path: Path, write: Callable[[object, Path], None]) -> None:
     write({"model": Foreign()}, tmp_path / "w")
-    with pytest.raises(ModelError, match=r"\(it names tests\.models\.test_torch_files\.Foreign\)"):
+    with pytest.raises(ModelError, match=r"\(it names tests\.models\.checkpoints\.test_torch_files\.Foreign\)"):
         read_tensors(tmp_path / "w")
 
 

@@ -16,7 +16,7 @@ from deepscan.models.registry import BUILTIN, FACE_DETECTORS
 from tests.models.goldens import FOLDER
 
 PATH = Path("w.pth")
-LITE = Path(__file__).parents[2] / "weights" / "lite2.safetensors"
+LITE = Path(__file__).parents[3] / "weights" / "lite2.safetensors"
 AUTHORS = {
     "altfreezing": "altfreezing/keys",
     "ftcn": "ftcn/keys",
