@@ -14,7 +14,7 @@ from deepscan.arguments import MOST_COUNT, Option, detectors, path, texts
 from deepscan.cli import INTERRUPTED
 from deepscan.cli.completion import complete_models
 from deepscan.cli.options import options_from, takes_options
-from deepscan.cli.scan import SOME_FAILED, checked_out
+from deepscan.cli.scan import SOME_FAILED, checked_out, refuse_same_file
 from deepscan.cli.scan_options import DEFAULT_OUT, OutputOptions
 from deepscan.errors import MachineError, UsageError
 from deepscan.limits import Limits
@@ -145,7 +145,14 @@ def _evaluate(results: str | None, options: EvaluateOptions, scanning: ScanOptio
     truth, rows, failed = _truth_and_results(results, options, scanning)
     with Console(stderr=True, quiet=options.quiet).status("Computing the intervals ..."):
         match = labeled_results(rows, truth, split=options.split)
-        found = evaluate_labeled(match, by=by, worst=options.worst, resamples=options.resamples, seed=options.seed)
+        found = evaluate_labeled(
+            match,
+            by=by,
+            frames=scanning.per_frame,
+            worst=options.worst,
+            resamples=options.resamples,
+            seed=options.seed,
+        )
     show_evaluation(found, match, Console(stderr=STDOUT in (options.json, options.csv)))
     if options.json is not None:
         write_to(options.json, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n", "--json FILE")
@@ -195,7 +202,7 @@ def _truth_and_results(
     if results is None or in_folder:
         videos = [str(results)] if in_folder and options.labels else _videos_of(truth, options.split)
         return truth, *_scanned(videos, options, scanning)
-    if scanning != ScanOptions() or options.out is not None:
+    if structs.replace(scanning, per_frame=None) != ScanOptions() or options.out is not None:
         raise UsageError(
             f"Options of a scan do not apply to {results}, which is scanned already: leave {results} or them out."
         )
@@ -226,6 +233,8 @@ def _scanned(videos: list[str], options: EvaluateOptions, scanning: ScanOptions)
     from deepscan.runtime.store.stored_results import jsonl_path, stored_results
 
     out = checked_out(options.out or DEFAULT_OUT, bom=False)
+    if scanning.per_frame is not None:
+        refuse_same_file(scanning.per_frame, out)
     running = deepscan.scan(videos, scanning.with_environment())
     for warning in running.plan.warnings:
         say(warning, quiet=options.quiet)

@@ -92,6 +92,12 @@ def _show_detector(found: DetectorFigures, results: Sequence[object], console: C
     print_lines(console, _overall_table(overall))
     console.print()
     print_lines(console, _confusion_table(overall))
+    if found.frame_level is not None:
+        console.print()
+        say(console, "Per crop or clip, with the label of its video:", "italic")
+        table = ResultTable(_part_columns(), name_title="")
+        table.rows.append(_part_row("all together", found.frame_level))
+        print_lines(console, table)
     small = False
     for factor, title in FACTORS.items():
         parts = [part for part in found.parts if part.factor == factor]

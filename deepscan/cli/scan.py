@@ -101,7 +101,7 @@ def _scan(paths: list[str] | None, options: ScanOptions, output: OutputOptions) 
     if output.prune and not isinstance(target, Path):
         raise UsageError("--prune applies to the CSV of --out FILE: stdout has only this scan's rows anyway.")
     if options.per_frame is not None:
-        _refuse_same_file(options.per_frame, target, output.log, options.trace)
+        refuse_same_file(options.per_frame, target, output.log, options.trace)
     given = _given(paths, output.from_file, quiet=quiet)
     running = deepscan.scan(given, options, allow_empty=True)
     for warning in running.plan.warnings:
@@ -183,7 +183,8 @@ def checked_out(out: str, *, bom: bool) -> Path:
     return Path(out)
 
 
-def _refuse_same_file(per_frame: str, target: Path | Printed, *others: str | None) -> None:
+def refuse_same_file(per_frame: str, target: Path | Printed, *others: str | None) -> None:
+    """Refuse a per-frame file that is one of the other files of a scan."""
     from deepscan.runtime.store.journal import journal_path
 
     outputs = [str(target), str(journal_path(target))] if isinstance(target, Path) else []

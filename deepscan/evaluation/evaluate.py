@@ -19,10 +19,12 @@ from deepscan.evaluation.bootstrap import RESAMPLES, SMALL, Clusters, clusters_o
 from deepscan.evaluation.factors import NAMES as NAMES_OF_FACTORS
 from deepscan.evaluation.factors import check_factors, parts_of
 from deepscan.evaluation.figures import DetectorFigures, Difference, Evaluation, Figure, Figures, Part, WorstError
+from deepscan.evaluation.frame_level import Crops, crops_of
 from deepscan.evaluation.labels import LabeledResult, LabelMatch, labeled_results
 from deepscan.evaluation.metrics import CALLED, NAMES, PLACE, Booleans, Floats, Integers, Sample
 from deepscan.evaluation.truth import Truth
 from deepscan.results import VideoResult
+from deepscan.runtime.store.reading import read_frames
 from deepscan.runtime.system.machine import cpu_count
 from deepscan.wording import counted, plural
 
@@ -38,6 +40,7 @@ def evaluate(
     *,
     split: str | None = None,
     by: Sequence[str] | None = None,
+    frames: str | os.PathLike[str] | None = None,
     worst: int = WORST,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -50,6 +53,7 @@ def evaluate(
             labels from `read_truth`.
         split: only videos of this split.
         by: factors that the videos are divided by, names of `factors.NAMES`; all of them without it.
+        frames: path of the per-frame file of the same scan; with it there are figures per crop or clip, too.
         worst: number of the worst errors each way.
         resamples: number of resamples of the bootstrap.
         seed: seed of the bootstrap.
@@ -59,13 +63,14 @@ def evaluate(
             out of range.
     """
     match = labeled_results(results, labels, split=split)
-    return evaluate_labeled(match, by=by, worst=worst, resamples=resamples, seed=seed)
+    return evaluate_labeled(match, by=by, frames=frames, worst=worst, resamples=resamples, seed=seed)
 
 
 def evaluate_labeled(
     match: LabelMatch,
     *,
     by: Sequence[str] | None = None,
+    frames: str | os.PathLike[str] | None = None,
     worst: int = WORST,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -78,7 +83,11 @@ def evaluate_labeled(
     by_detector: dict[str, list[LabeledResult]] = {}
     for each in match.labeled:
         by_detector.setdefault(each.result.model, []).append(each)
-    detectors, differences = _Bootstrap(by_detector, chosen, worst, resamples, seed).run()
+    crops: dict[str, Crops] = {}
+    if frames is not None:
+        read = read_frames(frames)
+        crops = crops_of(read, by_detector, read.path)
+    detectors, differences = _Bootstrap(by_detector, crops, chosen, worst, resamples, seed).run()
     return Evaluation(
         labels=match.source,
         detectors=detectors,
@@ -134,13 +143,20 @@ class _Bootstrap:
 
     Args:
         by_detector: results with labels, by the name of the detector.
+        crops: crops of those detectors whose per-frame scores are known.
         by: factors that the videos are divided by.
         worst: number of the worst errors each way.
         count, seed: of the resamples.
     """
 
     def __init__(
-        self, by_detector: dict[str, list[LabeledResult]], by: Sequence[str], worst: int, count: int, seed: int
+        self,
+        by_detector: dict[str, list[LabeledResult]],
+        crops: dict[str, Crops],
+        by: Sequence[str],
+        worst: int,
+        count: int,
+        seed: int,
     ) -> None:
         videos = {each.result.path: each for labeled in by_detector.values() for each in labeled}
         numbers = {path: number for number, path in enumerate(videos)}
@@ -148,19 +164,21 @@ class _Bootstrap:
         self._clusters: Clusters = clusters_of([each.cluster for each in videos.values()], fake)
         self._columns = {name: _Columns.of(labeled, numbers) for name, labeled in by_detector.items()}
         self._videos, self._by, self._worst, self._count, self._seed = len(videos), by, worst, count, seed
+        self._crops = crops
         self._draws: dict[tuple[int, bytes], _Draws] = {}
 
     def run(self) -> tuple[tuple[DetectorFigures, ...], tuple[Difference, ...]]:
         """Return the figures of each detector and the differences of each pair."""
         prepared = {name: self._prepare(columns) for name, columns in self._columns.items()}
         pairs = {pair: self._pair(*pair) for pair in combinations(self._columns, 2)}
-        every = list(self._draws.values())
+        on_crops = {name: self._draw_crops(self._columns[name], crops) for name, crops in self._crops.items()}
+        every = [*self._draws.values(), *on_crops.values()]
         with ThreadPoolExecutor(cpu_count()) as pool:  # NumPy computes without Python's lock
             for weights in resamples(self._clusters, self._count, self._seed):
                 of_these = partial(Sample.figures, weights=weights)
                 for draws, found in zip(every, pool.map(of_these, [each.sample for each in every]), strict=True):
                     draws.drawn.append(found)
-        detectors = tuple(self._detector(name, parts) for name, parts in prepared.items())
+        detectors = tuple(self._detector(name, parts, on_crops.get(name)) for name, parts in prepared.items())
         return detectors, tuple(_difference(*pair, *both) for pair, both in pairs.items())
 
     def _draw(self, columns: _Columns, chosen: Integers) -> _Draws:
@@ -168,11 +186,18 @@ class _Bootstrap:
         key = id(columns), chosen.tobytes()
         if key in self._draws:
             return self._draws[key]
-        units = self._clusters.of_video[columns.videos[chosen]]
-        sample = Sample(columns.fake[chosen], columns.score[chosen], columns.called[chosen], units)
+        fake, videos = columns.fake[chosen], columns.videos[chosen]
+        return self._draws.setdefault(key, self._sample(fake, columns.score[chosen], columns.called[chosen], videos))
+
+    def _draw_crops(self, columns: _Columns, crops: Crops) -> _Draws:
+        """Return the sample of crops, which are drawn with their videos."""
+        fake, videos = columns.fake[crops.results], columns.videos[crops.results]
+        return self._sample(fake, crops.score, crops.called, videos)
+
+    def _sample(self, fake: Booleans, score: Floats, called: Integers, videos: Integers) -> _Draws:
+        sample = Sample(fake, score, called, self._clusters.of_video[videos])
         value = sample.figures(np.ones((1, self._clusters.count)))[0]
-        groups = self._clusters.smaller_class(columns.videos[chosen], columns.fake[chosen])
-        return self._draws.setdefault(key, _Draws(sample, value, [], groups))
+        return _Draws(sample, value, [], self._clusters.smaller_class(videos, fake))
 
     def _prepare(self, columns: _Columns) -> list[_Prepared]:
         everything = ("", "", "", list(range(len(columns.fake))))
@@ -192,8 +217,8 @@ class _Bootstrap:
         chosen = [np.flatnonzero(np.isin(each.videos, both)) for each in (one, other)]
         return self._draw(one, chosen[0]), self._draw(other, chosen[1])
 
-    def _detector(self, name: str, prepared: list[_Prepared]) -> DetectorFigures:
-        columns = self._columns[name]
+    def _detector(self, name: str, prepared: list[_Prepared], on_crops: _Draws | None) -> DetectorFigures:
+        columns, crops = self._columns[name], self._crops.get(name)
         overall, *parts = prepared
         results = [each.result for each in columns.labeled]
         weights, settings = ({getattr(row, f"{kind}_sha256") for row in results} for kind in ("weights", "settings"))
@@ -201,9 +226,14 @@ class _Bootstrap:
             detector=name,
             weights_sha256=tuple(sorted(weights)),
             settings_sha256=tuple(sorted(settings)),
-            overall=self._figures(columns, overall),
+            overall=self._figures_of_part(columns, overall),
             parts=tuple(
-                Part(factor=part.factor, value=part.value, against=part.against, figures=self._figures(columns, part))
+                Part(
+                    factor=part.factor,
+                    value=part.value,
+                    against=part.against,
+                    figures=self._figures_of_part(columns, part),
+                )
                 for part in parts
             ),
             macro={
@@ -214,19 +244,31 @@ class _Bootstrap:
             worst_fakes=_worst(columns, self._worst, kind=True),
             worst_genuine=_worst(columns, self._worst, kind=False),
             unscored=dict(Counter(row.status for row in results if math.isnan(score_of(row)))),
-            notes=tuple(_notes(results, self._videos - len(results), len(weights), len(settings))),
+            frame_level=self._figures(columns, crops.results, crops.results, on_crops, on_crops)
+            if crops is not None and on_crops is not None
+            else None,
+            notes=(
+                *_notes(results, self._videos - len(results), len(weights), len(settings)),
+                *(crops.notes if crops is not None else ()),
+            ),
         )
 
-    def _figures(self, columns: _Columns, part: _Prepared) -> Figures:
-        fake, scored = columns.fake[part.chosen], columns.fake[part.scored]
-        units = self._clusters.of_video[columns.videos[part.scored]]
+    def _figures_of_part(self, columns: _Columns, part: _Prepared) -> Figures:
+        return self._figures(columns, part.chosen, part.scored, part.left_out, part.as_errors)
+
+    def _figures(
+        self, columns: _Columns, chosen: Integers, has_score: Integers, left_out: _Draws, as_errors: _Draws
+    ) -> Figures:
+        """Return the figures of videos, or of crops, of which each is given by the number of its video."""
+        fake, scored = columns.fake[chosen], columns.fake[has_score]
+        units = self._clusters.of_video[columns.videos[has_score]]
         groups = [len(np.unique(units[scored == kind])) for kind in (True, False)]
         small = [
             counted(count, f"group of {kind} videos", f"groups of {kind} videos")
             for count, kind in zip(groups, ("forged", "genuine"), strict=True)
             if 0 < count < SMALL
         ]
-        left_out = part.left_out.figures()
+        figures = left_out.figures()
         return Figures(
             fakes=int(fake.sum()),
             genuine=int((~fake).sum()),
@@ -234,8 +276,8 @@ class _Bootstrap:
             scored_genuine=int((~scored).sum()),
             fake_groups=groups[0],
             genuine_groups=groups[1],
-            figures=left_out,
-            as_errors=left_out if part.as_errors is part.left_out else part.as_errors.figures(),
+            figures=figures,
+            as_errors=figures if as_errors is left_out else as_errors.figures(),
             caution=f"This is a small sample, with only {' and '.join(small)}: its intervals are rough."
             if small
             else "",

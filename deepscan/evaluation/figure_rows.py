@@ -28,6 +28,7 @@ COLUMNS: Final = (
     "genuine_groups",
 )
 OVERALL: Final = "overall"
+FRAME_LEVEL: Final = "frame level"
 MACRO: Final = "macro mean"
 DIFFERENCE: Final = "difference"
 Cells = tuple[str | int | float | None, ...]
@@ -37,11 +38,13 @@ def figure_rows(evaluation: Evaluation) -> Iterator[Cells]:
     """Yield the cells of each row, in the order of `COLUMNS`.
 
     `factor` and `value` say which videos: `overall`, or such as `method` and `faceswap`, or `macro mean` for the mean
-    over the parts of a factor, or `difference` and the names of two detectors. `unscored` says whether videos without a
-    score are `left out` or count `as errors`.
+    over the parts of a factor, or `difference` and the names of two detectors, or `frame level` for crops and clips
+    instead of videos. `unscored` says whether videos without a score are `left out` or count `as errors`.
     """
     for found in evaluation.detectors:
         yield from _of_videos(found.detector, OVERALL, "", "", found.overall)
+        if found.frame_level is not None:
+            yield from _of_videos(found.detector, FRAME_LEVEL, "", "", found.frame_level)
         for part in found.parts:
             yield from _of_videos(found.detector, part.factor, part.value, part.against, part.figures)
         for factor, figures in found.macro.items():

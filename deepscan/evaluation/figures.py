@@ -123,6 +123,8 @@ class DetectorFigures(msgspec.Struct, frozen=True, kw_only=True):
         worst_fakes: fakes with the lowest scores.
         worst_genuine: genuine videos with the highest scores.
         unscored: number of videos without a score, by status.
+        frame_level: figures of crops or clips instead of videos, with the labels and groups of their videos; None
+            without a per-frame file.
         notes: sentences about the results.
     """
 
@@ -135,6 +137,7 @@ class DetectorFigures(msgspec.Struct, frozen=True, kw_only=True):
     worst_fakes: tuple[WorstError, ...]
     worst_genuine: tuple[WorstError, ...]
     unscored: dict[str, int]
+    frame_level: Figures | None = None
     notes: tuple[str, ...] = ()
 
 

@@ -285,3 +285,30 @@ def test_a_folder_with_a_known_layout_brings_its_labels(tmp_path: Path) -> None:
     assert f"Labels: {data} (Celeb-DF v1)" in ran.text
     assert "1 fake and 1 genuine video, 2 of 2 scored (100%)." in ran.text
     assert (tmp_path / "results.csv").exists()
+
+
+def test_a_per_frame_file_adds_figures_of_crops(folder: Path) -> None:
+    ran = deepscan("scan", EXAMPLES, *QUICK, "--out", "s.csv", "--per-frame", "frames.parquet", cwd=folder)
+    assert ran.code == 0, ran.err
+    (folder / "few.csv").write_text("path,label\nswapped_face_av1.mp4,fake\ntwo_faces_vp9.webm,real\n")
+    ran = deepscan(
+        "evaluate",
+        "s.jsonl",
+        "--labels",
+        "few.csv",
+        *FAST,
+        "--per-frame",
+        "frames.parquet",
+        "--json",
+        "f.json",
+        cwd=folder,
+    )
+    assert ran.code == 0, ran.err
+    assert "Per crop or clip, with the label of its video:" in ran.text
+    (found,) = msgspec.json.decode((folder / "f.json").read_bytes(), type=Evaluation).detectors
+    assert found.frame_level is not None
+    assert (found.frame_level.fakes, found.frame_level.genuine) == (3, 6)
+    assert found.frame_level.figures["auc"].value == 1.0
+    refused = deepscan("evaluate", "s.jsonl", "--labels", "few.csv", "--per-frame", "absent.parquet", cwd=folder)
+    assert_one_line(refused, 2)
+    assert "absent.parquet cannot be read" in refused.err

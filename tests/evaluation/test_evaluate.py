@@ -21,6 +21,7 @@ from deepscan.evaluation.figures import Evaluation, Part
 from deepscan.evaluation.metrics import NAMES
 from deepscan.evaluation.truth import Truth, TruthRow
 from deepscan.results import Label, Segment, VideoResult
+from deepscan.runtime.store.frame_files import _parquet
 from tests.runtime.result_rows import row, write
 
 COUNT = 60
@@ -313,11 +314,15 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 def test_the_examples_of_the_page_work_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
     examples = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    assert len(examples) == 3
+    assert len(examples) == 4
     monkeypatch.chdir(tmp_path)
-    write(tmp_path / "results.csv", *results())
+    rows = results()
+    write(tmp_path / "results.csv", *rows)
+    crops = ((row.path, row.model, 0, 0.0, 0, True, *[0.0] * 14, 0.0, 0.0, 1, 0.0, row.score) for row in rows)
+    (tmp_path / "frames.parquet").write_bytes(b"".join(_parquet(crops)))
     lines = ["path,label", *(f"{number}.mp4,{'real' if number % 2 else 'fake'}" for number in range(COUNT))]
     (tmp_path / "truth.csv").write_text("\n".join(lines))
-    for example in examples:
-        exec(compile(example, "docs/evaluation.md", "exec"), {})
+    names: dict[str, Any] = {}
+    for example in examples:  # in the order in which they are read
+        exec(compile(example, "docs/evaluation.md", "exec"), names)
     assert json.loads((tmp_path / "profile.json").read_text())["prevalence"] == 0.01
