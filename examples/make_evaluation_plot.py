@@ -1,6 +1,6 @@
 """Draws docs/images/evaluation_auc.svg: the plot of AUCs of two made-up detectors on made-up scores of four methods.
 
-The numbers say nothing about any detector: they show what `deepscan evaluate --plots` draws.
+The numbers say nothing about any detector: they show what an evaluation draws.
 """
 
 from __future__ import annotations

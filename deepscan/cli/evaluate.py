@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
@@ -165,16 +166,13 @@ def _evaluate(results: str | None, options: EvaluateOptions, scanning: ScanOptio
 
 def _draw(found: Evaluation, match: LabelMatch, options: EvaluateOptions) -> None:
     """Write the plots and the page."""
-    from deepscan.runtime.system.library_files import matplotlib_files_removed
+    from deepscan.evaluation.page import write_page
+    from deepscan.evaluation.plots import write_plots
 
-    with matplotlib_files_removed():
-        from deepscan.evaluation.page import write_page
-        from deepscan.evaluation.plots import write_plots
-
-        if options.plots is not None:
-            write_plots(found, match.labeled, options.plots)
-        if options.html is not None:
-            write_page(found, match.labeled, options.html)
+    if options.plots is not None:
+        write_plots(found, match.labeled, options.plots)
+    if options.html is not None:
+        write_page(found, match.labeled, options.html)
 
 
 def _truth_and_results(
@@ -261,6 +259,7 @@ def _refuse_bad_outputs(options: EvaluateOptions) -> None:
     from deepscan.cli.streams import refuse_output
     from deepscan.evaluation.figure_rows import COLUMNS
     from deepscan.evaluation.page import MARK
+    from deepscan.evaluation.plots import refuse_other_plots
     from deepscan.installing import install_extra
     from deepscan.runtime.system.files import holds, json_with
 
@@ -272,6 +271,8 @@ def _refuse_bad_outputs(options: EvaluateOptions) -> None:
         refuse_output(options.csv, holds(",".join(COLUMNS).encode()), "--csv")
     if options.html is not None:
         refuse_output(options.html, holds(f'content="{MARK}"'.encode()), "--html")
+    if options.plots is not None:
+        refuse_other_plots(Path(options.plots))
     for option, given, packages in (
         ("--plots", options.plots, ["matplotlib"]),
         ("--html", options.html, ["matplotlib", "jinja2"]),

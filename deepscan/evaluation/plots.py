@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from io import BytesIO
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -22,22 +19,18 @@ from deepscan.evaluation.figures import Evaluation, Figures
 from deepscan.evaluation.labels import LabeledResult
 from deepscan.evaluation.metrics import Floats
 from deepscan.evaluation.profiles import FittedProfile, Reliability
-from deepscan.evaluation.svg import GRID, INK, PAINTS, SVG_MARK, clean_svg
-from deepscan.installing import needing_packages
+from deepscan.evaluation.svg import GRID, INK, SVG_MARK, add_legend, drawing, new_figure, paint, short, svg_of
 from deepscan.runtime.system.files import atomic_write, holds, refuse_other_file
-from deepscan.runtime.system.library_files import matplotlib_files_removed
-from deepscan.wording import counted, printable
+from deepscan.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
 DASHES: Final = ("-", "--", "-.", ":")
 MARKERS: Final = "osD^vPX*"
 WIDTH: Final = 7.0  # inches
 LINE: Final = 0.24  # inches from one line of text to the next
-LONGEST: Final = 30  # signs of a name
 MOST_ROWS: Final = 40  # methods or parts in one plot; the others are counted
 STEPS: Final = 700  # places along an axis that can be told apart
 HISTOGRAM_BINS: Final = 20
@@ -114,77 +107,19 @@ def draw_plots(
     curves = curves_of(labeled, count=min(evaluation.resamples, BAND_RESAMPLES), seed=evaluation.seed)
     both = [each for each in curves if each.roc is not None]
     by_detector = {each.detector: each for each in profiles}
-    drawn = {}
-    with _drawing():
+    figures: dict[str, Figure] = {}
+    with drawing():
         if any(each.overall.figures["auc"].value is not None for each in evaluation.detectors):
-            drawn["auc"] = _svg("auc", _forest(evaluation))
+            figures["auc"] = _forest(evaluation)
         if both:
-            drawn["roc"] = _svg("roc", _roc(both))
-            drawn["roc_log"] = _svg("roc_log", _roc_log(both))
-            drawn["det"] = _svg("det", _det(both))
-            drawn["precision_recall"] = _svg("precision_recall", _precision_recall(both))
+            figures["roc"] = _roc(both)
+            figures["roc_log"] = _roc_log(both)
+            figures["det"] = _det(both)
+            figures["precision_recall"] = _precision_recall(both)
         if curves:
-            drawn["reliability"] = _svg("reliability", _reliability(curves, by_detector))
-            drawn["scores"] = _svg("scores", _histograms(curves))
-    return drawn
-
-
-def short(name: str) -> str:
-    """Return a name as plots show it: printable, and with its middle left out if it is long."""
-    name = printable(name)
-    half = (LONGEST - 3) // 2
-    return name if len(name) <= LONGEST else f"{name[:half]}...{name[-half:]}"
-
-
-@contextmanager
-def _drawing() -> Iterator[None]:
-    """Within this, matplotlib draws text as it is, everything alike each time, and leaves no files behind."""
-    with needing_packages("Drawing plots", "evaluate"), matplotlib_files_removed():
-        import matplotlib.figure
-    settings: dict[Any, Any] = {
-        "axes.edgecolor": INK,
-        "axes.labelcolor": INK,
-        "axes.spines.right": False,
-        "axes.spines.top": False,
-        "axes.titlesize": "medium",
-        "font.family": "DejaVu Sans",
-        "font.size": 9.0,
-        "grid.color": GRID,
-        "svg.fonttype": "none",
-        "svg.hashsalt": "deepscan",
-        "text.color": INK,
-        "text.parse_math": False,
-        "xtick.color": INK,
-        "ytick.color": INK,
-    }
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
-        # A browser has other fonts, so that signs that matplotlib's font lacks are shown.
-        warnings.filterwarnings("ignore", message=".*Glyph .*missing from", category=UserWarning)
-        yield
-
-
-def _svg(name: str, figure: Figure) -> str:
-    picture = BytesIO()
-    figure.savefig(picture, format="svg", metadata={"Date": None, "Creator": None})
-    return clean_svg(picture.getvalue(), name=name, title=TITLES[name])
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure as New
-
-    return New(figsize=(width, height), layout="constrained")
-
-
-def _paint(number: int) -> str:
-    return PAINTS[number % len(PAINTS)]
-
-
-def _legend(figure: Figure, lines: Sequence[Line2D], names: Sequence[str]) -> None:
-    """Put the names of lines below a figure, set so that matplotlib does not hide those that begin with `_`."""
-    numbers = [str(number) for number in range(len(lines))]
-    legend = figure.legend(lines, numbers, loc="outside lower left", frameon=False, handlelength=3.5)
-    for text, name in zip(legend.get_texts(), names, strict=True):
-        text.set_text(name)
+            figures["reliability"] = _reliability(curves, by_detector)
+            figures["scores"] = _histograms(curves)
+        return {name: svg_of(figure, name=name, title=TITLES[name]) for name, figure in figures.items()}
 
 
 def _named(each: Curves) -> str:
@@ -210,20 +145,20 @@ def _curves(
     steps: bool = False,
 ) -> tuple[Figure, Axes]:
     """Draw a line with its band per detector, of points in [0, 1] that are joined by steps or straight lines."""
-    figure = _figure(WIDTH, 5.0 + LINE * len(curves))
+    figure = new_figure(WIDTH, 5.0 + LINE * len(curves))
     axes = figure.subplots()
     for number, each in enumerate(curves):
         x, y = _thinned(*lines(each))
         dashes = DASHES[number % len(DASHES)]
         joined = "steps-post" if steps else "default"
-        axes.plot(x, y, color=_paint(number), linestyle=dashes, linewidth=1.8, zorder=3, drawstyle=joined)
+        axes.plot(x, y, color=paint(number), linestyle=dashes, linewidth=1.8, zorder=3, drawstyle=joined)
     for number, each in enumerate(curves):
         band = bands(each)
         if band is not None and not np.isnan(band.low).all():
-            axes.fill_between(band.at, band.low, band.high, color=_paint(number), alpha=0.15, linewidth=0)
+            axes.fill_between(band.at, band.low, band.high, color=paint(number), alpha=0.15, linewidth=0)
     axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(0, 1), ylim=(0, 1.01))
     axes.grid(linewidth=0.6)
-    _legend(figure, axes.get_lines(), [_named(each) for each in curves])
+    add_legend(figure, axes.get_lines(), [_named(each) for each in curves])
     return figure, axes
 
 
@@ -319,7 +254,7 @@ def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
     """Return axes side by side, at most `COLUMNS` in a row; those that are not needed are removed."""
     rows = -(-count // COLUMNS)
     columns = -(-count // rows)
-    figure = _figure(max(WIDTH, 3.0 * columns), height * rows)
+    figure = new_figure(max(WIDTH, 3.0 * columns), height * rows)
     axes = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
     for spare in axes[count:]:
         spare.remove()
@@ -334,14 +269,14 @@ def _reliability(curves: Sequence[Curves], profiles: dict[str, FittedProfile]) -
         bins = each.bins
         assert bins is not None
         if profile is not None:
-            _bins_line(axes, profile.before, _paint(number), filled=False)
+            _bins_line(axes, profile.before, paint(number), filled=False)
             _bins_line(axes, profile.after, INK, filled=True)
             legend = axes.legend(axes.get_lines()[1:3], ["before calibration", "after calibration"], frameon=False)
             legend.set_loc("upper left")
         else:
             known = ~np.isnan(bins.low)
-            axes.plot(bins.mean, bins.share, color=_paint(number), marker=MARKERS[number % len(MARKERS)], linewidth=1)
-            axes.vlines(bins.mean[known], bins.low[known], bins.high[known], color=_paint(number), linewidth=1)
+            axes.plot(bins.mean, bins.share, color=paint(number), marker=MARKERS[number % len(MARKERS)], linewidth=1)
+            axes.vlines(bins.mean[known], bins.low[known], bins.high[known], color=paint(number), linewidth=1)
             for x, count in zip(bins.mean, bins.count, strict=True):
                 axes.annotate(str(count), (x, 1.0), ha="center", va="bottom", fontsize=6.5, annotation_clip=False)
         axes.set(xlim=(0, 1), ylim=(0, 1))
@@ -379,7 +314,7 @@ def _histograms(curves: Sequence[Curves]) -> Figure:
                 edges,
                 baseline=base,
                 fill=True,
-                color=INK if row == 0 else _paint(number),
+                color=INK if row == 0 else paint(number),
                 alpha=0.75,
             )
             axes.annotate(
@@ -409,26 +344,26 @@ def _forest(evaluation: Evaluation) -> Figure:
     names = list(parts)[: MOST_ROWS + 1]
     detectors = [each.detector for each in evaluation.detectors]
     lines = len(names) * (len(detectors) + 0.6)
-    figure = _figure(WIDTH, 1.2 + LINE * (lines + len(detectors)))
+    figure = new_figure(WIDTH, 1.2 + LINE * (lines + len(detectors)))
     axes = figure.subplots()
     keys = [
-        axes.plot([], [], color=_paint(number), marker=MARKERS[number % len(MARKERS)])[0]
+        axes.plot([], [], color=paint(number), marker=MARKERS[number % len(MARKERS)])[0]
         for number in range(len(detectors))
     ]
     for (row, name), (number, detector) in product(enumerate(names), enumerate(detectors)):
         found = parts[name].get(detector)
-        figure_ = None if found is None else found.figures["auc"]
-        if found is None or figure_ is None or figure_.value is None:
+        auc = None if found is None else found.figures["auc"]
+        if found is None or auc is None or auc.value is None:
             continue
         y = row * (len(detectors) + 0.6) + number
-        small = bool(found.caution) or figure_.low is None
-        paint = _paint(number)
-        if figure_.low is not None:
-            axes.hlines(y, figure_.low, figure_.high or 0.0, color=paint, linewidth=1.6)
-        face = "none" if small else paint
-        axes.plot(figure_.value, y, color=paint, marker=MARKERS[number % len(MARKERS)], markerfacecolor=face)
-        ends = "" if figure_.low is None else f" [{figure_.low:.2f}, {figure_.high:.2f}]"
-        text = f"{figure_.value:.2f}{ends}, {found.scored_fakes}+{found.scored_genuine}"
+        small = bool(found.caution) or auc.low is None
+        color = paint(number)
+        if auc.low is not None:
+            axes.hlines(y, auc.low, auc.high or 0.0, color=color, linewidth=1.6)
+        face = "none" if small else color
+        axes.plot(auc.value, y, color=color, marker=MARKERS[number % len(MARKERS)], markerfacecolor=face)
+        ends = "" if auc.low is None else f" [{auc.low:.2f}, {auc.high:.2f}]"
+        text = f"{auc.value:.2f}{ends}, {found.scored_fakes}+{found.scored_genuine}"
         axes.annotate(
             text, (1.0, y), xytext=(6, 0), textcoords="offset points", va="center", fontsize="small",
             annotation_clip=False,
@@ -444,5 +379,5 @@ def _forest(evaluation: Evaluation) -> Figure:
     axes.set_xlabel(
         f"AUC (dotted: chance; hollow: small sample{note})\nat the right: interval, number of fakes + genuine videos"
     )
-    _legend(figure, keys, [short(name) for name in detectors])
+    add_legend(figure, keys, [short(name) for name in detectors])
     return figure

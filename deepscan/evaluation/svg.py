@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree
+
+from deepscan.installing import needing_packages
+from deepscan.runtime.system.library_files import matplotlib_files_removed
+from deepscan.wording import printable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 SVG_MARK: Final = b"deepscan evaluate"  # by this a plot is known again
 INK: Final = "#1b1f24"
@@ -23,9 +35,71 @@ DARK: Final = {
     "#7a5f00": "#e6c84f",
     "#5b5b5b": "#bdbdbd",
 }
+LONGEST: Final = 30  # signs of a name
 NAMESPACE: Final = "http://www.w3.org/2000/svg"
 XLINK: Final = "{http://www.w3.org/1999/xlink}href"
 FONT: Final = re.compile(r"^(?:(?:normal|italic|oblique|bold|\d00)\s+)*([\d.]+)px\s+(.+)$")
+
+
+def short(name: str) -> str:
+    """Return a name as plots show it: printable, and with its middle left out if it is long."""
+    name = printable(name)
+    half = (LONGEST - 3) // 2
+    return name if len(name) <= LONGEST else f"{name[:half]}...{name[-half:]}"
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Within this, matplotlib draws text as it is, everything alike each time, and leaves no files behind."""
+    with needing_packages("Drawing plots", "evaluate"), matplotlib_files_removed():
+        import matplotlib.figure
+    settings: dict[Any, Any] = {
+        "axes.edgecolor": INK,
+        "axes.labelcolor": INK,
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "axes.titlesize": "medium",
+        "font.family": "DejaVu Sans",
+        "font.size": 9.0,
+        "grid.color": GRID,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "deepscan",
+        "text.color": INK,
+        "text.parse_math": False,
+        "xtick.color": INK,
+        "ytick.color": INK,
+    }
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        # A browser has other fonts, so that signs that matplotlib's font lacks are shown.
+        warnings.filterwarnings("ignore", message=".*Glyph .*missing from", category=UserWarning)
+        yield
+
+
+def svg_of(figure: Figure, *, name: str, title: str) -> str:
+    """Return a figure as `clean_svg` makes it."""
+    picture = BytesIO()
+    figure.savefig(picture, format="svg", metadata={"Date": None, "Creator": None})
+    return clean_svg(picture.getvalue(), name=name, title=title)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure, sizes in inches, whose parts find their places by themselves."""
+    from matplotlib.figure import Figure as New
+
+    return New(figsize=(width, height), layout="constrained")
+
+
+def paint(number: int) -> str:
+    """Return the color of a detector by its number."""
+    return PAINTS[number % len(PAINTS)]
+
+
+def add_legend(figure: Figure, lines: Sequence[Line2D], names: Sequence[str]) -> None:
+    """Put the names of lines below a figure, set so that matplotlib does not hide those that begin with `_`."""
+    numbers = [str(number) for number in range(len(lines))]
+    legend = figure.legend(lines, numbers, loc="outside lower left", frameon=False, handlelength=3.5)
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_text(name)
 
 
 def clean_svg(data: bytes, *, name: str, title: str) -> str:
