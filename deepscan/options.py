@@ -113,6 +113,15 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
             check=paths,
         ),
     ] = ()
+    fuse: Annotated[
+        str | None,
+        Option(
+            "Fusion of detectors, which adds a row called fused; all of them must be scanned with.",
+            "What is scored",
+            "FILE",
+            check=path,
+        ),
+    ] = None
     frames: Annotated[
         int | None,
         Option(
@@ -269,6 +278,7 @@ class ScanKeywords(TypedDict, total=False):
     follow_links: bool
     threshold: float | None
     calibration: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+    fuse: str | os.PathLike[str] | None
     frames: int | None
     clips: int | None
     aggregate: Aggregate | None

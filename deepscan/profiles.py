@@ -180,7 +180,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
             if mine != other:
                 raise UsageError(
                     f"{source or 'The profile'} was made for the {what} {mine[:SHOWN]}, not for {other[:SHOWN]} of "
-                    f"{detector}: {remedy}, or leave it out with --calibration none."
+                    f"{detector}: {remedy}, or leave it out."
                 )
 
 
@@ -223,8 +223,9 @@ class Fusion(msgspec.Struct, frozen=True, kw_only=True):
         names = {profile.detector for profile in self.profiles}
         if not names or len(names) < len(self.profiles):
             raise ValueError("a fusion has one profile for each of its detectors")
-        if not all(set(subset.detectors) <= names for subset in self.subsets):
-            raise ValueError("a model of a fusion is of its detectors")
+        sets = {frozenset(subset.detectors) for subset in self.subsets}
+        if len(sets) < 2 ** len(names) - 1 or not all(each <= names for each in sets):
+            raise ValueError("a fusion has a model for each set of its detectors, and for no others")
 
     @property
     def sha256(self) -> str:

@@ -14,6 +14,7 @@ Status = Literal[
     "scored", "no_face", "small_face", "too_short", "unreadable", "unsupported", "over_limit", "timeout", "crashed"
 ]
 Label = Literal["fake", "real", "uncertain"]
+FUSED: Final = "fused"  # in place of a detector's name: the row was made of those of several detectors
 SUCCEEDED: frozenset[Status] = frozenset({"scored", "no_face", "small_face"})
 
 
@@ -73,7 +74,7 @@ class VideoResult(msgspec.Struct, frozen=True, kw_only=True):
         reason: why there is no score, or a remark about the row; may be empty.
         score: probability that a face in it is *fake*, in [0, 1]; only for `scored`.
         label: meaning of the score by the detector's calibrated thresholds; only for `scored`.
-        model: name of the detector, followed by `(untrained)` if its weights are random.
+        model: name of the detector, followed by `(untrained)` if its weights are random; or `fused`.
         faces: the largest number of faces seen in one frame.
         tracks: number of scored tracks.
         clips: number of scored crops (frame detectors) or clips (clip detectors).

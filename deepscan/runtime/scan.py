@@ -21,6 +21,7 @@ from deepscan.runtime.backends.devices import Devices, resolve_devices
 from deepscan.runtime.backends.selection import accepted_computations
 from deepscan.runtime.media.content import PlannedContent
 from deepscan.runtime.media.inputs import InputPlan, plan_inputs
+from deepscan.runtime.pipeline.fusing import FusedDetector, resolve_fusion
 from deepscan.runtime.pipeline.pipeline import Progress, StageTimes
 from deepscan.runtime.pipeline.settings import resolve_settings
 from deepscan.runtime.pipeline.trace import Trace
@@ -90,7 +91,8 @@ def scan(
     trace = Trace(options.trace) if options.trace is not None else None
     if trace is not None:
         trace.check()
-    return Scan(plan, keys, options=options, devices=used, trace=trace)
+    fused = resolve_fusion(settings, options)
+    return Scan(plan, keys, options=options, devices=used, trace=trace, fused=fused)
 
 
 def _resolve_options(options: ScanOptions | None, keywords: ScanKeywords) -> ScanOptions:
@@ -133,6 +135,7 @@ class Scan:
     Attributes:
         plan: inputs; `result.index` is a place in `plan.inputs`.
         detectors: detectors in the order of the results of each input.
+        fused: fusion of them, if there is one; its result is the last of each input.
     """
 
     def __init__(
@@ -143,9 +146,11 @@ class Scan:
         options: ScanOptions,
         devices: Devices,
         trace: Trace | None,
+        fused: FusedDetector | None,
     ) -> None:
         self.plan = plan
         self.detectors = tuple(detectors)
+        self.fused = fused
         self._options = options
         self._devices = devices
         self._trace = trace
@@ -159,7 +164,7 @@ class Scan:
     @property
     def models(self) -> list[str]:
         """Names of the detectors in the results."""
-        return [key.model for key in self.detectors]
+        return [*(key.model for key in self.detectors), *([self.fused.model] if self.fused is not None else [])]
 
     @property
     def device(self) -> str:
@@ -247,9 +252,10 @@ class Scan:
                 adopted = frames.adopt(finished.results) if frames is not None else []
                 if own is not None:
                     rows[finished.index] = adopted
-                yield tuple(
+                results = tuple(
                     structs.replace(result, reason=in_callers_words(result.reason)) for result in finished.results
                 )
+                yield results if self.fused is None else self.fused.add(results)
 
             if own is not None:
                 own.write(each for index in sorted(rows) for each in rows[index])

@@ -38,7 +38,9 @@ def resolve_profiles(detectors: Sequence[Uncalibrated], options: ScanOptions) ->
     Raises:
         UsageError: a file is no profile, or was made for none of the detectors.
     """
-    if options.calibration == (NONE,):
+    if options.fuse is not None and options.calibration not in ((), (NONE,)):
+        raise UsageError("--fuse takes the detectors' own scores, and has profiles itself: leave out --calibration.")
+    if options.fuse is not None or options.calibration == (NONE,):
         return [None for _ in detectors]
     if NONE in options.calibration:
         raise UsageError("--calibration none applies no profile at all: leave out the files, or none.")
@@ -47,7 +49,7 @@ def resolve_profiles(detectors: Sequence[Uncalibrated], options: ScanOptions) ->
         profile = read_profile(path)
         fitting = [detector for detector in detectors if detector.takes(profile)]
         if not fitting:
-            _refuse(profile, path, detectors)
+            refuse_profile(profile, path, detectors)
         if fitting[0] in chosen:
             raise UsageError(f"{path} is a second profile of {fitting[0].model}: give one.")
         chosen[fitting[0]] = profile
@@ -74,7 +76,7 @@ def unused_profiles(detectors: Sequence[Uncalibrated], profiles: Sequence[Profil
     ]
 
 
-def _refuse(profile: Profile, path: str, detectors: Sequence[Uncalibrated]) -> None:
+def refuse_profile(profile: Profile, path: str, detectors: Sequence[Uncalibrated]) -> None:
     """Refuse a profile that fits none of the detectors.
 
     Raises:

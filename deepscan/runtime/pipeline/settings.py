@@ -47,6 +47,7 @@ class ScanSettings:
         stride: number of frames between the starts of two clips, for unbroken tracks.
         largest_face: whether only the largest face of each frame counts.
         whole_pictures: whether every picture is already the crop of a face.
+        uncalibrated: what profiles of the detectors are bound to.
         notes: sentences about profiles that are not applied.
     """
 
@@ -60,6 +61,7 @@ class ScanSettings:
     largest_face: bool
     whole_pictures: bool
     limits: Limits
+    uncalibrated: tuple[Uncalibrated, ...] = ()
     notes: tuple[str, ...] = ()
 
     def load_face_detector(self, device: Device) -> FaceDetector:
@@ -101,12 +103,12 @@ def resolve_settings(options: ScanOptions) -> ScanSettings:
     plain = [_scoring(model, manifest, partial, options) for model, manifest in pairs]
     keys = [Uncalibrated(each.model, each.weights_sha256, each.settings_sha256) for each in plain]
     profiles = resolve_profiles(keys, options)
-    notes = () if options.calibration else tuple(unused_profiles(keys, profiles))
+    notes = () if options.calibration or options.fuse else tuple(unused_profiles(keys, profiles))
     scoring = [
         _labeled(each, manifest.precision, partial, profile, options.threshold)
         for each, manifest, profile in zip(plain, manifests, profiles, strict=True)
     ]
-    return replace(partial, scoring=tuple(scoring), notes=notes)
+    return replace(partial, scoring=tuple(scoring), uncalibrated=tuple(keys), notes=notes)
 
 
 def _refuse_contradictions(specs: Sequence[DetectorSpec], options: ScanOptions) -> None:

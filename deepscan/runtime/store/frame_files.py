@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from deepscan.errors import MachineError, OutputError, UsageError
 from deepscan.installing import install_extra
-from deepscan.results import FRAME_COLUMNS, VideoResult
+from deepscan.results import FRAME_COLUMNS, FUSED, VideoResult
 from deepscan.runtime.pipeline.frame_parts import is_whole, partial_part, read_part
 from deepscan.runtime.store.identity import DetectorId
 from deepscan.runtime.store.writers import csv_cell
@@ -61,8 +61,8 @@ class FrameRows(NamedTuple):
 
 
 def frame_rows_of(record: Mapping[str, Any]) -> FrameRows | None:
-    """Return the rows that belong to a record of the journal; None if it has no score."""
-    if record["status"] != "scored":
+    """Return the rows that belong to a record of the journal; None if it has no score, or one of a fusion."""
+    if record["status"] != "scored" or record["model"] == FUSED:
         return None
     detector = DetectorId(record["model"], record["weights_sha256"], record["settings_sha256"])
     part = _part_name(record["content"], record["path"], detector, (record["backend"], record["precision"]))

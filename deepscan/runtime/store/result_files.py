@@ -14,14 +14,14 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import msgspec
 
 from deepscan.errors import DeepscanError, OutputError
 from deepscan.results import VideoResult, row_number
 from deepscan.runtime.store.frame_files import FrameStore, frame_rows_of, has_frames
-from deepscan.runtime.store.identity import DetectorKey
+from deepscan.runtime.store.identity import DetectorId, DetectorKey
 from deepscan.runtime.store.journal import Entry, Journal, Place, decoded, encoded, line_of, read_journal
 from deepscan.runtime.store.outputs import (
     checked_jsonl_path,
@@ -47,6 +47,7 @@ class ResultFiles:
             missing folder is created.
         inputs: paths of the inputs, in order; none of them may be overwritten.
         contents, detectors, retry_failed: see `plan_resume`.
+        fused: makes a last row for each input of those of the detectors, known ones included.
         fresh: whether to ignore the results of earlier runs; their journal is kept under another name.
         bom: whether a CSV begins with a byte order mark, which tells Excel that it is UTF-8.
         prune: whether the output has only the rows of this scan.
@@ -71,6 +72,7 @@ class ResultFiles:
         inputs: Sequence[str],
         contents: Sequence[str | None],
         detectors: Sequence[DetectorKey],
+        fused: Fuses | None = None,
         fresh: bool = False,
         retry_failed: bool = False,
         bom: bool = False,
@@ -78,7 +80,8 @@ class ResultFiles:
         per_frame: str | None = None,
     ) -> None:
         self.out, self._writer = out, writer_for(out, bom=bom)
-        self._inputs, self._contents, self._detectors = inputs, contents, len(detectors)
+        models = _models(detectors, fused)
+        self._inputs, self._contents, self._detectors = inputs, contents, len(models)
         with ExitStack() as stack, writing_results(out):
             self.jsonl_path = checked_jsonl_path(out, inputs, fresh=fresh)
             with suppress(FileExistsError):  # no folder: writing there says so
@@ -95,11 +98,13 @@ class ResultFiles:
             entries = self._journal.entries
             counts = partial(has_frames, per_frame) if per_frame is not None else None
             self.plan = plan_resume(contents, detectors, entries, retry_failed=retry_failed, counts=counts)
-            newest, others = rows_of(entries, inputs, [key.model for key in detectors])
+            newest, others = rows_of(entries, inputs, models)
             self._journal.entries = ()  # only planning needs them, and there may be many
             self._others = OtherRows() if prune else others
             self._places = {row: entry.place for row, entry in newest.items()}
             self._append_again(newest)
+            if fused is not None:
+                self._append_fused(newest, fused)
             self._held = stack.pop_all()
         self.notes = _notes(self._journal)
         if orphan is not None:
@@ -141,8 +146,7 @@ class ResultFiles:
         with writing_results(self.out):
             for written in (results, *copies):
                 new = [one for one in written if not self._is_known(one)]
-                lines = [line_of(one) for one in new]
-                self._places.update(zip((one.row for one in new), self._journal.append(lines), strict=True))
+                self._append(new)
             if time.monotonic() >= self._next_rendering:
                 self._render()
         return [*results, *(copy for results_of_one in copies for copy in results_of_one)]
@@ -226,6 +230,33 @@ class ResultFiles:
             lines = [encoded(decoded(self._journal.line(place)) | {"path": path}) for _, place, path in chunk]
             self._places.update(zip((row for row, *_ in chunk), self._journal.append(lines), strict=True))
 
+    def _append_fused(self, newest: dict[int, Entry], fused: Fuses) -> None:
+        """Append the fused results of inputs that are done, unless their rows show them already."""
+        last = self._detectors - 1
+        wanted = DetectorId(fused.model, fused.weights_sha256, fused.settings_sha256)
+        stale: list[VideoResult] = []
+        for index in self.plan.done:
+            places = [self._places[self._row(index, number)] for number in range(last)]
+            shown = newest.get(self._row(index, last))
+            if (
+                shown is not None
+                and (shown.detector, shown.path, shown.content) == (wanted, self._inputs[index], self._contents[index])
+                and shown.place.offset > max(place.offset for place in places)
+            ):
+                continue
+            rows = [VideoResult.from_dict(self._journal.head(*place[:2]), index=index) for place in places]
+            stale.append(fused.add(rows)[-1])
+            if len(stale) == LINES_AT_ONCE:
+                self._append(stale)
+                stale = []
+        self._append(stale)
+
+    def _append(self, results: Sequence[VideoResult]) -> None:
+        if not results:
+            return
+        lines = [line_of(result) for result in results]
+        self._places.update(zip((result.row for result in results), self._journal.append(lines), strict=True))
+
     def _render(self) -> None:
         begin = time.monotonic()
         try:
@@ -247,12 +278,36 @@ class ResultFiles:
             yield self._journal.head(*self._places[row][:2])
 
 
+class Fuses(Protocol):
+    """Makes a row of the rows of all detectors; see `FusedDetector`."""
+
+    @property
+    def model(self) -> str:
+        """Name of the row."""
+
+    @property
+    def weights_sha256(self) -> str:
+        """Hash of the weights of its detectors."""
+
+    @property
+    def settings_sha256(self) -> str:
+        """Hash of everything else that it depends on."""
+
+    def add(self, results: Sequence[VideoResult]) -> Sequence[VideoResult]:
+        """Return the results of one input, followed by the fused one."""
+
+
+def _models(detectors: Sequence[DetectorKey], fused: Fuses | None) -> list[str]:
+    return [*(key.model for key in detectors), *([fused.model] if fused is not None else [])]
+
+
 def plan_without_writing(
     out: Path,
     *,
     inputs: Sequence[str],
     contents: Sequence[str | None],
     detectors: Sequence[DetectorKey],
+    fused: Fuses | None = None,
     fresh: bool = False,
     retry_failed: bool = False,
     per_frame: str | None = None,
@@ -265,7 +320,7 @@ def plan_without_writing(
     with writing_results(out):
         jsonl_path = checked_jsonl_path(out, inputs, fresh=fresh)
         entries = [] if fresh else read_journal(jsonl_path).entries
-    _, others = rows_of(entries, inputs, [key.model for key in detectors])
+    _, others = rows_of(entries, inputs, _models(detectors, fused))
     counts = partial(has_frames, per_frame) if per_frame is not None else None
     return plan_resume(contents, detectors, entries, retry_failed=retry_failed, counts=counts), len(others)
 
