@@ -47,7 +47,7 @@ FRAMES_HEADER: Final = ",".join(FRAME_COLUMNS)
 MARK: Final = b"deepscan.frames"  # in the metadata of a Parquet file that deepscan wrote
 PARTS_SUFFIX: Final = ".parts"
 PART: Final = re.compile(r"[0-9a-f]{32}\.frames|[0-9]+\.[0-9]+\.partial")
-ROWS_AT_ONCE: Final = 1 << 16
+ROWS_AT_ONCE: Final = 1 << 14
 SINGLE: Final = frozenset(FRAME_COLUMNS[slice(FRAME_COLUMNS.index("x"), FRAME_COLUMNS.index("start_seconds"))])
 log = logging.getLogger(__name__)
 
