@@ -128,6 +128,15 @@ def test_a_fusion_says_whether_it_is_better(folder: Path) -> None:
     assert "As far as these videos show, lite alone does as well." in ran.text
 
 
+def test_the_recipe_works_as_printed(folder: Path) -> None:
+    recipes = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text()
+    (line,) = re.findall(r"^    deepscan (calibrate .*)$", recipes, re.MULTILINE)
+    (folder / "r.jsonl").rename(folder / "labeled.jsonl")
+    ran = deepscan(*line.split(), cwd=folder)
+    assert ran.code == 0, ran.err
+    assert read_profile(folder / "profile.json").threshold is not None
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
