@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 from rich.cells import cell_len
 
 from deepscan.profiles import read_fusion, read_profile
-from deepscan.results import VideoResult
+from deepscan.results import FUSED, VideoResult
 from deepscan.runtime.store.journal import line_of
 from tests.cli.console import Ran, assert_one_line, deepscan
 from tests.runtime.result_rows import row
@@ -111,6 +112,16 @@ def test_of_several_detectors_one_is_chosen_or_asked_for(folder: Path) -> None:
     assert read_profile(folder / "profile.json").detector == "weak"
     for wrong in ("hff", "lite,weak"):
         assert_one_line(calibrated(folder, "--model", wrong), 2)
+
+
+def test_fused_rows_are_no_detector(folder: Path) -> None:
+    fused = [structs.replace(each, model=FUSED) for each in results_of("weak", 0.7, 3)]
+    written(folder, results_of("lite", 0.7, 0), fused)
+    assert calibrated(folder).code == 0
+    assert read_profile(folder / "profile.json").detector == "lite"
+    assert_one_line(calibrated(folder, "--model", "fused"), 2)
+    written(folder, fused)
+    assert_one_line(calibrated(folder), 2)
 
 
 def test_a_fusion_says_whether_it_is_better(folder: Path) -> None:
