@@ -124,6 +124,14 @@ def test_fused_rows_are_no_detector(folder: Path) -> None:
     assert_one_line(calibrated(folder), 2)
 
 
+def test_a_profile_is_installed_on_request(folder: Path) -> None:
+    home = {"DEEPSCAN_HOME": str(folder / "home")}
+    assert "calibrated" not in deepscan("models", "lite", env=home).text
+    ran = calibrated(folder, "--max-fpr", "0.05", "--install", **home)
+    assert ran.code == 0, ran.err
+    assert "at most 5 % false alarms promised" in deepscan("models", "lite", env=home).text
+
+
 def test_a_fusion_says_whether_it_is_better(folder: Path) -> None:
     written(folder, results_of("lite", 0.6, 3), results_of("weak", 0.6, 13))
     ran = calibrated(folder, "--fuse", "--out", "fusion.json")
@@ -157,6 +165,7 @@ def test_the_recipe_works_as_printed(folder: Path) -> None:
         (["--method", "isotonic"], "Isotonic calibration needs 1000 videos, and there are 160"),
         (["--fuse"], "at least 2 detectors"),
         (["--fuse", "--max-fpr", "0.05"], "apply to one detector"),
+        (["--fuse", "--install"], "is for the profile of one detector"),
         (["--out", "truth.csv"], "was not written by deepscan"),
         (["--out", "r.jsonl"], "was not written by deepscan"),
         (["--labels", "r.jsonl"], "holds the results"),
