@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from deepscan.evaluation.figures import Evaluation
     from deepscan.limits import Limits
     from deepscan.options import ScanOptions
-    from deepscan.results import FrameScore, Segment, TrackResult, VideoResult
+    from deepscan.results import FrameScore, Quality, Segment, TrackResult, VideoResult
     from deepscan.runtime.scan import Scan, scan
     from deepscan.runtime.store.reading import read_frames, read_results
 
@@ -56,6 +56,7 @@ __all__ = [
     "ModelError",
     "OutputError",
     "OverLimit",
+    "Quality",
     "Scan",
     "ScanOptions",
     "Segment",
@@ -82,6 +83,7 @@ _HOMES = {
     "scan": "deepscan.runtime.scan",
     "read_frames": "deepscan.runtime.store.reading",
     "read_results": "deepscan.runtime.store.reading",
+    "Quality": "deepscan.results",
     "ScanOptions": "deepscan.options",
     "Segment": "deepscan.results",
     "TrackResult": "deepscan.results",

@@ -14,6 +14,7 @@ Status = Literal[
     "scored", "no_face", "small_face", "too_short", "unreadable", "unsupported", "over_limit", "timeout", "crashed"
 ]
 Label = Literal["fake", "real", "uncertain"]
+QualityClass = Literal["low", "fair", "good"]
 FUSED: Final = "fused"  # in place of a detector's name: the row was made of those of several detectors
 SUCCEEDED: frozenset[Status] = frozenset({"scored", "no_face", "small_face"})
 
@@ -61,6 +62,22 @@ class TrackResult(msgspec.Struct, frozen=True, kw_only=True):
     decided: bool | None = None
 
 
+class Quality(msgspec.Struct, frozen=True, kw_only=True):
+    """What the class of quality rests on; formulas and thresholds are in docs/results.md.
+
+    Attributes:
+        sharpness: share of the differences between neighboring pixels that a blur takes away, in [0, 1].
+        blockiness: differences across the borders of blocks of 8 pixels, in units of those inside; 1 without blocks.
+        bits_per_pixel: bits of the video stream per pixel of a frame; None for a picture, or if the file does not tell.
+        face_pixels: longer side of the face's box, in pixels of the video.
+    """
+
+    sharpness: float
+    blockiness: float
+    bits_per_pixel: float | None
+    face_pixels: float
+
+
 class VideoResult(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the results. Fields that do not apply are None; a score is never invented.
 
@@ -74,6 +91,7 @@ class VideoResult(msgspec.Struct, frozen=True, kw_only=True):
         reason: why there is no score, or a remark about the row; may be empty.
         score: probability that a face in it is *fake*, in [0, 1]; only for `scored`.
         label: meaning of the score by the detector's calibrated thresholds; only for `scored`.
+        quality: class of the faces' quality; only for `scored`, and None in results of older versions.
         model: name of the detector, followed by `(untrained)` if its weights are random; or `fused`.
         faces: the largest number of faces seen in one frame.
         tracks: number of scored tracks.
@@ -89,6 +107,7 @@ class VideoResult(msgspec.Struct, frozen=True, kw_only=True):
         settings_sha256: hash of everything else that a score depends on.
         elapsed_seconds: from the start of decoding to the result, including time spent on other videos.
         real_below, fake_from: the thresholds of the label; only for `scored`, and None in results of older versions.
+        quality_details: what `quality` rests on: means over the tracks that decided the score.
         content: content id of the bytes that were read (see `deepscan.runtime.media.content`); None if it is not known,
             because it was not requested, the file could not be reached, or it changed while it was read.
         details: at most 64 tracks: those long enough to decide, highest score first; then those that were pooled.
@@ -101,6 +120,7 @@ class VideoResult(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     score: float | None = None
     label: Label | None = None
+    quality: QualityClass | None = None
     model: str
     faces: int = 0
     tracks: int = 0
@@ -118,6 +138,7 @@ class VideoResult(msgspec.Struct, frozen=True, kw_only=True):
     elapsed_seconds: float
     real_below: float | None = None
     fake_from: float | None = None
+    quality_details: Quality | None = None
     content: str | None = None
     details: tuple[TrackResult, ...] = ()
 
@@ -135,14 +156,15 @@ class VideoResult(msgspec.Struct, frozen=True, kw_only=True):
         peak = record["peak"] or {}
         record |= {column: peak.get(name) for column, name in PEAK_COLUMNS.items()}
         tail = {"track_details": record["details"], "peak_clips": peak.get("clips")}
-        return {name: record[name] for name in (*COLUMNS, *THRESHOLDS)} | tail
+        return {name: record[name] for name in (*COLUMNS, *BESIDE_COLUMNS)} | tail
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any], *, index: int = 0, row: int = 0) -> VideoResult:
         """Return the result of a record of the JSONL.
 
         Args:
-            record: record as from `to_dict`. `content`, `track_details`, `peak_clips` and the thresholds are optional.
+            record: record as from `to_dict`. `content`, `track_details`, `peak_clips`, the thresholds and what is said
+                about quality are optional.
             index: place among the inputs.
             row: place among the results.
 
@@ -150,10 +172,10 @@ class VideoResult(msgspec.Struct, frozen=True, kw_only=True):
             ValueError: the record is not one of a result.
         """
         try:
-            fields = {column: record[column] for column in COLUMNS}
+            fields = {column: record[column] for column in COLUMNS if column not in LATER_COLUMNS}
         except KeyError as error:
             raise ValueError(f"The record has no {error}.") from error
-        fields |= {name: record.get(name) for name in (*THRESHOLDS, "content")}
+        fields |= {name: record.get(name) for name in (*LATER_COLUMNS, *BESIDE_COLUMNS, "content")}
         peak = {name: fields.pop(column) for column, name in PEAK_COLUMNS.items()}
         peak["clips"] = record.get("peak_clips", 0)
         fields["peak"] = None if peak["start_seconds"] is None else peak
@@ -224,7 +246,10 @@ def row_number(index: int, detector: int, detectors: int) -> int:
 
 
 PEAK_COLUMNS: Final = {f"peak_{name}": name for name in Segment.__struct_fields__ if name != "clips"}
-THRESHOLDS: Final = ("real_below", "fake_from")
+# Fields of the JSONL that the CSV does not have.
+BESIDE_COLUMNS: Final = ("real_below", "fake_from", "quality_details")
+# Columns that results of earlier versions do not have.
+LATER_COLUMNS: Final = ("quality",)
 
 
 def _columns() -> tuple[str, ...]:

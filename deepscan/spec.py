@@ -129,6 +129,8 @@ class DetectorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         pooling: what is averaged along a track: `logit` (then calibrated) or `score`.
         calibration: the map from logit to probability.
         band: the thresholds of the labels.
+        holds_in_low_quality: whether an evaluation showed that labels hold where the faces' quality is low; where it
+            did not, such labels are `uncertain`.
         paper: how the authors, or those who published the figures, scan a video.
     """
 
@@ -148,6 +150,7 @@ class DetectorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     pooling: Literal["logit", "score"]
     calibration: Calibration
     band: LabelBand
+    holds_in_low_quality: bool = False
     paper: PaperProtocol
 
     def __post_init__(self) -> None:

@@ -76,7 +76,6 @@ class CalibrateOptions(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     fuse: Annotated[bool, Option("Make one score of several detectors.")] = False
-    install: Annotated[bool, Option("Apply the profile to every scan with the same settings from now on.")] = False
     split: Annotated[str | None, Option("Only videos of this split, such as val.", metavar="NAME")] = None
     seed: Annotated[
         int, Option("Seed of folds and resamples.", metavar="N", bounds={"least": 0, "most": MOST_COUNT})
@@ -93,7 +92,7 @@ def calibrate(
     """Learn from labeled videos what a detector's score means, and write that as a profile.
 
     The profile holds for the detector, the weights and the settings of the results. A scan applies it with
-    --calibration, or by itself with --install, see `deepscan weights calibrate`.
+    --calibration.
 
     Exit codes: 0 written; 2 wrong usage, or too few videos for what was asked for; 3 a package is missing, or the
     profile cannot be written.
@@ -105,8 +104,6 @@ def calibrate(
     from deepscan.evaluation.calibrate import calibrate as fitted
     from deepscan.evaluation.calibrate import fuse
     from deepscan.evaluation.labels import labeled_results
-    from deepscan.profiles import Profile
-    from deepscan.runtime.artifacts.profile_store import install_profile
     from deepscan.runtime.system.files import json_with
 
     (options,) = options_from(given, CalibrateOptions)
@@ -114,8 +111,6 @@ def calibrate(
         raise UsageError(f"Labels for {results} are missing: give them with --labels.")
     if options.fuse and (options.prevalence is not None or options.max_fpr is not None):
         raise UsageError("--prevalence and --max-fpr apply to one detector: leave them or --fuse out.")
-    if options.fuse and options.install:
-        raise UsageError("--install is for the profile of one detector: give a fusion to each scan with --fuse.")
     if not options.fuse and options.model is not None and len(options.model) > 1:
         raise UsageError("--model names several detectors: choose one, or make one score of them with --fuse.")
     refuse_output(options.out, lambda data: any(json_with(names)(data) for names in (PROFILE, FUSION)), "--out")
@@ -136,7 +131,5 @@ def calibrate(
     write_to(options.out, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n", "--out FILE")
     console = Console(stderr=options.out == STDOUT)
     show_fit(found, match, console)
-    if options.install and isinstance(found, Profile):
-        install_profile(found)
     if options.out != STDOUT:
         show_written(options.out, console, fused=options.fuse)

@@ -137,6 +137,8 @@ def _facts(row: VideoResult) -> Iterator[tuple[str, Text]]:
     yield "status", Text.assemble(row.status, *(() if row.score is None else (f", {row.score:.4f}, ", label)))
     if row.real_below is not None and row.fake_from is not None:
         yield "label", Text(thresholds_in_words(row.real_below, row.fake_from))
+    if row.quality is not None:
+        yield "quality", Text(", ".join([row.quality, *_quality_in_words(row)]))
     if row.reason:
         yield "reason", Text(printable(row.reason))
     if row.peak is not None:
@@ -151,6 +153,17 @@ def _facts(row: VideoResult) -> Iterator[tuple[str, Text]]:
     yield "ran", Text(printable(f"{ran}, {row.elapsed_seconds:.1f} s"))
     yield "weights", Text(printable(row.weights_sha256))
     yield "settings", Text(printable(row.settings_sha256))
+
+
+def _quality_in_words(row: VideoResult) -> Iterator[str]:
+    found = row.quality_details
+    if found is None:
+        return
+    yield f"faces of {found.face_pixels:.0f} pixels"
+    yield f"sharpness {found.sharpness:.2f}"
+    yield f"blockiness {found.blockiness:.2f}"
+    if found.bits_per_pixel is not None:
+        yield f"{found.bits_per_pixel:.3g} bits per pixel"
 
 
 def _fact_lines(name: str, value: Text, width: int | None) -> Iterator[Text]:

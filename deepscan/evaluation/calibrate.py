@@ -12,7 +12,6 @@ from deepscan.evaluation.evaluate import score_of
 from deepscan.evaluation.fusion import FittedFusion, fit_fusion
 from deepscan.evaluation.labels import LabeledResult, LabelMatch
 from deepscan.evaluation.profiles import FittedProfile, Method, fit_profile
-from deepscan.results import FUSED
 from deepscan.wording import counted
 
 
@@ -46,8 +45,6 @@ def calibrate(
             f"The results are of {len(names)} detectors: choose one with --model {names[0]}, or make one score of "
             "them with --fuse."
         )
-    if FUSED in (model, *(names or [FUSED])):
-        raise UsageError("A fused score is calibrated already: choose one of the detectors that it was made of.")
     name = names[0] if model is None else model
     chosen = [each for each in _of_model(match, name) if not np.isnan(score_of(each.result))]
     if not chosen:
@@ -113,8 +110,8 @@ def fuse(
 
 
 def models_of(match: LabelMatch) -> tuple[str, ...]:
-    """Return the names of the detectors, in the order of the results; a fusion of them is none."""
-    return tuple(dict.fromkeys(each.result.model for each in match.labeled if each.result.model != FUSED))
+    """Return the names of the detectors, in the order of the results."""
+    return tuple(dict.fromkeys(each.result.model for each in match.labeled))
 
 
 def _of_model(match: LabelMatch, model: str) -> list[LabeledResult]:

@@ -61,14 +61,14 @@ def _bitrate(result: VideoResult) -> str:
 
 
 def _face_size(result: VideoResult) -> str:
-    return _binned(getattr(result, "face_pixels", None), (100, 150, 250), "pixels")
+    known = result.quality_details
+    return _binned(known.face_pixels if known is not None else None, (100, 150, 250), "pixels")
 
 
 def _quality(result: VideoResult) -> str:
-    return getattr(result, "quality", None) or UNKNOWN
+    return result.quality or UNKNOWN
 
 
-# `face_size` and `quality` count as soon as results have the columns `face_pixels` and `quality`.
 FACTORS: Final[dict[str, Callable[[LabeledResult], str]]] = {
     "dataset": lambda labeled: labeled.truth.dataset or UNKNOWN,
     "codec": lambda labeled: labeled.result.codec or UNKNOWN,

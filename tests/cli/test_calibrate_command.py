@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from msgspec import structs
 from rich.cells import cell_len
 
 from deepscan.profiles import read_fusion, read_profile
-from deepscan.results import FUSED, VideoResult
+from deepscan.results import VideoResult
 from deepscan.runtime.store.journal import line_of
 from tests.cli.console import Ran, assert_one_line, deepscan
 from tests.runtime.result_rows import row
@@ -114,24 +113,6 @@ def test_of_several_detectors_one_is_chosen_or_asked_for(folder: Path) -> None:
         assert_one_line(calibrated(folder, "--model", wrong), 2)
 
 
-def test_fused_rows_are_no_detector(folder: Path) -> None:
-    fused = [structs.replace(each, model=FUSED) for each in results_of("weak", 0.7, 3)]
-    written(folder, results_of("lite", 0.7, 0), fused)
-    assert calibrated(folder).code == 0
-    assert read_profile(folder / "profile.json").detector == "lite"
-    assert_one_line(calibrated(folder, "--model", "fused"), 2)
-    written(folder, fused)
-    assert_one_line(calibrated(folder), 2)
-
-
-def test_a_profile_is_installed_on_request(folder: Path) -> None:
-    home = {"DEEPSCAN_HOME": str(folder / "home")}
-    assert "calibrated" not in deepscan("models", "lite", env=home).text
-    ran = calibrated(folder, "--max-fpr", "0.05", "--install", **home)
-    assert ran.code == 0, ran.err
-    assert "at most 5 % false alarms promised" in deepscan("models", "lite", env=home).text
-
-
 def test_a_fusion_says_whether_it_is_better(folder: Path) -> None:
     written(folder, results_of("lite", 0.6, 3), results_of("weak", 0.6, 13))
     ran = calibrated(folder, "--fuse", "--out", "fusion.json")
@@ -165,7 +146,6 @@ def test_the_recipe_works_as_printed(folder: Path) -> None:
         (["--method", "isotonic"], "Isotonic calibration needs 1000 videos, and there are 160"),
         (["--fuse"], "at least 2 detectors"),
         (["--fuse", "--max-fpr", "0.05"], "apply to one detector"),
-        (["--fuse", "--install"], "is for the profile of one detector"),
         (["--out", "truth.csv"], "was not written by deepscan"),
         (["--out", "r.jsonl"], "was not written by deepscan"),
         (["--labels", "r.jsonl"], "holds the results"),

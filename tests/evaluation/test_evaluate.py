@@ -20,7 +20,7 @@ from deepscan.evaluation.evaluate import evaluate
 from deepscan.evaluation.figures import Evaluation, Part
 from deepscan.evaluation.metrics import NAMES
 from deepscan.evaluation.truth import Truth, TruthRow
-from deepscan.results import Label, Segment, VideoResult
+from deepscan.results import Label, Quality, Segment, VideoResult
 from deepscan.runtime.store.frame_files import _parquet
 from tests.runtime.result_rows import row, write
 
@@ -162,18 +162,10 @@ def test_methods_without_genuine_videos_of_their_own_are_compared_with_all() -> 
     assert found.detectors[0].macro["dataset"]["brier"].value is not None
 
 
-class WithQuality(VideoResult, frozen=True, kw_only=True):
-    quality: str
-    face_pixels: float
-
-
 def test_quality_and_face_size_count_as_soon_as_rows_have_them() -> None:
-    rows: list[VideoResult] = [
-        WithQuality(
-            **{name: getattr(each, name) for name in VideoResult.__struct_fields__}, quality="low", face_pixels=99
-        )
-        if each.index < 20
-        else each
+    small = Quality(sharpness=0.5, blockiness=1.0, bits_per_pixel=None, face_pixels=99)
+    rows = [
+        msgspec.structs.replace(each, quality="low", quality_details=small) if each.index < 20 else each
         for each in results()
     ]
     found = run(rows, truth())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import statistics
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,12 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from deepscan import read_frames, scan
+from deepscan import scan
 from deepscan.errors import UsageError
 from deepscan.evaluation.profiles import write_profile
 from deepscan.options import ScanOptions
 from deepscan.profiles import Isotonic, Platt, Profile, Threshold
 from deepscan.results import VideoResult
-from deepscan.runtime.artifacts.artifacts import read_manifest
 from deepscan.runtime.artifacts.profile_store import (
     damaged_profiles,
     install_profile,
@@ -86,21 +84,6 @@ def test_a_profile_calibrates_every_score_of_a_row(plain: VideoResult, tmp_path:
     assert (row.real_below, row.fake_from) == (plain.real_below, plain.fake_from)
     assert row.settings_sha256 != plain.settings_sha256
     assert row.weights_sha256 == plain.weights_sha256
-
-
-def test_frames_have_the_scores_of_the_profile_and_their_logits_still_give_the_track(
-    plain: VideoResult, tmp_path: Path
-) -> None:
-    profile = profile_for(plain)
-    options = {"calibration": written(profile, tmp_path / "p.json"), "per_frame": tmp_path / "f.csv", **QUICK}
-    (row,) = scan(TWO_FACES, **options)
-    spec = read_manifest("lite").spec
-    frames = list(read_frames(tmp_path / "f.csv"))
-    for frame in frames:
-        assert frame.score == profile.calibrated(spec.calibration.score(frame.logit))
-    for track in row.details:
-        mean = statistics.fmean(frame.logit for frame in frames if frame.track == track.track)
-        assert track.score == pytest.approx(profile.calibrated(spec.calibration.score(mean)), abs=1e-6)
 
 
 def test_a_promised_threshold_gives_the_label_and_threshold_overrides_it(plain: VideoResult, tmp_path: Path) -> None:

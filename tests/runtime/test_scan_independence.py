@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import deepscan
-from deepscan.results import Segment, TrackResult, VideoResult
+from deepscan.results import Quality, Segment, TrackResult, VideoResult
 from tests.footage import ASTRONAUT, NO_FACE, PHONE, SWAPPED, TWO_FACES, example_frames, portrait, write_video
 from tests.runtime.tiny_detectors import tiny_clip_artifact, tiny_frame_artifact
 from tests.runtime.watchdog import children, deepscan_threads, wait_until
@@ -19,7 +19,7 @@ from tests.runtime.worker_here import workers_in_threads
 pytestmark = pytest.mark.usefixtures("own_children")
 EXAMPLES = [str(path.resolve()) for path in (ASTRONAUT, TWO_FACES, NO_FACE, PHONE, SWAPPED)]
 HERE = pytest.mark.usefixtures("workers_here")
-Facts = tuple[str, float | None, Segment | None, int, int, int, tuple[TrackResult, ...]]
+Facts = tuple[str, float | None, Quality | None, Segment | None, int, int, int, tuple[TrackResult, ...]]
 
 
 def facts_of(result: VideoResult) -> Facts:
@@ -27,6 +27,7 @@ def facts_of(result: VideoResult) -> Facts:
     return (
         result.status,
         result.score,
+        result.quality_details,
         result.peak,
         result.faces,
         result.clips,
@@ -104,7 +105,7 @@ def test_in_full_scans_too_a_videos_result_does_not_depend_on_its_neighbors(clip
         return {result.path: facts_of(result) for result in deepscan.scan(paths, jobs=jobs, mirror=False)}
 
     apart = full(clips[:1], 1) | full(clips[1:], 1)
-    assert [(facts[0], facts[4], facts[5]) for facts in apart.values()] == [("scored", 22, 11), ("scored", 11, 11)]
+    assert [(facts[0], facts[5], facts[6]) for facts in apart.values()] == [("scored", 22, 11), ("scored", 11, 11)]
     assert full(clips, 2) == full(clips[::-1], 1) == apart
 
 

@@ -14,8 +14,10 @@ from deepscan.runtime.faces.alignment import FaceRegion, aligned_clip, face_regi
 from deepscan.runtime.faces.clips import ClipAssembler
 from deepscan.runtime.faces.crops import crop_rgb, crop_square
 from deepscan.runtime.faces.detections import Detection
+from deepscan.runtime.faces.quality import FaceMeasures, MeasuredTrack, means_of
 from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.media.frames import Frame
+from deepscan.runtime.media.geometry import Box
 from deepscan.spec import ClipCrop, CropPolicy, DetectorSpec, SquareCrop
 
 
@@ -116,10 +118,15 @@ class Timed(NamedTuple):
         return cls(at, piece_of(frame, face, spec), position)
 
 
+def face_box(frame: Frame, face: Detection, spec: CropSpec) -> Box:
+    """Return the box of a face: as found, or the whole picture where that is a face already."""
+    return face.corners() if spec.crop is not None else (0.0, 0.0, frame.geometry.width, frame.geometry.height)
+
+
 def piece_of(frame: Frame, face: Detection, spec: CropSpec) -> Piece:
     """Crop one face of a frame: RGB [size, size, 3], or a region of the frame where a whole clip is aligned at once."""
     if spec.crop is None:
-        return crop_rgb(frame, (0.0, 0.0, frame.geometry.width, frame.geometry.height), spec.size)
+        return crop_rgb(frame, face_box(frame, face, spec), spec.size)
     if isinstance(spec.crop, SquareCrop):
         return crop_rgb(frame, crop_square(face.corners(), spec.crop), spec.size)
     if isinstance(spec.crop, ClipCrop):
@@ -157,12 +164,14 @@ class Cropper:
         self._spec = spec
         self._job = job
         self._assemblers: dict[int, ClipAssembler[Timed]] = {}
+        self._measured: dict[int, MeasuredTrack] = {}
         self.longest_dropped = 0
 
     def take(self, frame: Frame, position: int, track: int, face: Detection, *, found: bool) -> Iterator[FaceInput]:
         """Crop a face that was found there or interpolated; yield the crop, or the clips that are complete with it."""
         sighting = position if found or self._spec.crop is None else None
         timed = Timed.of(frame, face, self._spec, sighting)
+        self._measured.setdefault(track, MeasuredTrack()).see(frame, face_box(frame, face, self._spec))
         if self._spec.frames == 1:
             yield face_input(self._job, self._spec, track, [timed])
             return
@@ -179,3 +188,7 @@ class Cropper:
             for pieces in assembler.finish():
                 yield face_input(self._job, self._spec, track, pieces)
             self.longest_dropped = max(self.longest_dropped, assembler.longest_dropped)
+
+    def measures(self, tracks: Iterable[int]) -> dict[int, FaceMeasures]:
+        """Return the measures of tracks that have ended, as far as they have any, and forget them."""
+        return means_of({track: self._measured.pop(track) for track in tracks if track in self._measured})

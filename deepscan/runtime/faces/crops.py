@@ -94,17 +94,18 @@ def _resample(plane: NDArray[Any], box: Box, sides: tuple[int, int], bit_depth: 
     """Resample a box of one plane to uint8 [height, width]; `sides` are (width, height)."""
     x0, y0, x1, y1 = box
     if sides == (x1 - x0, y1 - y0) and x0 == int(x0) and y0 == int(y0):
-        return _eight_bits(_window(plane, int(x0), int(y0), int(x1), int(y1)), bit_depth)
+        return eight_bits(_window(plane, int(x0), int(y0), int(x1), int(y1)), bit_depth)
     reach = math.ceil(max(1.0, (x1 - x0) / sides[0], (y1 - y0) / sides[1])) + 1
     left, top = math.floor(x0) - reach, math.floor(y0) - reach
     right, bottom = math.ceil(x1) + reach, math.ceil(y1) + reach
-    window = _eight_bits(_window(plane, left, top, right, bottom), bit_depth)
+    window = eight_bits(_window(plane, left, top, right, bottom), bit_depth)
     image = Image.fromarray(np.ascontiguousarray(window))
     inside = (x0 - left, y0 - top, x1 - left, y1 - top)
     return np.asarray(image.resize(sides, Image.Resampling.BILINEAR, box=inside))
 
 
-def _eight_bits(samples: NDArray[Any], bit_depth: int) -> NDArray[np.uint8]:
+def eight_bits(samples: NDArray[Any], bit_depth: int) -> NDArray[np.uint8]:
+    """Return samples of so many bits, rounded to 8."""
     if bit_depth == 8:
         return samples
     shift = bit_depth - 8

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.faces.cropping import Cropper, CropSpec, FaceInput
 from deepscan.runtime.faces.detections import Detection, Faces
 from deepscan.runtime.faces.face_selection import FaceSelection, SkipSummary
+from deepscan.runtime.faces.quality import FaceMeasures
 from deepscan.runtime.faces.tracking import Glimpses, Tracking
 from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
 
@@ -20,13 +21,15 @@ from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
 class TracksEnded:
     """These tracks of these detectors get no more crops.
 
-    Glimpses are those seen in one searched frame alone, although its neighbors show the same shot.
+    Glimpses are those seen in one searched frame alone, although its neighbors show the same shot. `measures` of
+    quality are there for every track with crops.
     """
 
     job: VideoJob
     detectors: tuple[int, ...]
     tracks: list[int]
     glimpses: tuple[int, ...] = ()
+    measures: Mapping[int, FaceMeasures] = field(default_factory=dict)
     nbytes: int = 0
 
 
@@ -152,7 +155,7 @@ class FaceFollower(Follower):
         if numbers:
             yield from self._cropper.end(numbers)
             glimpses = self._glimpses.end(numbers) if self._glimpses is not None else ()
-            yield TracksEnded(self._job, self.detectors, numbers, glimpses)
+            yield TracksEnded(self._job, self.detectors, numbers, glimpses, self._cropper.measures(numbers))
 
 
 def interpolated(before: Detection, after: Detection, share: float) -> Detection:

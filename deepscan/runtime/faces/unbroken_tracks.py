@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.faces.clips import paper_windows
-from deepscan.runtime.faces.cropping import CropSpec, FaceInput, Timed, face_input
+from deepscan.runtime.faces.cropping import CropSpec, FaceInput, Timed, face_box, face_input
 from deepscan.runtime.faces.detections import Detection, Faces, iou
 from deepscan.runtime.faces.face_selection import SkipSummary
 from deepscan.runtime.faces.following import Follower, TracksEnded
+from deepscan.runtime.faces.quality import MeasuredTrack, means_of
 from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
 from deepscan.runtime.media.frames import ignore_progress
 
@@ -168,7 +169,8 @@ class UnbrokenFollower(Follower):
 
     def finish(self) -> Iterator[FaceInput | TracksEnded]:
         """See `Follower.finish`."""
-        yield TracksEnded(self._job, self.detectors, list(range(len(self._windows))))
+        measures = means_of({number: windows.measured for number, windows in enumerate(self._windows)})
+        yield TracksEnded(self._job, self.detectors, list(range(len(self._windows))), measures=measures)
 
     def skipped(self) -> SkipSummary:
         """See `Follower.skipped`; the authors do not limit the size of a face, but the caller may."""
@@ -178,6 +180,7 @@ class UnbrokenFollower(Follower):
         faces = self._faces[self._frame]
         chosen = windows.track.faces[place]
         face = Detection(faces.boxes[chosen], faces.landmarks[chosen])
+        windows.measured.see(task.frame, face_box(task.frame, face, self._spec))
         for pieces in windows.add(place, Timed.of(task.frame, face, self._spec, self._frame)):
             yield face_input(self._job, self._spec, number, pieces)
 
@@ -187,6 +190,7 @@ class _Windows:
 
     def __init__(self, track: UnbrokenTrack, windows: Sequence[list[int]]) -> None:
         self.track = track
+        self.measured = MeasuredTrack()
         self._windows = sorted(windows, key=max)
         # The earliest frame that the windows from each one on still need.
         self._needed = list(accumulate(map(min, reversed(self._windows)), min))[::-1]

@@ -90,6 +90,8 @@ class VideoInfo:
         width, height: size of the upright picture, in square pixels.
         duration_seconds: length as stated by the file, until it is measured; None if not stated.
         frame_seconds: nominal distance of two frames.
+        bits_per_pixel: bits of the stream per pixel of a frame, by the bitrate that the file states or that follows
+            from its size; None if it is not known, or for a picture.
         still: whether it is a still picture, with a single frame.
     """
 
@@ -98,6 +100,7 @@ class VideoInfo:
     height: int
     duration_seconds: float | None
     frame_seconds: float
+    bits_per_pixel: float | None = None
     still: bool = False
 
 

@@ -114,12 +114,16 @@ def stated_info(container: InputContainer, stream: VideoStream) -> VideoInfo:
     """Return what the file states about its video; width and height as coded."""
     # The rate of the clock's ticks sometimes passes for the frame rate.
     rate = next((rate for rate in (stream.average_rate, stream.guessed_rate) if rate and rate < TOO_HIGH_RATE), None)
+    context = stream.codec_context
+    bits_per_second = stream.bit_rate or container.bit_rate
+    pixels_per_second = context.width * context.height * float(rate or 0)
     return VideoInfo(
-        codec=stream.codec_context.codec.canonical_name,
-        width=stream.codec_context.width,
-        height=stream.codec_context.height,
+        codec=context.codec.canonical_name,
+        width=context.width,
+        height=context.height,
         duration_seconds=stated_length(container, stream, start_seconds(stream)).seconds,
         frame_seconds=1 / float(rate) if rate else 1 / DEFAULT_RATE,
+        bits_per_pixel=bits_per_second / pixels_per_second if bits_per_second and pixels_per_second else None,
     )
 
 

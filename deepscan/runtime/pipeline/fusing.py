@@ -64,6 +64,7 @@ class FusedDetector:
         pairs = list(zip(self.fusion.profiles, members, strict=True))
         score = self.fusion.probability({profile.detector: row.score for profile, row in pairs})
         scored = [(profile, row) for profile, row in pairs if row.score is not None]
+        worst = min((row for _, row in scored if row.quality is not None), key=_quality_rank, default=None)
         template = scored[0][1] if scored else min(members, key=lambda row: TELLING.index(row.status))
         common = structs.replace(
             template,
@@ -78,6 +79,8 @@ class FusedDetector:
             weights_sha256=self.weights_sha256,
             settings_sha256=self.settings_sha256,
             elapsed_seconds=max(row.elapsed_seconds for row in members),
+            quality=worst.quality if worst is not None else None,
+            quality_details=worst.quality_details if worst is not None else None,
             details=(),
         )
         if score is None:
@@ -141,8 +144,14 @@ def _remarks(members: Sequence[VideoResult]) -> list[str]:
     return [*said, *dict.fromkeys(row.reason for row in members if row.reason)]
 
 
+def _quality_rank(row: VideoResult) -> int:
+    return ("low", "fair", "good").index(row.quality or "good")
+
+
 def _doubted(row: VideoResult) -> bool:
-    """Tell whether a label is `uncertain` for another reason than the score."""
+    """Tell whether a label is `uncertain` for another reason than the score, or would be if the score allowed one."""
+    if row.label == "uncertain" and row.quality == "low":
+        return True
     if row.label != "uncertain" or row.score is None or row.real_below is None or row.fake_from is None:
         return False
     return label_of(row.score, LabelBand(real_below=row.real_below, fake_from=row.fake_from)) != "uncertain"

@@ -22,6 +22,7 @@ from deepscan.runtime.media.sampling import Sampling
 from deepscan.runtime.pipeline.frame_parts import FrameRecorder
 from deepscan.runtime.pipeline.messages import Restarted, ToInfer, VideoDecoded, VideoFollowed, VideoScored
 from deepscan.runtime.pipeline.pipeline import Progress
+from deepscan.runtime.pipeline.quality import low_quality, quality_class, quality_of
 from deepscan.runtime.pipeline.scoring import MIN_SIGHTINGS, ScoreAggregator, ScoringSettings, calibrated, label_of
 from deepscan.spec import DetectorSpec
 from deepscan.wording import counted, plural
@@ -71,7 +72,9 @@ class InferStage:
                 if self._recorder is not None:
                     self._recorder.end(message.job.index, number, keep=False)
             elif isinstance(message, TracksEnded) and number in message.detectors:
-                self._aggregator(message.job, number).end(message.tracks, glimpses=message.glimpses)
+                self._aggregator(message.job, number).end(
+                    message.tracks, glimpses=message.glimpses, measures=message.measures
+                )
             elif isinstance(message, FaceInput) and number in message.detectors:
                 logit = next(logits)
                 self._aggregator(message.job, number).add(
@@ -155,14 +158,22 @@ class InferStage:
             return msgspec.structs.replace(common, status="small_face", reason=reason)
         if score is None:
             return common
+        quality = quality_of(score.measures, info)
+        judged = None if quality is None else quality_class(quality, common.codec)
         label = label_of(score.score, settings.spec.band)
-        doubt = "" if label == "uncertain" else too_few_sightings(score.sightings, decoded, settings.sampling)
+        doubts = []
+        if label != "uncertain":
+            doubts = list(filter(None, [too_few_sightings(score.sightings, decoded, settings.sampling)]))
+            if quality is not None and judged == "low" and not settings.spec.holds_in_low_quality:
+                doubts.append(low_quality(quality, common.codec, settings.spec.name))
         return msgspec.structs.replace(
             common,
             status="scored",
-            reason="; ".join(filter(None, [doubt, common.reason])),
+            reason="; ".join(filter(None, [*doubts, common.reason])),
             score=score.score,
-            label="uncertain" if doubt else label,
+            label="uncertain" if doubts else label,
+            quality=judged,
+            quality_details=quality,
             real_below=settings.spec.band.real_below,
             fake_from=settings.spec.band.fake_from,
             tracks=score.tracks,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import statistics
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -15,6 +15,7 @@ import msgspec
 from deepscan.options import Aggregate
 from deepscan.profiles import Profile
 from deepscan.results import Label, Segment, TrackResult
+from deepscan.runtime.faces.quality import FaceMeasures
 from deepscan.runtime.media.sampling import Sampling
 from deepscan.spec import DetectorSpec, LabelBand
 
@@ -26,6 +27,7 @@ POOL: Final = -1
 # First width of the segments of a timeline, which doubles when there are too many of them.
 FIRST_WIDTH_SECONDS: Final = 1.0
 MAX_SEGMENTS: Final = 128
+NO_MEASURES: Final[Mapping[int, FaceMeasures]] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,7 @@ class VideoScore:
         score: probability of *fake*, in [0, 1].
         tracks, clips: number of scored tracks, and of scored crops or clips.
         sightings: number of frames in which the deciding face was found, counted up to `MIN_SIGHTINGS`.
+        measures: quality of the faces that decided, means over their crops or clips; None if nothing was measured.
         peak: most suspicious segment of the tracks that decided.
         details: tracks long enough to decide, highest score first; then the pooled ones.
     """
@@ -68,6 +71,7 @@ class VideoScore:
     tracks: int
     clips: int
     sightings: int
+    measures: FaceMeasures | None
     peak: Segment
     details: tuple[TrackResult, ...]
 
@@ -128,6 +132,8 @@ class _Track:
         sightings: number of frames in which the face was found.
         latest: position of the last sighting.
         seen_at: positions of the first sightings, at most `MIN_SIGHTINGS`.
+        measures: quality of the face, the mean over its crops or clips.
+        measured: number of crops or clips that `measures` stands for.
     """
 
     total: float = 0.0
@@ -136,6 +142,8 @@ class _Track:
     sightings: int = 0
     latest: int = -1
     seen_at: set[int] = field(default_factory=set)
+    measures: FaceMeasures | None = None
+    measured: int = 0
     timeline: Timeline = field(default_factory=Timeline)
 
     def see(self, positions: Iterable[int]) -> None:
@@ -154,8 +162,18 @@ class _Track:
         self.frames += other.frames
         self.sightings += other.sightings
         self.seen_at |= set(islice(other.seen_at - self.seen_at, MIN_SIGHTINGS - len(self.seen_at)))
+        if other.measures is not None:
+            self.measure(other.measures, other.measured)
         for part in other.timeline.bins():
             self.timeline.join(part)
+
+    def measure(self, measures: FaceMeasures, clips: int) -> None:
+        """Include the measures of so many crops or clips in the means."""
+        self.measured += clips
+        share = clips / self.measured
+        before = self.measures or measures
+        pairs = zip(before, measures, strict=True)
+        self.measures = FaceMeasures(*(old + (new - old) * share for old, new in pairs))
 
 
 class ScoreAggregator:
@@ -196,11 +214,19 @@ class ScoreAggregator:
         found.see(sightings)
         found.timeline.join(Bin(start_seconds, end_seconds, value, 1))
 
-    def end(self, tracks: Iterable[int], *, glimpses: Collection[int] = ()) -> None:
+    def end(
+        self,
+        tracks: Iterable[int],
+        *,
+        glimpses: Collection[int] = (),
+        measures: Mapping[int, FaceMeasures] = NO_MEASURES,
+    ) -> None:
         """Close tracks, of which some may be glimpses; tracks without a crop are ignored."""
         for number in tracks:
             track = self._open.pop(number, None)
             if track is not None:
+                if number in measures:
+                    track.measure(measures[number], track.clips)
                 (self._glimpses if number in glimpses else self._tracks).close(number, track)
 
     def finish(self) -> VideoScore | None:
@@ -270,6 +296,7 @@ class _Tally:
             tracks=self._tracks,
             clips=self._all.clips,
             sightings=len(decider.seen_at),
+            measures=decider.measures,
             peak=self._peak,
             details=tuple(
                 msgspec.structs.replace(result, decided=result.decided or _took_part(result, number))

@@ -25,7 +25,7 @@ from deepscan.runtime.system.machine import Device
 from deepscan.spec import DetectorSpec
 
 # Part of `settings_sha256`; incremented whenever the same settings give other scores or labels.
-SCORING_VERSION: Final = 4
+SCORING_VERSION: Final = 5
 # Fields of a spec that change neither scores nor labels, or that are hashed in another form.
 NOT_SCORING: Final = frozenset(["schema", "title", "paper"])
 QUICK_FRAMES: Final = 32

@@ -29,7 +29,7 @@ from zlib import crc32
 import msgspec
 
 from deepscan.errors import UsageError
-from deepscan.results import Status, VideoResult
+from deepscan.results import LATER_COLUMNS, Status, VideoResult
 from deepscan.runtime.store.identity import DetectorId, RowKey
 from deepscan.runtime.system.files import atomic_write, flush_folder
 
@@ -103,9 +103,9 @@ def decoded(line: bytes) -> dict[str, Any]:
 
 
 def decoded_head(head: bytes) -> dict[str, Any]:
-    """Return the record of the head of a line: everything but the track details."""
+    """Return the record of the head of a line: everything but the track details, and every column of this version."""
     record: dict[str, Any] = json.loads(head + b"}")
-    return record
+    return record | {name: record.get(name) for name in LATER_COLUMNS}
 
 
 def entry_of(line: bytes, offset: int) -> Entry | None:

@@ -20,7 +20,7 @@ from typing import IO, Any, Final, Self
 
 from deepscan.errors import OutputError, UsageError
 from deepscan.plugins import load_plugin, plugins
-from deepscan.results import COLUMNS
+from deepscan.results import COLUMNS, LATER_COLUMNS
 from deepscan.runtime.store.journal import JOURNAL_SUFFIX
 
 GROUP: Final = "deepscan.writers"
@@ -82,9 +82,12 @@ def _csv(records: Iterable[Mapping[str, Any]], *, bom: bool = False) -> Iterator
 
 
 def _is_csv(start: bytes) -> bool:
-    """Tell whether a file begins with the columns and no others."""
+    """Tell whether a file begins with the columns and no others, or with those of an earlier version."""
     line, *_ = start.split(b"\n", 1)
-    return line.removeprefix(BOM.encode("utf-8")).rstrip(b"\r") == CSV_HEADER.encode("ascii").rstrip()
+    header = line.removeprefix(BOM.encode("utf-8")).rstrip(b"\r").split(b",")
+    columns = [column.encode("ascii") for column in COLUMNS if column.encode("ascii") in header]
+    missing = set(COLUMNS) - {column.decode("ascii") for column in columns}
+    return header == columns and missing <= set(LATER_COLUMNS)
 
 
 CSV: Final = Writer(_csv, _is_csv)

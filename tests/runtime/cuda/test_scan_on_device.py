@@ -118,6 +118,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> HostDevice:
 def assert_agree(found: list[VideoResult], expected: list[VideoResult]) -> None:
     for here, there in zip(found, expected, strict=True):
         assert (here.status, here.reason, here.label) == (there.status, there.reason, there.label)
+        assert (here.quality, here.quality_details) == (there.quality, there.quality_details)
         assert (here.faces, here.tracks, here.clips, here.frames) == (
             there.faces,
             there.tracks,

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from deepscan.errors import OutputError
-from deepscan.results import COLUMNS
+from deepscan.results import BESIDE_COLUMNS, COLUMNS
 from deepscan.runtime.store import result_files
 from deepscan.runtime.store.result_files import plan_without_writing
 from tests.runtime.result_rows import (
@@ -56,7 +56,7 @@ def test_the_jsonl_holds_exact_paths_tracks_and_timelines(tmp_path: Path) -> Non
     scored = row(path=path, status="scored", score=0.7654321, label="uncertain", peak=PEAK, details=(TRACK,))
     write(tmp_path / "r.csv", scored, row(1))
     first, second = records_in(tmp_path / "r.jsonl")
-    assert list(first) == [*COLUMNS, "real_below", "fake_from", "content", "peak_clips", "track_details", "check"]
+    assert list(first) == [*COLUMNS, *BESIDE_COLUMNS, "content", "peak_clips", "track_details", "check"]
     assert first["path"] == path
     segment = {"start_seconds": 0.123, "end_seconds": 1.988, "score": 0.912346, "clips": 7}
     numbers = {"track": 3, "start_seconds": 0.0, "end_seconds": 2.0, "score": 0.765432, "clips": 9}

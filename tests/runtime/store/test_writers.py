@@ -12,14 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from deepscan.results import COLUMNS, VideoResult
+from deepscan.errors import UsageError
+from deepscan.results import COLUMNS, Quality, VideoResult
+from deepscan.runtime.store.journal import encoded
 from deepscan.runtime.store.stored_results import stored_results
 from deepscan.runtime.store.writers import CSV_HEADER, OrderedLines, csv_line, jsonl_line
-from tests.runtime.result_rows import LITE, OTHER, files_of, row, scanned, write
+from tests.runtime.result_rows import LITE, OTHER, files_of, row, rows_in, scanned, write
+
+TAIL = ("peak_clips", "track_details")  # at the end of the journal's lines
 
 # As in the design, written out: other programs rely on the names and their order.
 DESIGNED = (
-    "path,status,reason,score,label,model,faces,tracks,clips,frames,duration_seconds,width,height,codec,"
+    "path,status,reason,score,label,quality,model,faces,tracks,clips,frames,duration_seconds,width,height,codec,"
     "peak_start_seconds,peak_end_seconds,peak_score,backend,precision,weights_sha256,settings_sha256,elapsed_seconds"
 )
 # What spreadsheets execute.
@@ -103,7 +107,7 @@ def test_probabilities_keep_six_digits_however_small(score: float, cell: str) ->
 def test_what_does_not_apply_is_an_empty_cell_and_no_score_is_made_up() -> None:
     read = cells(row(status="unreadable", reason="The file is empty."))
     assert {name for name, cell in read.items() if cell == ""} == {
-        *("score", "label", "duration_seconds", "width", "height", "codec"),
+        *("score", "label", "quality", "duration_seconds", "width", "height", "codec"),
         *("peak_start_seconds", "peak_end_seconds", "peak_score"),
     }
     assert "0.5" not in read.values()
@@ -131,11 +135,38 @@ def test_the_thresholds_of_a_label_are_in_the_record_and_not_in_the_csv() -> Non
     assert (again.real_below, again.fake_from) == (None, None)
 
 
+def test_results_of_a_version_without_quality_are_read_and_their_csv_is_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "r.csv"
+    quality = Quality(sharpness=0.51234567, blockiness=1.0, bits_per_pixel=None, face_pixels=200)
+    new = scanned(0, "a.mp4", quality="fair", quality_details=quality)
+    assert VideoResult.from_dict(new.to_dict()).quality_details == replace(quality, sharpness=0.512346)
+    header, line = write(out, new)
+    place = header.index("quality")
+    assert line[place] == "fair"
+    record = new.to_dict() | {"content": new.content}
+    older = {name: value for name, value in record.items() if name not in ("quality", "quality_details", *TAIL)}
+    out.with_suffix(".jsonl").write_bytes(encoded(older | {name: record[name] for name in TAIL}))
+    out.write_text("".join(",".join(cells[:place] + cells[place + 1 :]) + "\n" for cells in (header, line)))
+    with files_of(out, ["a.mp4"]) as files:
+        (again,) = files.results_done()
+        files.commit()
+    assert (again.score, again.label, again.quality, again.quality_details) == (0.5, "fake", None, None)
+    assert rows_in(out) == [header, [*line[:place], "", *line[place + 1 :]]]
+
+
+def test_a_table_with_other_columns_is_still_refused(tmp_path: Path) -> None:
+    out = tmp_path / "r.csv"
+    for header in (DESIGNED.replace("score,", ""), f"{DESIGNED},more", DESIGNED.replace("score,label", "label,score")):
+        out.write_text(f"{header}\n")
+        with pytest.raises(UsageError):
+            files_of(out, ["a.mp4"])
+
+
 def test_every_field_of_a_result_is_in_its_record() -> None:
     result = scanned(0, "a.mp4")
     record = result.to_dict()
     elsewhere = {"index", "row", "content", "peak", "details"}
-    assert set(record) == {*COLUMNS, "real_below", "fake_from", "peak_clips", "track_details"}
+    assert set(record) == {*COLUMNS, "real_below", "fake_from", "quality_details", "peak_clips", "track_details"}
     assert {name for name in VideoResult.__struct_fields__ if name not in record} == elsewhere
     assert VideoResult.from_dict(record | {"content": result.content}).to_dict() == record
 
