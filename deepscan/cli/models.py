@@ -104,7 +104,4 @@ def _facts(publication: Publication) -> Iterator[tuple[str, str]]:
     for figure in publication.figures:
         by_source.setdefault((figure.metric, figure.source), []).append(figure)
     for (metric, source), figures in by_source.items():
-        values = ", ".join(
-            f"{figure.test_set} {'not known' if figure.value is None else f'{figure.value:g}'}" for figure in figures
-        )
-        yield metric, f"{values} [{source}]"
+        yield metric, f"{', '.join(map(str, figures))} ({source})"

@@ -8,7 +8,7 @@ form and is found by an entry point of the group `deepscan.detectors`; see `regi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -35,7 +35,9 @@ MIN_FACE_PIXELS: Final = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One published measure of a detector, as its source gives it; this package did not measure it.
+    """One published measure of a detector, as its source gives it.
+
+    Those of the literature's detectors were not measured by this package; `lite`'s were.
 
     Attributes:
         test_set: the data.
@@ -43,12 +45,18 @@ class Figure:
         value: in percent; None if no source gives it.
         source: table or page that gives the value. `as others repeat it` means that the paper's own table was not
             consulted.
+        interval: 95 % interval of the value, in percent, where the source gives one.
     """
 
     test_set: str
     metric: str
     value: float | None
     source: str
+    interval: tuple[float, float] | None = None
+
+    def __str__(self) -> str:
+        value = "not known" if self.value is None else f"{self.value:g}"
+        return f"{self.test_set} {value}" + (f" [{self.interval[0]:g}, {self.interval[1]:g}]" if self.interval else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,9 +155,18 @@ def network(name: str, **arguments: float) -> Callable[[], nn.Module]:
     return build
 
 
-def figures(metric: str, source: str, values: dict[str, float | None]) -> tuple[Figure, ...]:
-    """Return the figures of one table: `values` by test set."""
-    return tuple(Figure(test_set=name, metric=metric, value=value, source=source) for name, value in values.items())
+def figures(
+    metric: str,
+    source: str,
+    values: Mapping[str, float | None],
+    intervals: Mapping[str, tuple[float, float]] | None = None,
+) -> tuple[Figure, ...]:
+    """Return the figures of one table: `values` and 95 % `intervals` by test set."""
+    known = intervals or {}
+    return tuple(
+        Figure(test_set=name, metric=metric, value=value, source=source, interval=known.get(name))
+        for name, value in values.items()
+    )
 
 
 def even_protocol(frames: int, *, stride: int = 1, min_frames: int = 1) -> PaperProtocol:
