@@ -50,8 +50,8 @@ DETECTOR: Final = Detector(
             *figures(
                 "crop AUC",
                 CARD,
-                {"DFDC, identities not in training": 94.1},
-                {"DFDC, identities not in training": (93.5, 94.7)},
+                {"DFDC crops, identities not in training": 94.1},
+                {"DFDC crops, identities not in training": (93.5, 94.7)},
             ),
             *figures(
                 "video AUC",

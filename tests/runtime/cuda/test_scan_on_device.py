@@ -118,7 +118,12 @@ def device(monkeypatch: pytest.MonkeyPatch) -> HostDevice:
 def assert_agree(found: list[VideoResult], expected: list[VideoResult]) -> None:
     for here, there in zip(found, expected, strict=True):
         assert (here.status, here.reason, here.label) == (there.status, there.reason, there.label)
-        assert (here.quality, here.quality_details) == (there.quality, there.quality_details)
+        assert here.quality == there.quality
+        assert (here.quality_details is None) == (there.quality_details is None)
+        if here.quality_details is not None and there.quality_details is not None:  # boxes differ by parts of a pixel
+            assert structs.astuple(here.quality_details) == pytest.approx(
+                structs.astuple(there.quality_details), rel=0.02
+            )
         assert (here.faces, here.tracks, here.clips, here.frames) == (
             there.faces,
             there.tracks,
