@@ -24,6 +24,7 @@ from deepscan.errors import (
     UnsupportedInput,
     UsageError,
 )
+from deepscan.version import __version__
 
 TYPE_CHECKING = False  # as type checkers see it, without the time that importing `typing` takes
 if TYPE_CHECKING:
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
     from deepscan.results import FrameScore, Quality, Segment, TrackResult, VideoResult
     from deepscan.runtime.scan import Scan, scan
     from deepscan.runtime.store.reading import read_frames, read_results
-
-# Here and not in the package's metadata, so that a plain checkout knows it, too.
-__version__ = "0.1.0"
 
 # ONNX Runtime sends usage data unless this is set before it is loaded. Set here, so that it holds in every process and
 # for every package that loads ONNX Runtime on deepscan's behalf.

@@ -10,6 +10,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pandas
 import pytest
 
 from deepscan.arguments import option_fields
@@ -88,7 +89,8 @@ def test_the_recipe_for_pandas_runs_as_printed(
     arguments = ("--frames", "5", "--out", "results.csv", "--per-frame", "frames.parquet")
     assert deepscan("scan", SWAPPED, NO_FACE, *arguments, cwd=tmp_path).code == 0
     monkeypatch.chdir(tmp_path)
-    exec(textwrap.dedent(recipe), {})
+    with pandas.option_context("display.max_colwidth", None, "display.width", 1000):  # however deep the repository lies
+        exec(textwrap.dedent(recipe), {})
     printed = capsys.readouterr().out
     assert printed.count(str(NO_FACE)) == 1
     assert len(re.findall(rf"^\d+ +.*{SWAPPED.name[-8:]}.* 0\.[89]\d+$", printed, re.MULTILINE)) == 3

@@ -44,7 +44,7 @@ app.add_typer(weights, name="weights")
 
 def _print_version(given: bool) -> None:
     if given:
-        from deepscan import __version__
+        from deepscan.version import __version__
 
         print(f"deepscan {__version__}")
         raise typer.Exit

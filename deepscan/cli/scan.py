@@ -134,7 +134,7 @@ def _logged(events: EventLog | None, running: Scan) -> Iterator[None]:
     if events is None:
         yield
         return
-    from deepscan import __version__
+    from deepscan.version import __version__
 
     log = logging.getLogger(__name__)
     inputs, models = len(running.plan.inputs), running.models

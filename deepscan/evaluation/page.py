@@ -10,7 +10,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-import deepscan
 from deepscan.errors import OutputError
 from deepscan.evaluation.bootstrap import SMALL
 from deepscan.evaluation.curves import BAND_RESAMPLES
@@ -21,6 +20,7 @@ from deepscan.evaluation.profiles import FittedProfile
 from deepscan.evaluation.svg import DARK
 from deepscan.installing import needing_packages
 from deepscan.runtime.system.files import atomic_write, holds, refuse_other_file
+from deepscan.version import __version__
 from deepscan.wording import counted, printable
 
 MARK: Final = "deepscan evaluate"  # by this a page is known again
@@ -121,7 +121,7 @@ def page_of(evaluation: Evaluation, labeled: Sequence[LabeledResult], *, profile
         style=Markup(style),
         style_hash=f"sha256-{b64encode(sha256(style.encode()).digest()).decode()}",
         mark=MARK,
-        version=deepscan.__version__,
+        version=__version__,
         band_resamples=min(evaluation.resamples, BAND_RESAMPLES),
         small=SMALL,
         names=NAMES,

@@ -10,7 +10,6 @@ from importlib.metadata import version
 import msgspec
 import onnx
 
-from deepscan import __version__
 from deepscan.export.onnx_from_module import OPSET, refuse_invalid
 from deepscan.runtime.artifacts.artifacts import (
     METADATA_PREFIX,
@@ -22,6 +21,7 @@ from deepscan.runtime.artifacts.artifacts import (
     WeightsFile,
 )
 from deepscan.spec import DetectorSpec
+from deepscan.version import __version__
 
 TOOLS = ("torch", "onnx", "onnxscript")
 

@@ -13,8 +13,8 @@ from deepscan.runtime.cuda.pixels import Pixels, stacked
 from deepscan.runtime.faces.alignment import FaceRegion, aligned_clip, face_region, similarity_crop
 from deepscan.runtime.faces.clips import ClipAssembler
 from deepscan.runtime.faces.crops import crop_rgb, crop_square
-from deepscan.runtime.faces.detections import Detection
-from deepscan.runtime.faces.quality import FaceMeasures, MeasuredTrack, means_of
+from deepscan.runtime.faces.detections import Detection, FaceMeasures
+from deepscan.runtime.faces.quality import MeasuredTrack, means_of
 from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.media.frames import Frame
 from deepscan.runtime.media.geometry import Box

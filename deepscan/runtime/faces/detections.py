@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar, runtime_checkable
+from typing import Final, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,3 +90,11 @@ def iou(boxes: NDArray[Number], others: NDArray[Number], *, extra: int = 0) -> N
     union = areas[0] + areas[1] - intersection
     ratio: NDArray[Number] = intersection / np.maximum(union, np.finfo(union.dtype).tiny)
     return ratio
+
+
+class FaceMeasures(NamedTuple):
+    """Measures of one face, or means over several; see `deepscan.results.Quality`."""
+
+    sharpness: float
+    blockiness: float
+    face_pixels: float

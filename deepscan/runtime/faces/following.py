@@ -10,9 +10,8 @@ import numpy as np
 
 from deepscan.limits import DEFAULT_LIMITS, Limits
 from deepscan.runtime.faces.cropping import Cropper, CropSpec, FaceInput
-from deepscan.runtime.faces.detections import Detection, Faces
+from deepscan.runtime.faces.detections import Detection, FaceMeasures, Faces
 from deepscan.runtime.faces.face_selection import FaceSelection, SkipSummary
-from deepscan.runtime.faces.quality import FaceMeasures
 from deepscan.runtime.faces.tracking import Glimpses, Tracking
 from deepscan.runtime.media.frame_tasks import FrameTask, VideoJob
 

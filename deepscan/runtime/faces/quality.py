@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from deepscan.runtime.cuda.device import packed_strides
 from deepscan.runtime.faces.crops import eight_bits
+from deepscan.runtime.faces.detections import FaceMeasures
 from deepscan.runtime.media.device_work import DevicePicture
 from deepscan.runtime.media.frames import Frame, Picture
 from deepscan.runtime.media.geometry import Box
@@ -31,14 +32,6 @@ BLOCK: Final = 8
 BLOCKINESS_SIDE: Final = 256
 # Keeps ratios finite where a face is flat, in levels of 8 bits.
 LEAST_DIFFERENCE: Final = 0.1
-
-
-class FaceMeasures(NamedTuple):
-    """Measures of one face, or means over several; see `deepscan.results.Quality`."""
-
-    sharpness: float
-    blockiness: float
-    face_pixels: float
 
 
 class MeasuredTrack:

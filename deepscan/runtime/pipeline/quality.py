@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from deepscan.results import Quality, QualityClass
-from deepscan.runtime.faces.quality import FaceMeasures
+from deepscan.runtime.faces.detections import FaceMeasures
 from deepscan.runtime.media.frames import VideoInfo
 
 # Codecs that need about half the bits of H.264 for the same picture: each of their bits counts twice.

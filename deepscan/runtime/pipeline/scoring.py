@@ -15,7 +15,7 @@ import msgspec
 from deepscan.options import Aggregate
 from deepscan.profiles import Profile
 from deepscan.results import Label, Segment, TrackResult
-from deepscan.runtime.faces.quality import FaceMeasures
+from deepscan.runtime.faces.detections import FaceMeasures
 from deepscan.runtime.media.sampling import Sampling
 from deepscan.spec import DetectorSpec, LabelBand
 

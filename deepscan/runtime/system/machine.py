@@ -13,9 +13,9 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from deepscan import __version__
 from deepscan.installing import installed_version
 from deepscan.runtime.system.files import data_folder
+from deepscan.version import __version__
 from deepscan.wording import counted
 
 Device: TypeAlias = Literal["cpu", "cuda"]

@@ -11,8 +11,8 @@ from msgspec.structs import replace as changed
 
 import deepscan
 from deepscan.results import Quality, VideoResult
+from deepscan.runtime.faces.detections import FaceMeasures
 from deepscan.runtime.faces.following import TracksEnded
-from deepscan.runtime.faces.quality import FaceMeasures
 from deepscan.runtime.media.frame_tasks import VideoJob
 from deepscan.runtime.pipeline.infer_stage import InferStage
 from deepscan.runtime.pipeline.pipeline import Progress
