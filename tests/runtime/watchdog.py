@@ -15,7 +15,7 @@ import pytest
 
 T = TypeVar("T")
 # Far more than anything here needs, on the slowest machine: reaching it means that something hangs.
-PATIENCE_SECONDS = 240.0
+PATIENCE_SECONDS = 120.0
 
 
 def within_patience(function: Callable[[], T]) -> T:

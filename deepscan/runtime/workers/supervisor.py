@@ -205,12 +205,9 @@ class Supervisor:
             case Ready():
                 self._make_ready(slot, message)
             case JobRequest():
-                slot.waiting += 1
-                yield from self._hand_out()
+                yield from self._answer(slot)
             case Finished():
                 yield self._finished(slot, message)
-                if slot is self._alone:
-                    yield from self._hand_out()
             case Heartbeat():
                 slot.beat(message, self._clock())
                 self._sum_up(message)
@@ -235,25 +232,27 @@ class Supervisor:
             if is_needed and other is not slot:
                 self._start(other)
 
-    def _hand_out(self) -> Iterator[Finished]:
-        """Answer the decoders that wait for an input; suspects go one by one to the worker for single files."""
-        for slot in self._all_slots:
-            alone = slot is self._alone
-            while slot.waiting and slot.worker is not None and not (alone and slot.in_flight):
-                slot.waiting -= 1
-                if alone:
-                    job = self._suspects.popleft() if self._suspects and not self.stopping else None
-                else:
-                    yield from self._look_ahead()
-                    job, self._next = (None if self.stopping else self._next), None
-                if job is None:
-                    slot.worker.send(NoMoreJobs())
-                    continue
-                slot.hand(job.index, self._clock())
-                self._in_flight.setdefault(job.index, (job, time.monotonic()))
-                slot.worker.send(job)
-                path, event = os.fsdecode(job.path), "file_retried" if alone else "file_started"
-                log.debug("%s goes to %s", path, slot.name, extra=_event(event, file=path, worker=slot.name))
+    def _answer(self, slot: WorkerSlot) -> Iterator[Finished]:
+        """Give an input to a decoder that asks for one; suspects go one by one to the worker for single files.
+
+        No decoder is kept waiting: a worker that fails meanwhile could not end its threads, and say so.
+        """
+        if slot is self._alone:
+            free = self._suspects and not slot.in_flight and not self.stopping
+            job = self._suspects.popleft() if free else None
+        else:
+            yield from self._look_ahead()
+            job, self._next = (None if self.stopping else self._next), None
+        assert slot.worker is not None
+        if job is None:
+            slot.worker.send(NoMoreJobs())
+            return
+        slot.hand(job.index, self._clock())
+        self._in_flight.setdefault(job.index, (job, time.monotonic()))
+        slot.worker.send(job)
+        path = os.fsdecode(job.path)
+        event = "file_retried" if slot is self._alone else "file_started"
+        log.debug("%s goes to %s", path, slot.name, extra=_event(event, file=path, worker=slot.name))
 
     def _finished(self, slot: WorkerSlot, finished: Finished) -> Finished:
         job, _ = self._in_flight.pop(finished.index)

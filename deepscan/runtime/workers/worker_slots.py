@@ -53,7 +53,6 @@ class WorkerSlot:
         generation: number of workers so far, by which late messages of an earlier one are recognized.
         ready: whether the worker has loaded everything.
         in_flight: when each input of the worker was handed out, on the supervisor's clock, by the input's index.
-        waiting: number of its decoders that have asked for an input and got no answer yet.
         failure: error that the worker reported.
         killed: reason why the supervisor killed it; empty if it did not.
         heartbeat: last heartbeat of the worker.
@@ -67,7 +66,6 @@ class WorkerSlot:
     generation: int = 0
     ready: bool = False
     in_flight: dict[int, float] = field(default_factory=dict)
-    waiting: int = 0
     failure: Failed | None = None
     killed: str = ""
     heartbeat: Heartbeat | None = None
@@ -77,7 +75,7 @@ class WorkerSlot:
     def put(self, worker: Worker) -> None:
         """Put a new worker into the slot."""
         self.worker = worker
-        self.ready, self.waiting, self.failure, self.killed, self.heartbeat = False, 0, None, "", None
+        self.ready, self.failure, self.killed, self.heartbeat = False, None, "", None
 
     def hand(self, index: int, now: float) -> None:
         """Record that the worker has been given an input."""

@@ -16,10 +16,11 @@ from deepscan.options import ScanOptions
 from deepscan.results import VideoResult
 from deepscan.runtime.media.content import planned_content
 from deepscan.runtime.workers.plan import WorkerPlan
-from deepscan.runtime.workers.protocol import Failed, Finished, Job, LogLine
+from deepscan.runtime.workers.protocol import Failed, Finished, Job, JobRequest, LogLine, NoMoreJobs, ToWorker
 from deepscan.runtime.workers.supervisor import KnownFailure, Supervisor
 from deepscan.runtime.workers.transport import Receive
 from tests.footage import NO_FACE
+from tests.runtime.watchdog import within_patience
 from tests.runtime.workers.scripted import (
     DETECTOR,
     ONE,
@@ -152,6 +153,33 @@ def test_a_file_that_kills_its_worker_twice_costs_one_row() -> None:
     crashed = results[1]
     assert crashed.reason == "Its process ended, with this file alone in it: its process crashed (SIGSEGV)."
     assert (crashed.path, crashed.score, crashed.weights_sha256) == ("1.mp4", None, "weights")
+
+
+class FailsWhileItAsks(ScriptedWorker):
+    """Fails at every job, but only when none of its decoders waits for an answer: they could not be joined."""
+
+    def _work(self, job: Job) -> None:
+        self.script.handed.append((job.index, self.number))
+        self.say(JobRequest())
+
+    def send(self, message: ToWorker) -> None:
+        if isinstance(message, NoMoreJobs) and self.running:
+            self.say(Failed("MachineError", "it failed"))
+            self._leave("")
+        else:
+            super().send(message)
+
+
+def test_a_worker_that_fails_while_it_asks_for_the_next_file_can_say_so() -> None:
+    class FailingTransport(Scripted):
+        def start(self, plan: WorkerPlan, receive: Receive) -> ScriptedWorker:
+            self.started.append(plan)
+            return FailsWhileItAsks(self, len(self.started) - 1, plan, receive)
+
+    # A worker that gets no answer would be ended by the watchdog only, as one in which nothing moves.
+    results = within_patience(lambda: results_of(supervised(2, [ONE], FailingTransport())))
+    assert [result.status for result in results] == ["crashed", "crashed"]
+    assert all(result.reason.endswith("with this file alone in it: it failed.") for result in results)
 
 
 def test_a_file_that_takes_too_long_is_tried_alone_and_then_costs_one_row() -> None:
