@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -23,6 +23,7 @@ from deepscan.wording import counted
 CLIP: Final = 1e-6  # scores are kept this far from 0 and 1 before their logit is taken
 SHOWN: Final = 12  # digits of a hash, in messages
 Floats: TypeAlias = NDArray[np.float64]
+Kind = TypeVar("Kind")
 
 
 class Platt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="method", tag="platt"):
@@ -257,12 +258,7 @@ def read_profile(path: str | os.PathLike[str]) -> Profile:
     Raises:
         UsageError: the file cannot be read, or is no profile.
     """
-    try:
-        return msgspec.json.decode(Path(path).read_bytes(), type=Profile)
-    except OSError as error:
-        raise UsageError(f"{os.fspath(path)} cannot be read ({error.strerror}): give a calibration profile.") from error
-    except msgspec.MsgspecError as error:
-        raise UsageError(f"{os.fspath(path)} is no calibration profile ({error}): make it anew.") from error
+    return _read(path, Profile, "calibration profile")
 
 
 def read_fusion(path: str | os.PathLike[str]) -> Fusion:
@@ -271,12 +267,16 @@ def read_fusion(path: str | os.PathLike[str]) -> Fusion:
     Raises:
         UsageError: the file cannot be read, or is no fusion.
     """
+    return _read(path, Fusion, "fusion of detectors")
+
+
+def _read(path: str | os.PathLike[str], kind: type[Kind], name: str) -> Kind:
     try:
-        return msgspec.json.decode(Path(path).read_bytes(), type=Fusion)
+        return msgspec.json.decode(Path(path).read_bytes(), type=kind)
     except OSError as error:
-        raise UsageError(f"{os.fspath(path)} cannot be read ({error.strerror}): give a fusion of detectors.") from error
+        raise UsageError(f"{os.fspath(path)} cannot be read ({error.strerror}): give a {name}.") from error
     except msgspec.MsgspecError as error:
-        raise UsageError(f"{os.fspath(path)} is no fusion of detectors ({error}): make it anew.") from error
+        raise UsageError(f"{os.fspath(path)} is no {name} ({error}): make it anew.") from error
 
 
 def at_prevalence(probability: Floats, trained: float, prevalence: float | None) -> Floats:

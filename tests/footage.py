@@ -14,6 +14,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Interpolation
 from numpy.typing import NDArray
 
+from deepscan.runtime.media.frames import Frame
 from deepscan.runtime.media.pyav_reader import PyAVReader
 from deepscan.runtime.system.regular_files import open_regular_file
 
@@ -135,6 +136,21 @@ def noise(count: int, width: int = 64, height: int = 48) -> list[NDArray[np.uint
     """Return pictures that no codec makes small: every frame gets its share of the file."""
     generator = np.random.default_rng(0)
     return list(generator.integers(0, 256, size=(count, height, width, 3), dtype=np.uint8))
+
+
+def whole_rgb(frame: Frame) -> NDArray[np.uint8]:
+    """Return the picture of a frame in RGB as FFmpeg converts it, not turned upright."""
+    color = frame.picture.color
+    return np.asarray(
+        frame.native.reformat(
+            format="rgb24",
+            src_colorspace=color.matrix,
+            src_color_range=2 if color.full_range else 1,
+            dst_color_range=2,
+            interpolation=ACCURATE,
+        ).to_ndarray(),
+        dtype=np.uint8,
+    )
 
 
 def open_video(path: str, *, threads: int, **options: Any) -> PyAVReader:

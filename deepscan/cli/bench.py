@@ -18,7 +18,7 @@ from deepscan.arguments import (
     text,
     whole_number,
 )
-from deepscan.cli import INTERRUPTED
+from deepscan.cli import INTERRUPTED, STDOUT
 from deepscan.cli.completion import complete_models
 from deepscan.cli.options import options_from, takes_options
 from deepscan.cli.streams import refuse_output, write_to
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from deepscan.export.bench.bench_records import BenchReport, BenchSettings
     from deepscan.export.bench.benching import Subject
 
-STDOUT = "-"
 SOME_FAILED = 1
 MEASURING = "Measuring"
 RESULTS = "Results"

@@ -9,7 +9,8 @@ import msgspec
 import typer
 
 from deepscan.arguments import MOST_COUNT, PROBABILITY, Option, detectors, path
-from deepscan.cli.options import options_from, takes_options
+from deepscan.cli import STDOUT
+from deepscan.cli.options import Labels, options_from, takes_options
 from deepscan.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ EXAMPLES = """Examples:
   deepscan calibrate results.jsonl --labels truth.csv --max-fpr 0.05 --out profile.json
 
   deepscan calibrate results.jsonl --labels truth.csv --fuse --out fusion.json"""
-STDOUT = "-"
 # By these the files that it writes are known again, so that no others are replaced.
 PROFILE = ("calibration", "trained_prevalence", "settings_sha256")
 FUSION = ("profiles", "subsets", "trained_prevalence")
@@ -33,14 +33,7 @@ ABOVE_ZERO = {**PROBABILITY, "above": True}
 class CalibrateOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Options of `deepscan calibrate`; the `help` of each field says what it means."""
 
-    labels: Annotated[
-        str | None,
-        Option(
-            "CSV file with path,label[,method,dataset,group,split], a folder with a known layout, or its JSON file.",
-            metavar="LABELS",
-            check=path,
-        ),
-    ] = None
+    labels: Labels = None
     out: Annotated[str, Option("File for the profile.", metavar="FILE", check=path)] = "profile.json"
     model: Annotated[
         Sequence[str] | None,

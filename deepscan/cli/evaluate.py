@@ -12,10 +12,10 @@ import typer
 from msgspec import structs
 
 from deepscan.arguments import MOST_COUNT, Option, detectors, path, texts
-from deepscan.cli import INTERRUPTED
+from deepscan.cli import INTERRUPTED, STDOUT
 from deepscan.cli.completion import complete_models
-from deepscan.cli.options import options_from, takes_options
-from deepscan.cli.scan import SOME_FAILED, checked_out, refuse_same_file
+from deepscan.cli.options import Labels, options_from, takes_options
+from deepscan.cli.scan import SOME_FAILED, checked_out, refuse_same_output
 from deepscan.cli.scan_options import DEFAULT_OUT, OutputOptions
 from deepscan.errors import MachineError, UsageError
 from deepscan.limits import Limits
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from deepscan.evaluation.truth import Truth
     from deepscan.results import VideoResult
 
-STDOUT = "-"
 OUTPUT: Final = "Output"
 MOST_RESAMPLES: Final = 100_000
 EXAMPLES = """Examples:
@@ -42,14 +41,7 @@ EXAMPLES = """Examples:
 class EvaluateOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Options of `deepscan evaluate`; the `help` of each field says what it means."""
 
-    labels: Annotated[
-        str | None,
-        Option(
-            "CSV file with path,label[,method,dataset,group,split], a folder with a known layout, or its JSON file.",
-            metavar="LABELS",
-            check=path,
-        ),
-    ] = None
+    labels: Labels = None
     real: Annotated[
         Sequence[str], Option("Folder of genuine videos. May be repeated.", metavar="DIR", check=texts)
     ] = ()
@@ -167,12 +159,13 @@ def _evaluate(results: str | None, options: EvaluateOptions, scanning: ScanOptio
 def _draw(found: Evaluation, match: LabelMatch, options: EvaluateOptions) -> None:
     """Write the plots and the page."""
     from deepscan.evaluation.page import write_page
-    from deepscan.evaluation.plots import write_plots
+    from deepscan.evaluation.plots import draw_plots, write_plots
 
+    drawn = draw_plots(found, match.labeled)
     if options.plots is not None:
-        write_plots(found, match.labeled, options.plots)
+        write_plots(found, match.labeled, options.plots, drawn=drawn)
     if options.html is not None:
-        write_page(found, match.labeled, options.html)
+        write_page(found, match.labeled, options.html, drawn=drawn)
 
 
 def _truth_and_results(
@@ -232,7 +225,7 @@ def _scanned(videos: list[str], options: EvaluateOptions, scanning: ScanOptions)
 
     out = checked_out(options.out or DEFAULT_OUT, bom=False)
     if scanning.per_frame is not None:
-        refuse_same_file(scanning.per_frame, out)
+        refuse_same_output(scanning.per_frame, out)
     running = deepscan.scan(videos, scanning.with_environment())
     for warning in running.plan.warnings:
         say(warning, quiet=options.quiet)

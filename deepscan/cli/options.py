@@ -12,13 +12,22 @@ import msgspec
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from deepscan.arguments import OptionField, option_fields, paths, texts
+from deepscan.arguments import Option, OptionField, option_fields, path, paths, texts
 from deepscan.errors import UsageError
 
 # Of `deepscan scan`, in the order of its help; None for what is needed every day.
 PANELS: Final = (None, "Inputs", "What is scored", "Speed", "Limits", "Results", "Going on")
 # Options about the configuration file itself, which have no place in one.
 NOT_IN_FILES: Final = frozenset(["config", "show-config"])
+# The labels of `deepscan evaluate` and `deepscan calibrate`.
+Labels: TypeAlias = Annotated[
+    str | None,
+    Option(
+        "CSV file with path,label[,method,dataset,group,split], a folder with a known layout, or its JSON file.",
+        metavar="LABELS",
+        check=path,
+    ),
+]
 C = TypeVar("C", bound=Callable[..., None])
 Options: TypeAlias = type[msgspec.Struct]
 Values: TypeAlias = dict[str, Any]  # by the keys of options

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import typer
 from msgspec import structs
 
-from deepscan.cli import INTERRUPTED
+from deepscan.cli import INTERRUPTED, STDOUT
 from deepscan.cli.completion import complete_models
 from deepscan.cli.options import options_from, takes_options, toml_of
 from deepscan.cli.scan_options import DEFAULT_OUT, OutputOptions
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SOME_FAILED = 1
 LABELED = 4
-STDIN = STDOUT = "-"
+STDIN = "-"
 MOST_NAME_BYTES = 215  # a file system takes 255, and temporary files have longer names
 # Labels that are found, by the one that --fail-on names.
 FOUND = {"fake": ("fake",), "uncertain": ("fake", "uncertain")}
@@ -101,7 +101,7 @@ def _scan(paths: list[str] | None, options: ScanOptions, output: OutputOptions) 
     if output.prune and not isinstance(target, Path):
         raise UsageError("--prune applies to the CSV of --out FILE: stdout has only this scan's rows anyway.")
     if options.per_frame is not None:
-        refuse_same_file(options.per_frame, target, output.log, options.trace)
+        refuse_same_output(options.per_frame, target, output.log, options.trace)
     given = _given(paths, output.from_file, quiet=quiet)
     running = deepscan.scan(given, options, allow_empty=True)
     for warning in running.plan.warnings:
@@ -183,7 +183,7 @@ def checked_out(out: str, *, bom: bool) -> Path:
     return Path(out)
 
 
-def refuse_same_file(per_frame: str, target: Path | Printed, *others: str | None) -> None:
+def refuse_same_output(per_frame: str, target: Path | Printed, *others: str | None) -> None:
     """Refuse a per-frame file that is one of the other files of a scan."""
     from deepscan.runtime.store.journal import journal_path
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
@@ -13,9 +13,10 @@ from typing import Final
 from deepscan.errors import OutputError
 from deepscan.evaluation.bootstrap import SMALL
 from deepscan.evaluation.curves import BAND_RESAMPLES
-from deepscan.evaluation.figures import DetectorFigures, Evaluation, Part, WorstError
+from deepscan.evaluation.figures import TITLES, DetectorFigures, Evaluation, Part, WorstError
 from deepscan.evaluation.labels import LabeledResult
-from deepscan.evaluation.plots import TITLES, draw_plots
+from deepscan.evaluation.plots import TITLES as PLOT_TITLES
+from deepscan.evaluation.plots import draw_plots
 from deepscan.evaluation.profiles import FittedProfile
 from deepscan.evaluation.svg import DARK
 from deepscan.installing import needing_packages
@@ -26,18 +27,10 @@ from deepscan.wording import counted, printable
 MARK: Final = "deepscan evaluate"  # by this a page is known again
 LONGEST_NAME: Final = 4096 + 80  # signs: paths in full
 MOST_PARTS: Final = 40  # of one factor
+# False alarms stand beside the fakes that are called fake, so both say what they are shares of.
 NAMES: Final = {
-    "auc": "AUC",
-    "average_precision": "average precision",
-    "eer": "equal error rate",
-    "tpr_at_fpr_0.1%": "fakes found at 0.1 % false alarms",
-    "tpr_at_fpr_1%": "fakes found at 1 % false alarms",
-    "tpr_at_fpr_5%": "fakes found at 5 % false alarms",
-    "tpr_at_fpr_10%": "fakes found at 10 % false alarms",
-    "brier": "Brier score",
-    "log_loss": "log loss",
+    **{name: title for name, title in TITLES.items() if name != "real_called_fake"},
     "ece": "expected calibration error",
-    "balanced_accuracy": "balanced accuracy",
     "fake_called_fake": "fakes called fake",
     "real_called_fake": "genuine videos called fake",
 }
@@ -74,6 +67,7 @@ def write_page(
     path: str | os.PathLike[str],
     *,
     profiles: Sequence[FittedProfile] = (),
+    drawn: Mapping[str, str] | None = None,
 ) -> None:
     """Write an evaluation as one HTML page that needs nothing else, whole or not at all.
 
@@ -82,6 +76,7 @@ def write_page(
         labeled: the results that they were computed of, from `match_labels`.
         path: path of the page.
         profiles: calibration profiles, whose reliability is shown before and after.
+        drawn: what `draw_plots` gave, if the plots have been drawn already.
 
     Raises:
         UsageError: there is a file that deepscan did not write.
@@ -90,7 +85,7 @@ def write_page(
     """
     path = Path(path)
     refuse_other_page(path)
-    page = page_of(evaluation, labeled, profiles=profiles)
+    page = page_of(evaluation, labeled, profiles=profiles, drawn=drawn)
     try:
         atomic_write({path: [page.encode()]})
     except OSError as error:
@@ -102,7 +97,13 @@ def refuse_other_page(path: Path) -> None:
     refuse_other_file(path, holds(f'<meta name="generator" content="{MARK}">'.encode()), advice="choose another path")
 
 
-def page_of(evaluation: Evaluation, labeled: Sequence[LabeledResult], *, profiles: Sequence[FittedProfile] = ()) -> str:
+def page_of(
+    evaluation: Evaluation,
+    labeled: Sequence[LabeledResult],
+    *,
+    profiles: Sequence[FittedProfile] = (),
+    drawn: Mapping[str, str] | None = None,
+) -> str:
     """Return the page as text that can be encoded, whatever names it shows."""
     with needing_packages("Writing a page", "evaluate"):
         from jinja2 import Environment, StrictUndefined
@@ -111,12 +112,14 @@ def page_of(evaluation: Evaluation, labeled: Sequence[LabeledResult], *, profile
     style = (folder / "page.css").read_text("utf-8") + _dark_plots()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["name"] = _name
-    plots = draw_plots(evaluation, labeled, profiles=profiles)
+    plots = draw_plots(evaluation, labeled, profiles=profiles) if drawn is None else drawn
     return environment.from_string((folder / "page.html").read_text("utf-8")).render(
         evaluation=evaluation,
         videos=counted(len({each.result.path for each in labeled}), "video"),
         notes=evaluation.notes,
-        plots=[{"title": TITLES[name], "caption": CAPTIONS[name], "svg": Markup(svg)} for name, svg in plots.items()],
+        plots=[
+            {"title": PLOT_TITLES[name], "caption": CAPTIONS[name], "svg": Markup(svg)} for name, svg in plots.items()
+        ],
         thresholds=_thresholds(labeled),
         style=Markup(style),
         style_hash=f"sha256-{b64encode(sha256(style.encode()).digest()).decode()}",

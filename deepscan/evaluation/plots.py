@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from statistics import NormalDist
@@ -54,6 +54,7 @@ def write_plots(
     folder: str | os.PathLike[str],
     *,
     profiles: Sequence[FittedProfile] = (),
+    drawn: Mapping[str, str] | None = None,
 ) -> tuple[Path, ...]:
     """Write the plots of an evaluation into a folder as SVG, all of them or none.
 
@@ -64,6 +65,7 @@ def write_plots(
         labeled: the results that they were computed of, from `match_labels`.
         folder: folder for the plots, made if it is missing.
         profiles: calibration profiles, whose reliability is shown before and after.
+        drawn: what `draw_plots` gave, if the plots have been drawn already.
 
     Returns:
         The paths of the plots.
@@ -75,7 +77,8 @@ def write_plots(
     """
     place = Path(folder)
     every = refuse_other_plots(place)
-    drawn = draw_plots(evaluation, labeled, profiles=profiles)
+    if drawn is None:
+        drawn = draw_plots(evaluation, labeled, profiles=profiles)
     written = {every[name]: [f'<?xml version="1.0" encoding="utf-8"?>\n{svg}'.encode()] for name, svg in drawn.items()}
     try:
         place.mkdir(parents=True, exist_ok=True)

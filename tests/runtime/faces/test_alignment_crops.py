@@ -22,7 +22,7 @@ from deepscan.runtime.media.color import BT709, IDENTITY, Color
 from deepscan.runtime.media.frames import Frame, Picture
 from deepscan.runtime.media.geometry import Box, Geometry, Orientation
 from deepscan.spec import Landmarks
-from tests.footage import ACCURATE, open_video, portrait, write_video
+from tests.footage import open_video, portrait, whole_rgb, write_video
 from tests.runtime.host_crops import aligned_clip, similarity_crop
 
 WIDTH, HEIGHT = 321, 181  # odd, so that planes of chroma are rounded up
@@ -110,13 +110,7 @@ def decoded(path: Path, *, stretched_to: tuple[int, int] | None = None) -> tuple
     """Return the first frame of a video, and its upright picture in RGB as FFmpeg converts it."""
     with open_video(str(path), threads=1) as reader:
         frame = next(reader.frames())
-        whole = frame.native.reformat(
-            format="rgb24",
-            src_colorspace=frame.picture.color.matrix,
-            src_color_range=2 if frame.picture.color.full_range else 1,
-            dst_color_range=2,
-            interpolation=ACCURATE,
-        ).to_ndarray()
+        whole = whole_rgb(frame)
     if stretched_to:
         whole = np.asarray(Image.fromarray(whole).resize(stretched_to, Image.Resampling.BILINEAR))
     return frame, frame.geometry.orientation.apply(whole)

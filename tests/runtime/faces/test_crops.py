@@ -18,7 +18,7 @@ from deepscan.runtime.media.color import BT709, Color
 from deepscan.runtime.media.frames import Frame, Picture
 from deepscan.runtime.media.geometry import Box, Geometry, Orientation
 from deepscan.spec import SquareCrop
-from tests.footage import ACCURATE, open_video, portrait, write_video
+from tests.footage import open_video, portrait, whole_rgb, write_video
 from tests.runtime.host_crops import crop_rgb
 
 FULL = Color(BT709, full_range=True)
@@ -87,13 +87,7 @@ def test_a_crop_is_what_converting_the_whole_frame_and_resampling_gives(
     )
     with open_video(str(path), threads=1) as reader:
         frame = next(reader.frames())
-        whole = frame.native.reformat(
-            format="rgb24",
-            src_colorspace=frame.picture.color.matrix,
-            src_color_range=2 if frame.picture.color.full_range else 1,
-            dst_color_range=2,
-            interpolation=ACCURATE,
-        ).to_ndarray()
+        whole = whole_rgb(frame)
     for box in BOXES:
         for side in (16, 64, 150):
             expected = Image.fromarray(whole).resize((side, side), Image.Resampling.BILINEAR, box=box)
