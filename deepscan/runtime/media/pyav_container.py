@@ -112,19 +112,34 @@ def video_stream(container: InputContainer, index: int) -> VideoStream:
 
 def stated_info(container: InputContainer, stream: VideoStream) -> VideoInfo:
     """Return what the file states about its video; width and height as coded."""
-    # The rate of the clock's ticks sometimes passes for the frame rate.
-    rate = next((rate for rate in (stream.average_rate, stream.guessed_rate) if rate and rate < TOO_HIGH_RATE), None)
+    rate = _frame_rate(stream)
     context = stream.codec_context
-    bits_per_second = stream.bit_rate or container.bit_rate
-    pixels_per_second = context.width * context.height * float(rate or 0)
     return VideoInfo(
         codec=context.codec.canonical_name,
         width=context.width,
         height=context.height,
         duration_seconds=stated_length(container, stream, start_seconds(stream)).seconds,
-        frame_seconds=1 / float(rate) if rate else 1 / DEFAULT_RATE,
-        bits_per_pixel=bits_per_second / pixels_per_second if bits_per_second and pixels_per_second else None,
+        frame_seconds=1 / rate if rate else 1 / DEFAULT_RATE,
+        bits_per_pixel=bits_per_pixel(container, stream),
     )
+
+
+def bits_per_pixel(container: InputContainer, stream: VideoStream, seconds: float | None = None) -> float | None:
+    """Return the bits of a stream per pixel of a frame, by its stated bitrate or else by the file's size and length.
+
+    Without a measured length, in `seconds`, that is the stated one, which damaged clocks falsify.
+    """
+    by_size = 8 * container.size / seconds if seconds else container.bit_rate
+    bits_per_second = stream.bit_rate or by_size
+    context = stream.codec_context
+    pixels_per_second = context.width * context.height * (_frame_rate(stream) or 0.0)
+    return bits_per_second / pixels_per_second if bits_per_second and pixels_per_second else None
+
+
+def _frame_rate(stream: VideoStream) -> float | None:
+    """Return the stated frame rate; the rate of the clock's ticks sometimes passes for it."""
+    rates = (stream.average_rate, stream.guessed_rate)
+    return next((float(rate) for rate in rates if rate and rate < TOO_HIGH_RATE), None)
 
 
 def video_for_threads(container: InputContainer, index: int, *, threads: int, most_pixels: int | None) -> VideoStream:

@@ -19,7 +19,7 @@ from deepscan.runtime.media.file_bytes import FileBytes
 from deepscan.runtime.media.frame_search import frames_near, windows_near
 from deepscan.runtime.media.frames import Frame, Reader
 from deepscan.runtime.media.hdr import dolby_vision_remark
-from deepscan.runtime.media.pyav_container import plain
+from deepscan.runtime.media.pyav_container import bits_per_pixel, plain
 from deepscan.runtime.media.pyav_decoder import PyAVDecoder
 from deepscan.runtime.media.pyav_pictures import shrunk_from_frame
 from deepscan.runtime.media.stream_length import (
@@ -235,7 +235,8 @@ class PyAVReader(PyAVDecoder, Reader):
     def _measured(self, seconds: float | None) -> None:
         seconds = None if seconds is None else round(seconds, 6)
         self._measured_seconds = seconds
-        self.info = replace(self.info, duration_seconds=seconds)
+        bits = bits_per_pixel(self._container, self._stream, seconds)
+        self.info = replace(self.info, duration_seconds=seconds, bits_per_pixel=bits)
 
     def _missing_part(self, reached: float, last_seconds: float) -> str | None:
         """Return a remark on what is missing of a video that was read to its end, or None."""

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import av
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -140,3 +141,22 @@ def test_encoding_a_video_worse_lowers_its_class_until_its_label_is_uncertain(tm
         assert after.bits_per_pixel is not None
         assert before.bits_per_pixel is not None
         assert after.bits_per_pixel < before.bits_per_pixel / 3
+
+
+@pytest.mark.usefixtures("workers_here")
+def test_bits_per_pixel_follow_the_measured_length_and_not_the_clock(tmp_path: Path) -> None:
+    plain, jumping = tmp_path / "plain.ts", tmp_path / "jumping.ts"
+    write_video(plain, example_frames(ASTRONAUT, 40), options={"preset": "veryfast", "crf": "18"})
+    with av.open(plain) as source, av.open(jumping, "w", format="mpegts") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(source.streams.video[0])):
+            if packet.dts is not None and packet.pts is not None:
+                later = 13 * 3600 * 90_000 if number >= 20 else 0
+                packet.pts, packet.dts, packet.stream = packet.pts + later, packet.dts + later, stream
+                target.mux(packet)
+    found = {Path(row.path).stem: row for row in deepscan.scan(tmp_path, frames=4, mirror=False)}
+    one, other = found["plain"].quality_details, found["jumping"].quality_details
+    assert one is not None
+    assert other is not None
+    assert other.bits_per_pixel == pytest.approx(one.bits_per_pixel, rel=0.1)
+    assert found["jumping"].label == found["plain"].label
